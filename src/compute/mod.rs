@@ -1,0 +1,166 @@
+//! The dense maths of one frame behind one trait, with two equal implementations: WGSL compute shaders and SIMD on the CPU.
+//!
+//! Shapes: logits `[C, h, w]`, features `[D_i, h_i, w_i]`; the *grid* is the size of the first feature map. Everything is
+//! brought to the grid (area average when shrinking, bilinear when growing; METHOD step 1), the features of all maps are
+//! made unit length each and concatenated to `[D, N]` with `D = sum D_i`, `N = h_0 * w_0`.
+
+use std::sync::Arc;
+
+use ndarray::{Array2, ArrayView3};
+
+use crate::Result;
+
+/// What the network said about one frame.
+#[derive(Debug, Clone, Copy)]
+pub struct Maps<'a> {
+    /// Raw logits before any softmax, `[C, h, w]`.
+    pub logits: ArrayView3<'a, f32>,
+    /// One or more feature maps, `[D_i, h_i, w_i]`; the first one's size is the grid. Empty: pixel statistics on the logits' grid only.
+    pub features: &'a [ArrayView3<'a, f32>],
+}
+
+/// A per-pixel measure of how unknown a pixel is; higher means more anomalous for all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Statistic {
+    /// `-max_c softmax(L)_c`
+    Msp,
+    /// `-max_c L_c`, the paper's confidence with its sign turned.
+    MaxLogit,
+    /// `-sum_c p_c ln p_c`, in nats.
+    Entropy,
+    /// `-ln sum_c exp L_c`
+    Energy,
+    /// Euclidean distance of the concatenated unit-length features to the nearest centroid of [`Recipe::codebook`].
+    Bank,
+}
+
+/// Over what a statistic is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unit {
+    /// Each pixel by itself.
+    Pixel,
+    /// The mean over the pixel's K-Means cluster, averaged over all of [`Recipe::k`] (METHOD step 3 and `cluster-ensemble`).
+    Cluster,
+}
+
+/// One summand of a score: `weight * (statistic - mean) / deviation`.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Term {
+    /// What is measured.
+    pub statistic: Statistic,
+    /// Over what.
+    pub unit: Unit,
+    /// Share in the sum.
+    #[serde(default = "one")]
+    pub weight: f32,
+    /// Mean of the statistic on ordinary footage.
+    #[serde(default)]
+    pub mean: f32,
+    /// Standard deviation of the statistic on ordinary footage, > 0.
+    #[serde(default = "one")]
+    pub deviation: f32,
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+/// Centroids of ordinary features, `[M, D]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Codebook {
+    /// Row-major `[M, D]`, in the space of the concatenated features.
+    pub centroids: Array2<f32>,
+}
+
+/// How the score map of a frame is made from the network's maps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recipe {
+    /// The summands; the score of a pixel is their sum.
+    pub terms: Vec<Term>,
+    /// The numbers of clusters of the ensemble; unused when no term has [`Unit::Cluster`].
+    pub k: Vec<usize>,
+    /// Seed of k-means++.
+    pub seed: u64,
+    /// Upper bound on Lloyd iterations per K; it stops earlier when no label changes.
+    pub max_iterations: usize,
+    /// Scale each feature vector to unit length first (METHOD step 2; default on).
+    pub unit_length: bool,
+    /// Needed by [`Statistic::Bank`].
+    pub codebook: Option<Arc<Codebook>>,
+    /// Seed K-Means with the stream's last centroids (video); off for still images.
+    pub warm_start: bool,
+    /// Exponential smoothing of the grid score over time: `s = a * new + (1 - a) * old`; `None` is off. In 0..=1.
+    pub smoothing: Option<f32>,
+    /// Pixels with `score >= threshold` are marked.
+    pub threshold: f32,
+}
+
+/// One cluster of one K, for reports and the paper's cluster decision.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cluster {
+    /// The K of the run it belongs to.
+    pub k: usize,
+    /// Pixels in it, on the grid.
+    pub pixels: u32,
+    /// Mean over its pixels of `max_c L_c` (mu_j of METHOD).
+    pub mean_confidence: f32,
+}
+
+/// What came out for one frame. Reused from frame to frame so that nothing is allocated after the first one.
+#[derive(Debug, Clone, Default)]
+pub struct Detection {
+    /// Score on the grid `[h_0, w_0]`, higher = more anomalous.
+    pub grid_score: Array2<f32>,
+    /// The same, bilinearly upsampled (half-pixel centres, edges clamped) to the target `[height, width]`.
+    pub score: Array2<f32>,
+    /// 1 where `score >= threshold`, else 0; `[height, width]`.
+    pub mask: Array2<u8>,
+    /// Per K in the order of [`Recipe::k`], the cluster of each grid pixel `[K runs, N]`.
+    pub labels: Array2<u32>,
+    /// Clusters of all K, in order.
+    pub clusters: Vec<Cluster>,
+    /// Lloyd iterations per K.
+    pub iterations: Vec<usize>,
+    /// Share of marked pixels in the mask, 0..1.
+    pub ood_share: f32,
+}
+
+/// A size in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Size {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+}
+
+/// The two implementations of the dense maths.
+///
+/// From equal seeds both give equal labels and scores within 1e-4.
+pub trait Backend: Send {
+    /// `cpu` or `gpu`.
+    fn name(&self) -> &'static str;
+
+    /// For people: the adapter or the instruction set in use.
+    fn describe(&self) -> String;
+
+    /// Scores one frame of `stream` at `target` size into `out`.
+    ///
+    /// # Errors
+    /// A map of wrong shape, fewer pixels than clusters, NaN or infinite values (the message names the output and the
+    /// first place), a missing codebook, or a device that is lost for good.
+    fn detect(
+        &mut self,
+        stream: u32,
+        maps: &Maps<'_>,
+        recipe: &Recipe,
+        target: Size,
+        out: &mut Detection,
+    ) -> Result<()>;
+
+    /// Forgets what was carried over from earlier frames of `stream` (scene cut, reconnect, end).
+    fn reset(&mut self, stream: u32);
+}

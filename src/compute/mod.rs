@@ -60,7 +60,7 @@ pub struct Term {
     #[serde(default)]
     pub mean: f32,
     /// Standard deviation of the statistic on ordinary footage, > 0.
-    #[serde(default = "one")]
+    #[serde(rename = "std", default = "one")]
     pub deviation: f32,
 }
 

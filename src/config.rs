@@ -1,1 +1,303 @@
-//! config
+//! The pipeline file (TOML) and what the command line changes in it.
+//!
+//! One file is enough for everything that `run` can be told. Values come from three places, each over the one before:
+//! the defaults, the file of `-c`, `--set section.key=value` and the options that stand for such a key.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::model::network::Provider;
+use crate::{Error, Result};
+
+/// A whole pipeline file. Every key is optional.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The network.
+    pub model: ModelConfig,
+    /// How the score is made and what is marked.
+    pub detect: DetectConfig,
+    /// What is drawn.
+    pub draw: DrawConfig,
+    /// How the video is encoded again.
+    pub encode: EncodeConfig,
+    /// Sizes of the pipeline itself.
+    pub pipeline: PipelineConfig,
+}
+
+/// `[model]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// ONNX file; the default model when left out. A relative path starts at the pipeline file's folder.
+    pub path: Option<PathBuf>,
+    /// Execution provider.
+    pub provider: Provider,
+    /// Threads within one operator; one per core when left out.
+    pub threads: Option<usize>,
+}
+
+/// `[detect]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DetectConfig {
+    /// Name of the score, or `default` for the one in the model's manifest.
+    pub method: String,
+    /// Numbers of clusters of the ensemble; the method's own when left out.
+    pub k: Option<Vec<usize>>,
+    /// Seed of k-means++; the manifest's when left out.
+    pub seed: Option<u64>,
+    /// Upper bound on Lloyd iterations per frame and K.
+    pub max_iterations: usize,
+    /// Pixels with `score >= threshold` are marked; the manifest's when left out.
+    pub threshold: Option<f32>,
+    /// Where K-Means and the maps are computed.
+    pub compute: Compute,
+    /// Seed the clusters of a frame with those of the frame before.
+    pub warm_start: bool,
+    /// Weight of the newest score map in the exponential mean over time, above 0 to 1; 1 is off.
+    pub smoothing: f32,
+    /// A file written by `oodstream calibrate`.
+    pub calibration: Option<PathBuf>,
+}
+
+impl Default for DetectConfig {
+    fn default() -> Self {
+        Self {
+            method: "default".to_owned(),
+            k: None,
+            seed: None,
+            max_iterations: 50,
+            threshold: None,
+            compute: Compute::Auto,
+            warm_start: true,
+            smoothing: 1.0,
+            calibration: None,
+        }
+    }
+}
+
+/// Where the dense maths runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Compute {
+    /// A hardware GPU where there is one, else the CPU.
+    #[default]
+    Auto,
+    /// wgpu, a software adapter included.
+    Gpu,
+    /// The CPU.
+    Cpu,
+}
+
+/// `[draw]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DrawConfig {
+    /// What the picture shows.
+    pub view: View,
+    /// Share of the heat map in the mix over marked pixels, 0..1.
+    pub opacity: f32,
+    /// Colour map by name.
+    pub palette: String,
+    /// Whether the legend is drawn.
+    pub legend: bool,
+}
+
+impl Default for DrawConfig {
+    fn default() -> Self {
+        Self { view: View::Overlay, opacity: 0.55, palette: "inferno".to_owned(), legend: true }
+    }
+}
+
+/// What the output picture shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum View {
+    /// The picture, with a heat map and an outline over marked regions.
+    #[default]
+    Overlay,
+    /// The whole score map in colour, over the picture's brightness.
+    Heatmap,
+    /// The untouched picture on the left, the overlay on the right.
+    SideBySide,
+    /// Marked pixels white, all others black.
+    Mask,
+}
+
+/// `[encode]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EncodeConfig {
+    /// A GStreamer H.264 encoder element; chosen by rank, hardware first, when left out.
+    pub encoder: Option<String>,
+    /// Wanted bit rate in kbit/s; constant quality when left out.
+    pub bitrate: Option<u32>,
+    /// Constant quality, 0 (lossless) to 51; x264's rate factor. Not together with `bitrate`.
+    pub crf: Option<u32>,
+    /// Speed preset of the encoder, such as `veryfast` for x264enc.
+    pub preset: Option<String>,
+    /// Whether an existing output may be replaced.
+    pub overwrite: bool,
+}
+
+/// `[pipeline]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PipelineConfig {
+    /// Frames that may wait between two stages.
+    pub queue: usize,
+}
+
+impl Default for PipelineConfig {
+    fn default() -> Self {
+        Self { queue: 2 }
+    }
+}
+
+impl Config {
+    /// The file (if any) with `overrides` of the form `section.key=value` over it, checked.
+    ///
+    /// # Errors
+    /// The file cannot be read or parsed, a key is unknown, a value has a wrong type or is out of range. The message
+    /// names the file and the line, or the override.
+    pub fn load(file: Option<&Path>, overrides: &[String]) -> Result<Self> {
+        let mut table = Table::new();
+        if let Some(path) = file {
+            let place = format!("pipeline file {}", path.display());
+            let text = fs::read_to_string(path).map_err(|error| Error::usage(format!("{place}: {error}")))?;
+            let parsed: Self = toml::from_str(&text).map_err(|error| Error::usage(format!("{place}: {}", error.to_string().trim_end())))?;
+            parsed.check().map_err(|error| error.at(&place))?;
+            table = text.parse().map_err(|error| Error::usage(format!("{place}: {error}")))?;
+            anchor_paths(&mut table, path.parent().unwrap_or(Path::new("")));
+        }
+        for text in overrides {
+            apply(&mut table, text)?;
+        }
+        let config: Self = table.try_into().map_err(|error: toml::de::Error| Error::usage(format!("configuration: {}", error.message())))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        let share = |key: &str, value: f32, above_zero: bool| {
+            if (0.0..=1.0).contains(&value) && !(above_zero && value == 0.0) {
+                Ok(())
+            } else {
+                let range = if above_zero { "above 0 to 1" } else { "0 to 1" };
+                Err(Error::usage(format!("{key} is {value}, it must be {range}")))
+            }
+        };
+        share("draw.opacity", self.draw.opacity, false)?;
+        share("detect.smoothing", self.detect.smoothing, true)?;
+        let at_least_one = |key: &str, value: usize| {
+            if value == 0 { Err(Error::usage(format!("{key} is 0, it must be at least 1"))) } else { Ok(()) }
+        };
+        at_least_one("detect.max_iterations", self.detect.max_iterations)?;
+        at_least_one("pipeline.queue", self.pipeline.queue)?;
+        at_least_one("model.threads", self.model.threads.unwrap_or(1))?;
+        for &k in self.detect.k.iter().flatten() {
+            at_least_one("detect.k", k)?;
+        }
+        if self.detect.k.as_ref().is_some_and(Vec::is_empty) {
+            return Err(Error::usage("detect.k is empty, give at least one number of clusters"));
+        }
+        if let Some(crf) = self.encode.crf.filter(|crf| *crf > 51) {
+            return Err(Error::usage(format!("encode.crf is {crf}, it must be 0 to 51")));
+        }
+        if self.encode.bitrate == Some(0) {
+            return Err(Error::usage("encode.bitrate is 0, it must be at least 1 kbit/s"));
+        }
+        if self.encode.bitrate.is_some() && self.encode.crf.is_some() {
+            return Err(Error::usage("encode.bitrate and encode.crf exclude each other: give one of them"));
+        }
+        Ok(())
+    }
+}
+
+/// Relative paths of a pipeline file start at its folder, so that it works from anywhere.
+fn anchor_paths(table: &mut Table, folder: &Path) {
+    for (section, key) in [("model", "path"), ("detect", "calibration")] {
+        if let Some(Value::String(path)) = table.get_mut(section).and_then(|section| section.get_mut(key))
+            && Path::new(path.as_str()).is_relative()
+        {
+            *path = folder.join(path.as_str()).to_string_lossy().into_owned();
+        }
+    }
+}
+
+/// Puts one `section.key=value` into `table`. A value that is not TOML is taken as text, so that no shell quoting is needed.
+fn apply(table: &mut Table, text: &str) -> Result<()> {
+    let place = || format!("--set {text}");
+    let (path, value) = text
+        .split_once('=')
+        .ok_or_else(|| Error::usage(format!("{}: expected section.key=value", place())))?;
+    let (section, key) = path
+        .trim()
+        .split_once('.')
+        .ok_or_else(|| Error::usage(format!("{}: `{path}` is not section.key", place())))?;
+    let value = format!("value = {value}")
+        .parse::<Table>()
+        .ok()
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| Value::String(value.to_owned()));
+    let alone = Table::from_iter([(section.to_owned(), Value::Table(Table::from_iter([(key.to_owned(), value.clone())])))]);
+    // By itself first, so that the error speaks of this override and nothing else.
+    let checked: Config = alone
+        .try_into()
+        .map_err(|error: toml::de::Error| Error::usage(format!("{}: {}", place(), error.message())))?;
+    checked.check().map_err(|error| error.at(place()))?;
+    let entry = table.entry(section.to_owned()).or_insert_with(|| Value::Table(Table::new()));
+    if let Value::Table(section) = entry {
+        section.insert(key.to_owned(), value);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, overrides: &[&str]) -> Result<Config> {
+        let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+        fs::write(file.path(), text).unwrap();
+        Config::load(Some(file.path()), &overrides.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn overrides_win_over_the_file_and_need_no_quotes() {
+        let config = load("[draw]\nopacity = 0.2\npalette = \"magma\"\n", &["draw.opacity=0.7", "detect.method=msp", "detect.k=[3, 4]"]).unwrap();
+        assert_eq!((config.draw.opacity, config.draw.palette.as_str()), (0.7, "magma"));
+        assert_eq!((config.detect.method.as_str(), config.detect.k), ("msp", Some(vec![3, 4])));
+    }
+
+    #[test]
+    fn errors_name_the_key_the_file_and_the_line() {
+        let unknown = load("[draw]\nopacity = 0.2\n[detect]\nmetod = \"msp\"\n", &[]).unwrap_err().to_string();
+        assert!(unknown.contains("metod") && unknown.contains("line 4") && unknown.contains(".toml"), "{unknown}");
+        let wrong = load("[draw]\nopacity = \"much\"\n", &[]).unwrap_err().to_string();
+        assert!(wrong.contains("line 2") && wrong.contains("opacity"), "{wrong}");
+        let range = load("[draw]\nopacity = 3.0\n", &[]).unwrap_err().to_string();
+        assert!(range.contains("draw.opacity is 3"), "{range}");
+    }
+
+    #[test]
+    fn a_wrong_override_is_named() {
+        for (text, word) in [("draw.opacity=big", "opacity"), ("draw.opcity=1", "opcity"), ("nonsense", "section.key"), ("detect.k=[0]", "detect.k")] {
+            let error = load("", &[text]).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains("--set") && error.to_string().contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn relative_paths_start_at_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p.toml");
+        fs::write(&file, "[model]\npath = \"m.onnx\"\n").unwrap();
+        assert_eq!(Config::load(Some(&file), &[]).unwrap().model.path, Some(folder.path().join("m.onnx")));
+    }
+}

@@ -1,0 +1,85 @@
+//! One road out for everything that can end a run: end of input, Ctrl-C, a stage's error, a panic.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
+
+use crate::Error;
+
+/// How long a stage waits before it looks at the flags again.
+pub const PATIENCE: Duration = Duration::from_millis(100);
+
+/// What the stages of one run share to end together.
+///
+/// `stop` ends the reading: what is in flight is drained and the output is finished. `abort` ends the waiting as well.
+/// The first error wins; those that follow from it are dropped.
+#[derive(Debug, Default)]
+pub struct Control {
+    stop: AtomicBool,
+    abort: AtomicBool,
+    error: Mutex<Option<Error>>,
+}
+
+impl Control {
+    /// Ends the reading; the frames in flight are still finished.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends the reading and gives up on frames in flight.
+    pub fn abort(&self) {
+        self.stop();
+        self.abort.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends the reading because of `error`, which is reported if it is the first.
+    pub fn fail(&self, error: Error) {
+        self.lock().get_or_insert(error);
+        self.stop();
+    }
+
+    /// Whether no more frames shall be read.
+    pub fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Whether waiting for other stages is over.
+    pub fn aborted(&self) -> bool {
+        self.abort.load(Ordering::Relaxed)
+    }
+
+    /// The first error, once.
+    pub fn take_error(&self) -> Option<Error> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Error>> {
+        self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Sends `item`, waiting for room in slices of [`PATIENCE`]; `false` when the receiver is gone or the run aborted.
+    pub fn send<T>(&self, sender: &Sender<T>, mut item: T) -> bool {
+        loop {
+            match sender.send_timeout(item, PATIENCE) {
+                Ok(()) => return true,
+                Err(SendTimeoutError::Disconnected(_)) => return false,
+                Err(SendTimeoutError::Timeout(_)) if self.aborted() => return false,
+                Err(SendTimeoutError::Timeout(back)) => item = back,
+            }
+        }
+    }
+
+    /// The next item, waiting in slices of [`PATIENCE`]; `None` when the senders are gone and all is read, or the run aborted.
+    pub fn receive<T>(&self, receiver: &Receiver<T>) -> Option<T> {
+        loop {
+            match receiver.recv_timeout(PATIENCE) {
+                Ok(item) => return Some(item),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) if self.aborted() => return None,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+}

@@ -182,7 +182,7 @@ impl Config {
         Ok(config)
     }
 
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let share = |key: &str, value: f32, above_zero: bool| {
             if (0.0..=1.0).contains(&value) && !(above_zero && value == 0.0) {
                 Ok(())

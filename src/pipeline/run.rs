@@ -153,7 +153,7 @@ pub fn run(
         control.fail(error);
     }
     let frames_out = tally.frames_out.load(Ordering::Relaxed);
-    let interrupted = end.is_none() && control.stopping();
+    let interrupted = end.is_none() && control.interrupted();
     let error = control.take_error();
     Outcome {
         frames_in: tally.frames_in.load(Ordering::Relaxed),

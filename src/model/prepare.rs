@@ -65,29 +65,41 @@ impl InputSpec {
     }
 }
 
+/// The resampling tables of one plane.
+#[derive(Debug)]
+struct Axes {
+    across: Taps,
+    down: Taps,
+    /// The columns stay as they are, as with the chroma of a picture twice as wide as the input.
+    only_down: bool,
+}
+
+impl Axes {
+    fn new(across: Taps, down: Taps) -> Self {
+        Self { only_down: across.is_identity(), across, down }
+    }
+}
+
 /// The resampling tables for one picture size.
 #[derive(Debug)]
 struct Plan {
     picture: (usize, usize),
     content: Content,
-    luma_columns: Taps,
-    luma_rows: Taps,
-    chroma_columns: Taps,
-    chroma_rows: Taps,
+    luma: Axes,
+    chroma: Axes,
 }
 
 impl Plan {
     fn new(spec: &InputSpec, width: usize, height: usize) -> Self {
         let content = spec.content(width, height);
+        let luma = |length: usize, out: usize| Taps::new(length, length as f64, out);
         // Chroma samples sit in the centre of 2 x 2 luma samples; with an odd size the last one is half outside the picture.
         let chroma = |length: usize, out: usize| Taps::new(length.div_ceil(2), length as f64 / 2.0, out);
         Self {
             picture: (width, height),
             content,
-            luma_columns: Taps::new(width, width as f64, content.width),
-            luma_rows: Taps::new(height, height as f64, content.height),
-            chroma_columns: chroma(width, content.width),
-            chroma_rows: chroma(height, content.height),
+            luma: Axes::new(luma(width, content.width), luma(height, content.height)),
+            chroma: Axes::new(chroma(width, content.width), chroma(height, content.height)),
         }
     }
 }
@@ -311,11 +323,10 @@ impl Job<'_> {
         let (green, blue) = rest.split_at_mut(plane);
         let Rows { source, y: luma, u: cb, v: cr } = rows;
         let (luma, cb, cr) = (&mut luma[..width], &mut cb[..width], &mut cr[..width]);
-        let chroma = (&self.plan.chroma_rows, &self.plan.chroma_columns);
         for row in 0..height {
-            filter::<FMA>(&self.picture.y, &self.plan.luma_rows, &self.plan.luma_columns, row, source, luma);
-            filter::<FMA>(&self.picture.u, chroma.0, chroma.1, row, source, cb);
-            filter::<FMA>(&self.picture.v, chroma.0, chroma.1, row, source, cr);
+            filter::<FMA>(&self.picture.y, &self.plan.luma, row, source, luma);
+            filter::<FMA>(&self.picture.u, &self.plan.chroma, row, source, cb);
+            filter::<FMA>(&self.picture.v, &self.plan.chroma, row, source, cr);
             let at = (top + row) * input.0 + x;
             let to = at..at + width;
             let rgb = [&mut red[to.clone()], &mut green[to.clone()], &mut blue[to]];
@@ -338,15 +349,11 @@ impl Job<'_> {
 
 /// Row `row` of the resized `plane`: down the columns first, because that pass is one long multiply-add.
 #[inline(always)]
-fn filter<const FMA: bool>(
-    plane: &Plane<'_>,
-    down: &Taps,
-    across: &Taps,
-    row: usize,
-    source: &mut [f32],
-    out: &mut [f32],
-) {
+fn filter<const FMA: bool>(plane: &Plane<'_>, axes: &Axes, row: usize, source: &mut [f32], out: &mut [f32]) {
+    if axes.only_down {
+        return vertical::<FMA>(plane, &axes.down, row, out);
+    }
     let source = &mut source[..plane.columns];
-    vertical::<FMA>(plane, down, row, source);
-    horizontal::<FMA>(source, across, out);
+    vertical::<FMA>(plane, &axes.down, row, source);
+    horizontal::<FMA>(source, &axes.across, out);
 }

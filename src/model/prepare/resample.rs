@@ -48,6 +48,11 @@ impl Taps {
         }
         taps
     }
+
+    /// Whether each output is its input sample: the pass can be left out.
+    pub(super) fn is_identity(&self) -> bool {
+        self.count == 1 && self.first.iter().enumerate().all(|(output, &first)| output == first)
+    }
 }
 
 /// `a * b + c`, fused only where the instruction exists (elsewhere `mul_add` is a slow library call).

@@ -5,6 +5,7 @@
 //! `BILINEAR` and PyTorch's `antialias=True` do and what segmentation networks are trained with.
 
 use crate::frame::{Colour, I420, Matrix, Plane, Range};
+use crate::simd::Isa;
 use crate::{Error, Result};
 
 mod resample;
@@ -111,34 +112,6 @@ struct Rows {
     y: Vec<f32>,
     u: Vec<f32>,
     v: Vec<f32>,
-}
-
-/// The instruction set that [`Prepare`] was found to be able to use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Isa {
-    Plain,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-}
-
-impl Isa {
-    fn detect() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512vl")
-            {
-                return Self::Avx512;
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                return Self::Avx2;
-            }
-        }
-        Self::Plain
-    }
 }
 
 /// Picture sizes whose tables are kept; several streams of different sizes may share one `Prepare`.

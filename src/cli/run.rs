@@ -10,12 +10,13 @@ use super::progress::Progress;
 use super::report::{InputReport, RunReport, write_json};
 use super::{DAMAGED, INTERRUPTED, interrupt};
 use crate::compute::{self, ComputeChoice};
-use crate::config::{Compute, Config, View};
+use crate::config::Config;
+use crate::draw::{Palette, View};
 use crate::media::{self, Encoding, FrameReader, FrameWriter, Input};
 use crate::model::network::Provider;
 use crate::model::{Network, SessionOptions};
 use crate::pipeline::{self, Control, Engine, Outcome, Recorder};
-use crate::{Error, Result, draw, ood, output};
+use crate::{Result, ood, output};
 
 /// Options of `run`.
 #[derive(Debug, Clone, clap::Args)]
@@ -51,7 +52,7 @@ pub struct RunArgs {
     threshold: Option<f32>,
     /// Where K-Means and the score maps are computed
     #[arg(long, value_name = "WHERE")]
-    compute: Option<Compute>,
+    compute: Option<ComputeChoice>,
     /// Where the network runs
     #[arg(long, value_name = "WHERE")]
     provider: Option<Provider>,
@@ -69,7 +70,7 @@ pub struct RunArgs {
     opacity: Option<f32>,
     /// Colour map of the heat map
     #[arg(long, value_name = "NAME")]
-    palette: Option<String>,
+    palette: Option<Palette>,
     /// Leave the legend out
     #[arg(long)]
     no_legend: bool,
@@ -196,12 +197,7 @@ pub fn engine(config: &Config) -> Result<Engine> {
     for assumption in network.assumptions() {
         tracing::info!("model {}: {assumption}", network.path().display());
     }
-    let choice = match config.detect.compute {
-        Compute::Auto => ComputeChoice::Auto,
-        Compute::Gpu => ComputeChoice::Gpu,
-        Compute::Cpu => ComputeChoice::Cpu,
-    };
-    let backend = compute::open(choice, config.model.threads)?;
+    let backend = compute::open(config.detect.compute, config.model.threads)?;
     let (recipe, threshold_known) = recipe(&network, config)?;
     tracing::info!(
         "network {} on {}, score `{}` on {}",
@@ -210,17 +206,7 @@ pub fn engine(config: &Config) -> Result<Engine> {
         config.detect.method,
         backend.describe()
     );
-    Ok(Engine { network, backend, recipe, threshold_known, style: style(config)?, queue: config.pipeline.queue, stages: Default::default() })
-}
-
-fn style(config: &Config) -> Result<draw::Style> {
-    let view = match config.draw.view {
-        View::Overlay => draw::View::Overlay,
-        View::Heatmap => draw::View::Heatmap,
-        View::SideBySide => draw::View::SideBySide,
-        View::Mask => draw::View::Mask,
-    };
-    draw::Style::new(view, config.draw.opacity, config.draw.legend, &config.draw.palette)
+    Ok(Engine { network, backend, recipe, threshold_known, style: config.draw, queue: config.pipeline.queue, stages: Default::default() })
 }
 
 fn encoding(config: &Config) -> Encoding {

@@ -5,7 +5,7 @@ use super::cpu::Cpu;
 use crate::Result;
 
 /// Which back end is wanted: `--compute auto|gpu|cpu`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum ComputeChoice {
     /// A hardware GPU where there is one, else the CPU.

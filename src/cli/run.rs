@@ -8,15 +8,14 @@ use std::time::Instant;
 use super::outputs::Outputs;
 use super::progress::Progress;
 use super::report::{InputReport, RunReport, write_json};
-use super::{DAMAGED, INTERRUPTED, interrupt};
-use crate::compute::{self, ComputeChoice};
+use super::{DAMAGED, INTERRUPTED, engine, interrupt};
+use crate::compute::ComputeChoice;
 use crate::config::Config;
 use crate::draw::{Palette, View};
 use crate::media::{self, Encoding, FrameReader, FrameWriter, Input};
 use crate::model::network::Provider;
-use crate::model::{Network, SessionOptions};
 use crate::pipeline::{self, Control, Engine, Outcome, Recorder};
-use crate::{Result, ood, output};
+use crate::{Result, output};
 
 /// Options of `run`.
 #[derive(Debug, Clone, clap::Args)]
@@ -147,7 +146,7 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
     }
     let files = outputs.files(&inputs.iter().map(Input::file_name).collect::<Vec<_>>())?;
     let interrupts = interrupt::watch()?;
-    let mut engine = engine(&config)?;
+    let mut engine = engine::open(&config)?;
     let mut recorders = output::recorders(outputs.events.as_deref(), outputs.masks.as_deref(), outputs.scores.as_deref(), &engine)?;
     let encoding = encoding(&config);
     let mut reports = Vec::new();
@@ -185,28 +184,6 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
 /// Of two exit codes the one that says more: interrupted, failed, damaged, done.
 fn worse(a: u8, b: u8) -> u8 {
     [INTERRUPTED, 2, 1, DAMAGED].into_iter().find(|code| [a, b].contains(code)).unwrap_or(0)
-}
-
-/// The network and the dense maths that `config` asks for, ready to run.
-///
-/// # Errors
-/// The model, the method, the calibration or the compute device is not to be had.
-pub fn engine(config: &Config) -> Result<Engine> {
-    let options = SessionOptions { threads: config.model.threads, provider: config.model.provider };
-    let network = Network::load(config.model.path.as_deref(), &options)?;
-    for assumption in network.assumptions() {
-        tracing::info!("model {}: {assumption}", network.path().display());
-    }
-    let backend = compute::open(config.detect.compute, config.model.threads)?;
-    let (recipe, threshold_known) = recipe(&network, config)?;
-    tracing::info!(
-        "network {} on {}, score `{}` on {}",
-        network.path().display(),
-        network.provider().name(),
-        config.detect.method,
-        backend.describe()
-    );
-    Ok(Engine { network, backend, recipe, threshold_known, style: config.draw, queue: config.pipeline.queue, stages: Default::default() })
 }
 
 fn encoding(config: &Config) -> Encoding {

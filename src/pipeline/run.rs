@@ -362,7 +362,8 @@ fn sink(
                 break;
             }
         }
-        tally.frames_out.fetch_add(1, Ordering::Relaxed);
+        let done = tally.frames_out.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::trace!("frame {done} is out");
         tally.share_ppm.fetch_add((f64::from(job.detection.ood_share) * 1e6) as u64, Ordering::Relaxed);
         observer.frame_done(running_time, job.detection.ood_share);
         // The source may be gone already; then the job is dropped.

@@ -28,5 +28,6 @@ pub mod model;
 pub mod ood;
 pub mod output;
 pub mod pipeline;
+mod simd;
 
 pub use error::{Error, Result};

@@ -4,10 +4,22 @@
 //! brought to the grid (area average when shrinking, bilinear when growing; METHOD step 1), the features of all maps are
 //! made unit length each and concatenated to `[D, N]` with `D = sum D_i`, `N = h_0 * w_0`.
 
+pub mod cpu;
+mod kmeans;
+mod open;
+mod plan;
+mod random;
+mod report;
+mod resample;
+mod scene;
+
 use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView3};
 
+pub use self::kmeans::{Clustering, KMeans, Seeds};
+pub use self::open::{ComputeChoice, open};
+pub use self::report::Step;
 use crate::Result;
 
 /// What the network said about one frame.

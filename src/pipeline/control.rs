@@ -1,7 +1,7 @@
 //! One road out for everything that can end a run: end of input, Ctrl-C, a stage's error, a panic.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
@@ -13,25 +13,24 @@ pub const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What the stages of one run share to end together.
 ///
-/// `stop` ends the reading: what is in flight is drained and the output is finished. `abort` ends the waiting as well.
-/// The first error wins; those that follow from it are dropped.
+/// A stop ends the reading: what is in flight is drained and the output is finished. A second interrupt ends the waiting as
+/// well. The first error wins; those that follow from it are dropped.
 #[derive(Debug, Default)]
 pub struct Control {
+    interrupts: Arc<AtomicU32>,
     stop: AtomicBool,
-    abort: AtomicBool,
     error: Mutex<Option<Error>>,
 }
 
 impl Control {
+    /// A control that also counts `interrupts`: the first one stops the run, the second one aborts it.
+    pub fn watching(interrupts: Arc<AtomicU32>) -> Self {
+        Self { interrupts, ..Self::default() }
+    }
+
     /// Ends the reading; the frames in flight are still finished.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
-    }
-
-    /// Ends the reading and gives up on frames in flight.
-    pub fn abort(&self) {
-        self.stop();
-        self.abort.store(true, Ordering::Relaxed);
     }
 
     /// Ends the reading because of `error`, which is reported if it is the first.
@@ -42,12 +41,17 @@ impl Control {
 
     /// Whether no more frames shall be read.
     pub fn stopping(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.stop.load(Ordering::Relaxed) || self.interrupted()
+    }
+
+    /// Whether the user asked for the end.
+    pub fn interrupted(&self) -> bool {
+        self.interrupts.load(Ordering::Relaxed) >= 1
     }
 
     /// Whether waiting for other stages is over.
     pub fn aborted(&self) -> bool {
-        self.abort.load(Ordering::Relaxed)
+        self.interrupts.load(Ordering::Relaxed) >= 2
     }
 
     /// The first error, once.

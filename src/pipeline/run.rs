@@ -10,7 +10,7 @@ use super::control::{Control, PATIENCE};
 use super::stage::{relay, spawn};
 use super::stats::{StageReport, StageStats};
 use crate::compute::{Backend, Detection, Recipe, Size};
-use crate::draw::{Caption, Painter, ScoreScale, Style, View};
+use crate::draw::{Caption, Painter, ScoreScale, Style, View, beside_width};
 use crate::media::{EndOfInput, Frame, FrameReader, FrameWriter, Read, Written};
 use crate::model::prepare::Prepare;
 use crate::model::{Network, Outputs};
@@ -153,7 +153,7 @@ pub fn run(
         control.fail(error);
     }
     let frames_out = tally.frames_out.load(Ordering::Relaxed);
-    let interrupted = end.is_none() && control.stopping();
+    let interrupted = end.is_none() && control.interrupted();
     let error = control.take_error();
     Outcome {
         frames_in: tally.frames_in.load(Ordering::Relaxed),
@@ -178,13 +178,13 @@ fn start(
     (end, written): (&mut Option<EndOfInput>, &mut Option<Written>),
 ) -> Result<()> {
     let Engine { network, backend, recipe, threshold_known, style, queue, stages } = engine;
-    let (queue, style) = (*queue, style.clone());
+    let (queue, style) = (*queue, *style);
     let mut recipe = recipe.clone();
     let recipe_of_records = recipe.clone();
     let threshold_known = *threshold_known;
     let stages = &*stages;
-    let mut prepare = Prepare::new(network.input());
-    let elements = network.input().elements();
+    let mut prepare = Prepare::new(*network.input())?;
+    let elements = prepare.len();
     backend.reset(0);
     thread::scope(|scope| {
         let (spare_in, spare_out) = bounded::<Box<Job>>(6 * queue + 7);
@@ -203,8 +203,7 @@ fn start(
         spawn(scope, control, &stages.prepare, move || {
             relay(control, &stages.prepare, &prepare_in, &to_infer, |job: &mut Box<Job>| {
                 let Job { frame: Some(frame), tensor, .. } = &mut **job else { return Ok(()) };
-                prepare.run(&frame.map()?.i420(), tensor);
-                Ok(())
+                prepare.run(&frame.map()?.i420(), tensor).map(|_| ())
             })
         })?;
         spawn(scope, control, &stages.infer, move || {
@@ -228,10 +227,10 @@ fn start(
             recorders.iter_mut().try_for_each(|recorder| recorder.finish())
         })?;
         spawn(scope, control, &stages.draw, move || {
-            let beside = style.view == View::SideBySide;
             let mut painter = Painter::new(style)?;
             let mut scale = RunningScale::default();
-            relay(control, &stages.draw, &draw_in, &to_sink, |job: &mut Box<Job>| draw(job, &mut painter, &mut scale, beside))
+            let caption = Caption::default();
+            relay(control, &stages.draw, &draw_in, &to_sink, |job: &mut Box<Job>| draw(job, &mut painter, &mut scale, &caption))
         })?;
         spawn(scope, control, &stages.sink, move || {
             sink(control, &stages.sink, &sink_in, &spare_in, observer, tally, writer, written)
@@ -326,18 +325,16 @@ impl RunningScale {
     }
 }
 
-fn draw(job: &mut Job, painter: &mut Painter, scale: &mut RunningScale, beside: bool) -> Result<()> {
+fn draw(job: &mut Job, painter: &mut Painter, scale: &mut RunningScale, caption: &Caption) -> Result<()> {
     let Job { frame: Some(frame), detection, threshold, .. } = job else { return Ok(()) };
     let scale = scale.update(detection, *threshold);
-    let caption = Caption { ood_share: detection.ood_share };
-    if beside {
-        let mut wide = frame.new_like(2 * frame.width(), frame.height())?;
-        painter.paint_beside(&frame.map()?.i420(), &mut wide.map_mut()?.i420(), detection, scale, *threshold, &caption);
+        if painter.style().view == View::SideBySide {
+        let mut wide = frame.new_like(beside_width(frame.width()), frame.height())?;
+        painter.paint_beside(&frame.map()?.i420(), &mut wide.map_mut()?.i420(), detection, scale, *threshold, caption)?;
         *frame = wide;
-    } else {
-        painter.paint(&mut frame.map_mut()?.i420(), detection, scale, *threshold, &caption);
+        return Ok(());
     }
-    Ok(())
+    painter.paint(&mut frame.map_mut()?.i420(), detection, scale, *threshold, caption)
 }
 
 #[allow(clippy::too_many_arguments)] // see `start`

@@ -1,0 +1,37 @@
+# Everything from a bare Debian 12 with Rust, make and python3. `make help` lists the targets.
+
+.PHONY: help deps build demo test check lint deny clean
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+BIN := target/release/oodstream
+DEMO := demo.ood.mp4
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s '	'
+
+deps: ## system packages and ONNX Runtime (pinned, by hash)
+	@scripts/deps.sh
+
+build: deps ## the program, optimised
+	$(CARGO) build --release --locked
+
+demo: build ## mark the unknown things in the sample clip
+	$(BIN) run samples/street.mp4 -o $(DEMO) --overwrite
+	@echo "The annotated video is $(abspath $(DEMO))"
+
+test: deps ## the whole test suite (shaders on lavapipe)
+	OODSTREAM_REQUIRE_GPU=1 $(CARGO) test --release --locked
+
+check: lint deny ## format, clippy and licences
+
+lint: deps ## rustfmt and clippy, warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+
+deny: ## licences, sources and duplicate versions of all dependencies
+	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny --version 0.20.2
+	$(CARGO) deny --locked check bans licenses sources
+
+clean: ## remove what was built
+	rm -rf target .deps $(DEMO)

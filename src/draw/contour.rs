@@ -1,0 +1,129 @@
+//! The mask with soft edges, row by row: what outlines and fills are looked up from.
+//!
+//! The 0/1 mask is convolved with a tent of half-width `n` down and across. Near a straight edge the result depends on the
+//! signed distance to the edge alone, so that one byte per pixel is enough to draw an antialiased line along the edge:
+//! `S(d) = 1/2 + t - sign(t) t^2 / 2` with `t = d / n` (the integral of the tent), and [`distance`] is its inverse.
+
+use ndarray::ArrayView2;
+
+/// Columns that are looked at together; even, so that a block covers whole chroma samples.
+pub(super) const BLOCK: usize = 32;
+/// Half-widths up to this keep the sums within 16 bits.
+pub(super) const MAX_HALF_WIDTH: usize = 15;
+
+/// Signed distance to the mask's edge (pixels, positive inside) for soft mask value `s` of half-width `n`.
+pub(super) fn distance(s: u8, n: usize) -> f32 {
+    let s = f32::from(s) / 255.0;
+    let t = if s >= 0.5 { 1.0 - (2.0 - 2.0 * s).sqrt() } else { (2.0 * s).sqrt() - 1.0 };
+    t * n as f32
+}
+
+/// Streams the rows of a soft mask. The picture's border continues the mask, so that no line runs along it.
+#[derive(Debug, Default)]
+pub(super) struct Contour {
+    half_width: usize,
+    width: usize,
+    row: usize,
+    /// Tent-weighted column sums around `row`, with `half_width` columns of margin on either side.
+    sums: Vec<u16>,
+    /// What the next row's sums have more.
+    slope: Vec<i16>,
+    boxes: Vec<u16>,
+}
+
+impl Contour {
+    /// Starts at the first row of `mask`; `half_width` in 1..=[`MAX_HALF_WIDTH`].
+    #[inline(always)]
+    pub(super) fn start(&mut self, mask: ArrayView2<'_, u8>, half_width: usize) {
+        let width = mask.ncols();
+        let n = half_width.clamp(1, MAX_HALF_WIDTH);
+        (self.half_width, self.width, self.row) = (n, width, 0);
+        self.sums.clear();
+        self.sums.resize(width + 2 * n, 0);
+        self.slope.clear();
+        self.slope.resize(width, 0);
+        self.boxes.resize(width + n, 0);
+        for k in 1..=n as isize {
+            let (above, below) = (row(mask, 1 - k), row(mask, k));
+            for (slope, (above, below)) in self.slope.iter_mut().zip(above.iter().zip(below)) {
+                *slope += one(*below) as i16 - one(*above) as i16;
+            }
+        }
+        for k in 1 - n as isize..n as isize {
+            let weight = (n - k.unsigned_abs()) as u16;
+            for (sum, m) in self.sums[n..].iter_mut().zip(row(mask, k)) {
+                *sum += weight * one(*m);
+            }
+        }
+        self.extend();
+    }
+
+    /// Moves on to the next row of the same mask.
+    #[inline(always)]
+    pub(super) fn advance(&mut self, mask: ArrayView2<'_, u8>) {
+        let (n, width) = (self.half_width, self.width);
+        self.row += 1;
+        let at = self.row as isize;
+        let (above, here, below) = (row(mask, at - n as isize), row(mask, at), row(mask, at + n as isize));
+        let (above, here, below) = (&above[..width], &here[..width], &below[..width]);
+        let (sums, slope) = (&mut self.sums[n..n + width], &mut self.slope[..width]);
+        for x in 0..width {
+            sums[x] = sums[x].wrapping_add_signed(slope[x]);
+            slope[x] += one(above[x]) as i16 + one(below[x]) as i16 - 2 * one(here[x]) as i16;
+        }
+        self.extend();
+    }
+
+    #[inline(always)]
+    fn extend(&mut self) {
+        let (n, width) = (self.half_width, self.width);
+        let (first, last) = (self.sums[n], self.sums[n + width - 1]);
+        self.sums[..n].fill(first);
+        self.sums[n + width..].fill(last);
+    }
+
+    /// Whether the soft mask of this row is other than 0 in columns `block * BLOCK` and on.
+    #[inline(always)]
+    pub(super) fn touches(&self, block: usize) -> bool {
+        // Column x is at x + n; its neighbours up to n - 1 away take part.
+        let from = block * BLOCK + 1;
+        let to = ((block + 1) * BLOCK).min(self.width) + 2 * self.half_width - 1;
+        self.sums[from..to].iter().fold(0, |any, s| any | s) != 0
+    }
+
+    /// Writes the soft mask (0..255) of this row's columns `from..to` to the same places of `out`.
+    #[inline(always)]
+    pub(super) fn soften(&mut self, from: usize, to: usize, out: &mut [u8]) {
+        let (n, length) = (self.half_width, to - from);
+        let boxes = &mut self.boxes[..length + n - 1];
+        let sums = &self.sums[from + 1..];
+        boxes.copy_from_slice(&sums[..length + n - 1]);
+        for k in 1..n {
+            for (b, s) in boxes.iter_mut().zip(&sums[k..]) {
+                *b += s;
+            }
+        }
+        // The second box, and 0..n^4 to 0..255.
+        let scale = ((255 << 16) / (n as u32).pow(4)).max(1);
+        let out = &mut out[from..to];
+        for (x, out) in out.iter_mut().enumerate() {
+            let mut sum = 0;
+            for b in &boxes[x..x + n] {
+                sum += u32::from(*b);
+            }
+            *out = ((sum * scale + (1 << 15)) >> 16) as u8;
+        }
+    }
+}
+
+#[inline(always)]
+fn one(m: u8) -> u16 {
+    u16::from(m != 0)
+}
+
+/// Row `y` of the mask, the nearest one outside of it.
+#[inline(always)]
+fn row(mask: ArrayView2<'_, u8>, y: isize) -> &[u8] {
+    let y = y.clamp(0, mask.nrows() as isize - 1) as usize;
+    mask.to_slice().map_or(&[], |all| &all[y * mask.ncols()..(y + 1) * mask.ncols()])
+}

@@ -1,0 +1,139 @@
+//! Small ONNX files for tests, written by hand as protocol buffers (onnx.proto3, IR version 8, opset 17).
+#![allow(dead_code)] // each test binary uses its own share of it
+
+use std::path::Path;
+
+/// A protocol buffer message under construction.
+#[derive(Default, Clone)]
+struct Message(Vec<u8>);
+
+impl Message {
+    fn varint(mut self, field: u32, value: u64) -> Self {
+        self.raw_varint(u64::from(field) << 3);
+        self.raw_varint(value);
+        self
+    }
+
+    fn bytes(mut self, field: u32, value: &[u8]) -> Self {
+        self.raw_varint(u64::from(field) << 3 | 2);
+        self.raw_varint(value.len() as u64);
+        self.0.extend_from_slice(value);
+        self
+    }
+
+    fn message(self, field: u32, value: Message) -> Self {
+        self.bytes(field, &value.0)
+    }
+
+    fn raw_varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+}
+
+/// A graph under construction; free dimensions are given as 0.
+#[derive(Default)]
+pub struct Graph {
+    graph: Message,
+}
+
+impl Graph {
+    fn value(name: &str, shape: &[u64]) -> Message {
+        let dims = shape.iter().enumerate().fold(Message::default(), |dims, (axis, &size)| {
+            let dim = Message::default();
+            let dim = if size == 0 { dim.bytes(2, format!("d{axis}").as_bytes()) } else { dim.varint(1, size) };
+            dims.message(1, dim)
+        });
+        let tensor = Message::default().varint(1, 1).message(2, dims);
+        Message::default().bytes(1, name.as_bytes()).message(2, Message::default().message(1, tensor))
+    }
+
+    /// An f32 input.
+    pub fn input(mut self, name: &str, shape: &[u64]) -> Self {
+        self.graph = self.graph.message(11, Self::value(name, shape));
+        self
+    }
+
+    /// An f32 output.
+    pub fn output(mut self, name: &str, shape: &[u64]) -> Self {
+        self.graph = self.graph.message(12, Self::value(name, shape));
+        self
+    }
+
+    /// A constant f32 tensor.
+    pub fn constant(mut self, name: &str, shape: &[u64], values: &[f32]) -> Self {
+        let mut tensor = shape.iter().fold(Message::default(), |tensor, &size| tensor.varint(1, size)).varint(2, 1);
+        tensor = tensor.bytes(8, name.as_bytes());
+        tensor = tensor.bytes(9, &values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>());
+        self.graph = self.graph.message(5, tensor);
+        self
+    }
+
+    /// An operator; `ints` are attributes that are lists of integers.
+    pub fn node(mut self, operator: &str, inputs: &[&str], output: &str, ints: &[(&str, &[u64])]) -> Self {
+        let mut node = inputs.iter().fold(Message::default(), |node, input| node.bytes(1, input.as_bytes()));
+        node = node.bytes(2, output.as_bytes()).bytes(4, operator.as_bytes());
+        for (name, values) in ints {
+            let attribute = values.iter().fold(Message::default().bytes(1, name.as_bytes()), |all, &value| all.varint(8, value));
+            node = node.message(5, attribute.varint(20, 7));
+        }
+        self.graph = self.graph.message(1, node);
+        self
+    }
+
+    /// Writes the model file.
+    pub fn save(self, path: &Path) {
+        let graph = self.graph.bytes(2, b"test");
+        let opset = Message::default().bytes(1, b"").varint(2, 17);
+        let model = Message::default().varint(1, 8).message(7, graph).message(8, opset);
+        std::fs::write(path, model.0).unwrap();
+    }
+}
+
+/// Weights that differ from channel to channel, for a 1x1 convolution from 3 channels.
+fn weights(channels: u64) -> Vec<f32> {
+    (0..channels * 3).map(|n| ((n * 7 + 3) % 11) as f32 / 5.0 - 1.0).collect()
+}
+
+/// A network of two 1x1 convolutions: `logits` with 4 classes at half size, `features` with 8 channels at a quarter size.
+pub fn tiny(width: u64, height: u64) -> Graph {
+    Graph::default()
+        .input("input", &[1, 3, height, width])
+        .constant("wl", &[4, 3, 1, 1], &weights(4))
+        .constant("wf", &[8, 3, 1, 1], &weights(8))
+        .node("Conv", &["input", "wl"], "logits", &[("strides", &[2, 2])])
+        .node("Conv", &["input", "wf"], "features", &[("strides", &[4, 4])])
+        .output("logits", &[1, 4, height / 2, width / 2])
+        .output("features", &[1, 8, height / 4, width / 4])
+}
+
+/// The network of [`tiny`] whose logits are not numbers.
+pub fn not_a_number(width: u64, height: u64) -> Graph {
+    Graph::default()
+        .input("input", &[1, 3, height, width])
+        .constant("wl", &[4, 3, 1, 1], &weights(4))
+        .constant("low", &[1], &[-1e6])
+        .node("Conv", &["input", "wl"], "sum", &[("strides", &[4, 4])])
+        .node("Add", &["sum", "low"], "negative", &[])
+        .node("Sqrt", &["negative"], "logits", &[])
+        .node("Identity", &["sum"], "features", &[])
+        .output("logits", &[1, 4, height / 4, width / 4])
+        .output("features", &[1, 4, height / 4, width / 4])
+}
+
+/// A graph whose input is not a picture: rank 3.
+pub fn wrong_rank() -> Graph {
+    Graph::default().input("input", &[3, 8, 8]).node("Identity", &["input"], "logits", &[]).output("logits", &[3, 8, 8])
+}
+
+/// A classifier: a picture in, no map out.
+pub fn no_logits() -> Graph {
+    Graph::default()
+        .input("input", &[1, 3, 8, 8])
+        .node("GlobalAveragePool", &["input"], "pooled", &[])
+        .node("Flatten", &["pooled"], "classes", &[])
+        .output("classes", &[1, 3])
+}

@@ -104,6 +104,12 @@ impl Tile<'_> {
         assert!(self.dims > 0 && self.x.len() >= (self.dims - 1) * BLOCK + P * V::N);
         let mut sums: [[V; P]; T] = std::array::from_fn(|t| [V::splat(self.offsets[t]); P]);
         for d in 0..self.dims {
+            if self.first == 0 {
+                // The block after this one, early; past the end of the buffer this is a hint without effect.
+                for p in 0..P {
+                    V::prefetch(self.x.as_ptr().wrapping_add((self.dims + d) * BLOCK + p * V::N));
+                }
+            }
             // SAFETY: `d < dims`, so both reads lie within the lengths asserted above.
             unsafe {
                 let row = self.x.as_ptr().add(d * BLOCK);

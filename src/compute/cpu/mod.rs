@@ -1,5 +1,6 @@
 //! The dense maths on the CPU: SIMD chosen at run time, a few threads of its own, nothing allocated per frame.
 
+mod aligned;
 mod assign;
 mod bank;
 mod features;
@@ -122,11 +123,6 @@ impl Cpu {
         })
     }
 
-    /// How long each step of the last frame took.
-    pub fn steps(&self) -> &[Step] {
-        &self.steps
-    }
-
     /// The features of one frame as the clustering sees them, before the mean is taken off: `[N, D]`. What a codebook is
     /// made from.
     ///
@@ -160,7 +156,7 @@ impl Cpu {
             (stream.dims, stream.unit_length) = (plan.dims, recipe.unit_length);
             stream.centroids.clear();
             for row in lloyd.centroids.chunks_exact(points.stride) {
-                stream.centroids.extend(row[..plan.dims].iter().zip(&points.mean).map(|(c, m)| c + m));
+                stream.centroids.extend(row[..plan.dims].iter().zip(points.mean.iter()).map(|(c, m)| c + m));
             }
         }
         report::step(steps, "lloyd", begin);
@@ -261,6 +257,10 @@ impl Backend for Cpu {
         if let Some(stream) = self.streams.get_mut(&stream) {
             stream.clear();
         }
+    }
+
+    fn steps(&self) -> &[Step] {
+        &self.steps
     }
 }
 

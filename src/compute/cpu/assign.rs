@@ -31,9 +31,8 @@ impl Packed {
                 self.values.extend((first..first + tile).map(|c| rows[c * stride + d]));
             }
         }
-        self.offsets.extend(
-            (0..k).map(|c| -0.5 * rows[c * stride..][..dims].iter().fold(0.0f32, |sum, &v| sum + v * v)),
-        );
+        self.offsets
+            .extend((0..k).map(|c| -0.5 * rows[c * stride..][..dims].iter().fold(0.0f32, |sum, &v| sum + v * v)));
     }
 }
 

@@ -104,7 +104,8 @@ impl Lloyd {
                 }
                 self.count(r);
                 self.runs[r].iterations += 1;
-                if self.changed.iter().skip(r).step_by(self.runs.len()).map(|&c| c as usize).sum::<usize>() <= converged {
+                if self.changed.iter().skip(r).step_by(self.runs.len()).map(|&c| c as usize).sum::<usize>() <= converged
+                {
                     self.runs[r].active = false;
                 } else {
                     self.update(points, r);

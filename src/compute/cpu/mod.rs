@@ -183,9 +183,11 @@ impl Cpu {
                 *s += share * means[label as usize];
             }
             kmeans::cluster_means(labels, sizes, &statistics.confidence, sums, means);
-            out.clusters.extend(
-                sizes.iter().zip(&*means).map(|(&pixels, &mean_confidence)| super::Cluster { k: run.k, pixels, mean_confidence }),
-            );
+            out.clusters.extend(sizes.iter().zip(&*means).map(|(&pixels, &mean_confidence)| super::Cluster {
+                k: run.k,
+                pixels,
+                mean_confidence,
+            }));
             out.iterations.push(run.iterations);
             row.iter_mut().zip(labels).for_each(|(to, l)| *to = *l);
         }
@@ -217,7 +219,14 @@ impl Backend for Cpu {
         let mut begin = report::step(&mut self.steps, "confidence", begin);
         if plan.dims > 0 {
             self.points.resize(plan.pixels, plan.dims);
-            self.gather.fill(maps.features, plan.grid, recipe.unit_length, &mut self.points, self.level, &mut self.pool);
+            self.gather.fill(
+                maps.features,
+                plan.grid,
+                recipe.unit_length,
+                &mut self.points,
+                self.level,
+                &mut self.pool,
+            );
             self.points.centre(self.level, &mut self.pool);
             begin = report::step(&mut self.steps, "features", begin);
         }
@@ -246,8 +255,7 @@ impl Backend for Cpu {
         let score = resize(&mut out.score, size);
         let mask = resize(&mut out.mask, size);
         let Self { upsample, level, pool, .. } = self;
-        let marked =
-            upsample.run(plan.grid, &self.score, target, recipe.threshold, score, mask, *level, pool);
+        let marked = upsample.run(plan.grid, &self.score, target, recipe.threshold, score, mask, *level, pool);
         out.ood_share = (marked as f64 / (size.0 * size.1) as f64) as f32;
         report::step(&mut self.steps, "upsample", begin);
         Ok(())

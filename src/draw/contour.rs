@@ -29,6 +29,7 @@ pub(super) struct Contour {
     /// What the next row's sums have more.
     slope: Vec<i16>,
     boxes: Vec<u16>,
+    tents: Vec<u16>,
 }
 
 impl Contour {
@@ -43,6 +44,7 @@ impl Contour {
         self.slope.clear();
         self.slope.resize(width, 0);
         self.boxes.resize(width + n, 0);
+        self.tents.resize(width, 0);
         for k in 1..=n as isize {
             let (above, below) = (row(mask, 1 - k), row(mask, k));
             for (slope, (above, below)) in self.slope.iter_mut().zip(above.iter().zip(below)) {
@@ -95,23 +97,26 @@ impl Contour {
     #[inline(always)]
     pub(super) fn soften(&mut self, from: usize, to: usize, out: &mut [u8]) {
         let (n, length) = (self.half_width, to - from);
+        // A tent is a box of n columns twice.
         let boxes = &mut self.boxes[..length + n - 1];
-        let sums = &self.sums[from + 1..];
-        boxes.copy_from_slice(&sums[..length + n - 1]);
-        for k in 1..n {
-            for (b, s) in boxes.iter_mut().zip(&sums[k..]) {
-                *b += s;
-            }
+        add_shifted(&self.sums[from + 1..], n, boxes);
+        let tents = &mut self.tents[..length];
+        add_shifted(boxes, n, tents);
+        // 0..n^4 to 0..255.
+        let scale = (255 << 16) / (n as u32).pow(4);
+        for (out, tent) in out[from..to].iter_mut().zip(tents) {
+            *out = ((u32::from(*tent) * scale + (1 << 15)) >> 16) as u8;
         }
-        // The second box, and 0..n^4 to 0..255.
-        let scale = ((255 << 16) / (n as u32).pow(4)).max(1);
-        let out = &mut out[from..to];
-        for (x, out) in out.iter_mut().enumerate() {
-            let mut sum = 0;
-            for b in &boxes[x..x + n] {
-                sum += u32::from(*b);
-            }
-            *out = ((sum * scale + (1 << 15)) >> 16) as u8;
+    }
+}
+
+/// `out[x] = sum of the n values from x on`
+#[inline(always)]
+fn add_shifted(values: &[u16], n: usize, out: &mut [u16]) {
+    out.copy_from_slice(&values[..out.len()]);
+    for k in 1..n {
+        for (out, value) in out.iter_mut().zip(&values[k..]) {
+            *out += value;
         }
     }
 }

@@ -82,7 +82,7 @@ pub fn beside_width(width: usize) -> usize {
 }
 
 /// First entry of the colour map in use over the bare picture: its dark end would be lost there.
-const OVERLAY_START: u8 = 80;
+const OVERLAY_START: u8 = 110;
 
 /// The tables for one picture size and colour description.
 #[derive(Debug)]

@@ -132,3 +132,84 @@ fn row(mask: ArrayView2<'_, u8>, y: isize) -> &[u8] {
     let y = y.clamp(0, mask.nrows() as isize - 1) as usize;
     mask.to_slice().map_or(&[], |all| &all[y * mask.ncols()..(y + 1) * mask.ncols()])
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::*;
+
+    /// The rows of the soft mask, drawn block by block as the painter does it.
+    fn soften(mask: &Array2<u8>, n: usize) -> Array2<u8> {
+        let (height, width) = mask.dim();
+        let mut out = Array2::zeros((height, width));
+        let mut contour = Contour::default();
+        contour.start(mask.view(), n);
+        for y in 0..height {
+            if y > 0 {
+                contour.advance(mask.view());
+            }
+            let mut line = vec![0; width];
+            for block in 0..width.div_ceil(BLOCK) {
+                if contour.touches(block) {
+                    contour.soften(block * BLOCK, ((block + 1) * BLOCK).min(width), &mut line);
+                }
+            }
+            out.row_mut(y).iter_mut().zip(line).for_each(|(to, from)| *to = from);
+        }
+        out
+    }
+
+    #[test]
+    fn equals_the_convolution_with_a_tent() {
+        let mut state = 99u32;
+        let mut random = |limit: usize| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as usize % limit
+        };
+        for n in [1, 2, 3, 5, 9, MAX_HALF_WIDTH] {
+            let (height, width) = (1 + random(40), 1 + random(90));
+            let mut mask = Array2::zeros((height, width));
+            for _ in 0..4 {
+                let (cx, cy, r) = (random(width), random(height), 1 + random(12));
+                for ((y, x), m) in mask.indexed_iter_mut() {
+                    if x.abs_diff(cx).max(y.abs_diff(cy)) < r {
+                        *m = 1u8;
+                    }
+                }
+            }
+            let got = soften(&mask, n);
+            let at = |y: isize, x: isize| {
+                mask[(y.clamp(0, height as isize - 1) as usize, x.clamp(0, width as isize - 1) as usize)]
+            };
+            let reach = n as isize - 1;
+            for ((y, x), got) in got.indexed_iter() {
+                let mut sum = 0.0;
+                for dy in -reach..=reach {
+                    for dx in -reach..=reach {
+                        let weight = (n as isize - dx.abs()) * (n as isize - dy.abs());
+                        sum += weight as f64 * f64::from(at(y as isize + dy, x as isize + dx));
+                    }
+                }
+                let want = 255.0 * sum / (n as f64).powi(4);
+                assert!((f64::from(*got) - want).abs() <= 1.0, "{got} for {want} at {x}, {y} with {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_straight_edge_gives_the_distance() {
+        for n in [4, 6, 12] {
+            for turned in [false, true] {
+                let edge = 30.0;
+                let mask = Array2::from_shape_fn((64, 64), |(y, x)| u8::from(if turned { y } else { x } >= 30));
+                let soft = soften(&mask, n);
+                for i in 30 - n + 2..30 + n - 2 {
+                    let d = distance(soft[if turned { (i, 31) } else { (31, i) }], n);
+                    let want = i as f32 + 0.5 - edge;
+                    assert!((d - want).abs() < 0.15, "{d} for {want} with {n}");
+                }
+            }
+        }
+    }
+}

@@ -14,8 +14,9 @@ use crate::config::Config;
 use crate::draw::{Palette, View};
 use crate::media::{self, Encoding, FrameReader, FrameWriter, Input};
 use crate::model::network::Provider;
-use crate::pipeline::{self, Control, Engine, Outcome, Recorder};
-use crate::{Result, output};
+use crate::output::{self, Recorder};
+use crate::pipeline::{self, Control, Engine, Outcome};
+use crate::Result;
 
 /// Options of `run`.
 #[derive(Debug, Clone, clap::Args)]
@@ -147,7 +148,7 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
     let files = outputs.files(&inputs.iter().map(Input::file_name).collect::<Vec<_>>())?;
     let interrupts = interrupt::watch()?;
     let mut engine = engine::open(&config)?;
-    let mut recorders = output::recorders(outputs.events.as_deref(), outputs.masks.as_deref(), outputs.scores.as_deref(), &engine)?;
+    let mut recorders = output::recorders(outputs.events.as_deref(), &engine.network.manifest().classes.names, config.encode.overwrite)?;
     let encoding = encoding(&config);
     let mut reports = Vec::new();
     let mut worst = 0;
@@ -222,6 +223,9 @@ impl Job<'_> {
                 tracing::debug!(?info, "opened {name}");
                 let progress = Progress::new(&name, &info, self.quiet);
                 let control = Control::watching(Arc::clone(interrupts));
+                if let Some(error) = recorders.iter_mut().find_map(|recorder| recorder.begin(&name).err()) {
+                    control.fail(error);
+                }
                 let outcome = pipeline::run(engine, &control, &progress, recorders, reader, writer);
                 progress.finish();
                 let code = self.tell(&name, &outcome);

@@ -14,6 +14,7 @@ use crate::draw::{Caption, Painter, ScoreScale, Style, View, beside_width};
 use crate::media::{EndOfInput, Frame, FrameReader, FrameWriter, Read, Written};
 use crate::model::prepare::Prepare;
 use crate::model::{Network, Outputs};
+use crate::output::{Recorder, Seen};
 use crate::{Error, Result};
 
 /// What all inputs of a run share: the network, the dense maths and how the result is drawn.
@@ -75,21 +76,6 @@ pub trait Observer: Sync {
     fn frame_done(&self, running_time: u64, ood_share: f32);
 }
 
-/// Keeps something of every frame's result beside the video: events, masks, score maps.
-pub trait Recorder: Send {
-    /// Called in frame order, before the frame is drawn on.
-    ///
-    /// # Errors
-    /// What was to be kept cannot be written.
-    fn record(&mut self, frame: &Frame, detection: &Detection, recipe: &Recipe) -> Result<()>;
-
-    /// Called once after the last frame.
-    ///
-    /// # Errors
-    /// What was to be kept cannot be completed.
-    fn finish(&mut self) -> Result<()>;
-}
-
 /// How one input ended.
 #[derive(Debug)]
 pub struct Outcome {
@@ -117,12 +103,6 @@ struct Job {
     outputs: Option<Outputs>,
     detection: Detection,
     threshold: f32,
-}
-
-impl Job {
-    fn frame(&mut self) -> Result<&mut Frame> {
-        self.frame.as_mut().ok_or_else(|| Error::failed("a job lost its frame on the way"))
-    }
 }
 
 /// What the source and the sink learn, for the outcome.
@@ -180,7 +160,6 @@ fn start(
     let Engine { network, backend, recipe, threshold_known, style, queue, stages } = engine;
     let (queue, style) = (*queue, *style);
     let mut recipe = recipe.clone();
-    let recipe_of_records = recipe.clone();
     let threshold_known = *threshold_known;
     let stages = &*stages;
     let mut prepare = Prepare::new(*network.input())?;
@@ -220,9 +199,14 @@ fn start(
         })?;
         spawn(scope, control, &stages.track, move || {
             relay(control, &stages.track, &track_in, &to_draw, |job: &mut Box<Job>| {
-                let Job { frame: Some(frame), detection, threshold, .. } = &mut **job else { return Ok(()) };
-                let recipe = Recipe { threshold: *threshold, ..recipe_of_records.clone() };
-                recorders.iter_mut().try_for_each(|recorder| recorder.record(frame, detection, &recipe))
+                let Job { frame: Some(frame), outputs, detection, .. } = &mut **job else { return Ok(()) };
+                // The network's tensors go back to its memory here, whether somebody wanted them or not.
+                let Some(outputs) = outputs.take().filter(|_| !recorders.is_empty()) else { return Ok(()) };
+                outputs.with_maps(|maps| {
+                    let running_time = Duration::from_nanos(frame.running_time);
+                    let seen = Seen { index: frame.index, running_time, detection, maps };
+                    recorders.iter_mut().try_for_each(|recorder| recorder.record(&seen))
+                })
             })?;
             recorders.iter_mut().try_for_each(|recorder| recorder.finish())
         })?;
@@ -273,12 +257,9 @@ fn source(
 }
 
 fn detect(job: &mut Job, backend: &mut dyn Backend, recipe: &mut Recipe, threshold_known: &mut bool) -> Result<()> {
-    let Some(outputs) = job.outputs.take() else { return Ok(()) };
-    let (size, stream) = {
-        let frame = job.frame()?;
-        (Size { width: frame.width(), height: frame.height() }, frame.stream)
-    };
-    let detection = &mut job.detection;
+    let Job { frame: Some(frame), outputs: Some(outputs), detection, .. } = job else { return Ok(()) };
+    let size = Size { width: frame.width(), height: frame.height() };
+    let stream = frame.stream;
     outputs.with_maps(|maps| {
         if !*threshold_known {
             // Nothing says which score is high for this network and method: take the first frame as ordinary.
@@ -362,7 +343,8 @@ fn sink(
                 break;
             }
         }
-        tally.frames_out.fetch_add(1, Ordering::Relaxed);
+        let done = tally.frames_out.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::trace!("frame {done} is out");
         tally.share_ppm.fetch_add((f64::from(job.detection.ood_share) * 1e6) as u64, Ordering::Relaxed);
         observer.frame_done(running_time, job.detection.ood_share);
         // The source may be gone already; then the job is dropped.

@@ -11,7 +11,7 @@
 //! | which score, calibration, regions, tracks | [`ood`] |
 //! | the dense maths: K-Means, statistics, upsampling (WGSL and CPU) | [`compute`] |
 //! | heat map, outlines, legend on the I420 frame | [`draw`] |
-//! | reports, masks, score maps, events | [`output`] |
+//! | reports, masks, score maps, events | [`output`], [`npy`] |
 //! | evaluation on labelled images | [`eval`] |
 //!
 //! Imports run one way: cli -> pipeline -> {media, model, ood, draw, output} -> compute, frame, error.
@@ -25,6 +25,7 @@ pub mod eval;
 pub mod frame;
 pub mod media;
 pub mod model;
+pub mod npy;
 pub mod ood;
 pub mod output;
 pub mod pipeline;

@@ -6,11 +6,13 @@
 pub mod components;
 pub mod dataset;
 pub mod gather;
+pub mod html;
 pub mod measure;
 pub mod metrics;
-pub mod npy;
+pub mod plot;
 pub mod ranking;
 pub mod report;
+pub mod save;
 pub mod source;
 pub mod store;
 pub mod truth;

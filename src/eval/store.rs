@@ -10,8 +10,8 @@ use std::sync::{Mutex, PoisonError};
 
 use ndarray::{Array2, ArrayView2};
 
-use super::npy;
 use super::upsample::{Window, upsample};
+use crate::npy;
 use crate::{Error, Result};
 
 /// A place in the temporary file.

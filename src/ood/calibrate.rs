@@ -158,7 +158,7 @@ impl FrameStore {
             let array = Array3::from_shape_vec(*shape, values);
             arrays.push(array.map_err(|error| Error::failed(format!("calibration: {error}")))?);
         }
-        let features: Vec<ArrayView3<'_, f32>> = arrays.iter().skip(1).map(Array3::view).collect();
+        let features: Vec<ArrayView3<'_, f32>> = arrays.iter().skip(1).map(|array| array.view()).collect();
         use_maps(&Maps { logits: arrays[0].view(), features: &features })
     }
 }

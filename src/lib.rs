@@ -11,7 +11,7 @@
 //! | which score, calibration, regions, tracks | [`ood`] |
 //! | the dense maths: K-Means, statistics, upsampling (WGSL and CPU) | [`compute`] |
 //! | heat map, outlines, legend on the I420 frame | [`draw`] |
-//! | reports, masks, score maps, events | [`output`] |
+//! | reports, masks, score maps, events | [`output`], [`npy`] |
 //! | evaluation on labelled images | [`eval`] |
 //! | measurements | [`bench`] |
 //!
@@ -27,6 +27,7 @@ pub mod eval;
 pub mod frame;
 pub mod media;
 pub mod model;
+pub mod npy;
 pub mod ood;
 pub mod output;
 pub mod pipeline;

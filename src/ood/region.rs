@@ -59,9 +59,49 @@ pub struct RegionFinder {
     min_area_share: f32,
     components: Components,
     boxes: Vec<[u32; 4]>,
-    logit_sums: Vec<f32>,
-    confidence: Vec<(f32, u32)>,
+    cells: CellSums,
     regions: Vec<Region>,
+}
+
+/// Sums over the logits' cells of each region.
+#[derive(Debug, Clone, Default)]
+struct CellSums {
+    classes: usize,
+    /// `[regions, classes]`.
+    logits: Vec<f32>,
+    /// Sum of the highest logit, and the cells.
+    confidence: Vec<(f32, u32)>,
+}
+
+impl CellSums {
+    fn start(&mut self, regions: usize, classes: usize) {
+        self.classes = classes;
+        self.logits.clear();
+        self.logits.resize(regions * classes, 0.0);
+        self.confidence.clear();
+        self.confidence.resize(regions, (0.0, 0));
+    }
+
+    fn add(&mut self, logits: ArrayView3<'_, f32>, (row, column): (usize, usize), component: u32) {
+        let sums = &mut self.logits[component as usize * self.classes..][..self.classes];
+        let mut highest = f32::NEG_INFINITY;
+        for (class, sum) in sums.iter_mut().enumerate() {
+            let value = logits[(class, row, column)];
+            *sum += value;
+            highest = highest.max(value);
+        }
+        let (sum, cells) = &mut self.confidence[component as usize];
+        *sum += highest;
+        *cells += 1;
+    }
+
+    /// Mean confidence and nearest class of a region.
+    fn read(&self, region: usize) -> (f32, usize) {
+        let (sum, cells) = self.confidence[region];
+        let sums = &self.logits[region * self.classes..][..self.classes];
+        let nearest = sums.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
+        (sum / cells.max(1) as f32, nearest.map_or(0, |(class, _)| class))
+    }
 }
 
 impl RegionFinder {
@@ -71,8 +111,7 @@ impl RegionFinder {
             min_area_share,
             components: Components::default(),
             boxes: Vec::new(),
-            logit_sums: Vec::new(),
-            confidence: Vec::new(),
+            cells: CellSums::default(),
             regions: Vec::new(),
         }
     }
@@ -127,10 +166,7 @@ impl RegionFinder {
     /// Takes mean confidence and nearest class from the logits' cells whose centres lie in a region.
     fn read_logits(&mut self, logits: ArrayView3<'_, f32>, width: usize, height: usize) {
         let (classes, rows, columns) = logits.dim();
-        self.logit_sums.clear();
-        self.logit_sums.resize(self.regions.len() * classes, 0.0);
-        self.confidence.clear();
-        self.confidence.resize(self.regions.len(), (0.0, 0));
+        self.cells.start(self.regions.len(), classes);
         let runs = self.components.runs();
         let mut next = 0;
         for row_index in 0..rows {
@@ -145,7 +181,7 @@ impl RegionFinder {
                 match runs.get(run) {
                     Some(&Run { row, start, component, .. }) if row == y => {
                         if start <= x && component != DROPPED {
-                            self.add_cell(logits, (row_index, column), component);
+                            self.cells.add(logits, (row_index, column), component);
                         }
                     }
                     _ => break,
@@ -153,32 +189,16 @@ impl RegionFinder {
             }
         }
         for index in 0..self.regions.len() {
-            if self.confidence[index].1 == 0 {
+            if self.cells.confidence[index].1 == 0 {
                 // Too small to hold a cell's centre: the cell under the middle of its box.
                 let BoundingBox { x, y, width: w, height: h } = self.regions[index].bounding_box;
                 let (fy, fx) = (centre_of(y + h / 2, height), centre_of(x + w / 2, width));
-                self.add_cell(logits, row_column(rows, columns, fy, fx), index as u32);
+                self.cells.add(logits, row_column(rows, columns, fy, fx), index as u32);
             }
-            let (sum, cells) = self.confidence[index];
-            let sums = &self.logit_sums[index * classes..(index + 1) * classes];
-            let nearest = sums.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
-            self.regions[index].mean_confidence = sum / cells as f32;
-            self.regions[index].nearest_class = nearest.map_or(0, |(class, _)| class);
+            let (confidence, nearest) = self.cells.read(index);
+            self.regions[index].mean_confidence = confidence;
+            self.regions[index].nearest_class = nearest;
         }
-    }
-
-    fn add_cell(&mut self, logits: ArrayView3<'_, f32>, (row, column): (usize, usize), component: u32) {
-        let classes = logits.dim().0;
-        let sums = &mut self.logit_sums[component as usize * classes..][..classes];
-        let mut highest = f32::NEG_INFINITY;
-        for (class, sum) in sums.iter_mut().enumerate() {
-            let value = logits[(class, row, column)];
-            *sum += value;
-            highest = highest.max(value);
-        }
-        let (sum, cells) = &mut self.confidence[component as usize];
-        *sum += highest;
-        *cells += 1;
     }
 }
 

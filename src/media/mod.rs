@@ -49,6 +49,11 @@ pub fn init() -> Result<()> {
     })
 }
 
+/// Name and version of the GStreamer library in use.
+pub fn version() -> String {
+    gst::version_string().to_string()
+}
+
 /// What one [`FrameReader::read`] brings.
 #[derive(Debug)]
 pub enum Read {

@@ -157,7 +157,7 @@ impl Recorder for Masks {
         Ok(())
     }
 
-    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, seen: &Seen<'_, '_>) -> Result<()> {
         self.folder.as_mut().map_or(Ok(()), |folder| folder.write(seen.index, seen.detection.mask.view()).map(|_| ()))
     }
 
@@ -187,7 +187,7 @@ impl Recorder for Scores {
         Ok(())
     }
 
-    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, seen: &Seen<'_, '_>) -> Result<()> {
         self.folder.as_mut().map_or(Ok(()), |folder| folder.write(seen.index, seen.detection.score.view()).map(|_| ()))
     }
 

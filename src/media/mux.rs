@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use gst::glib;
 use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
 use super::decode::link;
-use super::element;
+use super::{element, mp4};
 use super::output::Container;
 use super::track::{Kind, Packet, Shared, Track};
 use crate::{Error, Result};
@@ -37,12 +38,40 @@ pub(super) fn muxer(
         }
         Container::Matroska => {
             muxer.set_property("writing-app", concat!("oodstream ", env!("CARGO_PKG_VERSION")));
+            if let Some(created) = created(shared) {
+                muxer.set_property("creation-time", created);
+            }
         }
     }
     if let (Some(tags), Some(setter)) = (shared.tags(), muxer.dynamic_cast_ref::<gst::TagSetter>()) {
         setter.merge_tags(&tags, gst::TagMergeMode::Replace);
     }
     Ok(muxer)
+}
+
+/// When the input was recorded.
+fn created(shared: &Shared) -> Option<glib::DateTime> {
+    shared.tags()?.get::<gst::tags::DateTime>()?.get().to_g_date_time().ok()
+}
+
+/// What the muxer of an MP4 or MOV file cannot write itself. `first_frame` in nanoseconds.
+pub(super) fn edits(shared: &Shared, first_frame: u64, feeds: &[Feed]) -> mp4::Edits {
+    let tags = shared.tags();
+    let place = tags.and_then(|tags| {
+        let latitude = tags.get::<gst::tags::GeoLocationLatitude>()?.get();
+        let longitude = tags.get::<gst::tags::GeoLocationLongitude>()?.get();
+        let elevation = tags.get::<gst::tags::GeoLocationElevation>().map(|e| format!("{:+.3}", e.get()));
+        Some(format!("{latitude:+08.4}{longitude:+09.4}{}/", elevation.unwrap_or_default()))
+    });
+    let start = feeds.iter().filter_map(Feed::start).fold(first_frame, u64::min);
+    // The video track comes first.
+    let priming: Vec<u64> = std::iter::once(0).chain(feeds.iter().map(Feed::priming)).collect();
+    mp4::Edits {
+        created: created(shared).map(|created| created.to_unix()),
+        place,
+        start,
+        priming: if priming.iter().all(|p| *p == 0) { Vec::new() } else { priming },
+    }
 }
 
 /// A queue for compressed packets without limits: a badly interleaved file must not stall the streams against each
@@ -77,18 +106,37 @@ pub(super) fn link_video(
 pub(super) struct Feed {
     pub track: Arc<Track>,
     source: gst_app::AppSrc,
+    /// The muxer's times start at zero: a stream that starts earlier (with encoder priming) is moved, and an edit list
+    /// moves it back. Matroska has none: there the early packets are due at zero.
+    movable: bool,
+    /// The first packet's time, once there was one, in nanoseconds.
+    first: Option<i64>,
 }
 
 impl Feed {
     /// Hands a packet to the muxer's queue; never blocks.
     pub fn push(&mut self, packet: Packet) {
+        if self.first.is_none() {
+            self.first = packet.time();
+        }
+        let moved = i64::try_from(self.priming()).unwrap_or(0);
+        let time = |t: i64| gst::ClockTime::from_nseconds(u64::try_from(t + moved).unwrap_or(0));
         let mut buffer = packet.buffer;
         let stamp = buffer.make_mut();
-        let time = |t: Option<i64>| t.map(|t| gst::ClockTime::from_nseconds(u64::try_from(t).unwrap_or(0)));
-        stamp.set_pts(time(packet.pts));
-        stamp.set_dts(time(packet.dts));
+        stamp.set_pts(packet.pts.map(time));
+        stamp.set_dts(packet.dts.map(time));
         // An error shows on the bus.
         let _ = self.source.push_buffer(buffer);
+    }
+
+    /// By how much the stream is moved.
+    pub fn priming(&self) -> u64 {
+        self.first.filter(|t| self.movable && *t < 0).map_or(0, i64::unsigned_abs)
+    }
+
+    /// When the stream starts in the muxer's time, if it has packets.
+    pub fn start(&self) -> Option<u64> {
+        self.first.map(|first| u64::try_from(first).unwrap_or(0))
     }
 
     /// No more packets.
@@ -107,7 +155,10 @@ pub(super) fn link_tracks(
     let mut feeds = Vec::new();
     for (number, track) in shared.tracks().into_iter().enumerate() {
         match link_track(pipeline, muxer, &track)? {
-            Some(source) => feeds.push(Feed { track, source }),
+            Some(source) => {
+                let movable = container != Container::Matroska;
+                feeds.push(Feed { track, source, movable, first: None });
+            }
             None => {
                 let what = track.caps().and_then(|c| c.structure(0).map(|s| s.name().to_string())).unwrap_or_default();
                 let kind = if track.kind == Kind::Audio { "audio" } else { "subtitle" };

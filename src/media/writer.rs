@@ -10,9 +10,9 @@ use gstreamer_video as gst_video;
 
 use super::decode::{gst_failed, link};
 use super::message::Trouble;
-use super::output::Target;
+use super::output::{Container, Target};
 use super::track::Shared;
-use super::{Encoding, Frame, FrameWriter, Written, element, encoder, mux};
+use super::{Encoding, Frame, FrameWriter, Written, element, encoder, mp4, mux};
 use crate::{Error, Result};
 
 /// Frames held between caller and encoder.
@@ -32,6 +32,8 @@ pub(super) struct FileWriter {
     target: Option<Target>,
     encoder: String,
     frames: u64,
+    /// When the first frame is due, in nanoseconds.
+    start: u64,
     /// Where the last frame ends, in nanoseconds.
     end: u64,
     trouble: Trouble,
@@ -75,6 +77,8 @@ impl FileWriter {
         sink.set_property("location", &target.temporary);
         // Without it the pipeline would wait for a first frame that comes only later.
         sink.set_property("async", false);
+        // What is muxed is on the disk, should the process be killed.
+        sink.set_property_from_str("buffer-mode", "unbuffered");
         link(&pipeline, &[muxer.clone(), sink])?;
 
         let queue = mux::packet_queue()?;
@@ -105,6 +109,7 @@ impl FileWriter {
             target: Some(target),
             encoder: name,
             frames: 0,
+            start: 0,
             end: 0,
             trouble: Trouble::default(),
         };
@@ -168,6 +173,9 @@ impl FrameWriter for FileWriter {
             self.check()?;
             return Err(self.error());
         }
+        if self.frames == 0 {
+            self.start = start;
+        }
         self.frames += 1;
         self.end = self.end.max(start + duration);
         if let Some(target) = &mut self.target {
@@ -207,6 +215,13 @@ impl FrameWriter for FileWriter {
         let Some(target) = self.target.take() else { return Err(self.error()) };
         if stopped.is_err() {
             return Err(self.trouble.output_error(&target.path, &target.temporary));
+        }
+        if target.container != Container::Matroska {
+            let edits = mux::edits(&self.shared, self.start, &self.tracks);
+            let patched = std::fs::OpenOptions::new().read(true).write(true).open(&target.temporary);
+            if let Err(e) = patched.and_then(|mut file| mp4::apply(&mut file, &edits)) {
+                tracing::warn!("{}: its index lacks {edits:?}: {e}", target.path.display());
+            }
         }
         let path = target.publish()?;
         Ok(Written { path, frames: self.frames, encoder: std::mem::take(&mut self.encoder) })

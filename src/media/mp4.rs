@@ -9,12 +9,43 @@ use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom, Write};
 pub(super) struct Edits {
     /// Seconds since 1970.
     pub created: Option<i64>,
-    /// ISO 6709, `+37.7749-122.4194/`.
-    pub place: Option<String>,
+    /// Boxes for the movie's user data: where it was recorded.
+    pub places: Vec<UserData>,
     /// When the first frame or packet of all streams is due, in nanoseconds; the muxer starts at zero.
     pub start: u64,
     /// Nanoseconds at the start of each track, in the muxer's order, that are decoded and not shown.
     pub priming: Vec<u64>,
+}
+
+/// A box of the movie's user data: kind and payload.
+pub(super) type UserData = ([u8; 4], Vec<u8>);
+
+/// Boxes that say where a file was recorded: QuickTime's and 3GPP's.
+const PLACES: [&[u8; 4]; 2] = [b"\xa9xyz", b"loci"];
+
+/// The place as QuickTime's box, which players read in MP4 files as well: a string in ISO 6709 form
+/// (`+37.7749-122.4194/`) with its length and language.
+pub(super) fn place(iso6709: &str) -> UserData {
+    let length = u16::try_from(iso6709.len()).unwrap_or(0);
+    let mut payload = length.to_be_bytes().to_vec();
+    payload.extend(0x55c4u16.to_be_bytes()); // "und", five bits a letter
+    payload.extend(&iso6709.as_bytes()[..length.into()]);
+    (*PLACES[0], payload)
+}
+
+/// The boxes of an MP4 or MOV file that say where it was recorded; none if it is no such file.
+pub(super) fn places(file: &mut File) -> Vec<UserData> {
+    let read = |file: &mut File| {
+        let (at, size) = find_moov(file)?;
+        let mut moov = vec![0; size];
+        file.seek(SeekFrom::Start(at))?;
+        file.read_exact(&mut moov)?;
+        let udta = boxes(&moov)?.first().and_then(|(_, payload)| child(payload, b"udta")).map(<[u8]>::to_vec);
+        Ok::<_, Error>(udta.unwrap_or_default())
+    };
+    let udta = read(file).unwrap_or_default();
+    let found = boxes(&udta).unwrap_or_default().into_iter().filter(|(kind, _)| PLACES.contains(&kind));
+    found.map(|(kind, payload)| (kind, payload.to_vec())).collect()
 }
 
 /// Seconds from 1904, where these files count from, to 1970.
@@ -28,7 +59,14 @@ pub(super) fn apply(file: &mut File, edits: &Edits) -> Result<()> {
     if *edits == Edits::default() {
         return Ok(());
     }
-    let (at, moov, tail) = find_moov(file)?;
+    let (at, size) = find_moov(file)?;
+    let mut moov = Vec::new();
+    file.seek(SeekFrom::Start(at))?;
+    file.read_to_end(&mut moov)?;
+    let tail = moov.split_off(size);
+    if boxes(&tail)?.iter().any(|(kind, _)| kind == b"mdat" || kind == b"moof") {
+        return Err(bad("media data behind the index"));
+    }
     let new = rewrite_moov(&moov, edits)?;
     file.seek(SeekFrom::Start(at))?;
     file.write_all(&new)?;
@@ -41,8 +79,8 @@ fn bad(what: &str) -> Error {
     Error::new(ErrorKind::InvalidData, what)
 }
 
-/// Position and bytes of the `moov` box, and what follows it. Media data must come before it, as it may move.
-fn find_moov(file: &mut File) -> Result<(u64, Vec<u8>, Vec<u8>)> {
+/// Position and size of the `moov` box.
+fn find_moov(file: &mut File) -> Result<(u64, usize)> {
     let length = file.metadata()?.len();
     let mut at = 0;
     while at + 8 <= length {
@@ -59,14 +97,7 @@ fn find_moov(file: &mut File) -> Result<(u64, Vec<u8>, Vec<u8>)> {
         }
         if &head[4..8] == b"moov" {
             // The index of a day of video is some tens of megabytes.
-            let mut rest = Vec::new();
-            file.seek(SeekFrom::Start(at))?;
-            file.read_to_end(&mut rest)?;
-            let tail = rest.split_off(usize::try_from(size).map_err(|_| bad("too large"))?);
-            if boxes(&tail)?.iter().any(|(kind, _)| kind == b"mdat" || kind == b"moof") {
-                return Err(bad("media data behind the index"));
-            }
-            return Ok((at, rest, tail));
+            return usize::try_from(size).map(|size| (at, size)).map_err(|_| bad("too large"));
         }
         at += size;
     }
@@ -124,14 +155,18 @@ fn rewrite_moov(moov: &[u8], edits: &Edits) -> Result<Vec<u8>> {
         b"udta" => {
             located = true;
             let mut udta = child.to_vec();
-            push_place(&mut udta, edits.place.as_deref())?;
+            for (kind, payload) in &edits.places {
+                push_box(&mut udta, kind, payload)?;
+            }
             Ok(udta)
         }
         _ => Ok(child.to_vec()),
     })?;
-    if !located && edits.place.is_some() {
+    if !located && !edits.places.is_empty() {
         let mut udta = Vec::new();
-        push_place(&mut udta, edits.place.as_deref())?;
+        for (kind, payload) in &edits.places {
+            push_box(&mut udta, kind, payload)?;
+        }
         push_box(&mut body, b"udta", &udta)?;
     }
     let mut out = Vec::new();
@@ -232,16 +267,6 @@ fn header(payload: &[u8], created: Option<i64>, longer: u64, gap: usize) -> Resu
     Ok(out)
 }
 
-/// QuickTime's place box, which players read in MP4 files as well: a string with its length and language.
-fn push_place(udta: &mut Vec<u8>, place: Option<&str>) -> Result<()> {
-    let Some(place) = place else { return Ok(()) };
-    let mut payload = Vec::new();
-    payload.extend(u16::try_from(place.len()).map_err(|_| bad("a long place"))?.to_be_bytes());
-    payload.extend(0x55c4u16.to_be_bytes()); // "und", five bits a letter
-    payload.extend(place.as_bytes());
-    push_box(udta, b"\xa9xyz", &payload)
-}
-
 fn child<'a>(payload: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
     boxes(payload).ok()?.into_iter().find(|(k, _)| k == kind).map(|(_, child)| child).filter(|c| !c.is_empty())
 }
@@ -294,7 +319,7 @@ mod tests {
     fn times_place_priming_and_start() {
         let edits = Edits {
             created: Some(0),
-            place: Some("+01.0000+002.0000/".into()),
+            places: vec![place("+01.0000+002.0000/")],
             start: 500_000_000,
             priming: vec![21_333_333],
         };

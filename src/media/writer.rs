@@ -17,6 +17,9 @@ use crate::{Error, Result};
 
 /// Frames held between caller and encoder.
 const QUEUED_FRAMES: u64 = 3;
+/// Nanoseconds from one key frame to the next at most: how much a killed process can lose, and how far players have to
+/// decode when they seek.
+const KEY_FRAMES: u64 = 2_000_000_000;
 /// Packets of the other streams go to the muxer this far ahead of the frames, in nanoseconds.
 const AHEAD: u64 = 1_000_000_000;
 
@@ -34,6 +37,8 @@ pub(super) struct FileWriter {
     frames: u64,
     /// When the first frame is due, in nanoseconds.
     start: u64,
+    /// When the next key frame is due, in nanoseconds.
+    next_key: u64,
     /// Where the last frame ends, in nanoseconds.
     end: u64,
     trouble: Trouble,
@@ -44,7 +49,6 @@ impl FileWriter {
     pub fn open(
         target: Target,
         frames: &gst_video::VideoInfo,
-        duration: Option<u64>,
         shared: &Arc<Shared>,
         encoding: &Encoding,
     ) -> Result<Self> {
@@ -72,7 +76,7 @@ impl FileWriter {
         encoder::configure(&encode, encoding, pixels * if rate > 1.0 { rate } else { 25.0 })?;
         tracing::info!("{}: encoded by {name}", target.path.display());
 
-        let muxer = mux::muxer(target.container, frames, duration, shared)?;
+        let muxer = mux::muxer(target.container, shared)?;
         let sink = element("filesink")?;
         sink.set_property("location", &target.temporary);
         // Without it the pipeline would wait for a first frame that comes only later.
@@ -110,6 +114,7 @@ impl FileWriter {
             encoder: name,
             frames: 0,
             start: 0,
+            next_key: 0,
             end: 0,
             trouble: Trouble::default(),
         };
@@ -169,6 +174,12 @@ impl FrameWriter for FileWriter {
             return Ok(Some(frame));
         }
         let (start, duration) = (frame.running_time, frame.duration.unwrap_or(0));
+        if start >= self.next_key {
+            if self.next_key > 0 {
+                self.video.send_event(gst_video::DownstreamForceKeyUnitEvent::builder().all_headers(true).build());
+            }
+            self.next_key = start + KEY_FRAMES;
+        }
         if self.video.push_buffer(frame.into_buffer()).is_err() {
             self.check()?;
             return Err(self.error());
@@ -217,7 +228,7 @@ impl FrameWriter for FileWriter {
             return Err(self.trouble.output_error(&target.path, &target.temporary));
         }
         if target.container != Container::Matroska {
-            let edits = mux::edits(&self.shared, self.start, &self.tracks);
+            let edits = mux::edits(&self.shared, target.input.as_deref(), self.start, &self.tracks);
             let patched = std::fs::OpenOptions::new().read(true).write(true).open(&target.temporary);
             if let Err(e) = patched.and_then(|mut file| mp4::apply(&mut file, &edits)) {
                 tracing::warn!("{}: its index lacks {edits:?}: {e}", target.path.display());

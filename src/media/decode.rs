@@ -87,7 +87,7 @@ pub(super) fn with_writer(
 ) -> Result<Opened> {
     let writer = match target {
         Some(target) => {
-            let writer = FileWriter::open(target, reader.frame_info(), reader.duration(), &reader.shared, encoding)?;
+            let writer = FileWriter::open(target, reader.frame_info(), &reader.shared, encoding)?;
             Some(Box::new(writer) as Box<dyn FrameWriter>)
         }
         None => {

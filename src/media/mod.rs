@@ -17,6 +17,7 @@ mod frame;
 mod images;
 mod input;
 mod message;
+mod mp4;
 mod mux;
 mod output;
 mod reader;

@@ -1,14 +1,17 @@
 //! The muxer of an output file and the packets of audio and subtitles that go into it.
 
+use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
+use gst::glib;
 use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
 use super::decode::link;
-use super::element;
+use super::{element, mp4};
 use super::output::Container;
 use super::track::{Kind, Packet, Shared, Track};
 use crate::{Error, Result};
@@ -20,14 +23,9 @@ const TIMESCALE: u32 = 360_000;
 /// Length of a fragment while the file is being written, in milliseconds.
 const FRAGMENT_MS: u32 = 1000;
 
-/// Makes the muxer. Its index is rewritten into reserved space now and then, so that what a killed process leaves
-/// behind can be played.
-pub(super) fn muxer(
-    container: Container,
-    frames: &gst_video::VideoInfo,
-    duration: Option<u64>,
-    shared: &Shared,
-) -> Result<gst::Element> {
+/// Makes the muxer. While an MP4 or MOV file is being written it is a fragmented one, so that what a killed process
+/// leaves behind can be played; at the end it becomes an ordinary one with its index at the end.
+pub(super) fn muxer(container: Container, shared: &Shared) -> Result<gst::Element> {
     let muxer = element(container.muxer())?;
     match container {
         Container::Mp4 | Container::Mov => {
@@ -37,12 +35,42 @@ pub(super) fn muxer(
         }
         Container::Matroska => {
             muxer.set_property("writing-app", concat!("oodstream ", env!("CARGO_PKG_VERSION")));
+            if let Some(created) = created(shared) {
+                muxer.set_property("creation-time", created);
+            }
         }
     }
     if let (Some(tags), Some(setter)) = (shared.tags(), muxer.dynamic_cast_ref::<gst::TagSetter>()) {
         setter.merge_tags(&tags, gst::TagMergeMode::Replace);
     }
     Ok(muxer)
+}
+
+/// When the input was recorded.
+fn created(shared: &Shared) -> Option<glib::DateTime> {
+    shared.tags()?.get::<gst::tags::DateTime>()?.get().to_g_date_time().ok()
+}
+
+/// What the muxer of an MP4 or MOV file cannot write itself. `first_frame` in nanoseconds.
+pub(super) fn edits(shared: &Shared, source: Option<&Path>, first_frame: u64, feeds: &[Feed]) -> mp4::Edits {
+    let mut places = source.and_then(|path| File::open(path).ok()).map(|mut f| mp4::places(&mut f)).unwrap_or_default();
+    if places.is_empty() {
+        places.extend(shared.tags().and_then(|tags| {
+            let latitude = tags.get::<gst::tags::GeoLocationLatitude>()?.get();
+            let longitude = tags.get::<gst::tags::GeoLocationLongitude>()?.get();
+            let elevation = tags.get::<gst::tags::GeoLocationElevation>().map(|e| format!("{:+.3}", e.get()));
+            Some(mp4::place(&format!("{latitude:+08.4}{longitude:+09.4}{}/", elevation.unwrap_or_default())))
+        }));
+    }
+    let start = feeds.iter().filter_map(Feed::start).fold(first_frame, u64::min);
+    // The video track comes first.
+    let priming: Vec<u64> = std::iter::once(0).chain(feeds.iter().map(Feed::priming)).collect();
+    mp4::Edits {
+        created: created(shared).map(|created| created.to_unix()),
+        places,
+        start,
+        priming: if priming.iter().all(|p| *p == 0) { Vec::new() } else { priming },
+    }
 }
 
 /// A queue for compressed packets without limits: a badly interleaved file must not stall the streams against each
@@ -77,18 +105,39 @@ pub(super) fn link_video(
 pub(super) struct Feed {
     pub track: Arc<Track>,
     source: gst_app::AppSrc,
+    /// The muxer's times start at zero: a stream that starts earlier (with encoder priming) is moved, and an edit list
+    /// moves it back. Matroska has none: there the early packets are due at zero.
+    movable: bool,
+    /// The demuxer made Pango markup of plain text; the muxer takes the plain text.
+    markup: bool,
+    /// The first packet's time, once there was one, in nanoseconds.
+    first: Option<i64>,
 }
 
 impl Feed {
     /// Hands a packet to the muxer's queue; never blocks.
     pub fn push(&mut self, packet: Packet) {
-        let mut buffer = packet.buffer;
+        if self.first.is_none() {
+            self.first = packet.time();
+        }
+        let moved = i64::try_from(self.priming()).unwrap_or(0);
+        let time = |t: i64| gst::ClockTime::from_nseconds(u64::try_from(t + moved).unwrap_or(0));
+        let mut buffer = if self.markup { plain_text(packet.buffer) } else { packet.buffer };
         let stamp = buffer.make_mut();
-        let time = |t: Option<i64>| t.map(|t| gst::ClockTime::from_nseconds(u64::try_from(t).unwrap_or(0)));
-        stamp.set_pts(time(packet.pts));
-        stamp.set_dts(time(packet.dts));
+        stamp.set_pts(packet.pts.map(time));
+        stamp.set_dts(packet.dts.map(time));
         // An error shows on the bus.
         let _ = self.source.push_buffer(buffer);
+    }
+
+    /// By how much the stream is moved.
+    pub fn priming(&self) -> u64 {
+        self.first.filter(|t| self.movable && *t < 0).map_or(0, i64::unsigned_abs)
+    }
+
+    /// When the stream starts in the muxer's time, if it has packets.
+    pub fn start(&self) -> Option<u64> {
+        self.first.map(|first| u64::try_from(first).unwrap_or(0))
     }
 
     /// No more packets.
@@ -107,11 +156,15 @@ pub(super) fn link_tracks(
     let mut feeds = Vec::new();
     for (number, track) in shared.tracks().into_iter().enumerate() {
         match link_track(pipeline, muxer, &track)? {
-            Some(source) => feeds.push(Feed { track, source }),
+            Some(source) => {
+                let movable = container != Container::Matroska;
+                let markup = is_markup(&track);
+                feeds.push(Feed { track, source, movable, markup, first: None });
+            }
             None => {
                 let what = track.caps().and_then(|c| c.structure(0).map(|s| s.name().to_string())).unwrap_or_default();
                 let kind = if track.kind == Kind::Audio { "audio" } else { "subtitle" };
-                let note = format!("{kind} stream {number} ({what}) is left out: {container:?} cannot hold it; .mkv can");
+                let note = format!("{kind} stream {number} ({what}) is left out: {} cannot hold it", container.name());
                 tracing::warn!("{note}");
                 shared.note(note);
                 track.discard();
@@ -122,7 +175,10 @@ pub(super) fn link_tracks(
 }
 
 fn link_track(pipeline: &gst::Pipeline, muxer: &gst::Element, track: &Track) -> Result<Option<gst_app::AppSrc>> {
-    let Some(caps) = track.caps() else { return Ok(None) };
+    let Some(mut caps) = track.caps() else { return Ok(None) };
+    if is_markup(track) {
+        caps = gst::Caps::builder("text/x-raw").field("format", "utf8").build();
+    }
     let template = match track.kind {
         Kind::Audio => "audio_%u",
         Kind::Subtitle => "subtitle_%u",
@@ -161,4 +217,24 @@ fn parser_for(caps: &gst::Caps, wanted: &gst::Caps) -> Option<&'static str> {
     };
     let factory = gst::ElementFactory::find(parser)?;
     factory.can_src_any_caps(wanted).then_some(parser)
+}
+
+fn is_markup(track: &Track) -> bool {
+    let caps = track.caps();
+    let format = caps.as_ref().and_then(|caps| caps.structure(0)).and_then(|s| s.get::<&str>("format").ok());
+    format == Some("pango-markup")
+}
+
+/// Undoes the escaping that demuxers do to make markup of subtitle text.
+fn plain_text(buffer: gst::Buffer) -> gst::Buffer {
+    const ESCAPES: [(&str, &str); 5] = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
+    let text = buffer.map_readable().map(|map| String::from_utf8_lossy(&map).into_owned()).unwrap_or_default();
+    if !text.contains('&') {
+        return buffer;
+    }
+    let plain = ESCAPES.iter().fold(text, |text, (escaped, plain)| text.replace(escaped, plain));
+    let mut new = gst::Buffer::from_slice(plain.into_bytes());
+    // Times and flags stay.
+    let _ = buffer.copy_into(new.make_mut(), gst::BufferCopyFlags::META | gst::BufferCopyFlags::TIMESTAMPS, ..);
+    new
 }

@@ -82,11 +82,6 @@ impl Track {
         state.packets.clear();
     }
 
-    /// The time of the first packet still held.
-    pub fn first_time(&self) -> Option<i64> {
-        self.lock().packets.front().and_then(Packet::time)
-    }
-
     /// An appsink for the stream. It never blocks the demuxer: packets are small and a writer takes them away.
     pub fn new(kind: Kind, caps: Option<gst::Caps>) -> (Arc<Self>, gst_app::AppSink) {
         let track = Arc::new(Self { kind, state: Mutex::new(State { caps, ..State::default() }) });

@@ -61,7 +61,11 @@ fn recipe(name: &str) -> (&'static str, String) {
             subtitle().display(),
             if name.ends_with("mkv") { "libopus" } else { "libmp3lame" },
             if name.ends_with("mkv") { "srt" } else { "mov_text" })),
+        "late-video.mp4" => (plain, format!("{TONE} {x264} -vf setpts=PTS+0.4/TB")),
+        "late-both.mp4" => (plain, format!("{TONE} {x264} -output_ts_offset 0.3")),
         "late-audio.mp4" => (plain, format!("-itsoffset 0.5 {TONE} {x264}")),
+        "front.mp4" => (plain, format!("{TONE} {x264} -movflags +faststart")),
+        "theora.ogv" => (plain, "-c:v libtheora".to_string()),
         "sound.m4a" => (plain, "-f lavfi -i sine=frequency=440 -map 1:a -t 1 -c:a aac".to_string()),
         other => panic!("no recipe for {other}"),
     }

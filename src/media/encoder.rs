@@ -4,7 +4,7 @@ use gst::glib;
 use gst::prelude::*;
 use gstreamer as gst;
 
-use super::{Encoding, element, init};
+use super::{Encoding, init};
 use crate::{Error, Result};
 
 /// Constant rate factor when nothing is asked for: visually close to the input at half its usual dashcam bit rate.
@@ -44,7 +44,9 @@ pub fn encoders() -> Vec<EncoderInfo> {
 /// A working encoder: the named one; or the first hardware H.264 encoder that opens; or x264; or any that opens.
 pub(super) fn choose(name: Option<&str>) -> Result<gst::Element> {
     if let Some(name) = name {
-        let encoder = element(name)?;
+        let encoder = gst::ElementFactory::make(name).build().map_err(|_| {
+            Error::usage(format!("encoder: GStreamer has no element `{name}`")).hint("`oodstream doctor` lists the encoders")
+        })?;
         if !encoder.factory().is_some_and(|factory| makes(&factory, &["video/x-h264", "video/x-h265"])) {
             return Err(Error::usage(format!("encoder: {name} does not make H.264 or H.265"))
                 .hint("`oodstream doctor` lists the encoders"));

@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+pub mod bench;
 pub mod doctor;
 pub mod engine;
 pub mod eval;
@@ -10,12 +11,14 @@ pub mod report;
 pub mod run;
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::Result;
+use crate::media::{self, Encoding, Input, OpenFile, Opened};
 
 /// Exit code when the input ended with damage but all that could be read was written.
 pub const DAMAGED: u8 = 3;
@@ -54,6 +57,8 @@ struct Verbosity {
 enum Command {
     /// Video in, the same video out with the unknown marked
     Run(Box<run::RunArgs>),
+    /// How fast it is here
+    Bench(bench::BenchArgs),
     /// How well scores find what is labelled as unknown
     Eval(Box<eval::EvalArgs>),
     /// What this machine has, what is missing, and how to get it
@@ -74,6 +79,7 @@ pub fn main() -> ExitCode {
     let quiet = cli.verbosity.quiet;
     let result: Result<u8> = match cli.command {
         Command::Run(args) => run::run(&args, quiet),
+        Command::Bench(args) => bench::run(&args, quiet),
         Command::Eval(args) => eval::run(&args, quiet),
         Command::Doctor(args) => doctor::run(&args),
     };
@@ -83,6 +89,18 @@ pub fn main() -> ExitCode {
             eprintln!("oodstream: error: {error}");
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// Opens an input of any kind, and its output where there is one.
+///
+/// # Errors
+/// It cannot be read, or the output cannot be made.
+fn open_input(input: &Input, output: Option<&Path>, encoding: &Encoding, stream: u32) -> Result<Opened> {
+    match input {
+        Input::File(path) => media::open_file(&OpenFile { path, output, encoding, stream }),
+        Input::Images(files) => media::open_images(files, output, encoding, stream),
+        Input::Test(spec) => media::open_test(spec, output, encoding, stream),
     }
 }
 

@@ -5,6 +5,7 @@
 //! made unit length each and concatenated to `[D, N]` with `D = sum D_i`, `N = h_0 * w_0`.
 
 pub mod cpu;
+pub mod gpu;
 mod kmeans;
 mod open;
 mod plan;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use ndarray::{Array2, ArrayView3};
 
 pub use self::kmeans::{Clustering, KMeans, Seeds};
+pub use self::gpu::{AdapterInfo, adapters};
 pub use self::open::{ComputeChoice, open};
 pub use self::report::Step;
 use crate::Result;

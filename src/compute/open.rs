@@ -2,6 +2,7 @@
 
 use super::Backend;
 use super::cpu::Cpu;
+use super::gpu::{Gpu, adapters};
 use crate::Result;
 
 /// Which back end is wanted: `--compute auto|gpu|cpu`.
@@ -19,8 +20,28 @@ pub enum ComputeChoice {
 
 /// Opens a back end. `threads` is for the CPU; `None` takes all cores.
 ///
+/// `Auto` says in the log when it cannot use a hardware adapter that is there, and takes the CPU.
+///
 /// # Errors
-/// A thread could not be started.
-pub fn open(_choice: ComputeChoice, threads: Option<usize>) -> Result<Box<dyn Backend>> {
+/// `Gpu` without any adapter that can do the work; a thread that could not be started.
+pub fn open(choice: ComputeChoice, threads: Option<usize>) -> Result<Box<dyn Backend>> {
+    match choice {
+        ComputeChoice::Cpu => {}
+        ComputeChoice::Gpu => {
+            let gpu = Gpu::new(true)?;
+            if gpu.adapter().software {
+                tracing::warn!("{} is a software adapter: right, but slower than --compute cpu", gpu.adapter().name);
+            }
+            return Ok(Box::new(gpu));
+        }
+        ComputeChoice::Auto => {
+            if adapters().iter().any(|a| !a.software) {
+                match Gpu::new(false) {
+                    Ok(gpu) => return Ok(Box::new(gpu)),
+                    Err(error) => tracing::warn!("{error}; computing on the CPU"),
+                }
+            }
+        }
+    }
     Ok(Box::new(Cpu::new(threads)?))
 }

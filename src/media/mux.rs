@@ -10,7 +10,7 @@ use gstreamer as gst;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
-use super::decode::link;
+use super::decode::{gst_failed, link};
 use super::{element, mp4};
 use super::output::Container;
 use super::track::{Kind, Packet, Shared, Track};
@@ -126,6 +126,10 @@ impl Feed {
         let stamp = buffer.make_mut();
         stamp.set_pts(packet.pts.map(time));
         stamp.set_dts(packet.dts.map(time));
+        if self.source.caps().is_none() {
+            let caps = self.track.caps();
+            self.source.set_caps(Some(&caps));
+        }
         // An error shows on the bus.
         let _ = self.source.push_buffer(buffer);
     }
@@ -146,7 +150,8 @@ impl Feed {
     }
 }
 
-/// Links every stream that the container can hold; the others are left out with a note.
+/// Links every stream that the container can hold. Audio that it cannot is encoded anew, other streams are left out,
+/// both with a note.
 pub(super) fn link_tracks(
     pipeline: &gst::Pipeline,
     muxer: &gst::Element,
@@ -155,53 +160,90 @@ pub(super) fn link_tracks(
 ) -> Result<Vec<Feed>> {
     let mut feeds = Vec::new();
     for (number, track) in shared.tracks().into_iter().enumerate() {
-        match link_track(pipeline, muxer, &track)? {
-            Some(source) => {
-                let movable = container != Container::Matroska;
-                let markup = is_markup(&track);
-                feeds.push(Feed { track, source, movable, markup, first: None });
-            }
-            None => {
-                let what = track.caps().and_then(|c| c.structure(0).map(|s| s.name().to_string())).unwrap_or_default();
-                let kind = if track.kind == Kind::Audio { "audio" } else { "subtitle" };
-                let note = format!("{kind} stream {number} ({what}) is left out: {} cannot hold it", container.name());
-                tracing::warn!("{note}");
-                shared.note(note);
-                track.discard();
-            }
+        let caps = track.caps();
+        let name = caps.structure(0).map(|s| s.name().to_string()).unwrap_or_default();
+        let note = |what: &str| {
+            let kind = if track.kind == Kind::Audio { "audio" } else { "subtitle" };
+            let note = format!("{kind} stream {number} ({name}) {what}: {} cannot hold it", container.name());
+            tracing::warn!("{note}");
+            shared.note(note);
+        };
+        let template = match track.kind {
+            Kind::Audio => muxer.pad_template("audio_%u"),
+            Kind::Subtitle => muxer.pad_template("subtitle_%u"),
+        };
+        let template = template.ok_or_else(|| Error::failed("the muxer lacks a pad template"))?;
+        let markup = is_markup(&caps);
+        let caps = if markup { gst::Caps::builder("text/x-raw").field("format", "utf8").build() } else { caps };
+        let fits = template.caps().can_intersect(&caps);
+        let chain = if fits && caps.is_fixed() {
+            Vec::new()
+        } else if let Some(parser) = parser_for(&caps, template.caps()) {
+            vec![element(parser)?]
+        } else if fits {
+            Vec::new()
+        } else if track.kind == Kind::Audio {
+            note("is encoded as AAC");
+            audio_encoder(pipeline)?
+        } else {
+            note("is left out");
+            track.discard();
+            continue;
+        };
+        let source = gst_app::AppSrc::builder().format(gst::Format::Time).max_bytes(0).block(false).build();
+        if caps.is_fixed() {
+            source.set_caps(Some(&caps));
         }
+        link_track(pipeline, muxer, &template, &source, chain)?;
+        let tags = track.tags();
+        if tags.n_tags() > 0 {
+            source.send_event(gst::event::Tag::new(tags));
+        }
+        feeds.push(Feed { track, source, movable: container != Container::Matroska, markup, first: None });
     }
     Ok(feeds)
 }
 
-fn link_track(pipeline: &gst::Pipeline, muxer: &gst::Element, track: &Track) -> Result<Option<gst_app::AppSrc>> {
-    let Some(mut caps) = track.caps() else { return Ok(None) };
-    if is_markup(track) {
-        caps = gst::Caps::builder("text/x-raw").field("format", "utf8").build();
+fn link_track(
+    pipeline: &gst::Pipeline,
+    muxer: &gst::Element,
+    template: &gst::PadTemplate,
+    source: &gst_app::AppSrc,
+    convert: Vec<gst::Element>,
+) -> Result<()> {
+    let queue = packet_queue()?;
+    let last = convert.last().unwrap_or(&queue).static_pad("src");
+    link(pipeline, &[source.clone().upcast(), queue.clone()])?;
+    if let Some(first) = convert.first() {
+        for element in convert.iter().filter(|element| element.parent().is_none()) {
+            pipeline.add(element).map_err(gst_failed)?;
+        }
+        queue.link(first).map_err(gst_failed)?;
+        for pair in convert.windows(2) {
+            // A decoder links itself once it knows its output.
+            if pair[0].static_pad("src").is_some() {
+                pair[0].link(&pair[1]).map_err(gst_failed)?;
+            }
+        }
     }
-    let template = match track.kind {
-        Kind::Audio => "audio_%u",
-        Kind::Subtitle => "subtitle_%u",
-    };
-    let Some(template) = muxer.pad_template(template) else { return Ok(None) };
-    // The parser brings a stream into the form that this muxer wants (AAC with ADTS headers into raw AAC).
-    let parser = if template.caps().can_intersect(&caps) { None } else { parser_for(&caps, template.caps()) };
-    if parser.is_none() && !template.caps().can_intersect(&caps) {
-        return Ok(None);
-    }
-    let source = gst_app::AppSrc::builder().caps(&caps).format(gst::Format::Time).max_bytes(0).block(false).build();
-    let mut chain = vec![source.clone().upcast(), packet_queue()?];
-    if let Some(parser) = parser {
-        chain.push(element(parser)?);
-    }
-    link(pipeline, &chain)?;
-    let pad = muxer.request_pad(&template, None, None).ok_or_else(|| Error::failed("the muxer has no more pads"))?;
-    let last = chain.last().and_then(|e| e.static_pad("src")).ok_or_else(|| Error::failed("a queue without a pad"))?;
-    last.link(&pad).map_err(|e| Error::failed(format!("{caps} does not fit the muxer: {e}")))?;
-    if let Some(tags) = track.tags() {
-        source.send_event(gst::event::Tag::new(tags));
-    }
-    Ok(Some(source))
+    let pad = muxer.request_pad(template, None, None).ok_or_else(|| Error::failed("the muxer has no more pads"))?;
+    let last = last.ok_or_else(|| Error::failed("an element without a source pad"))?;
+    last.link(&pad).map_err(|e| Error::failed(format!("a stream does not fit the muxer: {e}")))?;
+    Ok(())
+}
+
+/// Decodes any audio and encodes it as AAC.
+fn audio_encoder(pipeline: &gst::Pipeline) -> Result<Vec<gst::Element>> {
+    let names = ["decodebin", "audioconvert", "audioresample", "avenc_aac", "aacparse"];
+    let chain = names.iter().map(|name| element(name)).collect::<Result<Vec<_>>>()?;
+    pipeline.add_many(&chain).map_err(gst_failed)?;
+    let entry = chain[1].static_pad("sink").ok_or_else(|| Error::failed("an element without a sink pad"))?;
+    chain[0].connect_pad_added(move |_, pad| {
+        if !entry.is_linked() && pad.link(&entry).is_err() {
+            tracing::warn!("decoded audio cannot be linked");
+        }
+    });
+    Ok(chain)
 }
 
 /// A parser whose output this muxer takes.
@@ -219,10 +261,8 @@ fn parser_for(caps: &gst::Caps, wanted: &gst::Caps) -> Option<&'static str> {
     factory.can_src_any_caps(wanted).then_some(parser)
 }
 
-fn is_markup(track: &Track) -> bool {
-    let caps = track.caps();
-    let format = caps.as_ref().and_then(|caps| caps.structure(0)).and_then(|s| s.get::<&str>("format").ok());
-    format == Some("pango-markup")
+fn is_markup(caps: &gst::Caps) -> bool {
+    caps.structure(0).and_then(|s| s.get::<&str>("format").ok()) == Some("pango-markup")
 }
 
 /// Undoes the escaping that demuxers do to make markup of subtitle text.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use ndarray::ArrayView3;
 use serde::Serialize;
 
 use super::report::write_json;
@@ -166,6 +167,15 @@ fn kmeans(args: &KMeansArgs) -> Result<()> {
     tell(&report, args.json.as_deref(), &text)
 }
 
+/// The shapes that the network's maps have.
+fn shapes(network: &mut Network) -> Result<MapShapes> {
+    let tensor = vec![0.0; 3 * network.input().width * network.input().height];
+    network.infer(&tensor)?.with_maps(|maps| {
+        let shape = |map: &ArrayView3<'_, f32>| <[usize; 3]>::from(map.dim());
+        Ok(MapShapes { logits: shape(&maps.logits), features: maps.features.iter().map(shape).collect() })
+    })
+}
+
 fn stages(args: &StagesArgs) -> Result<()> {
     let mut config = Config::default();
     config.model.path.clone_from(&args.model);
@@ -178,7 +188,7 @@ fn stages(args: &StagesArgs) -> Result<()> {
             let (reader, _) = open_input(&media::Input::File(clip.clone()), None, &media::Encoding::default(), 0)?;
             bench::frames_of(reader, &mut engine.network, args.frames)?
         }
-        None => bench::scene(&MapShapes::default(), args.frames, 1),
+        None => bench::scene(&shapes(&mut engine.network)?, args.frames, 1),
     };
     if frames.len() < 2 {
         return Err(Error::usage(format!("--frames {}: at least 2 frames are needed", frames.len())));

@@ -154,7 +154,7 @@ pub struct Size {
 /// The two implementations of the dense maths.
 ///
 /// From equal seeds both give equal labels and scores within 1e-4.
-pub trait Backend: Send {
+pub trait Backend: Clustering + Send {
     /// `cpu` or `gpu`.
     fn name(&self) -> &'static str;
 

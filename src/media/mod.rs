@@ -20,6 +20,7 @@ mod message;
 mod mp4;
 mod mux;
 mod output;
+mod plain;
 mod reader;
 mod track;
 mod writer;
@@ -35,6 +36,7 @@ pub use doctor::missing_elements;
 pub use encoder::{EncoderInfo, encoders};
 pub use frame::{Frame, FrameView, FrameViewMut};
 pub use images::open_images;
+pub use plain::plain_copy;
 pub use input::{Input, expand_input};
 
 use crate::{Error, Result, frame::Colour};

@@ -108,7 +108,7 @@ pub struct PipelineConfig {
 
 impl Default for PipelineConfig {
     fn default() -> Self {
-        Self { queue: 2 }
+        Self { queue: 1 }
     }
 }
 

@@ -76,7 +76,8 @@ pub fn run(args: &DoctorArgs) -> Result<u8> {
             .collect();
         checks.push(Check::good("providers", names.join(", ")));
     }
-    checks.push(Check::of("compute", compute::open(ComputeChoice::Auto, None).map(|backend| backend.describe())));
+    checks.push(adapters());
+    checks.push(Check::of("compute", compute::open(ComputeChoice::Auto, None).map(|backend| format!("auto takes {}", backend.describe()))));
     checks.push(Check::of("model", Network::load(args.model.as_deref(), &SessionOptions::default()).map(|network| describe(&network))));
     for check in &checks {
         println!("{} {:<12} {}", if check.ok { "ok     " } else { "MISSING" }, check.name, check.found.replace('\n', "\n                     "));
@@ -113,6 +114,18 @@ fn encoder() -> Check {
         }
         None => Check::bad("encoder", "no H.264 encoder", Some("apt-get install gstreamer1.0-plugins-ugly (x264enc)".to_owned())),
     }
+}
+
+/// No adapter at all is fine: the CPU does the same.
+fn adapters() -> Check {
+    let lines: Vec<String> = compute::adapters()
+        .iter()
+        .map(|adapter| {
+            let kind = if adapter.software { "software, for tests only" } else { "hardware" };
+            format!("{} ({kind}), {}, {}", adapter.name, adapter.api, adapter.driver)
+        })
+        .collect();
+    Check::good("adapters", if lines.is_empty() { "no GPU; the CPU back end is used".to_owned() } else { lines.join("\n") })
 }
 
 fn describe(network: &Network) -> String {

@@ -1,5 +1,7 @@
 //! Choice of the back end.
 
+use std::path::Path;
+
 use super::Backend;
 use super::cpu::Cpu;
 use super::gpu::{Gpu, adapters};
@@ -35,7 +37,7 @@ pub fn open(choice: ComputeChoice, threads: Option<usize>) -> Result<Box<dyn Bac
             return Ok(Box::new(gpu));
         }
         ComputeChoice::Auto => {
-            if adapters().iter().any(|a| !a.software) {
+            if may_have_gpu() && adapters().iter().any(|a| !a.software) {
                 match Gpu::new(false) {
                     Ok(gpu) => return Ok(Box::new(gpu)),
                     Err(error) => tracing::warn!("{error}; computing on the CPU"),
@@ -44,4 +46,11 @@ pub fn open(choice: ComputeChoice, threads: Option<usize>) -> Result<Box<dyn Bac
         }
     }
     Ok(Box::new(Cpu::new(threads)?))
+}
+
+/// Whether the kernel shows any graphics device. Asking Vulkan on a machine without one loads the software adapter and its
+/// compiler, 47 MB and a tenth of a second for nothing.
+fn may_have_gpu() -> bool {
+    !cfg!(target_os = "linux")
+        || ["/dev/dri", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/mali0"].iter().any(|device| Path::new(device).exists())
 }

@@ -70,6 +70,33 @@ fn offset(j: u32, k: u32, first: u32) -> vec4<f32> {
     return vec4(LEAST);
 }
 
+// Products of four points with eight centroids.
+struct Sums {
+    s0: vec4<f32>,
+    s1: vec4<f32>,
+    s2: vec4<f32>,
+    s3: vec4<f32>,
+    s4: vec4<f32>,
+    s5: vec4<f32>,
+    s6: vec4<f32>,
+    s7: vec4<f32>,
+}
+
+fn add(sums: Sums, x: vec4<f32>, t: u32) -> Sums {
+    let a = low[t];
+    let b = high[t];
+    return Sums(
+        fma(x, vec4(a.x), sums.s0),
+        fma(x, vec4(a.y), sums.s1),
+        fma(x, vec4(a.z), sums.s2),
+        fma(x, vec4(a.w), sums.s3),
+        fma(x, vec4(b.x), sums.s4),
+        fma(x, vec4(b.y), sums.s5),
+        fma(x, vec4(b.z), sums.s6),
+        fma(x, vec4(b.w), sums.s7),
+    );
+}
+
 struct Best {
     score: vec4<f32>,
     index: vec4<u32>,
@@ -92,14 +119,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let quads = params.stride / 4u;
     var best = Best(vec4(LEAST), vec4(0u));
     for (var j = 0u; j < run.k; j += 8u) {
-        var s0 = offset(j, run.k, run.first);
-        var s1 = offset(j + 1u, run.k, run.first);
-        var s2 = offset(j + 2u, run.k, run.first);
-        var s3 = offset(j + 3u, run.k, run.first);
-        var s4 = offset(j + 4u, run.k, run.first);
-        var s5 = offset(j + 5u, run.k, run.first);
-        var s6 = offset(j + 6u, run.k, run.first);
-        var s7 = offset(j + 7u, run.k, run.first);
+        var sums = Sums(
+            offset(j, run.k, run.first),
+            offset(j + 1u, run.k, run.first),
+            offset(j + 2u, run.k, run.first),
+            offset(j + 3u, run.k, run.first),
+            offset(j + 4u, run.k, run.first),
+            offset(j + 5u, run.k, run.first),
+            offset(j + 6u, run.k, run.first),
+            offset(j + 7u, run.k, run.first),
+        );
         for (var base = 0u; base < params.dims; base += DEPTH) {
             workgroupBarrier();
             let d = base + lane;
@@ -117,34 +146,32 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
             );
             workgroupBarrier();
             let depth = min(DEPTH, params.dims - base);
-            var origin = base * quads + quad;
-            for (var t = 0u; t < depth; t++) {
-                let x = points[origin];
-                let a = low[t];
-                let b = high[t];
-                s0 = fma(x, vec4(a.x), s0);
-                s1 = fma(x, vec4(a.y), s1);
-                s2 = fma(x, vec4(a.z), s2);
-                s3 = fma(x, vec4(a.w), s3);
-                s4 = fma(x, vec4(b.x), s4);
-                s5 = fma(x, vec4(b.y), s5);
-                s6 = fma(x, vec4(b.z), s6);
-                s7 = fma(x, vec4(b.w), s7);
-                origin += quads;
+            // Eight dimensions a turn; those past the last one meet centroids of zero.
+            var at = base * quads + quad;
+            for (var t = 0u; t < depth; t += 8u) {
+                sums = add(sums, points[at], t);
+                sums = add(sums, points[at + quads], t + 1u);
+                sums = add(sums, points[at + 2u * quads], t + 2u);
+                sums = add(sums, points[at + 3u * quads], t + 3u);
+                sums = add(sums, points[at + 4u * quads], t + 4u);
+                sums = add(sums, points[at + 5u * quads], t + 5u);
+                sums = add(sums, points[at + 6u * quads], t + 6u);
+                sums = add(sums, points[at + 7u * quads], t + 7u);
+                at += 8u * quads;
             }
         }
-        best = better(best, s0, margin, j);
-        best = better(best, s1, margin, j + 1u);
-        best = better(best, s2, margin, j + 2u);
-        best = better(best, s3, margin, j + 3u);
-        best = better(best, s4, margin, j + 4u);
-        best = better(best, s5, margin, j + 5u);
-        best = better(best, s6, margin, j + 6u);
-        best = better(best, s7, margin, j + 7u);
+        best = better(best, sums.s0, margin, j);
+        best = better(best, sums.s1, margin, j + 1u);
+        best = better(best, sums.s2, margin, j + 2u);
+        best = better(best, sums.s3, margin, j + 3u);
+        best = better(best, sums.s4, margin, j + 4u);
+        best = better(best, sums.s5, margin, j + 5u);
+        best = better(best, sums.s6, margin, j + 6u);
+        best = better(best, sums.s7, margin, j + 7u);
     }
     let i = params.segment + quad * 4u;
-    let at = (group.y * params.label_stride + i) / 4u;
-    let old = labels[at];
+    let place = (group.y * params.label_stride + i) / 4u;
+    let old = labels[place];
     let distance = norms[i / 4u] - 2.0 * best.score;
     var label = best.index;
     var far = vec2(0u, 0u);
@@ -162,7 +189,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
             far = vec2(bitcast<u32>(distance[p]), i + p);
         }
     }
-    labels[at] = label;
+    labels[place] = label;
     farthest[lane] = far;
     changes[lane] = changed;
     workgroupBarrier();

@@ -15,7 +15,10 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 /// The GPU back end, or none with a printed reason; a failure where the environment says that there must be one.
 fn gpu() -> Option<Gpu> {
     if adapters().is_empty() {
-        assert!(std::env::var_os("OODSTREAM_REQUIRE_GPU").is_none(), "OODSTREAM_REQUIRE_GPU is set, but there is no adapter");
+        assert!(
+            std::env::var_os("OODSTREAM_REQUIRE_GPU").is_none(),
+            "OODSTREAM_REQUIRE_GPU is set, but there is no adapter"
+        );
         eprintln!("skipped: no graphics adapter that can compute (Debian: mesa-vulkan-drivers brings a software one)");
         return None;
     }
@@ -81,12 +84,14 @@ fn check_invariants(points: ArrayView2<'_, f32>, found: &KMeans, converged: bool
 fn kmeans_is_equal_for_random_shapes() {
     let gpu = RefCell::new(gpu());
     let levels = RefCell::new(Cpu::all_levels(Some(2)).unwrap());
-    let shapes = (0u8..5, prop_oneof![1usize..20, 20usize..300, Just(2048)], prop_oneof![1usize..12, 12usize..70, Just(256)]);
+    let shapes =
+        (0u8..5, prop_oneof![1usize..20, 20usize..300, Just(2048)], prop_oneof![1usize..12, 12usize..70, Just(256)]);
     let strategy = (shapes, 0usize..1500, any::<u64>());
-    runner(40)
+    runner(32)
         .run(&strategy, |((kind, d, k), more, seed)| {
             let (gpu, levels) = (&mut *gpu.borrow_mut(), &mut *levels.borrow_mut());
-            let n = if d > 300 { k + more / 4 } else { k + more };
+            // A software adapter does these as well, so the largest shapes get few points.
+            let n = k + more / if d * k > 20_000 { 8 } else { 1 };
             let points = points(kind, n, d, seed | 1);
             let what = format!("kind {kind}, N {n}, D {d}, K {k}, seed {seed}");
             let seeds = Seeds::PlusPlus { k, seed };
@@ -251,7 +256,7 @@ fn a_lost_device_is_replaced_once_and_then_reported() {
 #[test]
 fn maps_over_the_binding_limit_are_split() {
     let Some(mut whole) = gpu() else { return };
-    let mut split = Gpu::with_binding_limit(true, 48 << 10).unwrap();
+    let mut split = Gpu::with_binding_limit(true, 60_000).unwrap();
     let frame = Frame::random(9, [7, 70, 90], &[[19, 35, 45], [33, 18, 22], [3, 70, 90]]);
     let mut recipe = everything(55);
     recipe.k = vec![3, 6];
@@ -259,11 +264,12 @@ fn maps_over_the_binding_limit_are_split() {
     assert_equal(&detect(&mut split, &frame, &recipe), &want, &recipe, "split");
     let points = points(1, 3000, 21, 5);
     let seeds = Seeds::PlusPlus { k: 9, seed: 2 };
-    let (want, found) = (whole.kmeans(points.view(), seeds, 20).unwrap(), split.kmeans(points.view(), seeds, 20).unwrap());
+    let (want, found) =
+        (whole.kmeans(points.view(), seeds, 20).unwrap(), split.kmeans(points.view(), seeds, 20).unwrap());
     assert_eq!(found.labels, want.labels);
 
     let mut tiny = Gpu::with_binding_limit(true, 10_000).unwrap();
     let mut out = Detection::default();
     let error = frame.with(|maps| tiny.detect(0, maps, &recipe, TARGET, &mut out)).unwrap_err().to_string();
-    assert!(error.contains("56320") && error.contains("10000"), "both numbers: {error}");
+    assert!(error.contains("112640") && error.contains("10000"), "both numbers: {error}");
 }

@@ -13,7 +13,8 @@ fn every_shader_is_valid_and_says_what_it_binds() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let source = std::fs::read_to_string(&path).unwrap();
-        let module = naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&source, &name)));
+        let module = naga::front::wgsl::parse_str(&source)
+            .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&source, &name)));
         if let Err(error) = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module) {
             panic!("{}", error.emit_to_string_with_path(&source, &name));
         }

@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView3};
 
-pub use self::kmeans::{Clustering, KMeans, Seeds};
 pub use self::gpu::{AdapterInfo, adapters};
+pub use self::kmeans::{Clustering, KMeans, Seeds};
 pub use self::open::{ComputeChoice, open};
 pub use self::report::Step;
 use crate::Result;

@@ -1,6 +1,7 @@
 //! Collects the steps of a program: dispatches with their parameters and buffers, and copies.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 
 use super::device::Context;
 use super::shader::Shader;
@@ -18,7 +19,8 @@ pub(super) enum Step {
     Copy { from: wgpu::Buffer, from_at: u64, to: wgpu::Buffer, to_at: u64, bytes: u64 },
 }
 
-/// A step whose parameters are not on the device yet.
+/// A step whose parameters are not on the device yet. A clone is the same step once more.
+#[derive(Clone)]
 pub(super) enum Draft {
     Dispatch { shader: Shader, params: usize, buffers: Vec<wgpu::Buffer>, groups: [u32; 3] },
     Copy { from: wgpu::Buffer, from_at: u64, to: wgpu::Buffer, to_at: u64, bytes: u64 },
@@ -80,13 +82,17 @@ impl<'a> Builder<'a> {
         let usage = wgpu::BufferUsages::UNIFORM.union(wgpu::BufferUsages::COPY_DST);
         let uniform = self.buffer("parameters", params.len() as u64, usage, false)?;
         self.context.queue.write_buffer(&uniform, 0, &params);
-        Ok(lists.map(|list| list.into_iter().map(|draft| self.step(draft, &uniform)).collect()))
+        let mut groups = HashMap::new();
+        Ok(lists.map(|list| list.into_iter().map(|draft| self.step(draft, &uniform, &mut groups)).collect()))
     }
 
-    fn step(&self, draft: Draft, uniform: &wgpu::Buffer) -> Step {
+    fn step(&self, draft: Draft, uniform: &wgpu::Buffer, made: &mut HashMap<usize, wgpu::BindGroup>) -> Step {
         match draft {
             Draft::Copy { from, from_at, to, to_at, bytes } => Step::Copy { from, from_at, to, to_at, bytes },
             Draft::Dispatch { shader, params, buffers, groups } => {
+                if let Some(bind_group) = made.get(&params) {
+                    return Step::Dispatch { shader, bind_group: bind_group.clone(), groups };
+                }
                 let mut entries = vec![wgpu::BindGroupEntry {
                     binding: 0,
                     resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
@@ -95,15 +101,18 @@ impl<'a> Builder<'a> {
                         size: std::num::NonZero::new(ALIGNMENT as u64),
                     }),
                 }];
-                entries.extend((1..).zip(&buffers).map(|(binding, buffer)| wgpu::BindGroupEntry {
-                    binding,
-                    resource: buffer.as_entire_binding(),
-                }));
+                entries.extend(
+                    (1..).zip(&buffers).map(|(binding, buffer)| wgpu::BindGroupEntry {
+                        binding,
+                        resource: buffer.as_entire_binding(),
+                    }),
+                );
                 let bind_group = self.context.device.create_bind_group(&wgpu::BindGroupDescriptor {
                     label: None,
                     layout: &self.context.pipeline(shader).1,
                     entries: &entries,
                 });
+                made.insert(params, bind_group.clone());
                 Step::Dispatch { shader, bind_group, groups }
             }
         }
@@ -111,11 +120,7 @@ impl<'a> Builder<'a> {
 }
 
 /// Encodes the steps in order; neighbouring dispatches share a compute pass.
-pub(super) fn encode<'a>(
-    context: &Context,
-    encoder: &mut wgpu::CommandEncoder,
-    steps: impl Iterator<Item = &'a Step>,
-) {
+pub(super) fn encode<'a>(context: &Context, encoder: &mut wgpu::CommandEncoder, steps: impl Iterator<Item = &'a Step>) {
     let mut steps = steps.peekable();
     while let Some(step) = steps.next() {
         match step {

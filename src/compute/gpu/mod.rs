@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use ndarray::{Array2, ArrayView2, ArrayView3};
 
-pub use self::device::{AdapterInfo, adapters};
 use self::device::Context;
+pub use self::device::{AdapterInfo, adapters};
 use self::program::{Program, Spec};
 use self::transfer::Source;
 use super::cpu::resize;
@@ -189,7 +189,11 @@ impl Gpu {
         if let (true, Some(centroids)) = (warm, &carried.centroids) {
             encoder.copy_buffer_to_buffer(centroids, 0, &program.carried, 0, program.carried.size());
         }
-        builder::encode(context, &mut encoder, if warm { &program.warm } else { &program.cold }.iter().chain(&program.means));
+        builder::encode(
+            context,
+            &mut encoder,
+            if warm { &program.warm } else { &program.cold }.iter().chain(&program.means),
+        );
         if let (true, Some(score)) = (smooth, &carried.score) {
             encoder.copy_buffer_to_buffer(score, 0, &program.last, 0, program.last.size());
         }
@@ -241,7 +245,13 @@ impl Gpu {
         Ok(())
     }
 
-    fn try_kmeans(&mut self, data: ArrayView2<'_, f32>, k: usize, seeds: Seeds<'_>, max_iterations: usize) -> Result<KMeans> {
+    fn try_kmeans(
+        &mut self,
+        data: ArrayView2<'_, f32>,
+        k: usize,
+        seeds: Seeds<'_>,
+        max_iterations: usize,
+    ) -> Result<KMeans> {
         let (n, dims) = data.dim();
         // The points as one feature map of D channels, N rows and one column.
         let map = data.t().insert_axis(ndarray::Axis(2));

@@ -143,7 +143,8 @@ impl Program {
         }
         let staging_usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
         let staging = b.buffer("staging", at, staging_usage, true)?;
-        let (carried, kept) = (b.words("carried", shape.total * shape.dims)?, b.words("kept", shape.total * shape.dims)?);
+        let (carried, kept) =
+            (b.words("carried", shape.total * shape.dims)?, b.words("kept", shape.total * shape.dims)?);
         let (last, grid) = (b.words("last score", shape.n)?, b.words("grid score", shape.n)?);
 
         let mut prepare = Vec::new();
@@ -169,8 +170,7 @@ impl Program {
             means.push(b.dispatch(Shader::Keep, &[shape.dims as u32, 0, 0, 0], &buffers, [shape.total, 1, 1]));
             if spec.logits.is_some() {
                 let params = [shape.n as u32, shape.padded as u32, 0, 0];
-                let buffers =
-                    [&shared.runs, &shared.run_of, &shared.labels, &shared.statistics, &shared.clusters];
+                let buffers = [&shared.runs, &shared.run_of, &shared.labels, &shared.statistics, &shared.clusters];
                 means.push(b.dispatch(Shader::ClusterMean, &params, &buffers, [shape.total, 1, 1]));
             }
         }
@@ -212,8 +212,24 @@ impl Program {
             builder.finish([prepare, cold, warm, means, fuse_first, fuse_next, finish])?;
         let (padded, bytes) = (shape.padded, builder.bytes());
         Ok(Self {
-            spec, uploads, staging, readback, layout, padded, carried, kept, last, grid, prepare, cold, warm, means,
-            fuse_first, fuse_next, finish, bytes,
+            spec,
+            uploads,
+            staging,
+            readback,
+            layout,
+            padded,
+            carried,
+            kept,
+            last,
+            grid,
+            prepare,
+            cold,
+            warm,
+            means,
+            fuse_first,
+            fuse_next,
+            finish,
+            bytes,
         })
     }
 }
@@ -231,16 +247,7 @@ fn shape(spec: &Spec, limit: u64) -> Shape {
         stretch *= 2;
     }
     let padded = n.next_multiple_of(TILE);
-    Shape {
-        n,
-        dims,
-        padded,
-        stretch,
-        stretches: n.div_ceil(stretch),
-        tiles: padded / TILE,
-        total,
-        runs: spec.k.len(),
-    }
+    Shape { n, dims, padded, stretch, stretches: n.div_ceil(stretch), tiles: padded / TILE, total, runs: spec.k.len() }
 }
 
 /// Splits the points so that each part can be bound; a part holds whole stretches.
@@ -416,8 +423,8 @@ fn centre(b: &Builder<'_>, shape: &Shape, segments: &[Segment], shared: &Shared,
 /// Sums of one segment; of all points together when `groups` is 0.
 fn sum(b: &Builder<'_>, shape: &Shape, segment: &Segment, shared: &Shared, groups: usize, runs: usize) -> Draft {
     let total = if groups == 0 { 1 } else { shape.total };
-    let params =
-        [segment.first, segment.stride, shape.n, shape.dims, shape.padded, total, shape.stretch, groups].map(|v| v as u32);
+    let params = [segment.first, segment.stride, shape.n, shape.dims, shape.padded, total, shape.stretch, groups]
+        .map(|v| v as u32);
     let buffers = [&segment.points, &shared.runs, &shared.labels, &shared.sums, &shared.counts];
     let size = [segment.stride.div_ceil(shape.stretch), shape.dims.div_ceil(64), groups.max(1) * runs];
     b.dispatch(Shader::Sum, &params, &buffers, size)
@@ -444,8 +451,7 @@ fn seed(
             out.push(b.dispatch(Shader::Seed, &params, &buffers, [segment.stride.div_ceil(TILE), 1, 1]));
         }
         for segment in segments {
-            let params =
-                [segment.first, segment.stride, shape.tiles, shape.dims, round, 0, 0, 0].map(|v| v as u32);
+            let params = [segment.first, segment.stride, shape.tiles, shape.dims, round, 0, 0, 0].map(|v| v as u32);
             let buffers = [&segment.points, &winners, &seeds];
             out.push(b.dispatch(Shader::SeedPick, &params, &buffers, [1, 1, 1]));
         }
@@ -489,7 +495,9 @@ fn lloyd(
         }
     };
     let groups = spec.k.iter().copied().max().unwrap_or(1).div_ceil(48);
-    for iteration in 0..spec.max_iterations {
+    let mut begin = 0;
+    for iteration in 0..spec.max_iterations.min(2) {
+        begin = out.len();
         assign(iteration == 0, out);
         let params = [shape.tiles as u32, converged as u32, 0, 0];
         out.push(b.dispatch(Shader::Converge, &params, &[&shared.tiles, &shared.runs], [shape.runs, 1, 1]));
@@ -522,6 +530,11 @@ fn lloyd(
             ];
             out.push(b.dispatch(Shader::Reseed, &params, &buffers, [shape.total, 1, 1]));
         }
+    }
+    // From the second on all iterations are the same.
+    let again = out[begin..].to_vec();
+    for _ in 2..spec.max_iterations {
+        out.extend_from_slice(&again);
     }
     assign(spec.max_iterations == 0, out);
 }
@@ -560,7 +573,13 @@ fn bank(
     Ok(())
 }
 
-fn upsample(b: &Builder<'_>, spec: &Spec, grid: &wgpu::Buffer, score: &wgpu::Buffer, mask: &wgpu::Buffer) -> Result<Draft> {
+fn upsample(
+    b: &Builder<'_>,
+    spec: &Spec,
+    grid: &wgpu::Buffer,
+    score: &wgpu::Buffer,
+    mask: &wgpu::Buffer,
+) -> Result<Draft> {
     let Size { width, height } = spec.target;
     let Resample { x, y } = Resample::bilinear(spec.plan.grid, (height, width));
     let mut tables = Vec::with_capacity(2 * (width + height));

@@ -79,7 +79,8 @@ fn names_that_are_refused() {
 fn a_name_taken_meanwhile_is_not_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.mp4");
-    let (mut reader, writer) = test_input("test://ball?width=64&height=48&frames=5", &output, &Encoding::default()).unwrap();
+    let (mut reader, writer) =
+        test_input("test://ball?width=64&height=48&frames=5", &output, &Encoding::default()).unwrap();
     let mut writer = writer.unwrap();
     // A second run with the same output is told so.
     let second = test_input("test://ball?frames=5", &output, &Encoding::default()).map(drop).unwrap_err();
@@ -154,12 +155,34 @@ fn dropped_at_any_moment_nothing_hangs() {
 }
 
 #[test]
+fn what_a_killed_process_leaves_behind_plays() {
+    if !ffmpeg_is_there() {
+        return;
+    }
+    for name in ["out.mp4", "out.mov", "out.mkv"] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join(name);
+        let spec = "test://ball?width=64&height=48&fps=10&frames=150";
+        let (mut reader, writer) = test_input(spec, &output, &Encoding::default()).unwrap();
+        let mut writer = writer.unwrap();
+        write_all(&mut reader, &mut writer);
+        // Dropping stops the pipeline where it is, without an end of stream.
+        drop(writer);
+        assert!(!output.exists());
+        let left = folder.path().join(format!(".{name}.part"));
+        let frames = times(&left, "v:0").len();
+        println!("{name}: {frames} of 150 frames can be played");
+        assert!(frames >= 20, "{name}: {frames}");
+    }
+}
+
+#[test]
 fn back_pressure_gives_the_frame_back() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.mp4");
     // Slow to encode, so that the queue in front of the encoder fills.
-    let encoding = Encoding { preset: Some("placebo".into()), ..Encoding::default() };
-    let spec = "test://snow?width=640&height=480&frames=40";
+    let encoding = Encoding { preset: Some("veryslow".into()), ..Encoding::default() };
+    let spec = "test://snow?width=320&height=240&frames=40";
     let (mut reader, writer) = test_input(spec, &output, &encoding).unwrap();
     let mut writer = writer.unwrap();
     let mut given_back = 0;
@@ -269,7 +292,8 @@ fn frames_are_drawn_on_in_place_and_side_by_side() {
         assert!(writer.write(wide, WAIT).unwrap().is_none());
     }
     assert_eq!(writer.finish(&|| false).unwrap().frames, 10);
-    let (mut reader, _) = media::open_file(&OpenFile { path: &output, output: None, encoding: &encoding, stream: 0 }).unwrap();
+    let (mut reader, _) =
+        media::open_file(&OpenFile { path: &output, output: None, encoding: &encoding, stream: 0 }).unwrap();
     let mut frames = 0;
     while let Some(mut frame) = next(&mut reader) {
         assert_eq!((frame.width(), frame.height()), (128, 48));
@@ -299,7 +323,8 @@ fn settings_of_the_encoder() {
     let low = size("low.mp4", &Encoding { bitrate_kbps: Some(200), ..Encoding::default() });
     let high = size("high.mp4", &Encoding { bitrate_kbps: Some(2000), ..Encoding::default() });
     assert!(high > low * 3, "{low} {high}");
-    let (coarse, fine) = (Encoding { crf: Some(45), ..Encoding::default() }, Encoding { crf: Some(15), ..Encoding::default() });
+    let (coarse, fine) =
+        (Encoding { crf: Some(45), ..Encoding::default() }, Encoding { crf: Some(15), ..Encoding::default() });
     assert!(size("fine.mp4", &fine) > size("coarse.mp4", &coarse) * 3);
     let refused = |encoding: Encoding| {
         let output = folder.path().join("refused.mp4");

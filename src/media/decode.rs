@@ -12,7 +12,7 @@ use gstreamer_pbutils as gst_pbutils;
 use super::reader::{PipelineReader, Probe, frame_sink};
 use super::track::{Kind, Shared, Track};
 use super::writer::FileWriter;
-use super::{Encoding, FrameWriter, OpenFile, Opened, VideoInfo, element, init, output};
+use super::{Encoding, FrameWriter, OpenFile, Opened, VideoInfo, element, init, mp4, output};
 use crate::{Error, Result};
 
 /// Opens a video file, and an output beside it when one is asked for. Returns once the first frame is decoded.
@@ -63,8 +63,7 @@ pub fn open_test(spec: &str, output: Option<&Path>, encoding: &Encoding, stream:
         *codec = "test pattern".to_string();
     }
     let name = format!("test://{}", spec.pattern);
-    let mut reader =
-        PipelineReader::start(pipeline, sink, Path::new(&name), stream, Arc::default(), probe)?;
+    let mut reader = PipelineReader::start(pipeline, sink, Path::new(&name), stream, Arc::default(), probe)?;
     reader.set_frames(u64::from(spec.frames.unsigned_abs()));
     with_writer(reader, target, encoding)
 }
@@ -120,6 +119,11 @@ pub(super) fn file_reader(path: &Path, stream: u32) -> Result<PipelineReader> {
     let pipeline = gst::Pipeline::new();
     let source = element("filesrc")?;
     source.set_property("location", path);
+    let duration = std::fs::File::open(path).ok().and_then(|mut file| mp4::movie_duration(&mut file));
+    let nanoseconds = duration.as_ref().map(|duration| duration.nanoseconds);
+    if let Some((duration, pad)) = duration.zip(source.static_pad("src")) {
+        lengthen(&pad, duration);
+    }
     let parse = element("parsebin")?;
     link(&pipeline, &[source, parse.clone()])?;
 
@@ -153,7 +157,32 @@ pub(super) fn file_reader(path: &Path, stream: u32) -> Result<PipelineReader> {
             tracing::warn!("a stream is left out: {e}");
         }
     });
-    PipelineReader::start(pipeline, sink, path, stream, shared, probe)
+    let mut reader = PipelineReader::start(pipeline, sink, path, stream, shared, probe)?;
+    if let Some(nanoseconds) = nanoseconds {
+        reader.set_duration(nanoseconds);
+    }
+    Ok(reader)
+}
+
+/// qtdemux forgets encoder priming when it compares times with the duration of the movie, and loses the last packets of
+/// sound. What it reads of the file is changed on its way: the movie lasts a second longer.
+fn lengthen(pad: &gst::Pad, duration: mp4::MovieDuration) {
+    pad.add_probe(gst::PadProbeType::PULL | gst::PadProbeType::BUFFER, move |_, info| {
+        let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data else { return gst::PadProbeReturn::Ok };
+        let (start, end) = (buffer.offset(), buffer.offset().saturating_add(buffer.size() as u64));
+        if duration.at >= end || duration.at + duration.longer.len() as u64 <= start {
+            return gst::PadProbeReturn::Ok;
+        }
+        if let Ok(mut map) = buffer.make_mut().map_writable() {
+            for (at, byte) in (duration.at..).zip(&duration.longer) {
+                let place = at.checked_sub(start).and_then(|at| usize::try_from(at).ok());
+                if let Some(slot) = place.and_then(|place| map.get_mut(place)) {
+                    *slot = *byte;
+                }
+            }
+        }
+        gst::PadProbeReturn::Ok
+    });
 }
 
 /// Deinterlaces what is interlaced, turns what is tagged as rotated and makes it I420 of one size. Each element passes
@@ -195,15 +224,13 @@ fn add_stream(
                 return Ok(());
             }
             if let Ok(mut codec) = probe.codec.lock() {
-                *codec = if caps.is_fixed() {
-                    gst_pbutils::pb_utils_get_codec_description(&caps).to_string()
-                } else {
-                    name
-                };
+                *codec =
+                    if caps.is_fixed() { gst_pbutils::pb_utils_get_codec_description(&caps).to_string() } else { name };
             }
             let coded = Arc::clone(probe);
             pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-                let header = info.buffer().is_some_and(|b| b.flags().contains(gst::BufferFlags::HEADER) && b.size() < 64);
+                let header =
+                    info.buffer().is_some_and(|b| b.flags().contains(gst::BufferFlags::HEADER) && b.size() < 64);
                 if !header {
                     coded.coded.fetch_add(1, Ordering::AcqRel);
                 }

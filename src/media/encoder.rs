@@ -60,14 +60,9 @@ pub(super) fn choose(name: Option<&str>) -> Result<gst::Element> {
     let h264 = || candidates().into_iter().filter(|factory| makes(factory, &["video/x-h264"]));
     let hardware = h264().filter(is_hardware);
     let x264 = h264().filter(|factory| factory.name() == "x264enc");
-    hardware
-        .chain(x264)
-        .chain(h264())
-        .filter_map(|factory| factory.create().build().ok())
-        .find(opens)
-        .ok_or_else(|| {
-            Error::failed("there is no H.264 encoder").hint("apt-get install gstreamer1.0-plugins-ugly (for x264enc)")
-        })
+    hardware.chain(x264).chain(h264()).filter_map(|factory| factory.create().build().ok()).find(opens).ok_or_else(
+        || Error::failed("there is no H.264 encoder").hint("apt-get install gstreamer1.0-plugins-ugly (for x264enc)"),
+    )
 }
 
 /// Sets rate control and speed.
@@ -134,9 +129,11 @@ fn candidates() -> Vec<gst::ElementFactory> {
 }
 
 fn makes(factory: &gst::ElementFactory, formats: &[&str]) -> bool {
-    factory.static_pad_templates().iter().filter(|t| t.direction() == gst::PadDirection::Src).any(|template| {
-        template.caps().iter().any(|structure| formats.contains(&structure.name().as_str()))
-    })
+    factory
+        .static_pad_templates()
+        .iter()
+        .filter(|t| t.direction() == gst::PadDirection::Src)
+        .any(|template| template.caps().iter().any(|structure| formats.contains(&structure.name().as_str())))
 }
 
 fn is_hardware(factory: &gst::ElementFactory) -> bool {

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use gst_video::prelude::*;
 use gstreamer as gst;
 use gstreamer_video as gst_video;
-use gst_video::prelude::*;
 
 use crate::frame::{Colour, I420, I420Mut, Matrix, Plane, PlaneMut, Range};
 use crate::{Error, Result};

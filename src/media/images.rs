@@ -9,9 +9,7 @@ use gstreamer_video as gst_video;
 
 use super::decode::{check_readable, file_reader};
 use super::writer::FileWriter;
-use super::{
-    Encoding, EndOfInput, Frame, FrameReader, FrameWriter, Opened, Read, VideoInfo, init, output,
-};
+use super::{Encoding, EndOfInput, Frame, FrameReader, FrameWriter, Opened, Read, VideoInfo, init, output};
 use crate::{Error, Result};
 
 /// Images per second.

@@ -108,12 +108,18 @@ fn expand_path(path: &Path) -> Result<Vec<Input>> {
     if !images.is_empty() {
         return Ok(vec![Input::Images(images)]);
     }
-    Err(Error::failed(format!("{name}: there are no videos or images in this folder"))
-        .hint(format!("looked for {} and {}", VIDEOS.join(" "), IMAGES.join(" "))))
+    Err(Error::failed(format!("{name}: there are no videos or images in this folder")).hint(format!(
+        "looked for {} and {}",
+        VIDEOS.join(" "),
+        IMAGES.join(" ")
+    )))
 }
 
 fn expand_glob(pattern: &str) -> Result<Vec<Input>> {
-    let paths = glob::glob(pattern).map_err(|e| Error::usage(format!("{pattern}: {} at {}", e.msg, e.pos)))?;
+    // As a shell does: `*` leaves hidden files out.
+    let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
+    let paths =
+        glob::glob_with(pattern, options).map_err(|e| Error::usage(format!("{pattern}: {} at {}", e.msg, e.pos)))?;
     let mut files: Vec<PathBuf> = paths.filter_map(|path| path.ok()).filter(|path| path.is_file()).collect();
     files.sort();
     if files.is_empty() {

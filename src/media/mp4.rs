@@ -48,6 +48,39 @@ pub(super) fn places(file: &mut File) -> Vec<UserData> {
     found.map(|(kind, payload)| (kind, payload.to_vec())).collect()
 }
 
+/// The duration field of a movie header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MovieDuration {
+    pub nanoseconds: u64,
+    /// Where the field is in the file.
+    pub at: u64,
+    /// The field with a second more in it.
+    pub longer: Vec<u8>,
+}
+
+/// The duration that the header of an MP4 or MOV file gives; none if it is no such file or does not say (fragments).
+pub(super) fn movie_duration(file: &mut File) -> Option<MovieDuration> {
+    let (at, size) = find_moov(file).ok()?;
+    // mvhd comes first and is 120 bytes long at most.
+    let mut head = vec![0; size.min(128)];
+    file.seek(SeekFrom::Start(at)).ok()?;
+    file.read_exact(&mut head).ok()?;
+    if head.get(12..16)? != b"mvhd" {
+        return None;
+    }
+    let long = *head.get(16)? == 1;
+    let (scale, field) = if long { (u32_at(&head, 36).ok()?, 40) } else { (u32_at(&head, 28).ok()?, 32) };
+    let duration = if long { u64_at(&head, field).ok()? } else { u32_at(&head, field).ok()?.into() };
+    let longer = duration.checked_add(scale.into())?;
+    let longer = if long { longer.to_be_bytes().to_vec() } else { u32::try_from(longer).ok()?.to_be_bytes().to_vec() };
+    let nanoseconds = u64::try_from(u128::from(duration) * 1_000_000_000 / u128::from(scale.max(1))).ok()?;
+    (duration > 0 && duration != u64::MAX && scale > 0).then_some(MovieDuration {
+        nanoseconds,
+        at: at + field as u64,
+        longer,
+    })
+}
+
 /// Seconds from 1904, where these files count from, to 1970.
 const EPOCH: i64 = 2_082_844_800;
 
@@ -335,6 +368,25 @@ mod tests {
         assert_eq!((u64_at(elst, 8).unwrap(), u64_at(elst, 16).unwrap() as i64), (500, -1));
         assert_eq!((u64_at(elst, 28).unwrap(), u64_at(elst, 36).unwrap()), (1979, 1024));
         assert!(get(&new, &[b"udta", b"\xa9xyz"]).ends_with(b"+01.0000+002.0000/"));
+    }
+
+    #[test]
+    fn duration_and_places_of_a_file() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"\0\0\0\x0cftypisom").unwrap();
+        let with_place = Edits { places: vec![place("+01.0000+002.0000/")], ..Edits::default() };
+        file.write_all(&rewrite_moov(&movie(), &with_place).unwrap()).unwrap();
+        assert_eq!(places(&mut file), with_place.places);
+        let duration = movie_duration(&mut file).unwrap();
+        assert_eq!(duration.nanoseconds, 2_000_000_000);
+        assert_eq!(duration.longer, 3000u32.to_be_bytes());
+        let mut field = [0; 4];
+        file.seek(SeekFrom::Start(duration.at)).unwrap();
+        file.read_exact(&mut field).unwrap();
+        assert_eq!(u32::from_be_bytes(field), 2000);
+        let mut other = tempfile::tempfile().unwrap();
+        other.write_all(b"this is no such file at all").unwrap();
+        assert_eq!((movie_duration(&mut other), places(&mut other)), (None, Vec::new()));
     }
 
     #[test]

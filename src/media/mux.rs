@@ -11,9 +11,9 @@ use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
 use super::decode::{gst_failed, link};
-use super::{element, mp4};
 use super::output::Container;
 use super::track::{Kind, Packet, Shared, Track};
+use super::{element, mp4};
 use crate::{Error, Result};
 
 /// Ticks per second of the video track: a multiple of every usual frame rate (24 to 60, also times 1000/1001) and of

@@ -170,6 +170,12 @@ impl PipelineReader {
         self.info.duration = self.info.fps.map(|fps| (frames as f64 / fps * 1e9) as u64);
     }
 
+    /// For inputs whose header was read otherwise, in nanoseconds.
+    pub fn set_duration(&mut self, duration: u64) {
+        self.info.duration = Some(duration);
+        self.info.frames = self.info.fps.map(|fps| (fps * duration as f64 / 1e9).round() as u64);
+    }
+
     fn frame(&mut self, sample: &gst::Sample) -> Result<gst::Buffer> {
         let buffer = sample.buffer_owned().ok_or_else(|| Error::failed("a GStreamer sample without a buffer"))?;
         if buffer.flags().contains(gst::BufferFlags::CORRUPTED) {
@@ -185,8 +191,7 @@ impl PipelineReader {
         let time = buffer.pts().and_then(|pts| segment?.to_running_time(pts)).map(gst::ClockTime::nseconds);
         // A frame without a time (damaged input) follows the one before it.
         let time = time.unwrap_or(self.end);
-        let frame =
-            Frame::new(self.stream, self.index, time, buffer, self.frame_info.clone(), self.canvas.clone());
+        let frame = Frame::new(self.stream, self.index, time, buffer, self.frame_info.clone(), self.canvas.clone());
         self.index += 1;
         self.end = self.end.max(time + frame.duration.unwrap_or(0));
         self.last_time = Some(time);
@@ -227,7 +232,8 @@ impl PipelineReader {
                 seconds(self.info.duration.unwrap_or(0))
             ));
         }
-        let end = EndOfInput { damaged: self.corrupted + lost, truncated: short || self.trouble.error.is_some(), notes };
+        let end =
+            EndOfInput { damaged: self.corrupted + lost, truncated: short || self.trouble.error.is_some(), notes };
         self.ended = Some(end.clone());
         end
     }
@@ -260,7 +266,8 @@ impl FrameReader for PipelineReader {
                     }
                 }
             }
-            if over || (self.trouble.error.is_some() && (self.sink.is_eos() || self.last_sign.elapsed() > AFTER_ERROR)) {
+            if over || (self.trouble.error.is_some() && (self.sink.is_eos() || self.last_sign.elapsed() > AFTER_ERROR))
+            {
                 // A frame may have come between the pull and the message.
                 if let Some(sample) = self.sink.try_pull_sample(gst::ClockTime::ZERO) {
                     return self.take(sample).map(Read::Frame);

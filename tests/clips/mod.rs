@@ -1,16 +1,18 @@
-//! Small clips of every awkward kind, made with ffmpeg into a folder of their own; and what ffprobe says of them.
+//! Small clips of every awkward kind, made with ffmpeg; and what ffprobe says of them.
 #![allow(dead_code)] // Each test binary uses a part of it.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
-/// The clips of this test run; removed when the process ends is not possible for a static, so the folder is one per
-/// process and the files are small.
+/// Where the clips are kept between runs: one folder for each version of the recipes.
 fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let folder = std::env::temp_dir().join(format!("oodstream-clips-{}", std::process::id()));
+        let mut recipes = DefaultHasher::new();
+        include_str!("mod.rs").hash(&mut recipes);
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("clips-{:016x}", recipes.finish()));
         std::fs::create_dir_all(&folder).unwrap();
         folder
     })
@@ -30,7 +32,8 @@ pub fn ffmpeg_is_there() -> bool {
 }
 
 const TONE: &str = "-f lavfi -i sine=frequency=440:sample_rate=48000 -map 0:v -map 1:a -shortest -c:a aac -b:a 64k";
-const SUBTITLE: &str = "1\n00:00:00,200 --> 00:00:01,000\nfirst line\n\n2\n00:00:01,200 --> 00:00:01,800\nsecond line\n";
+const SUBTITLE: &str =
+    "1\n00:00:00,200 --> 00:00:01,000\nfirst line\n\n2\n00:00:01,200 --> 00:00:01,800\nsecond line\n";
 
 /// The ffmpeg arguments of each clip, after the picture input.
 fn recipe(name: &str) -> (&'static str, String) {
@@ -88,9 +91,12 @@ pub fn clip(name: &str) -> PathBuf {
     let (source, arguments) = recipe(name);
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-v", "error", "-nostdin", "-y", "-threads", "1", "-f", "lavfi", "-i", source]);
-    ffmpeg.args(arguments.split_whitespace()).arg(&path);
+    // Under another name first: a run that is stopped leaves no half clip.
+    let unfinished = folder().join(format!("unfinished-{name}"));
+    ffmpeg.args(arguments.split_whitespace()).arg(&unfinished);
     let output = ffmpeg.output().unwrap();
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    std::fs::rename(unfinished, &path).unwrap();
     path
 }
 

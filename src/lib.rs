@@ -13,9 +13,11 @@
 //! | heat map, outlines, legend on the I420 frame | [`draw`] |
 //! | reports, masks, score maps, events | [`output`], [`npy`] |
 //! | evaluation on labelled images | [`eval`] |
+//! | measurements | [`bench`] |
 //!
 //! Imports run one way: cli -> pipeline -> {media, model, ood, draw, output} -> compute, frame, error.
 
+pub mod bench;
 pub mod cli;
 pub mod compute;
 pub mod config;

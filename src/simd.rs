@@ -34,4 +34,18 @@ impl Isa {
         }
         Self::Plain
     }
+
+    /// Every set that this processor has, for tests that hold them equal.
+    #[cfg(test)]
+    pub(crate) fn available() -> Vec<Self> {
+        let all = [
+            Self::Plain,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512,
+        ];
+        let last = all.iter().position(|isa| *isa == Self::detect()).unwrap_or(0);
+        all[..=last].to_vec()
+    }
 }

@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::report::write_json;
 use crate::model::network::Provider;
 use crate::model::{Network, SessionOptions, runtime};
-use crate::{Result, compute, media};
+use crate::compute::{self, ComputeChoice};
+use crate::{Result, media};
 
 /// Options of `doctor`.
 #[derive(Debug, Clone, clap::Args)]
@@ -75,7 +76,7 @@ pub fn run(args: &DoctorArgs) -> Result<u8> {
             .collect();
         checks.push(Check::good("providers", names.join(", ")));
     }
-    checks.push(adapters());
+    checks.push(Check::of("compute", compute::open(ComputeChoice::Auto, None).map(|backend| backend.describe())));
     checks.push(Check::of("model", Network::load(args.model.as_deref(), &SessionOptions::default()).map(|network| describe(&network))));
     for check in &checks {
         println!("{} {:<12} {}", if check.ok { "ok     " } else { "MISSING" }, check.name, check.found.replace('\n', "\n                     "));
@@ -112,16 +113,6 @@ fn encoder() -> Check {
         }
         None => Check::bad("encoder", "no H.264 encoder", Some("apt-get install gstreamer1.0-plugins-ugly (x264enc)".to_owned())),
     }
-}
-
-/// No adapter at all is fine: the CPU does the same.
-fn adapters() -> Check {
-    let adapters = compute::adapters();
-    if adapters.is_empty() {
-        return Check::good("compute", "no GPU adapter; the CPU back end is used");
-    }
-    let lines: Vec<String> = adapters.iter().map(ToString::to_string).collect();
-    Check::good("compute", lines.join("\n"))
 }
 
 fn describe(network: &Network) -> String {

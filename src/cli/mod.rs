@@ -2,6 +2,7 @@
 
 pub mod doctor;
 pub mod engine;
+pub mod eval;
 pub mod interrupt;
 pub mod outputs;
 pub mod progress;
@@ -53,6 +54,8 @@ struct Verbosity {
 enum Command {
     /// Video in, the same video out with the unknown marked
     Run(Box<run::RunArgs>),
+    /// How well scores find what is labelled as unknown
+    Eval(Box<eval::EvalArgs>),
     /// What this machine has, what is missing, and how to get it
     Doctor(doctor::DoctorArgs),
 }
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
     let quiet = cli.verbosity.quiet;
     let result: Result<u8> = match cli.command {
         Command::Run(args) => run::run(&args, quiet),
+        Command::Eval(args) => eval::run(&args, quiet),
         Command::Doctor(args) => doctor::run(&args),
     };
     match result {

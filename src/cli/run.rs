@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::draw::{Palette, View};
 use crate::media::{self, Encoding, FrameReader, FrameWriter, Input};
 use crate::model::network::Provider;
-use crate::output::{self, Recorder};
+use crate::output::{Recorder, Wanted};
 use crate::pipeline::{self, Control, Engine, Outcome};
 use crate::Result;
 
@@ -148,7 +148,13 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
     let files = outputs.files(&inputs.iter().map(Input::file_name).collect::<Vec<_>>())?;
     let interrupts = interrupt::watch()?;
     let mut engine = engine::open(&config)?;
-    let mut recorders = output::recorders(outputs.events.as_deref(), &engine.network.manifest().classes.names, config.encode.overwrite)?;
+    let wanted = Wanted {
+        events: outputs.events.as_deref(),
+        masks: outputs.masks.as_deref(),
+        scores: outputs.scores.as_deref(),
+        overwrite: config.encode.overwrite,
+    };
+    let mut recorders = wanted.recorders(&engine.network.manifest().classes.names)?;
     let encoding = encoding(&config);
     let mut reports = Vec::new();
     let mut worst = 0;

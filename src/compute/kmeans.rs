@@ -63,7 +63,9 @@ pub(crate) fn check(points: &ArrayView2<'_, f32>, seeds: &Seeds<'_>) -> Result<u
         None => points.iter().position(|v| !v.is_finite()),
     };
     match found {
-        Some(at) => Err(Error::failed(format!("point {} has a value that is not finite in dimension {}", at / dims, at % dims))),
+        Some(at) => {
+            Err(Error::failed(format!("point {} has a value that is not finite in dimension {}", at / dims, at % dims)))
+        }
         None => Ok(k),
     }
 }

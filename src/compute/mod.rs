@@ -175,4 +175,14 @@ pub trait Backend: Send {
 
     /// Forgets what was carried over from earlier frames of `stream` (scene cut, reconnect, end).
     fn reset(&mut self, stream: u32);
+
+    /// How long the steps of the last frame took, where the back end can tell.
+    fn steps(&self) -> &[Step] {
+        &[]
+    }
+
+    /// Most memory of a device of its own that was in use, in bytes.
+    fn device_memory(&self) -> Option<u64> {
+        None
+    }
 }

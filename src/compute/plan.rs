@@ -83,10 +83,10 @@ impl Plan {
         check_recipe(recipe, target)?;
         let clusters = recipe.terms.iter().any(|t| t.unit == Unit::Cluster);
         let bank = recipe.terms.iter().any(|t| t.statistic == Statistic::Bank);
-        let (_, height, width) = shape("logits", &maps.logits)?;
+        let (_, height, width) = shape(Output::Logits, &maps.logits)?;
         let grid = match maps.features.first() {
             Some(first) => {
-                let (_, h, w) = shape(&feature_name(0), first)?;
+                let (_, h, w) = shape(Output::Features(0), first)?;
                 (h, w)
             }
             None => (height, width),
@@ -99,7 +99,7 @@ impl Plan {
                     .hint("tap a feature map with `oodstream model tap`, or choose a pixel method such as max-logit"));
             }
             for (i, map) in maps.features.iter().enumerate() {
-                dims += shape(&feature_name(i), map)?.0;
+                dims += shape(Output::Features(i), map)?.0;
             }
         }
         if clusters {
@@ -113,10 +113,10 @@ impl Plan {
         if bank {
             check_codebook(recipe, dims)?;
         }
-        check_finite("logits", &maps.logits)?;
+        check_finite(Output::Logits, &maps.logits)?;
         if dims > 0 {
             for (i, map) in maps.features.iter().enumerate() {
-                check_finite(&feature_name(i), map)?;
+                check_finite(Output::Features(i), map)?;
             }
         }
         Ok(Self {
@@ -137,7 +137,7 @@ impl Plan {
         let Some(first) = maps.features.first() else {
             return Err(Error::failed("the model gives no features"));
         };
-        let (_, height, width) = shape(&feature_name(0), first)?;
+        let (_, height, width) = shape(Output::Features(0), first)?;
         let mut plan = Self {
             grid: (height, width),
             pixels: height * width,
@@ -148,16 +148,28 @@ impl Plan {
             cluster: Blend::default(),
         };
         for (i, map) in maps.features.iter().enumerate() {
-            plan.dims += shape(&feature_name(i), map)?.0;
-            check_finite(&feature_name(i), map)?;
+            plan.dims += shape(Output::Features(i), map)?.0;
+            check_finite(Output::Features(i), map)?;
         }
         Ok(plan)
     }
 }
 
-/// The name of feature output `i` as the manifest has it: `features`, `features_1`, ...
-pub(crate) fn feature_name(i: usize) -> String {
-    if i == 0 { "features".into() } else { format!("features_{i}") }
+/// An output of the model, named as the manifest has it: `logits`, `features`, `features_1`, ...
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Output {
+    Logits,
+    Features(usize),
+}
+
+impl std::fmt::Display for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Logits => f.write_str("logits"),
+            Self::Features(0) => f.write_str("features"),
+            Self::Features(i) => write!(f, "features_{i}"),
+        }
+    }
 }
 
 /// Fails unless `1 <= k <= points`.
@@ -213,7 +225,7 @@ fn check_codebook(recipe: &Recipe, dims: usize) -> Result<()> {
     }
 }
 
-fn shape(name: &str, map: &ArrayView3<'_, f32>) -> Result<(usize, usize, usize)> {
+fn shape(name: Output, map: &ArrayView3<'_, f32>) -> Result<(usize, usize, usize)> {
     let (channels, height, width) = map.dim();
     if channels == 0 || height == 0 || width == 0 {
         return Err(Error::failed(format!("output `{name}` is empty: [{channels}, {height}, {width}]")));
@@ -224,7 +236,7 @@ fn shape(name: &str, map: &ArrayView3<'_, f32>) -> Result<(usize, usize, usize)>
     Ok((channels, height, width))
 }
 
-fn check_finite(name: &str, map: &ArrayView3<'_, f32>) -> Result<()> {
+fn check_finite(name: Output, map: &ArrayView3<'_, f32>) -> Result<()> {
     let found = match map.as_slice() {
         Some(values) => first_not_finite(values),
         None => map.iter().position(|v| !v.is_finite()),

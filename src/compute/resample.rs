@@ -39,12 +39,7 @@ impl Axis {
     }
 
     /// `support` gives for an output the input below which all weights are 0, and the weight of an input.
-    fn build<W: Fn(f64) -> f64>(
-        input: usize,
-        output: usize,
-        taps: usize,
-        support: impl Fn(usize) -> (f64, W),
-    ) -> Self {
+    fn build<W: Fn(f64) -> f64>(input: usize, output: usize, taps: usize, support: impl Fn(usize) -> (f64, W)) -> Self {
         let mut axis =
             Self { input, output, taps, start: Vec::with_capacity(output), weights: Vec::with_capacity(output * taps) };
         for o in 0..output {
@@ -100,9 +95,7 @@ mod tests {
 
     fn apply(axis: &Axis, input: &[f32]) -> Vec<f32> {
         (0..axis.output)
-            .map(|o| {
-                (0..axis.taps).map(|t| axis.weights[o * axis.taps + t] * input[axis.start[o] as usize + t]).sum()
-            })
+            .map(|o| (0..axis.taps).map(|t| axis.weights[o * axis.taps + t] * input[axis.start[o] as usize + t]).sum())
             .collect()
     }
 

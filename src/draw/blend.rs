@@ -1,8 +1,10 @@
 //! The one pass over the picture: soft mask, heat index, luma and chroma, two rows at a time.
 
+use std::ops::Range;
+
 use ndarray::ArrayView2;
 
-use crate::frame::{I420Mut, PlaneMut};
+use crate::frame::I420Mut;
 use crate::simd::Isa;
 
 use super::ScoreScale;
@@ -30,6 +32,9 @@ pub(super) struct Blend {
     soft: [Vec<u8>; 2],
     /// Indices into the colour map, as `soft`.
     heat: [Vec<u8>; 2],
+    /// `soft` and `heat` at the chroma samples.
+    half_soft: Vec<u8>,
+    half_heat: Vec<u8>,
 }
 
 impl Blend {
@@ -66,6 +71,8 @@ impl Blend {
         for rows in [&mut self.soft, &mut self.heat] {
             rows.iter_mut().for_each(|row| row.resize(even, 0));
         }
+        self.half_soft.resize(even / 2, 0);
+        self.half_heat.resize(even / 2, 0);
         self.contour.start(layers.mask, layers.mix.half_width);
         for top in (0..height).step_by(2) {
             let rows = 2.min(height - top);
@@ -94,14 +101,7 @@ impl Blend {
                         row[width] = row[width - 1];
                     }
                 }
-                let chroma = from / 2..to.div_ceil(2);
-                for (plane, table) in [(&mut picture.u, &layers.table.u), (&mut picture.v, &layers.table.v)] {
-                    let line = &mut plane.row_mut(top / 2)[chroma.clone()];
-                    let at = from..from + 2 * line.len();
-                    let soft = self.soft.each_ref().map(|row| &row[at.clone()]);
-                    let heat = self.heat.each_ref().map(|row| &row[at.clone()]);
-                    blend_chroma(line, soft, heat, &layers.mix.chroma, table);
-                }
+                self.chroma(picture, layers, top / 2, from / 2..to.div_ceil(2));
             }
         }
     }
@@ -126,17 +126,26 @@ impl Blend {
 
     #[inline(always)]
     fn luma(&mut self, picture: &mut I420Mut<'_>, layers: &Layers<'_>, y: usize, row: usize, from: usize, to: usize) {
-        let scores = layers.score.row(y);
-        let Some(scores) = scores.to_slice() else { return };
         let (soft, heat) = (&self.soft[row][from..to], &mut self.heat[row][from..to]);
-        index(&scores[from..to], layers.scale, heat);
-        blend_luma(&mut line(&mut picture.y, y)[from..to], soft, heat, &layers.mix.luma, &layers.table.y);
+        if layers.mix.uses_heat {
+            let scores = layers.score.row(y);
+            let Some(scores) = scores.to_slice() else { return };
+            index(&scores[from..to], layers.scale, heat);
+        }
+        blend(&mut picture.y.row_mut(y)[from..to], soft, heat, &layers.mix.luma, &layers.table.y);
     }
-}
 
-#[inline(always)]
-fn line<'a>(plane: &'a mut PlaneMut<'_>, y: usize) -> &'a mut [u8] {
-    plane.row_mut(y)
+    #[inline(always)]
+    fn chroma(&mut self, picture: &mut I420Mut<'_>, layers: &Layers<'_>, y: usize, columns: Range<usize>) {
+        let Self { soft, heat, half_soft, half_heat, .. } = self;
+        let (soft_out, heat_out) = (&mut half_soft[columns.clone()], &mut half_heat[columns.clone()]);
+        let luma = 2 * columns.start..2 * columns.end;
+        halve(soft.each_ref().map(|row| &row[luma.clone()]), soft_out);
+        halve(heat.each_ref().map(|row| &row[luma.clone()]), heat_out);
+        let (weights, table) = (&layers.mix.chroma, layers.table);
+        blend(&mut picture.u.row_mut(y)[columns.clone()], soft_out, heat_out, weights, &table.u);
+        blend(&mut picture.v.row_mut(y)[columns], soft_out, heat_out, weights, &table.v);
+    }
 }
 
 /// The next run of set flags at or after `at`, as a half-open range; `at` moves behind it.
@@ -153,37 +162,48 @@ fn next_run(flags: &[bool], at: &mut usize) -> Option<(usize, usize)> {
 fn index(scores: &[f32], scale: ScoreScale, out: &mut [u8]) {
     let gain = 255.0 / (scale.high - scale.low).max(1e-6);
     for (out, score) in out.iter_mut().zip(scores) {
-        let value = ((score - scale.low) * gain + 0.5).clamp(0.0, 255.0);
-        *out = value as i32 as u8;
+        #[expect(clippy::manual_clamp, reason = "clamp would let what is not a number through")]
+        let value = ((score - scale.low) * gain).max(0.0).min(255.0);
+        // At 2^23 the last bit of an f32 is worth 1: the addition rounds and leaves the integer in the low byte. `as u8`
+        // would do too, but its saturation keeps the loop from being vectorised.
+        *out = (value + 8_388_608.0).to_bits() as u8;
     }
 }
 
+/// Means of 2 x 2 values.
 #[inline(always)]
-fn blend_luma(line: &mut [u8], soft: &[u8], heat: &[u8], weights: &[Weights; 256], table: &[u8; 256]) {
-    let blocks = line.chunks_mut(BLOCK).zip(soft.chunks(BLOCK)).zip(heat.chunks(BLOCK));
-    for ((line, soft), heat) in blocks {
-        // Most blocks lie wholly inside or outside of the mask: one set of weights for all.
-        if soft.iter().all(|s| *s == soft[0]) {
-            let weights = weights[usize::from(soft[0])];
-            for (y, heat) in line.iter_mut().zip(heat) {
-                *y = weights.apply(*y, table[usize::from(*heat)]);
-            }
-        } else {
-            for ((y, soft), heat) in line.iter_mut().zip(soft).zip(heat) {
-                *y = weights[usize::from(*soft)].apply(*y, table[usize::from(*heat)]);
-            }
+fn halve(rows: [&[u8]; 2], out: &mut [u8]) {
+    let [upper, lower] = rows.map(|row| row.as_chunks::<2>().0);
+    for ((out, a), b) in out.iter_mut().zip(upper).zip(lower) {
+        let sum = u16::from(a[0]) + u16::from(a[1]) + u16::from(b[0]) + u16::from(b[1]);
+        *out = ((sum + 2) >> 2) as u8;
+    }
+}
+
+/// Mixes one line of one plane with its heat colours.
+#[inline(always)]
+fn blend(line: &mut [u8], soft: &[u8], heat: &[u8], weights: &[Weights; 256], table: &[u8; 256]) {
+    let (blocks, rest) = line.as_chunks_mut::<BLOCK>();
+    let ((soft, soft_rest), (heat, heat_rest)) = (soft.as_chunks::<BLOCK>(), heat.as_chunks::<BLOCK>());
+    for ((line, soft), heat) in blocks.iter_mut().zip(soft).zip(heat) {
+        // Most blocks lie wholly inside or outside of the mask: one set of weights for all of it.
+        let first = soft[0];
+        if soft.iter().fold(0, |differ, s| differ | (s ^ first)) != 0 {
+            blend_each(line, soft, heat, weights, table);
+            continue;
+        }
+        let weights = weights[usize::from(first)];
+        let colours = if weights.heat == 0 { [0; BLOCK] } else { heat.map(|heat| table[usize::from(heat)]) };
+        for (value, colour) in line.iter_mut().zip(&colours) {
+            *value = weights.apply(*value, *colour);
         }
     }
+    blend_each(rest, soft_rest, heat_rest, weights, table);
 }
 
 #[inline(always)]
-fn blend_chroma(line: &mut [u8], soft: [&[u8]; 2], heat: [&[u8]; 2], weights: &[Weights; 256], table: &[u8; 256]) {
-    let mean = |rows: [&[u8]; 2], x: usize| {
-        let sum = u32::from(rows[0][2 * x]) + u32::from(rows[0][2 * x + 1]);
-        ((sum + u32::from(rows[1][2 * x]) + u32::from(rows[1][2 * x + 1]) + 2) >> 2) as usize
-    };
-    let (soft, heat) = (soft.map(|row| &row[..2 * line.len()]), heat.map(|row| &row[..2 * line.len()]));
-    for (x, c) in line.iter_mut().enumerate() {
-        *c = weights[mean(soft, x) & 255].apply(*c, table[mean(heat, x) & 255]);
+fn blend_each(line: &mut [u8], soft: &[u8], heat: &[u8], weights: &[Weights; 256], table: &[u8; 256]) {
+    for ((value, soft), heat) in line.iter_mut().zip(soft).zip(heat) {
+        *value = weights[usize::from(*soft)].apply(*value, table[usize::from(*heat)]);
     }
 }

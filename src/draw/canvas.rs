@@ -109,10 +109,10 @@ impl Stamp {
     }
 
     fn push(&mut self, value: f32, alpha: f32) {
-        let keep = (255.0 - 255.0 * alpha).round();
-        self.keep.push(keep as u8);
+        let keep = (255.5 - 255.0 * alpha) as u8;
+        self.keep.push(keep);
         // At most what is left, so that the sum stays a byte.
-        self.add.push(value.round().min(255.0 - keep) as u8);
+        self.add.push(((value + 0.5) as u8).min(255 - keep));
     }
 
     fn lay(&self, plane: &mut PlaneMut<'_>, x: usize, y: usize) {

@@ -29,6 +29,7 @@ pub(super) struct Contour {
     /// What the next row's sums have more.
     slope: Vec<i16>,
     boxes: Vec<u16>,
+    tents: Vec<u16>,
 }
 
 impl Contour {
@@ -43,6 +44,7 @@ impl Contour {
         self.slope.clear();
         self.slope.resize(width, 0);
         self.boxes.resize(width + n, 0);
+        self.tents.resize(width, 0);
         for k in 1..=n as isize {
             let (above, below) = (row(mask, 1 - k), row(mask, k));
             for (slope, (above, below)) in self.slope.iter_mut().zip(above.iter().zip(below)) {
@@ -95,23 +97,26 @@ impl Contour {
     #[inline(always)]
     pub(super) fn soften(&mut self, from: usize, to: usize, out: &mut [u8]) {
         let (n, length) = (self.half_width, to - from);
+        // A tent is a box of n columns twice.
         let boxes = &mut self.boxes[..length + n - 1];
-        let sums = &self.sums[from + 1..];
-        boxes.copy_from_slice(&sums[..length + n - 1]);
-        for k in 1..n {
-            for (b, s) in boxes.iter_mut().zip(&sums[k..]) {
-                *b += s;
-            }
+        add_shifted(&self.sums[from + 1..], n, boxes);
+        let tents = &mut self.tents[..length];
+        add_shifted(boxes, n, tents);
+        // 0..n^4 to 0..255.
+        let scale = (255 << 16) / (n as u32).pow(4);
+        for (out, tent) in out[from..to].iter_mut().zip(tents) {
+            *out = ((u32::from(*tent) * scale + (1 << 15)) >> 16) as u8;
         }
-        // The second box, and 0..n^4 to 0..255.
-        let scale = ((255 << 16) / (n as u32).pow(4)).max(1);
-        let out = &mut out[from..to];
-        for (x, out) in out.iter_mut().enumerate() {
-            let mut sum = 0;
-            for b in &boxes[x..x + n] {
-                sum += u32::from(*b);
-            }
-            *out = ((sum * scale + (1 << 15)) >> 16) as u8;
+    }
+}
+
+/// `out[x] = sum of the n values from x on`
+#[inline(always)]
+fn add_shifted(values: &[u16], n: usize, out: &mut [u16]) {
+    out.copy_from_slice(&values[..out.len()]);
+    for k in 1..n {
+        for (out, value) in out.iter_mut().zip(&values[k..]) {
+            *out += value;
         }
     }
 }
@@ -126,4 +131,85 @@ fn one(m: u8) -> u16 {
 fn row(mask: ArrayView2<'_, u8>, y: isize) -> &[u8] {
     let y = y.clamp(0, mask.nrows() as isize - 1) as usize;
     mask.to_slice().map_or(&[], |all| &all[y * mask.ncols()..(y + 1) * mask.ncols()])
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::*;
+
+    /// The rows of the soft mask, drawn block by block as the painter does it.
+    fn soften(mask: &Array2<u8>, n: usize) -> Array2<u8> {
+        let (height, width) = mask.dim();
+        let mut out = Array2::zeros((height, width));
+        let mut contour = Contour::default();
+        contour.start(mask.view(), n);
+        for y in 0..height {
+            if y > 0 {
+                contour.advance(mask.view());
+            }
+            let mut line = vec![0; width];
+            for block in 0..width.div_ceil(BLOCK) {
+                if contour.touches(block) {
+                    contour.soften(block * BLOCK, ((block + 1) * BLOCK).min(width), &mut line);
+                }
+            }
+            out.row_mut(y).iter_mut().zip(line).for_each(|(to, from)| *to = from);
+        }
+        out
+    }
+
+    #[test]
+    fn equals_the_convolution_with_a_tent() {
+        let mut state = 99u32;
+        let mut random = |limit: usize| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as usize % limit
+        };
+        for n in [1, 2, 3, 5, 9, MAX_HALF_WIDTH] {
+            let (height, width) = (1 + random(40), 1 + random(90));
+            let mut mask = Array2::zeros((height, width));
+            for _ in 0..4 {
+                let (cx, cy, r) = (random(width), random(height), 1 + random(12));
+                for ((y, x), m) in mask.indexed_iter_mut() {
+                    if x.abs_diff(cx).max(y.abs_diff(cy)) < r {
+                        *m = 1u8;
+                    }
+                }
+            }
+            let got = soften(&mask, n);
+            let at = |y: isize, x: isize| {
+                mask[(y.clamp(0, height as isize - 1) as usize, x.clamp(0, width as isize - 1) as usize)]
+            };
+            let reach = n as isize - 1;
+            for ((y, x), got) in got.indexed_iter() {
+                let mut sum = 0.0;
+                for dy in -reach..=reach {
+                    for dx in -reach..=reach {
+                        let weight = (n as isize - dx.abs()) * (n as isize - dy.abs());
+                        sum += weight as f64 * f64::from(at(y as isize + dy, x as isize + dx));
+                    }
+                }
+                let want = 255.0 * sum / (n as f64).powi(4);
+                assert!((f64::from(*got) - want).abs() <= 1.0, "{got} for {want} at {x}, {y} with {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_straight_edge_gives_the_distance() {
+        for n in [4, 6, 12] {
+            for turned in [false, true] {
+                let edge = 30.0;
+                let mask = Array2::from_shape_fn((64, 64), |(y, x)| u8::from(if turned { y } else { x } >= 30));
+                let soft = soften(&mask, n);
+                for i in 30 - n + 2..30 + n - 2 {
+                    let d = distance(soft[if turned { (i, 31) } else { (31, i) }], n);
+                    let want = i as f32 + 0.5 - edge;
+                    assert!((d - want).abs() < 0.15, "{d} for {want} with {n}");
+                }
+            }
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The panel in the corner: how much of the frame is unknown, the colour bar with the threshold, and the caller's lines.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use crate::Result;
 use crate::frame::{Colour, I420Mut};
@@ -10,6 +10,16 @@ use super::colour::{Ycc, encode};
 use super::palette::Table;
 use super::text::{Font, Weight};
 use super::{ScoreScale, View};
+
+/// A score for people: two decimals, and a dash that is as wide as a minus should be.
+struct Number(f32);
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.0 <= -0.005 { "–" } else { "" };
+        write!(f, "{sign}{:.2}", self.0.abs())
+    }
+}
 
 /// What the panel says about one frame.
 #[derive(Debug, Clone, Copy)]
@@ -164,7 +174,7 @@ impl Legend {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "OoD {:.1} %", 100.0 * facts.share);
         if let Some(peak) = facts.peak {
-            let _ = write!(text, "peak {peak:.2}");
+            let _ = write!(text, "peak score {}", Number(peak));
         }
         for line in facts.lines {
             let _ = write!(text, "\n{line}");
@@ -195,7 +205,11 @@ impl Legend {
         let (black, white, grey) = (encode([0; 3], colour), encode([255; 3], colour), encode([180; 3], colour));
         let base = &mut self.base;
         base.clear(width.ceil() as usize, height.ceil() as usize);
-        base.fill(Rect { x: 0.0, y: 0.0, width, height, radius: 0.6 * em }, |_| (black, 0.62));
+        // A faint rim sets the panel off from dark scenes.
+        let rim = (0.07 * em).max(1.0);
+        base.fill(Rect { x: 0.0, y: 0.0, width, height, radius: 0.6 * em }, |_| (white, 0.16));
+        let (width, height) = (width - 2.0 * rim, height - 2.0 * rim);
+        base.fill(Rect { x: rim, y: rim, width, height, radius: 0.6 * em - rim }, |_| (black, 0.70));
         if view == View::Mask {
             return;
         }
@@ -227,7 +241,7 @@ impl Legend {
         let size = SMALL * em;
         let label = |text: &mut String, value: f32| {
             text.clear();
-            let _ = write!(text, "{value:.2}");
+            let _ = write!(text, "{}", Number(value));
         };
         label(&mut self.scratch, facts.threshold);
         let length = font.width(Weight::Regular, size, &self.scratch);

@@ -67,8 +67,8 @@ impl Weights {
 
     #[inline(always)]
     pub(super) fn apply(self, old: u8, heat: u8) -> u8 {
-        let sum = u32::from(old) * u32::from(self.keep) + u32::from(heat) * u32::from(self.heat);
-        ((sum + u32::from(self.add)) >> 8) as u8
+        // At most 255 * 256 + 128, so 16 bits do.
+        ((u16::from(old) * self.keep + u16::from(heat) * self.heat + self.add) >> 8) as u8
     }
 }
 
@@ -79,6 +79,8 @@ pub(super) struct Mix {
     pub half_width: usize,
     /// Whether pixels off the soft mask stay as they are.
     pub only_marked: bool,
+    /// Whether the score's colours are in it at all.
+    pub uses_heat: bool,
     pub luma: [Weights; 256],
     /// For Cb and Cr alike.
     pub chroma: [Weights; 256],
@@ -100,7 +102,8 @@ impl Mix {
         let (black, white) = (encode([0; 3], colour).y, encode([255; 3], colour).y);
         let empty = [Weights::default(); 256];
         let only_marked = style.view == View::Overlay;
-        let mut mix = Self { half_width, only_marked, luma: empty, chroma: empty };
+        let uses_heat = style.view != View::Mask;
+        let mut mix = Self { half_width, only_marked, uses_heat, luma: empty, chroma: empty };
         for s in 0..=255u8 {
             let d = distance(s, half_width);
             let inside = smooth(d / 2.0 + 0.5);

@@ -82,7 +82,7 @@ pub fn beside_width(width: usize) -> usize {
 }
 
 /// First entry of the colour map in use over the bare picture: its dark end would be lost there.
-const OVERLAY_START: u8 = 80;
+const OVERLAY_START: u8 = 110;
 
 /// The tables for one picture size and colour description.
 #[derive(Debug)]
@@ -237,4 +237,39 @@ fn check(picture: &I420Mut<'_>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{Matrix, Range};
+    use ndarray::Array2;
+
+    #[test]
+    fn all_instruction_sets_agree() {
+        let (width, height) = (333, 211);
+        let score = Array2::from_shape_fn((height, width), |(y, x)| (x as f32 / 40.0).sin() * (y as f32 / 30.0).cos());
+        let mask = score.mapv(|s| u8::from(s > 0.4));
+        let found = Detection { grid_score: Array2::ones((2, 2)), score, mask, ood_share: 0.2, ..Detection::default() };
+        for view in [View::Overlay, View::Heatmap, View::Mask] {
+            let results: Vec<[Vec<u8>; 3]> = Isa::available()
+                .into_iter()
+                .map(|isa| {
+                    let mut painter = Painter { isa, ..Painter::new(Style { view, ..Style::default() }).unwrap() };
+                    let mut planes = [333 * 211, 167 * 106, 167 * 106].map(|length| {
+                        (0..length).map(|i: usize| ((i * 2_654_435_761) >> 13) as u8).collect::<Vec<u8>>()
+                    });
+                    let [y, u, v] = &mut planes;
+                    let plane = |data, columns, rows| PlaneMut { data, stride: columns, columns, rows };
+                    let colour = Colour { matrix: Matrix::Bt601, range: Range::Full };
+                    let mut picture =
+                        I420Mut { y: plane(y, width, height), u: plane(u, 167, 106), v: plane(v, 167, 106), colour };
+                    let scale = ScoreScale { low: -1.0, high: 1.0 };
+                    painter.paint(&mut picture, &found, scale, 0.4, &Caption::default()).unwrap();
+                    planes
+                })
+                .collect();
+            assert!(results.iter().all(|planes| *planes == results[0]), "{view:?}");
+        }
+    }
 }

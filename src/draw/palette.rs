@@ -15,11 +15,11 @@ pub enum Palette {
     /// Blue over green to yellow.
     Viridis,
     /// Black over red to pale yellow.
+    #[default]
     Inferno,
     /// Black over magenta to white.
     Magma,
     /// Blue over magenta to yellow.
-    #[default]
     Plasma,
     /// An evened-out rainbow: more hues, not monotone in lightness.
     Turbo,

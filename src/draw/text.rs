@@ -13,13 +13,12 @@ pub(super) enum Weight {
     Bold,
 }
 
-/// A glyph's coverage, `height` rows of `width` bytes, to be placed at the pen by `left` and `top`.
+/// A glyph's coverage, rows of `width` bytes, to be placed at the pen by `left` and `top`.
 #[derive(Debug)]
 pub(super) struct Glyph {
     pub left: i32,
     pub top: i32,
     pub width: usize,
-    pub height: usize,
     pub coverage: Vec<u8>,
 }
 
@@ -102,7 +101,7 @@ fn scale(face: &FontRef<'static>, size: f32) -> PxScale {
 fn rasterise(face: &FontRef<'static>, size: f32, offset: f32, c: char) -> Glyph {
     let glyph = face.glyph_id(c).with_scale_and_position(scale(face, size), point(offset, 0.0));
     let Some(outline) = face.outline_glyph(glyph) else {
-        return Glyph { left: 0, top: 0, width: 0, height: 0, coverage: Vec::new() };
+        return Glyph { left: 0, top: 0, width: 0, coverage: Vec::new() };
     };
     let bounds = outline.px_bounds();
     let (width, height) = (bounds.width() as usize, bounds.height() as usize);
@@ -112,5 +111,5 @@ fn rasterise(face: &FontRef<'static>, size: f32, offset: f32, c: char) -> Glyph 
             *at = (share.clamp(0.0, 1.0) * 255.0).round() as u8;
         }
     });
-    Glyph { left: bounds.min.x as i32, top: bounds.min.y as i32, width, height, coverage }
+    Glyph { left: bounds.min.x as i32, top: bounds.min.y as i32, width, coverage }
 }

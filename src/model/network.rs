@@ -72,6 +72,9 @@ impl Provider {
     /// Whether the loaded library was built with this provider; it may still fail to start.
     pub fn compiled_in(self) -> bool {
         use ep::ExecutionProvider;
+        if runtime::get().is_err() {
+            return false;
+        }
         match self {
             Self::Auto | Self::Cpu => true,
             Self::Cuda => ep::CUDA::is_available().unwrap_or(false),
@@ -258,6 +261,8 @@ fn plane<'a>(value: &'a DynValue, what: &str) -> Result<ArrayView3<'a, f32>> {
 }
 
 fn open(bytes: &[u8], options: &SessionOptions) -> Result<(Session, Provider)> {
+    // First of all: asking for providers without a loaded library panics.
+    runtime::get()?;
     let wanted = match options.provider {
         Provider::Auto => [Provider::Tensorrt, Provider::Cuda, Provider::Openvino]
             .into_iter()

@@ -258,7 +258,7 @@ fn source(
 
 fn detect(job: &mut Job, backend: &mut dyn Backend, recipe: &mut Recipe, threshold_known: &mut bool) -> Result<()> {
     let Job { frame: Some(frame), outputs: Some(outputs), detection, .. } = job else { return Ok(()) };
-    let size = Size { width: frame.width(), height: frame.height() };
+    let size = Size { width: frame.width() as usize, height: frame.height() as usize };
     let stream = frame.stream;
     outputs.with_maps(|maps| {
         if !*threshold_known {
@@ -310,7 +310,7 @@ fn draw(job: &mut Job, painter: &mut Painter, scale: &mut RunningScale, caption:
     let Job { frame: Some(frame), detection, threshold, .. } = job else { return Ok(()) };
     let scale = scale.update(detection, *threshold);
         if painter.style().view == View::SideBySide {
-        let mut wide = frame.new_like(beside_width(frame.width()), frame.height())?;
+        let mut wide = frame.new_like(beside_width(frame.width() as usize) as u32, frame.height())?;
         painter.paint_beside(&frame.map()?.i420(), &mut wide.map_mut()?.i420(), detection, scale, *threshold, caption)?;
         *frame = wide;
         return Ok(());

@@ -31,9 +31,8 @@ impl Packed {
                 self.values.extend((first..first + tile).map(|c| rows[c * stride + d]));
             }
         }
-        self.offsets.extend(
-            (0..k).map(|c| -0.5 * rows[c * stride..][..dims].iter().fold(0.0f32, |sum, &v| sum + v * v)),
-        );
+        self.offsets
+            .extend((0..k).map(|c| -0.5 * rows[c * stride..][..dims].iter().fold(0.0f32, |sum, &v| sum + v * v)));
     }
 }
 
@@ -104,6 +103,12 @@ impl Tile<'_> {
         assert!(self.dims > 0 && self.x.len() >= (self.dims - 1) * BLOCK + P * V::N);
         let mut sums: [[V; P]; T] = std::array::from_fn(|t| [V::splat(self.offsets[t]); P]);
         for d in 0..self.dims {
+            if self.first == 0 {
+                // The block after this one, early; past the end of the buffer this is a hint without effect.
+                for p in 0..P {
+                    V::prefetch(self.x.as_ptr().wrapping_add((self.dims + d) * BLOCK + p * V::N));
+                }
+            }
             // SAFETY: `d < dims`, so both reads lie within the lengths asserted above.
             unsafe {
                 let row = self.x.as_ptr().add(d * BLOCK);

@@ -25,7 +25,7 @@ impl Bank {
         self.centroids.resize(codebook.nrows() * stride, 0.0);
         for (to, from) in self.centroids.chunks_exact_mut(stride).zip(codebook.rows()) {
             to.fill(0.0);
-            for ((t, v), mean) in to.iter_mut().zip(from).zip(&points.mean) {
+            for ((t, v), mean) in to.iter_mut().zip(from).zip(points.mean.iter()) {
                 *t = v - mean;
             }
         }

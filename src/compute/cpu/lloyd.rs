@@ -1,6 +1,12 @@
 //! Lloyd's K-Means for several K at once over the same points.
+//!
+//! Sums over clusters are kept in f64 and only corrected by the points that change their cluster: exact enough not to
+//! depend on the order of work, and soon far fewer rows to read than there are points.
+
+use std::ops::Range;
 
 use super::super::plan::{BLOCK, RESEED_SHARE, TIE_SHARE};
+use super::aligned::Aligned;
 use super::assign::{Packed, nearest};
 use super::points::Points;
 use super::pool::{Parts, Pool};
@@ -24,21 +30,23 @@ pub(crate) struct Lloyd {
     /// Clusters of all runs.
     pub total: usize,
     /// Mean-centred, `[total][stride]`.
-    pub centroids: Vec<f32>,
+    pub centroids: Aligned,
     /// Cluster of each point, `[runs][N]`.
     pub labels: Vec<u32>,
     /// Points of each cluster, `[total]`.
     pub sizes: Vec<u32>,
     packed: Vec<Packed>,
-    /// `[chunks][total][stride]`
-    sums: Vec<f32>,
-    /// `[chunks][total]`
+    /// Sums over the clusters' points, `[tasks][total][stride]`.
+    sums: Vec<f64>,
+    /// `[tasks][total]`
     counts: Vec<u32>,
-    /// Points that changed their cluster, `[chunks][runs]`.
+    /// Points that changed their cluster, `[tasks][runs]`.
     changed: Vec<u32>,
     /// Squared distance to the own centroid and index of the farthest point, `[chunks][runs]`.
     farthest: Vec<(f32, u32)>,
-    /// Scratch: the farthest points of one run, farthest first.
+    /// Scratch: the sums of one run, `[K][stride]`.
+    means: Vec<f64>,
+    /// Scratch: the farthest points of one run, farthest last.
     candidates: Vec<(f32, u32)>,
 }
 
@@ -51,13 +59,15 @@ impl Lloyd {
             self.runs.push(Run { k, first: self.total, iterations: 0, active: true });
             self.total += k;
         }
-        let (runs, total, chunks) = (self.runs.len(), self.total, points.chunks());
+        let (runs, total, chunks, tasks) = (self.runs.len(), self.total, points.chunks(), tasks(points));
         self.packed.resize_with(runs, Packed::default);
-        self.centroids.resize(total * points.stride, 0.0);
+        self.centroids.resize(total * points.stride);
         self.sizes.resize(total, 0);
-        self.sums.resize(chunks * total * points.stride, 0.0);
-        self.counts.resize(chunks * total, 0);
-        self.changed.resize(chunks * runs, 0);
+        self.sums.clear();
+        self.sums.resize(tasks * total * points.stride, 0.0);
+        self.counts.clear();
+        self.counts.resize(tasks * total, 0);
+        self.changed.resize(tasks * runs, 0);
         self.farthest.resize(chunks * runs, (0.0, 0));
         self.labels.clear();
         self.labels.resize(runs * points.n, u32::MAX);
@@ -77,7 +87,7 @@ impl Lloyd {
     /// Starts from `[total]` rows of `width` values that are not mean-centred.
     pub fn start_from_rows<'a>(&mut self, points: &Points, rows: impl Iterator<Item = &'a [f32]>) {
         for (centroid, row) in self.centroids.chunks_exact_mut(points.stride).zip(rows) {
-            for ((c, v), mean) in centroid[..points.dims].iter_mut().zip(row).zip(&points.mean) {
+            for ((c, v), mean) in centroid[..points.dims].iter_mut().zip(row).zip(points.mean.iter()) {
                 *c = v - mean;
             }
         }
@@ -87,14 +97,15 @@ impl Lloyd {
     /// then belong to the centroids.
     pub fn iterate(&mut self, points: &Points, max_iterations: usize, converged: usize, level: Level, pool: &mut Pool) {
         for _ in 0..max_iterations {
-            self.assign(points, true, level, pool);
+            self.assign(points, level, pool);
             for r in 0..self.runs.len() {
                 if !self.runs[r].active {
                     continue;
                 }
                 self.count(r);
                 self.runs[r].iterations += 1;
-                if self.changed.iter().skip(r).step_by(self.runs.len()).map(|&c| c as usize).sum::<usize>() <= converged {
+                if self.changed.iter().skip(r).step_by(self.runs.len()).map(|&c| c as usize).sum::<usize>() <= converged
+                {
                     self.runs[r].active = false;
                 } else {
                     self.update(points, r);
@@ -104,7 +115,7 @@ impl Lloyd {
                 return;
             }
         }
-        self.assign(points, false, level, pool);
+        self.assign(points, level, pool);
         for r in 0..self.runs.len() {
             if self.runs[r].active {
                 self.count(r);
@@ -113,7 +124,7 @@ impl Lloyd {
     }
 
     /// One pass over all points for all active runs.
-    fn assign(&mut self, points: &Points, accumulate: bool, level: Level, pool: &mut Pool) {
+    fn assign(&mut self, points: &Points, level: Level, pool: &mut Pool) {
         let (stride, total, runs) = (points.stride, self.total, self.runs.len());
         for (run, packed) in self.runs.iter().zip(&mut self.packed).filter(|(run, _)| run.active) {
             packed.pack(&self.centroids[run.first * stride..], run.k, points.dims, stride);
@@ -124,20 +135,19 @@ impl Lloyd {
         let changed = Parts::new(&mut self.changed);
         let farthest = Parts::new(&mut self.farthest);
         let (all, packed) = (&self.runs, &self.packed);
-        pool.run(points.chunks(), &|c| {
-            let (from, to) = points.chunk_range(c);
-            // SAFETY: each chunk has its own row of these four.
+        let group = chunks_per_task(points);
+        pool.run(tasks(points), &|t| {
+            let chunks = t * group..((t + 1) * group).min(points.chunks());
+            // SAFETY: each task has its own row of the first three and its own chunks.
             let (sums, counts, changed, farthest) = unsafe {
                 (
-                    sums.range(c * total * stride, total * stride),
-                    counts.range(c * total, total),
-                    changed.range(c * runs, runs),
-                    farthest.range(c * runs, runs),
+                    sums.range(t * total * stride, total * stride),
+                    counts.range(t * total, total),
+                    changed.range(t * runs, runs),
+                    farthest.range(chunks.start * runs, chunks.len() * runs),
                 )
             };
-            let pass =
-                Pass { points, runs: all, packed, from, to, accumulate, labels: &labels, sums, counts, changed, farthest };
-            level.run(pass);
+            level.run(Pass { points, runs: all, packed, chunks, labels: &labels, sums, counts, changed, farthest });
         });
     }
 
@@ -154,25 +164,27 @@ impl Lloyd {
         let Run { k, first, .. } = self.runs[r];
         let stride = points.stride;
         let rows = first * stride..(first + k) * stride;
-        self.centroids[rows.clone()].fill(0.0);
+        self.means.clear();
+        self.means.resize(k * stride, 0.0);
         for part in self.sums.chunks_exact(self.total * stride) {
-            for (c, s) in self.centroids[rows.clone()].iter_mut().zip(&part[rows.clone()]) {
-                *c += s;
+            for (sum, s) in self.means.iter_mut().zip(&part[rows.clone()]) {
+                *sum += s;
             }
         }
         self.candidates.clear();
-        for j in first..first + k {
+        for (j, sum) in (first..).zip(self.means.chunks_exact(stride)) {
             let size = self.sizes[j];
             let row = &mut self.centroids[j * stride..][..stride];
             if size > 0 {
-                row.iter_mut().for_each(|v| *v /= size as f32);
+                row.iter_mut().zip(sum).for_each(|(v, s)| *v = (s / f64::from(size)) as f32);
                 continue;
             }
             if self.candidates.is_empty() {
                 self.candidates.extend(self.farthest.iter().skip(r).step_by(self.runs.len()));
                 self.candidates.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
             }
-            // Taken from the end: the farthest first. Too few, or no distance left: the cluster keeps to the mean, empty.
+            // Taken from the end: the farthest first. None left, or no distance: the cluster stays
+            // where it is, empty.
             if let Some((distance, point)) = self.candidates.pop()
                 && distance > RESEED_SHARE * points.spread
             {
@@ -182,80 +194,99 @@ impl Lloyd {
     }
 }
 
-/// One chunk of one pass.
+/// Tasks of a pass at most: each has its own sums.
+const TASKS: usize = 16;
+
+fn chunks_per_task(points: &Points) -> usize {
+    points.chunks().div_ceil(TASKS)
+}
+
+fn tasks(points: &Points) -> usize {
+    points.chunks().div_ceil(chunks_per_task(points))
+}
+
+/// Some chunks of one pass.
 struct Pass<'a> {
     points: &'a Points,
     runs: &'a [Run],
     packed: &'a [Packed],
-    from: usize,
-    to: usize,
-    accumulate: bool,
+    chunks: Range<usize>,
     labels: &'a Parts<'a, u32>,
     /// `[total][stride]`
-    sums: &'a mut [f32],
+    sums: &'a mut [f64],
+    /// `[total]`
     counts: &'a mut [u32],
+    /// `[runs]`
     changed: &'a mut [u32],
+    /// `[chunks][runs]`
     farthest: &'a mut [(f32, u32)],
 }
 
 impl Kernel for Pass<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<V: Lanes, const P: usize>(self) {
-        let points = self.points;
-        let (stride, margin) = (points.stride, TIE_SHARE * points.spread);
-        for (r, run) in self.runs.iter().enumerate().filter(|(_, run)| run.active) {
-            self.counts[run.first..run.first + run.k].fill(0);
-            if self.accumulate {
-                self.sums[run.first * stride..(run.first + run.k) * stride].fill(0.0);
-            }
-            (self.changed[r], self.farthest[r]) = (0, (0.0, 0));
-        }
-        let (mut best, mut index) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
-        for first in (self.from..self.to).step_by(BLOCK) {
-            let count = BLOCK.min(self.to - first);
-            for (r, run) in self.runs.iter().enumerate().filter(|(_, run)| run.active) {
-                nearest::<V, P>(points.block(first), &self.packed[r], margin, &mut best, &mut index);
-                // SAFETY: each block of each run belongs to one chunk.
-                let labels = unsafe { self.labels.range(r * points.n + first, count) };
-                let mut changed = 0;
-                for (label, &new) in labels.iter_mut().zip(&index) {
-                    // SAFETY: `index` holds whole numbers from 0 to K.
-                    let new = unsafe { new.to_int_unchecked::<i32>() } as u32;
-                    changed += u32::from(*label != new);
-                    *label = new;
-                }
-                self.changed[r] += changed;
-                let counts = &mut self.counts[run.first..run.first + run.k];
-                labels.iter().for_each(|&l| counts[l as usize] += 1);
-                if !self.accumulate {
-                    continue;
-                }
-                for (i, (norm, top)) in points.norms[first..first + count].iter().zip(&best).enumerate() {
-                    let distance = norm - 2.0 * top;
-                    if distance > self.farthest[r].0 {
-                        self.farthest[r] = (distance, (first + i) as u32);
+    fn run<V: Lanes, const P: usize>(mut self) {
+        let runs = self.runs.len();
+        self.changed.fill(0);
+        self.farthest.fill((0.0, 0));
+        for (at, chunk) in self.chunks.clone().enumerate() {
+            let (from, to) = self.points.chunk_range(chunk);
+            for first in (from..to).step_by(BLOCK) {
+                let count = BLOCK.min(to - first);
+                for r in 0..runs {
+                    if self.runs[r].active {
+                        self.block::<V, P>(r, first, count, at * runs + r);
                     }
-                }
-                let sums = &mut self.sums[run.first * stride..];
-                let rows = points.rows[first * stride..].chunks_exact(stride);
-                for (&label, row) in labels.iter().zip(rows) {
-                    add_row::<V>(&mut sums[label as usize * stride..][..stride], row);
                 }
             }
         }
     }
 }
 
-/// `sum += row`; both a whole number of registers long.
-#[inline(always)]
-fn add_row<V: Lanes>(sum: &mut [f32], row: &[f32]) {
-    assert!(sum.len() == row.len() && sum.len().is_multiple_of(V::N));
-    for at in (0..sum.len()).step_by(V::N) {
-        // SAFETY: whole registers within both slices, by the assertion.
-        unsafe {
-            let to = sum.as_mut_ptr().add(at);
-            V::load(to).add(V::load(row.as_ptr().add(at))).store(to);
+impl Pass<'_> {
+    /// One block of at most BLOCK points, for run `r`.
+    #[inline(always)]
+    fn block<V: Lanes, const P: usize>(&mut self, r: usize, first: usize, count: usize, farthest: usize) {
+        let (points, run) = (self.points, &self.runs[r]);
+        let stride = points.stride;
+        let (mut best, mut index) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
+        nearest::<V, P>(points.block(first), &self.packed[r], TIE_SHARE * points.spread, &mut best, &mut index);
+        let mut new = [0u32; BLOCK];
+        for (new, &index) in new.iter_mut().zip(&index) {
+            // SAFETY: `index` holds whole numbers from 0 to K.
+            *new = unsafe { index.to_int_unchecked::<i32>() } as u32;
+        }
+        let mut distance = [0.0f32; BLOCK];
+        for ((d, norm), top) in distance.iter_mut().zip(&points.norms[first..first + BLOCK]).zip(&best) {
+            *d = norm - 2.0 * top;
+        }
+        let last = &mut self.farthest[farthest];
+        if distance[..count].iter().fold(0.0f32, |a, &d| if d > a { d } else { a }) > last.0 {
+            for (i, &d) in distance[..count].iter().enumerate() {
+                if d > last.0 {
+                    *last = (d, (first + i) as u32);
+                }
+            }
+        }
+        // SAFETY: each block of each run belongs to one task.
+        let labels = unsafe { self.labels.range(r * points.n + first, count) };
+        let sums = &mut self.sums[run.first * stride..(run.first + run.k) * stride];
+        let counts = &mut self.counts[run.first..run.first + run.k];
+        for (i, (label, &new)) in labels.iter_mut().zip(&new).enumerate() {
+            if *label == new {
+                continue;
+            }
+            let row = &points.rows[(first + i) * stride..][..stride];
+            if *label != u32::MAX {
+                counts[*label as usize] -= 1;
+                let sum = &mut sums[*label as usize * stride..][..stride];
+                sum.iter_mut().zip(row).for_each(|(s, v)| *s -= f64::from(*v));
+            }
+            counts[new as usize] += 1;
+            let sum = &mut sums[new as usize * stride..][..stride];
+            sum.iter_mut().zip(row).for_each(|(s, v)| *s += f64::from(*v));
+            self.changed[r] += 1;
+            *label = new;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The dense maths on the CPU: SIMD chosen at run time, a few threads of its own, nothing allocated per frame.
 
+mod aligned;
 mod assign;
 mod bank;
 mod features;
@@ -122,11 +123,6 @@ impl Cpu {
         })
     }
 
-    /// How long each step of the last frame took.
-    pub fn steps(&self) -> &[Step] {
-        &self.steps
-    }
-
     /// The features of one frame as the clustering sees them, before the mean is taken off: `[N, D]`. What a codebook is
     /// made from.
     ///
@@ -160,7 +156,7 @@ impl Cpu {
             (stream.dims, stream.unit_length) = (plan.dims, recipe.unit_length);
             stream.centroids.clear();
             for row in lloyd.centroids.chunks_exact(points.stride) {
-                stream.centroids.extend(row[..plan.dims].iter().zip(&points.mean).map(|(c, m)| c + m));
+                stream.centroids.extend(row[..plan.dims].iter().zip(points.mean.iter()).map(|(c, m)| c + m));
             }
         }
         report::step(steps, "lloyd", begin);
@@ -187,9 +183,11 @@ impl Cpu {
                 *s += share * means[label as usize];
             }
             kmeans::cluster_means(labels, sizes, &statistics.confidence, sums, means);
-            out.clusters.extend(
-                sizes.iter().zip(&*means).map(|(&pixels, &mean_confidence)| super::Cluster { k: run.k, pixels, mean_confidence }),
-            );
+            out.clusters.extend(sizes.iter().zip(&*means).map(|(&pixels, &mean_confidence)| super::Cluster {
+                k: run.k,
+                pixels,
+                mean_confidence,
+            }));
             out.iterations.push(run.iterations);
             row.iter_mut().zip(labels).for_each(|(to, l)| *to = *l);
         }
@@ -221,7 +219,14 @@ impl Backend for Cpu {
         let mut begin = report::step(&mut self.steps, "confidence", begin);
         if plan.dims > 0 {
             self.points.resize(plan.pixels, plan.dims);
-            self.gather.fill(maps.features, plan.grid, recipe.unit_length, &mut self.points, self.level, &mut self.pool);
+            self.gather.fill(
+                maps.features,
+                plan.grid,
+                recipe.unit_length,
+                &mut self.points,
+                self.level,
+                &mut self.pool,
+            );
             self.points.centre(self.level, &mut self.pool);
             begin = report::step(&mut self.steps, "features", begin);
         }
@@ -250,8 +255,7 @@ impl Backend for Cpu {
         let score = resize(&mut out.score, size);
         let mask = resize(&mut out.mask, size);
         let Self { upsample, level, pool, .. } = self;
-        let marked =
-            upsample.run(plan.grid, &self.score, target, recipe.threshold, score, mask, *level, pool);
+        let marked = upsample.run(plan.grid, &self.score, target, recipe.threshold, score, mask, *level, pool);
         out.ood_share = (marked as f64 / (size.0 * size.1) as f64) as f32;
         report::step(&mut self.steps, "upsample", begin);
         Ok(())
@@ -261,6 +265,10 @@ impl Backend for Cpu {
         if let Some(stream) = self.streams.get_mut(&stream) {
             stream.clear();
         }
+    }
+
+    fn steps(&self) -> &[Step] {
+        &self.steps
     }
 }
 

@@ -1,6 +1,7 @@
 //! The points of one frame in the two layouts that the kernels want, mean-centred.
 
 use super::super::plan::{BLOCK, chunk_len};
+use super::aligned::Aligned;
 use super::pool::{Parts, Pool};
 use super::simd::{Kernel, Lanes, Level};
 
@@ -17,16 +18,16 @@ pub(crate) struct Points {
     /// Points per chunk.
     pub chunk: usize,
     /// `[N][stride]`: what sums over points read.
-    pub rows: Vec<f32>,
+    pub rows: Aligned,
     /// `[blocks][D][BLOCK]`: points in lanes, what products with centroids read.
-    pub blocks: Vec<f32>,
+    pub blocks: Aligned,
     /// `|x|^2`, `[blocks * BLOCK]`, 0 for the padding.
-    pub norms: Vec<f32>,
+    pub norms: Aligned,
     /// What was taken off, `[stride]`.
-    pub mean: Vec<f32>,
+    pub mean: Aligned,
     /// Mean of `|x|^2`.
     pub spread: f32,
-    partial: Vec<f32>,
+    partial: Aligned,
 }
 
 impl Points {
@@ -42,12 +43,12 @@ impl Points {
             dims,
             stride,
             chunk,
-            rows: vec![0.0; n * stride],
-            blocks: vec![0.0; lanes * dims],
-            norms: vec![0.0; lanes],
-            mean: vec![0.0; stride],
+            rows: Aligned::zeros(n * stride),
+            blocks: Aligned::zeros(lanes * dims),
+            norms: Aligned::zeros(lanes),
+            mean: Aligned::zeros(stride),
             spread: 0.0,
-            partial: vec![0.0; n.div_ceil(chunk) * stride],
+            partial: Aligned::zeros(n.div_ceil(chunk) * stride),
         };
     }
 
@@ -81,7 +82,7 @@ impl Points {
         }
         add_partials(&mut self.mean, &self.partial);
         self.mean.iter_mut().for_each(|m| *m /= n as f32);
-        let mean = &self.mean;
+        let mean = &*self.mean;
         let (rows, blocks, norms) =
             (Parts::new(&mut self.rows), Parts::new(&mut self.blocks), Parts::new(&mut self.norms));
         pool.run(chunks, &|c| {
@@ -99,7 +100,7 @@ impl Points {
             }
         });
         let mut spread = 0.0f64;
-        for norm in &self.norms {
+        for norm in self.norms.iter() {
             spread += f64::from(*norm);
         }
         self.spread = (spread / n as f64) as f32;

@@ -17,6 +17,9 @@ pub(crate) trait Lanes: Copy {
     /// # Safety
     /// `to` must be writable for `N` f32.
     unsafe fn store(self, to: *mut f32);
+    /// Asks for a cache line that will be read soon. Any address will do.
+    #[inline(always)]
+    fn prefetch(_at: *const f32) {}
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     /// `self * factor + summand`, with one rounding where the CPU has FMA.
@@ -172,6 +175,10 @@ mod x86 {
             unsafe { Self(_mm512_set1_ps(value)) }
         }
         #[inline(always)]
+        fn prefetch(at: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+        }
+        #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
             unsafe { Self(_mm512_loadu_ps(from)) }
         }
@@ -210,6 +217,10 @@ mod x86 {
         #[inline(always)]
         fn splat(value: f32) -> Self {
             unsafe { Self(_mm256_set1_ps(value)) }
+        }
+        #[inline(always)]
+        fn prefetch(at: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
         }
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {

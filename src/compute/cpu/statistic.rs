@@ -192,8 +192,8 @@ fn exp(x: f32) -> f32 {
     let x = if x < -87.0 { -87.0 } else { x };
     let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
     let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4; // ln 2 in two parts
-    let series = 1.0
-        + r * (1.0 + r * (0.5 + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r * (1.0 / 720.0))))));
+    let series =
+        1.0 + r * (1.0 + r * (0.5 + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r * (1.0 / 720.0))))));
     // SAFETY: n is a whole number within -126..=0.
     let exponent = unsafe { n.to_int_unchecked::<i32>() } + 127;
     series * f32::from_bits((exponent as u32) << 23)

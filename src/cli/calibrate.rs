@@ -229,7 +229,7 @@ impl Looker<'_> {
                 continue;
             }
             next = time + self.every;
-            self.tensor.resize(self.prepare.len(), 0.0);
+            self.tensor.resize(self.prepare.input_len(), 0.0);
             self.prepare.run(&frame.map()?.i420(), &mut self.tensor)?;
             network.infer(&self.tensor)?.with_maps(|maps| frames.push(maps))?;
             bar.inc(1);

@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+pub mod calibrate;
 pub mod doctor;
 pub mod engine;
 pub mod eval;
@@ -54,6 +55,8 @@ struct Verbosity {
 enum Command {
     /// Video in, the same video out with the unknown marked
     Run(Box<run::RunArgs>),
+    /// Thresholds and statistics from ordinary footage
+    Calibrate(Box<calibrate::CalibrateArgs>),
     /// How well scores find what is labelled as unknown
     Eval(Box<eval::EvalArgs>),
     /// What this machine has, what is missing, and how to get it
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
     let quiet = cli.verbosity.quiet;
     let result: Result<u8> = match cli.command {
         Command::Run(args) => run::run(&args, quiet),
+        Command::Calibrate(args) => calibrate::run(&args, quiet),
         Command::Eval(args) => eval::run(&args, quiet),
         Command::Doctor(args) => doctor::run(&args),
     };

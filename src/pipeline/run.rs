@@ -163,7 +163,7 @@ fn start(
     let threshold_known = *threshold_known;
     let stages = &*stages;
     let mut prepare = Prepare::new(*network.input())?;
-    let elements = prepare.len();
+    let elements = prepare.input_len();
     backend.reset(0);
     thread::scope(|scope| {
         let (spare_in, spare_out) = bounded::<Box<Job>>(6 * queue + 7);

@@ -20,17 +20,23 @@ const OPTIONS: GatherOptions = GatherOptions { skip_bad: false, decoders: 2 };
 const SKIP: GatherOptions = GatherOptions { skip_bad: true, decoders: 2 };
 const LIMITS: SizeLimits = SizeLimits { predicted: 4, truth: 4 };
 
-/// Takes the red channel of every fourth pixel for the score of method 0, and its opposite for method 1.
+/// Takes every fourth pixel's red, and green and blue as its fraction, for the score of method 0, its opposite for method 1.
 struct Red;
 
 impl ScoreSource for Red {
     fn score(&mut self, picture: &RgbImage, sink: &mut GridSink<'_>) -> Result<()> {
         let grid = Array2::from_shape_fn((picture.height() as usize / 4, picture.width() as usize / 4), |(y, x)| {
-            f32::from(picture.get_pixel(x as u32 * 4, y as u32 * 4).0[0]) / 255.0
+            let Rgb([r, g, b]) = *picture.get_pixel(x as u32 * 4, y as u32 * 4);
+            f32::from(r) + f32::from(g) / 256.0 + f32::from(b) / 65536.0
         });
         sink(0, grid.view(), Window::default())?;
         sink(1, grid.mapv(|value| -value).slice(s![.., ..]), Window::default())
     }
+}
+
+/// A deterministic fraction, so that hardly two scores are equal.
+fn noise(x: u32, y: u32, index: u32) -> u8 {
+    ((x * 7919 + y * 104_729 + index * 1_299_709).wrapping_mul(2_654_435_761) >> 24) as u8
 }
 
 /// Pictures of 32x16 with a red box that is the anomaly, moving with the index; `boxes` false leaves the masks empty.
@@ -40,7 +46,7 @@ fn set(root: &Path, images: u32, boxes: bool) {
     }
     for index in 0..images {
         let inside = |x: u32, y: u32| (4 + index..16 + index).contains(&x) && (4..12).contains(&y);
-        RgbImage::from_fn(32, 16, |x, y| Rgb([if inside(x, y) { 200 } else { (x * 3) as u8 }, 0, 0]))
+        RgbImage::from_fn(32, 16, |x, y| Rgb([if inside(x, y) { 200 } else { (x * 3) as u8 }, noise(x, y, index), noise(y, x, index)]))
             .save(root.join(format!("images/{index}.png")))
             .unwrap();
         GrayImage::from_fn(32, 16, |x, y| Luma([if y == 0 { 255 } else { u8::from(boxes && inside(x, y)) }]))
@@ -79,7 +85,7 @@ fn a_good_score_is_good_and_its_opposite_is_not() {
     set(root.path(), 6, true);
     let (evaluation, _) = evaluate(root.path(), EXACT_PIXELS);
     let [red, opposite] = [0, 1].map(|index| evaluation.methods[index].pixels.clone().unwrap());
-    assert!(red.ap > 0.9 && red.auroc > 0.95, "{red:?}");
+    assert!(red.ap > 0.8 && red.auroc > 0.9, "{red:?}");
     assert!((red.auroc + opposite.auroc - 1.0).abs() < 1e-12);
     assert!(evaluation.methods[0].components.unwrap().f1.unwrap() > 0.5);
     assert_eq!(evaluation.pixels.void, 6 * 32);
@@ -100,7 +106,7 @@ fn binned_and_exact_agree_within_the_stated_error() {
     set(root.path(), 6, true);
     let exact = evaluate(root.path(), EXACT_PIXELS).0.methods[0].pixels.clone().unwrap();
     let binned = evaluate(root.path(), 0).0.methods[0].pixels.clone().unwrap();
-    assert!((exact.ap - binned.ap).abs() <= binned.binning_error && binned.binning_error < 1e-4, "{binned:?}");
+    assert!((exact.ap - binned.ap).abs() <= binned.binning_error && binned.binning_error < 1e-4, "{} {} {}", exact.ap, binned.ap, binned.binning_error);
 }
 
 #[test]
@@ -169,7 +175,7 @@ fn damaged_pictures_stop_it_or_are_counted() {
     assert_eq!(gathered.skipped.len(), 1);
     let result = measure(&gathered, 0, "red", LIMITS, EXACT_PIXELS, &|| {}).unwrap();
     assert_eq!(result.images.len(), 4);
-    assert!(result.pixels.unwrap().ap > 0.9);
+    assert!(result.pixels.unwrap().ap > 0.8);
 }
 
 #[test]

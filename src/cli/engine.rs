@@ -3,7 +3,8 @@
 use crate::compute::{self, Recipe, Unit};
 use crate::config::{Config, DetectConfig};
 use crate::model::{Network, SessionOptions};
-use crate::ood::calibration::{Calibration, ready_method};
+use crate::ood::calibration::{Calibration, ready};
+use crate::ood::method::Method;
 use crate::pipeline::Engine;
 use crate::{Error, Result};
 
@@ -49,7 +50,12 @@ pub fn network(config: &Config) -> Result<Network> {
 /// The score that `detect` asks for, and whether its threshold is known.
 fn recipe(network: &Network, detect: &DetectConfig) -> Result<(Recipe, bool)> {
     let calibration = detect.calibration.as_deref().map(|path| Calibration::load(path, network.sha256())).transpose()?;
-    let mut recipe = ready_method(&detect.method, network.manifest().scoring.as_ref(), calibration.as_ref())?.recipe;
+    let mut method = Method::parse(&detect.method, network.manifest().scoring.as_ref())?;
+    if let Some(k) = &detect.k {
+        method.recipe.k.clone_from(k);
+    }
+    method.recipe.seed = detect.seed.unwrap_or(method.recipe.seed);
+    let mut recipe = ready(method, calibration.as_ref())?.recipe;
     let clusters = recipe.terms.iter().any(|term| term.unit == Unit::Cluster);
     if clusters && network.feature_names().is_empty() {
         return Err(Error::usage(format!(
@@ -59,10 +65,6 @@ fn recipe(network: &Network, detect: &DetectConfig) -> Result<(Recipe, bool)> {
         ))
         .hint("name a feature output in the manifest, or use a pixel-wise method: --method max-logit"));
     }
-    if let Some(k) = &detect.k {
-        recipe.k.clone_from(k);
-    }
-    recipe.seed = detect.seed.unwrap_or(recipe.seed);
     recipe.max_iterations = detect.max_iterations;
     recipe.warm_start = detect.warm_start;
     recipe.smoothing = (detect.smoothing < 1.0).then_some(detect.smoothing);

@@ -17,7 +17,7 @@ use crate::eval::{html, save};
 use crate::model::network::Provider;
 use crate::model::{Network, SessionOptions};
 use crate::npy::FloatType;
-use crate::ood::calibration::{Calibration, ready_method};
+use crate::ood::calibration::{Calibration, ready};
 use crate::ood::method::{Method, split_list};
 use crate::{Error, Result};
 
@@ -228,7 +228,7 @@ fn methods(args: &EvalArgs, network: &Network, calibration: Option<&Calibration>
         if methods.iter().any(|method| method.name == name) {
             continue;
         }
-        let method = ready_method(&name, network.manifest().scoring.as_ref(), calibration)?;
+        let method = ready(Method::parse(&name, network.manifest().scoring.as_ref())?, calibration)?;
         let clusters = method.recipe.terms.iter().any(|term| term.unit == Unit::Cluster);
         if clusters && network.feature_names().is_empty() {
             if args.methods == DEFAULT_METHODS {

@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 
 pub mod bench;
+pub mod calibrate;
 pub mod doctor;
 pub mod engine;
 pub mod eval;
@@ -59,6 +60,8 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// How fast it is here
     Bench(bench::BenchArgs),
+    /// Thresholds and statistics from ordinary footage
+    Calibrate(Box<calibrate::CalibrateArgs>),
     /// How well scores find what is labelled as unknown
     Eval(Box<eval::EvalArgs>),
     /// What this machine has, what is missing, and how to get it
@@ -85,6 +88,7 @@ pub fn main() -> ExitCode {
     let result: Result<u8> = match cli.command {
         Command::Run(args) => run::run(&args, quiet),
         Command::Bench(args) => bench::run(&args, quiet),
+        Command::Calibrate(args) => calibrate::run(&args, quiet),
         Command::Eval(args) => eval::run(&args, quiet),
         Command::Doctor(args) => doctor::run(&args),
     };

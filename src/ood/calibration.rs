@@ -226,17 +226,12 @@ impl Calibration {
 /// A method made ready to score, with a calibration where there is one.
 ///
 /// # Errors
-/// The method does not parse, or needs what the calibration does not have.
-pub fn ready_method(
-    text: &str,
-    scoring: Option<&crate::model::manifest::ScoringSection>,
-    calibration: Option<&Calibration>,
-) -> Result<Method> {
-    let mut method = Method::parse(text, scoring)?;
+/// The method needs what the calibration does not have, or a calibration where there is none.
+pub fn ready(mut method: Method, calibration: Option<&Calibration>) -> Result<Method> {
     match calibration {
         Some(calibration) => calibration.apply(&mut method)?,
         None if method.needs_calibration() => {
-            return Err(Error::usage(format!("method `{text}` needs a calibration")).hint(
+            return Err(Error::usage(format!("method `{}` needs a calibration", method.name)).hint(
                 "`oodstream calibrate INPUT... -o calibration.toml` on ordinary footage, then --calibration calibration.toml",
             ));
         }

@@ -1,0 +1,163 @@
+//! Calibration: thresholds that hold, a file that knows its model, footage that is refused.
+
+use ndarray::{Array3, ArrayView3};
+use oodstream::compute::cpu::Cpu;
+use oodstream::compute::{Backend, Detection, Maps, Size};
+use oodstream::ood::calibrate::{CalibrateOptions, FrameStore, calibrate};
+use oodstream::ood::calibration::{Calibration, Footage, ModelId, ready};
+use oodstream::ood::method::Method;
+
+const CLASSES: usize = 4;
+const ROWS: usize = 12;
+const COLUMNS: usize = 20;
+
+/// A deterministic number in 0..1 for a place and a frame.
+fn noise(a: usize, b: usize) -> f32 {
+    let mixed = (a as u32).wrapping_mul(0x9e37_79b9) ^ (b as u32).wrapping_mul(0x85eb_ca6b);
+    let mixed = (mixed ^ mixed >> 15).wrapping_mul(0x2c1b_3c6d);
+    ((mixed ^ mixed >> 12) >> 8) as f32 / (1 << 24) as f32
+}
+
+/// Logits and features of an ordinary frame; `lift` moves all logits.
+fn frame(index: usize, lift: f32) -> (Array3<f32>, Array3<f32>) {
+    let logits = Array3::from_shape_fn((CLASSES, ROWS, COLUMNS), |(c, y, x)| {
+        let home = (x * CLASSES / COLUMNS) == c;
+        lift + if home { 6.0 } else { 0.0 } + 2.0 * noise(c * 1000 + y * 50 + x, index)
+    });
+    let features = Array3::from_shape_fn((6, ROWS, COLUMNS), |(d, y, x)| {
+        (((x * CLASSES / COLUMNS) * 7 + d) as f32).sin() + 0.3 * noise(d * 1000 + y * 50 + x, index + 500)
+    });
+    (logits, features)
+}
+
+fn with_maps<R>(frame: &(Array3<f32>, Array3<f32>), use_maps: impl FnOnce(&Maps<'_>) -> R) -> R {
+    let features: [ArrayView3<'_, f32>; 1] = [frame.1.view()];
+    use_maps(&Maps { logits: frame.0.view(), features: &features })
+}
+
+fn store(frames: usize, odd: &[usize]) -> FrameStore {
+    let mut store = FrameStore::new(400).unwrap();
+    for index in 0..frames {
+        let lift = if odd.contains(&index) { -40.0 } else { 0.0 };
+        with_maps(&frame(index, lift), |maps| store.push(maps)).unwrap();
+    }
+    store
+}
+
+fn empty() -> Calibration {
+    let model = ModelId { file: "m.onnx".to_owned(), sha256: "ab".repeat(32) };
+    let footage = Footage { inputs: vec!["a.mp4".to_owned()], frames: 0, odd_frames: 0, false_positive_share: 0.0 };
+    Calibration::new(model, footage)
+}
+
+fn options(methods: &[&str], codebook: Option<usize>) -> CalibrateOptions {
+    let methods = methods.iter().map(|name| Method::parse(name, None).unwrap()).collect();
+    CalibrateOptions { false_positive_share: 0.02, codebook, methods }
+}
+
+fn run(mut frames: FrameStore, options: &CalibrateOptions) -> oodstream::Result<Calibration> {
+    let mut calibration = empty();
+    calibrate(&mut frames, &mut Cpu::new(Some(1))?, options, &mut calibration, || {})?;
+    Ok(calibration)
+}
+
+/// Share of pixels marked on frames that the calibration has not seen.
+fn marked_share(calibration: &Calibration, name: &str) -> f64 {
+    let method = ready(Method::parse(name, None).unwrap(), Some(calibration)).unwrap();
+    let mut cpu = Cpu::new(Some(1)).unwrap();
+    let mut detection = Detection::default();
+    let mut sum = 0.0;
+    for index in 1000..1040 {
+        let size = Size { width: COLUMNS, height: ROWS };
+        with_maps(&frame(index, 0.0), |maps| cpu.detect(0, maps, &method.recipe, size, &mut detection)).unwrap();
+        sum += f64::from(detection.ood_share);
+    }
+    sum / 40.0
+}
+
+const SUM: &str = "cluster:entropy*1.0+pixel:max-logit*0.5@2,4";
+
+#[test]
+fn thresholds_mark_the_wanted_share_of_new_frames() {
+    let calibration = run(store(80, &[]), &options(&["max-logit", "entropy", SUM], None)).unwrap();
+    assert_eq!((calibration.footage.frames, calibration.footage.odd_frames), (80, 0));
+    for name in ["max-logit", "entropy", SUM] {
+        let share = marked_share(&calibration, name);
+        assert!((0.01..0.03).contains(&share), "{name}: {share}");
+    }
+    // The sum's terms are standardised: each has mean 0 and deviation 1 on ordinary pixels.
+    let sum = calibration.methods.iter().find(|method| method.name == SUM).unwrap();
+    assert!(sum.terms.iter().all(|term| term.deviation != 1.0 && term.mean != 0.0));
+}
+
+#[test]
+fn a_few_odd_frames_change_nothing() {
+    let clean = run(store(80, &[]), &options(&["max-logit"], None)).unwrap();
+    let odd = run(store(80, &[7, 30, 55]), &options(&["max-logit"], None)).unwrap();
+    assert_eq!(odd.footage.odd_frames, 3);
+    let (a, b) = (clean.methods[0].threshold, odd.methods[0].threshold);
+    assert!((a - b).abs() < 0.02, "{a} and {b}");
+}
+
+#[test]
+fn too_many_odd_frames_are_refused() {
+    let odd: Vec<usize> = (0..80).filter(|index| index % 3 == 0).collect();
+    let error = run(store(80, &odd), &options(&["max-logit"], None)).unwrap_err().to_string();
+    assert!(error.contains("27 of 80"), "{error}");
+}
+
+#[test]
+fn too_little_and_constant_footage_are_refused_with_what_is_needed() {
+    let error = run(store(5, &[]), &options(&["max-logit"], None)).unwrap_err().to_string();
+    assert!(error.contains("5 different frames") && error.contains("20"), "{error}");
+    let mut constant = FrameStore::new(400).unwrap();
+    let still = frame(0, 0.0);
+    for _ in 0..100 {
+        with_maps(&still, |maps| constant.push(maps)).unwrap();
+    }
+    let error = run(constant, &options(&["max-logit"], None)).unwrap_err().to_string();
+    assert!(error.contains("does not change") && error.contains("20"), "{error}");
+}
+
+#[test]
+fn long_footage_is_thinned_evenly() {
+    let mut store = FrameStore::new(50).unwrap();
+    for index in 0..1000 {
+        with_maps(&frame(index, 0.0), |maps| store.push(maps)).unwrap();
+    }
+    assert!((25..=50).contains(&store.len()), "{}", store.len());
+    assert_eq!(store.distinct(), 1000);
+    run(store, &options(&["max-logit"], None)).unwrap();
+}
+
+#[test]
+fn the_file_comes_back_and_refuses_another_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.toml");
+    let mut written = run(store(80, &[]), &options(&["max-logit", "bank", SUM], Some(16))).unwrap();
+    written.save(&path).unwrap();
+    assert_eq!(written.centroids.as_ref().unwrap().centroids.dim(), (16, 6));
+    let read = Calibration::load(&path, &"ab".repeat(32)).unwrap();
+    assert_eq!(read, written);
+    let share = marked_share(&read, "bank");
+    assert!((0.005..0.04).contains(&share), "{share}");
+
+    let error = Calibration::load(&path, &"cd".repeat(32)).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("another model") && error.to_string().contains("m.onnx"), "{error}");
+
+    std::fs::write(folder.path().join("c.codebook.npy"), b"x").unwrap();
+    let error = Calibration::load(&path, &"ab".repeat(32)).unwrap_err().to_string();
+    assert!(error.contains("c.codebook.npy"), "{error}");
+}
+
+#[test]
+fn what_the_calibration_lacks_is_named() {
+    let calibration = run(store(80, &[]), &options(&["max-logit"], None)).unwrap();
+    for (name, part) in [("bank", "codebook"), (SUM, "cluster:entropy")] {
+        let error = ready(Method::parse(name, None).unwrap(), Some(&calibration)).unwrap_err().to_string();
+        assert!(error.contains(part) && error.contains("calibrate"), "{error}");
+    }
+    let error = ready(Method::parse("bank", None).unwrap(), None).unwrap_err().to_string();
+    assert!(error.contains("oodstream calibrate"), "{error}");
+}

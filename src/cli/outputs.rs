@@ -101,7 +101,7 @@ impl Outputs {
                 let mut base = stem;
                 let mut number = 2;
                 while !taken.insert(base.clone()) {
-                    base = if number == 2 { full.clone() } else { format!("{full}.{number}") };
+                    base = if number == 2 { full.clone() } else { format!("{full}.{}", number - 1) };
                     number += 1;
                 }
                 Some(folder.join(format!("{base}.ood.mp4")))

@@ -15,6 +15,9 @@ pub(super) struct Edits {
     pub start: u64,
     /// Nanoseconds at the start of each track, in the muxer's order, that are decoded and not shown.
     pub priming: Vec<u64>,
+    /// From the first frame to the end of the last one of the first track, in nanoseconds. The muxer adds up what lies
+    /// between decoding times: with B-frames and a frame rate that falls, that ends before the last frames are shown.
+    pub shown: u64,
 }
 
 /// A box of the movie's user data: kind and payload.
@@ -179,11 +182,12 @@ fn rewrite_moov(moov: &[u8], edits: &Edits) -> Result<Vec<u8>> {
     let mut track = 0;
     let mut located = false;
     let mut body = map_children(payload, |kind, child| match kind {
-        b"mvhd" => header(child, edits.created, start, 4),
+        b"mvhd" => header(child, edits.created, start, scaled(edits.shown, movie_scale), 4),
         b"trak" => {
             let priming = edits.priming.get(track).copied().unwrap_or(0);
+            let at_least = if track == 0 { scaled(edits.shown, movie_scale) } else { 0 };
             track += 1;
-            rewrite_trak(child, edits, movie_scale, start, priming)
+            rewrite_trak(child, edits, Skip { start, media: 0, shown: scaled(priming, movie_scale), at_least }, priming)
         }
         b"udta" => {
             located = true;
@@ -207,18 +211,18 @@ fn rewrite_moov(moov: &[u8], edits: &Edits) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-fn rewrite_trak(trak: &[u8], edits: &Edits, movie_scale: u32, start: u64, priming: u64) -> Result<Vec<u8>> {
+fn rewrite_trak(trak: &[u8], edits: &Edits, skip: Skip, priming: u64) -> Result<Vec<u8>> {
     let media = child(trak, b"mdia").and_then(|mdia| child(mdia, b"mdhd")).ok_or_else(|| bad("no mdhd"))?;
     let scale = u32_at(media, if media[0] == 1 { 20 } else { 12 })?;
     let edited = child(trak, b"edts").is_some();
-    let skip = Skip { start, media: scaled(priming, scale), shown: scaled(priming, movie_scale) };
-    if !edited && skip != (Skip { start: 0, media: 0, shown: 0 }) {
+    let skip = Skip { media: scaled(priming, scale), ..skip };
+    if !edited && (skip.start > 0 || priming > 0) {
         return Err(bad("a track without an edit list"));
     }
     map_children(trak, |kind, payload| match kind {
-        b"tkhd" => header(payload, edits.created, start, 8),
+        b"tkhd" => header(payload, edits.created, skip.start, skip.at_least, 8),
         b"mdia" => map_children(payload, |kind, payload| match kind {
-            b"mdhd" => header(payload, edits.created, 0, 4),
+            b"mdhd" => header(payload, edits.created, 0, 0, 4),
             _ => Ok(payload.to_vec()),
         }),
         b"edts" => map_children(payload, |kind, payload| match kind {
@@ -229,7 +233,6 @@ fn rewrite_trak(trak: &[u8], edits: &Edits, movie_scale: u32, start: u64, primin
     })
 }
 
-#[derive(PartialEq, Eq)]
 struct Skip {
     /// Nothing is shown for so long, in ticks of the movie.
     start: u64,
@@ -237,6 +240,8 @@ struct Skip {
     media: u64,
     /// ...and in ticks of the movie.
     shown: u64,
+    /// What is shown lasts for at least so long, in ticks of the movie.
+    at_least: u64,
 }
 
 /// An edit list of version 0 or 1, written as version 1.
@@ -254,7 +259,7 @@ fn rewrite_elst(elst: &[u8], skip: &Skip) -> Result<Vec<u8>> {
         entries.push((duration, time, rate));
     }
     if let Some(shown) = entries.iter_mut().find(|(_, time, _)| *time >= 0) {
-        shown.0 = shown.0.saturating_sub(skip.shown);
+        shown.0 = shown.0.saturating_sub(skip.shown).max(skip.at_least);
         shown.1 += i64::try_from(skip.media).map_err(|_| bad("too late"))?;
     }
     if skip.start > 0 {
@@ -273,9 +278,10 @@ fn rewrite_elst(elst: &[u8], skip: &Skip) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// mvhd, tkhd or mdhd with its creation and modification time set, and its duration made `longer`. `gap` is the number
-/// of bytes between those times and the duration: the timescale, or a track's number and a reserved word.
-fn header(payload: &[u8], created: Option<i64>, longer: u64, gap: usize) -> Result<Vec<u8>> {
+/// mvhd, tkhd or mdhd with its creation and modification time set, and its duration raised to `at_least` and then made
+/// `longer`. `gap` is the number of bytes between those times and the duration: the timescale, or a track's number and a
+/// reserved word.
+fn header(payload: &[u8], created: Option<i64>, longer: u64, at_least: u64, gap: usize) -> Result<Vec<u8>> {
     let mut out = payload.to_vec();
     let long = *payload.first().ok_or_else(|| bad("an empty header"))? == 1;
     let width = if long { 8 } else { 4 };
@@ -293,9 +299,9 @@ fn header(payload: &[u8], created: Option<i64>, longer: u64, gap: usize) -> Resu
         put(4, seconds)?;
         put(4 + width, seconds)?;
     }
-    if longer > 0 {
-        let duration = if long { u64_at(payload, duration_at)? } else { u32_at(payload, duration_at)?.into() };
-        put(duration_at, duration + longer)?;
+    if longer > 0 || at_least > 0 {
+        let duration: u64 = if long { u64_at(payload, duration_at)? } else { u32_at(payload, duration_at)?.into() };
+        put(duration_at, duration.max(at_least) + longer)?;
     }
     Ok(out)
 }
@@ -355,6 +361,7 @@ mod tests {
             places: vec![place("+01.0000+002.0000/")],
             start: 500_000_000,
             priming: vec![21_333_333],
+            shown: 0,
         };
         let new = rewrite_moov(&movie(), &edits).unwrap();
         assert_eq!(u32_at(&new, 0).unwrap() as usize, new.len());

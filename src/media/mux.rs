@@ -1,6 +1,7 @@
 //! The muxer of an output file and the packets of audio and subtitles that go into it.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -51,8 +52,9 @@ fn created(shared: &Shared) -> Option<glib::DateTime> {
     shared.tags()?.get::<gst::tags::DateTime>()?.get().to_g_date_time().ok()
 }
 
-/// What the muxer of an MP4 or MOV file cannot write itself. `first_frame` in nanoseconds.
-pub(super) fn edits(shared: &Shared, source: Option<&Path>, first_frame: u64, feeds: &[Feed]) -> mp4::Edits {
+/// What the muxer of an MP4 or MOV file cannot write itself. `frames` is from the start of the first frame to the end of
+/// the last one, in nanoseconds.
+pub(super) fn edits(shared: &Shared, source: Option<&Path>, frames: Range<u64>, feeds: &[Feed]) -> mp4::Edits {
     let mut places = source.and_then(|path| File::open(path).ok()).map(|mut f| mp4::places(&mut f)).unwrap_or_default();
     if places.is_empty() {
         places.extend(shared.tags().and_then(|tags| {
@@ -62,13 +64,14 @@ pub(super) fn edits(shared: &Shared, source: Option<&Path>, first_frame: u64, fe
             Some(mp4::place(&format!("{latitude:+08.4}{longitude:+09.4}{}/", elevation.unwrap_or_default())))
         }));
     }
-    let start = feeds.iter().filter_map(Feed::start).fold(first_frame, u64::min);
+    let start = feeds.iter().filter_map(Feed::start).fold(frames.start, u64::min);
     // The video track comes first.
     let priming: Vec<u64> = std::iter::once(0).chain(feeds.iter().map(Feed::priming)).collect();
     mp4::Edits {
         created: created(shared).map(|created| created.to_unix()),
         places,
         start,
+        shown: frames.end.saturating_sub(frames.start),
         priming: if priming.iter().all(|p| *p == 0) { Vec::new() } else { priming },
     }
 }

@@ -228,7 +228,7 @@ impl FrameWriter for FileWriter {
             return Err(self.trouble.output_error(&target.path, &target.temporary));
         }
         if target.container != Container::Matroska {
-            let edits = mux::edits(&self.shared, target.input.as_deref(), self.start, &self.tracks);
+            let edits = mux::edits(&self.shared, target.input.as_deref(), self.start..self.end, &self.tracks);
             let patched = std::fs::OpenOptions::new().read(true).write(true).open(&target.temporary);
             if let Err(e) = patched.and_then(|mut file| mp4::apply(&mut file, &edits)) {
                 tracing::warn!("{}: its index lacks {edits:?}: {e}", target.path.display());

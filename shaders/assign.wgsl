@@ -1,14 +1,14 @@
 // Nearest centroid of each point: x.c - |c|^2 / 2, largest wins, with the argmax fused, so that no distance is stored.
 //
-// Eight centroids at a time are held in workgroup memory, 64 dimensions at a time, for any K and D. A later centroid wins
-// only by more than a margin, so that exact ties fall to the lower one whatever the rounding.
+// Eight centroids at a time are held in workgroup memory, 64 dimensions at a time, for any K and D. Where the two best are
+// so close that rounding would decide between them, they are compared again with pairs of f32; exact ties fall to the lower.
 //
 // binding  shape                      what
 // 0        Params
 // 1        [D, padded points / 4]     points of one segment
 // 2        [total, D]                 centroids
 // 3        [total]                    -|c|^2 / 2
-// 4        [D + 1]                    mean; the last one is the mean squared length of the centred points
+// 4        [D + 2]                    mean; then the mean squared length of the centred points, and the share that is close
 // 5        [N padded / 4]             squared lengths
 // 6        [runs, N padded / 4]       labels, updated; the padding's are out of range
 // 7        [runs, tiles]              (largest squared distance as bits of f32, its point, changed labels, 0), written
@@ -23,7 +23,7 @@ struct Params {
     dims: u32,
     label_stride: u32,
     tiles: u32,
-    // Share of the mean squared length that makes a tie.
+    // Share of the squared lengths by which the higher of two close centroids must be nearer.
     tie: f32,
     // 1: there are no labels yet, so all change.
     fresh: u32,
@@ -100,11 +100,54 @@ fn add(sums: Sums, x: vec4<f32>, t: u32) -> Sums {
 struct Best {
     score: vec4<f32>,
     index: vec4<u32>,
+    // The second best.
+    second: vec4<f32>,
+    runner_up: vec4<u32>,
 }
 
-fn better(best: Best, score: vec4<f32>, margin: f32, j: u32) -> Best {
-    let wins = score > best.score + vec4(margin);
-    return Best(select(best.score, score, wins), select(best.index, vec4(j), wins));
+fn better(best: Best, score: vec4<f32>, j: u32) -> Best {
+    let wins = score > best.score;
+    let places = score > best.second;
+    return Best(
+        select(best.score, score, wins),
+        select(best.index, vec4(j), wins),
+        select(select(best.second, score, places), best.score, wins),
+        select(select(best.runner_up, vec4(j), places), best.index, wins),
+    );
+}
+
+// a + b as a rounded sum and what rounding took.
+fn two_sum(a: f32, b: f32) -> vec2<f32> {
+    let s = a + b;
+    let t = s - a;
+    return vec2(s, (a - (s - t)) + (b - t));
+}
+
+// a * b as a rounded product and what rounding took; halves of 12 bits multiply without rounding, with FMA or without.
+fn two_product(a: f32, b: f32) -> vec2<f32> {
+    let p = a * b;
+    let ah = bitcast<f32>(bitcast<u32>(a) & 0xfffff000u);
+    let bh = bitcast<f32>(bitcast<u32>(b) & 0xfffff000u);
+    let al = a - ah;
+    let bl = b - bh;
+    return vec2(p, ((ah * bh - p) + ah * bl + al * bh) + al * bl);
+}
+
+// |x - a|^2 - |x - b|^2 = sum of (a - b)(a + b - 2 x), in pairs of f32.
+fn difference(a: u32, b: u32, quad: u32, p: u32) -> f32 {
+    var sum = vec2(0.0);
+    for (var d = 0u; d < params.dims; d++) {
+        let ca = centroids[a * params.dims + d];
+        let cb = centroids[b * params.dims + d];
+        let u = two_sum(ca, -cb);
+        let v = two_sum(ca, cb);
+        var w = two_sum(v.x, -2.0 * points[d * params.stride / 4u + quad][p]);
+        w.y += v.y;
+        let product = two_product(u.x, w.x);
+        let next = two_sum(sum.x, product.x);
+        sum = vec2(next.x, sum.y + next.y + (product.y + (u.x * w.y + u.y * w.x)));
+    }
+    return sum.x + sum.y;
 }
 
 @compute @workgroup_size(64)
@@ -115,9 +158,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     }
     let lane = local.x;
     let quad = group.x * 64u + lane;
-    let margin = params.tie * mean[params.dims];
     let quads = params.stride / 4u;
-    var best = Best(vec4(LEAST), vec4(0u));
+    var best = Best(vec4(LEAST), vec4(0u), vec4(LEAST), vec4(0u));
     for (var j = 0u; j < run.k; j += 8u) {
         var sums = Sums(
             offset(j, run.k, run.first),
@@ -160,19 +202,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
                 at += 8u * quads;
             }
         }
-        best = better(best, sums.s0, margin, j);
-        best = better(best, sums.s1, margin, j + 1u);
-        best = better(best, sums.s2, margin, j + 2u);
-        best = better(best, sums.s3, margin, j + 3u);
-        best = better(best, sums.s4, margin, j + 4u);
-        best = better(best, sums.s5, margin, j + 5u);
-        best = better(best, sums.s6, margin, j + 6u);
-        best = better(best, sums.s7, margin, j + 7u);
+        best = better(best, sums.s0, j);
+        best = better(best, sums.s1, j + 1u);
+        best = better(best, sums.s2, j + 2u);
+        best = better(best, sums.s3, j + 3u);
+        best = better(best, sums.s4, j + 4u);
+        best = better(best, sums.s5, j + 5u);
+        best = better(best, sums.s6, j + 6u);
+        best = better(best, sums.s7, j + 7u);
     }
     let i = params.segment + quad * 4u;
     let place = (group.y * params.label_stride + i) / 4u;
     let old = labels[place];
     let distance = norms[i / 4u] - 2.0 * best.score;
+    let scale = norms[i / 4u] + vec4(mean[params.dims]);
+    let close = best.second > best.score - mean[params.dims + 1u] * scale;
     var label = best.index;
     var far = vec2(0u, 0u);
     var changed = 0u;
@@ -180,6 +224,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         if i + p >= params.n {
             label[p] = NONE;
             continue;
+        }
+        if close[p] {
+            let a = min(best.index[p], best.runner_up[p]);
+            let b = max(best.index[p], best.runner_up[p]);
+            label[p] = select(a, b, difference(run.first + a, run.first + b, quad, p) > params.tie * scale[p]);
         }
         if params.fresh != 0u || label[p] != old[p] {
             changed += 1u;

@@ -2,7 +2,7 @@
 //
 // binding  shape                  what
 // 0        Params
-// 1        [D + 1]                mean
+// 1        [D + 2]                mean
 // 2        [D, padded points]     points of one segment, changed in place
 // 3        [N padded]             squared lengths, written
 //

@@ -3,7 +3,7 @@
 // binding  shape          what
 // 0        Params
 // 1        [total, D]     centroids
-// 2        [D + 1]        mean
+// 2        [D + 2]        mean
 // 3        [total, D]     written
 //
 // workgroup: 64 threads for one centroid.

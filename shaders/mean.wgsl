@@ -2,8 +2,8 @@
 //
 // binding  shape              what
 // 0        Params
-// 1        [stretches, D]     sums
-// 2        [D + 1]            mean, written; the last one is left to spread.wgsl
+// 1        [stretches, D]     sums as pairs
+// 2        [D + 2]            mean, written; the last two are left to spread.wgsl
 //
 // workgroup: 64 threads, one dimension each.
 
@@ -15,8 +15,32 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> sums: array<f32>;
+@group(0) @binding(1) var<storage, read> sums: array<vec2<f32>>;
 @group(0) @binding(2) var<storage, read_write> mean: array<f32>;
+
+// a + b as a rounded sum and what rounding took.
+fn two_sum(a: f32, b: f32) -> vec2<f32> {
+    let s = a + b;
+    let t = s - a;
+    return vec2(s, (a - (s - t)) + (b - t));
+}
+
+// a * b as a rounded product and what rounding took; halves of 12 bits multiply without rounding, with FMA or without.
+fn two_product(a: f32, b: f32) -> vec2<f32> {
+    let p = a * b;
+    let ah = bitcast<f32>(bitcast<u32>(a) & 0xfffff000u);
+    let bh = bitcast<f32>(bitcast<u32>(b) & 0xfffff000u);
+    let al = a - ah;
+    let bl = b - bh;
+    return vec2(p, ((ah * bh - p) + ah * bl + al * bh) + al * bl);
+}
+
+// The pair divided by n, rounded once.
+fn divide(sum: vec2<f32>, n: f32) -> f32 {
+    let q = sum.x / n;
+    let p = two_product(q, n);
+    return q + (((sum.x - p.x) - p.y) + sum.y) / n;
+}
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -24,9 +48,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if d >= params.dims {
         return;
     }
-    var sum = 0.0;
+    var sum = vec2(0.0);
     for (var s = 0u; s < params.stretches; s++) {
-        sum += sums[s * params.dims + d];
+        let part = sums[s * params.dims + d];
+        let next = two_sum(sum.x, part.x);
+        sum = vec2(next.x, sum.y + next.y + part.y);
     }
-    mean[d] = sum / f32(params.n);
+    mean[d] = divide(sum, f32(params.n));
 }

@@ -7,7 +7,7 @@
 // 3        [total]                points of each cluster
 // 4        [runs, tiles]          (largest squared distance as bits of f32, its point, .., ..)
 // 5        [D, padded points]     points of one segment
-// 6        [D + 1]                the last one is the mean squared length of the centred points
+// 6        [D + 2]                the last but one is the mean squared length of the centred points
 // 7        [total, D]             centroids, updated
 // 8        [total]                -|c|^2 / 2, updated
 //

@@ -3,7 +3,7 @@
 // binding  shape          what
 // 0        Params
 // 1        [rows, D]      seeds, centroids of the last frame, or a codebook
-// 2        [D + 1]        mean
+// 2        [D + 2]        mean
 // 3        [total, D]     centroids, written
 // 4        [total]        -|c|^2 / 2, written
 //

@@ -1,16 +1,16 @@
-// Sums of points per cluster and stretch of points, without atomics: each thread owns one dimension and adds its values in
-// the order of the points.
+// Sums of points per cluster and stretch of points, without atomics: each thread owns one dimension. A sum is a pair of f32,
+// the second of which gathers what rounding takes from the first, so that the order of the points does not matter.
 //
 // binding  shape                          what
 // 0        Params
 // 1        [D, padded points / 4]         points of one segment
 // 2        [runs]                         runs of K-Means
 // 3        [runs, N padded]               label of each point
-// 4        [stretches, total, D]          sums, written
+// 4        [stretches, total, D]          sums as pairs, written
 // 5        [stretches, total]             points per cluster, written
 //
-// workgroup: 64 threads, 64 dimensions of one stretch and up to 48 clusters of one run; x: stretch of the segment, y: 64
-// dimensions, z: run and group of 48 clusters. 12 KB of workgroup memory.
+// workgroup: 64 threads, 64 dimensions of one stretch and up to 24 clusters of one run; x: stretch of the segment, y: 64
+// dimensions, z: run and group of 24 clusters. 12 KB of workgroup memory.
 
 struct Params {
     // First point of the segment, its points with padding, and points in all.
@@ -21,7 +21,7 @@ struct Params {
     label_stride: u32,
     total: u32,
     stretch: u32,
-    // Groups of 48 clusters per run; 0: all points are one cluster, labels and runs are not looked at.
+    // Groups of 24 clusters per run; 0: all points are one cluster, labels and runs are not looked at.
     groups: u32,
 }
 
@@ -36,19 +36,26 @@ struct Run {
 @group(0) @binding(1) var<storage, read> points: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> runs: array<Run>;
 @group(0) @binding(3) var<storage, read> labels: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read_write> sums: array<f32>;
+@group(0) @binding(4) var<storage, read_write> sums: array<vec2<f32>>;
 @group(0) @binding(5) var<storage, read_write> counts: array<u32>;
 
-const GROUP = 48u;
+const GROUP = 24u;
 
 // Each thread uses its own column only, so no barrier is needed.
-var<workgroup> columns: array<f32, 3072>;
-var<workgroup> sizes: array<u32, 48>;
+var<workgroup> columns: array<vec2<f32>, 1536>;
+var<workgroup> sizes: array<u32, 24>;
+
+// The pair with one more value added.
+fn gather(sum: vec2<f32>, value: f32) -> vec2<f32> {
+    let s = sum.x + value;
+    let t = s - sum.x;
+    return vec2(s, sum.y + ((sum.x - (s - t)) + (value - t)));
+}
 
 fn add(label: u32, low: u32, k: u32, lane: u32, value: f32) {
     let j = label - low;
     if j < k {
-        columns[j * 64u + lane] += value;
+        columns[j * 64u + lane] = gather(columns[j * 64u + lane], value);
         if lane == 0u {
             sizes[j] += 1u;
         }
@@ -65,14 +72,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     var origin = (d * params.stride + group.x * params.stretch) / 4u;
     if params.groups == 0u {
         if d < params.dims {
-            var sum = 0.0;
+            var sum = vec2(0.0);
             for (var i = begin; i < end; i += 4u) {
                 // Padding is zero.
                 let x = points[origin];
-                sum = sum + x.x;
-                sum = sum + x.y;
-                sum = sum + x.z;
-                sum = sum + x.w;
+                sum = gather(sum, x.x);
+                sum = gather(sum, x.y);
+                sum = gather(sum, x.z);
+                sum = gather(sum, x.w);
                 origin += 1u;
             }
             sums[row * params.dims + d] = sum;
@@ -86,7 +93,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     }
     let k = min(runs[r].k - low, GROUP);
     for (var j = 0u; j < k; j++) {
-        columns[j * 64u + lane] = 0.0;
+        columns[j * 64u + lane] = vec2(0.0);
         if lane == 0u {
             sizes[j] = 0u;
         }

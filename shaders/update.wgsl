@@ -4,7 +4,7 @@
 // 0        Params
 // 1        [runs]                    runs of K-Means
 // 2        [total]                   run of each cluster
-// 3        [stretches, total, D]     sums
+// 3        [stretches, total, D]     sums as pairs
 // 4        [stretches, total]        points per cluster
 // 5        [total, D]                centroids, updated
 // 6        [total]                   -|c|^2 / 2, updated
@@ -29,13 +29,37 @@ struct Run {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> runs: array<Run>;
 @group(0) @binding(2) var<storage, read> run_of: array<u32>;
-@group(0) @binding(3) var<storage, read> sums: array<f32>;
+@group(0) @binding(3) var<storage, read> sums: array<vec2<f32>>;
 @group(0) @binding(4) var<storage, read> counts: array<u32>;
 @group(0) @binding(5) var<storage, read_write> centroids: array<f32>;
 @group(0) @binding(6) var<storage, read_write> offsets: array<f32>;
 @group(0) @binding(7) var<storage, read_write> sizes: array<u32>;
 
 var<workgroup> parts: array<f32, 64>;
+
+// a + b as a rounded sum and what rounding took.
+fn two_sum(a: f32, b: f32) -> vec2<f32> {
+    let s = a + b;
+    let t = s - a;
+    return vec2(s, (a - (s - t)) + (b - t));
+}
+
+// a * b as a rounded product and what rounding took; halves of 12 bits multiply without rounding, with FMA or without.
+fn two_product(a: f32, b: f32) -> vec2<f32> {
+    let p = a * b;
+    let ah = bitcast<f32>(bitcast<u32>(a) & 0xfffff000u);
+    let bh = bitcast<f32>(bitcast<u32>(b) & 0xfffff000u);
+    let al = a - ah;
+    let bl = b - bh;
+    return vec2(p, ((ah * bh - p) + ah * bl + al * bh) + al * bl);
+}
+
+// The pair divided by n, rounded once.
+fn divide(sum: vec2<f32>, n: f32) -> f32 {
+    let q = sum.x / n;
+    let p = two_product(q, n);
+    return q + (((sum.x - p.x) - p.y) + sum.y) / n;
+}
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
@@ -50,11 +74,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     var squares = 0.0;
     if size > 0u {
         for (var d = local.x; d < params.dims; d += 64u) {
-            var sum = 0.0;
+            var sum = vec2(0.0);
             for (var s = 0u; s < params.stretches; s++) {
-                sum += sums[(s * params.total + j) * params.dims + d];
+                let part = sums[(s * params.total + j) * params.dims + d];
+                let next = two_sum(sum.x, part.x);
+                sum = vec2(next.x, sum.y + next.y + part.y);
             }
-            let value = sum / f32(size);
+            let value = divide(sum, f32(size));
             centroids[j * params.dims + d] = value;
             squares = fma(value, value, squares);
         }

@@ -129,6 +129,17 @@ fn given_seeds_that_leave_clusters_empty_are_equal() {
     assert!((0..12).all(|j| want.labels.contains(&j)));
 }
 
+#[test]
+fn a_large_map_is_equal() {
+    let Some(mut gpu) = gpu() else { return };
+    let mut cpu = Cpu::new(Some(2)).unwrap();
+    let points = points(1, 131_072, 8, 11);
+    let seeds = Seeds::PlusPlus { k: 24, seed: 4 };
+    let (want, found) = (cpu.kmeans(points.view(), seeds, 6).unwrap(), gpu.kmeans(points.view(), seeds, 6).unwrap());
+    let differ = found.labels.iter().zip(&want.labels).filter(|(a, b)| a != b).count();
+    assert_eq!(differ, 0);
+}
+
 const TARGET: Size = Size { width: 101, height: 57 };
 
 #[track_caller]

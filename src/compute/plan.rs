@@ -18,9 +18,17 @@ pub(crate) fn chunk_len(points: usize) -> usize {
 /// an empty cluster: duplicates would be handed around for ever.
 pub(crate) const RESEED_SHARE: f32 = 1e-5;
 
-/// Share of the mean squared norm by which a later centroid must be nearer than an earlier one to win: exact ties
-/// resolve to the lower index whatever the rounding.
-pub(crate) const TIE_SHARE: f32 = 4e-7;
+/// Two centroids whose scores for a point differ by no more than this share of its squared norm and of the mean squared
+/// norm together are compared again exactly: rounding would decide otherwise, differently on each device, and one flipped
+/// label leads to others in later iterations.
+pub(crate) const CLOSE_SHARE: f32 = 4e-6;
+
+/// Share of the same by which the later of two centroids must be nearer to win that comparison: exact ties fall to the
+/// lower one.
+pub(crate) const TIE_SHARE: f64 = 1e-10;
+
+/// Points count as all equal when their mean squared distance from the mean is at most this share of its squared length.
+pub(crate) const CONSTANT_SHARE: f64 = 1e-12;
 
 /// A warm-started run has converged when at most one point in this many changes its cluster.
 pub(crate) const WARM_CONVERGENCE: usize = 1000;

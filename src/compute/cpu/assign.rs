@@ -46,43 +46,57 @@ fn tiles(k: usize) -> impl Iterator<Item = (usize, usize)> {
     })
 }
 
-/// For the block at `x`, `[dims][BLOCK]`: the largest `x.c - |c|^2 / 2` of each point and the centroid that gives it, the
-/// latter as f32. A later centroid wins only by more than `margin`.
+/// What [`nearest`] finds for the points of a block.
+#[derive(Clone, Copy)]
+pub(crate) struct Nearest {
+    /// Largest `x.c - |c|^2 / 2`.
+    pub best: [f32; BLOCK],
+    /// Second largest.
+    pub second: [f32; BLOCK],
+    /// The centroid of the largest, as f32; the first of equal ones.
+    pub index: [f32; BLOCK],
+}
+
+/// For the block at `x`, `[dims][BLOCK]`: the best centroid of each point.
 #[inline(always)]
-pub(crate) fn nearest<V: Lanes, const P: usize>(
-    x: &[f32],
-    packed: &Packed,
-    margin: f32,
-    best: &mut [f32; BLOCK],
-    index: &mut [f32; BLOCK],
-) {
+pub(crate) fn nearest<V: Lanes, const P: usize>(x: &[f32], packed: &Packed) -> Nearest {
     assert!(x.len() >= packed.dims * BLOCK && BLOCK.is_multiple_of(P * V::N));
+    let mut found = Nearest { best: [0.0; BLOCK], second: [0.0; BLOCK], index: [0.0; BLOCK] };
     for lane in (0..BLOCK).step_by(P * V::N) {
-        let mut top = [V::splat(f32::MIN); P];
-        let mut winner = [V::splat(0.0); P];
+        let mut top = Top { best: [V::splat(f32::MIN); P], second: [V::splat(f32::MIN); P], index: [V::splat(0.0); P] };
         let mut at = 0;
         for (first, tile) in tiles(packed.k) {
             let c = &packed.values[at..at + tile * packed.dims];
             let offsets = &packed.offsets[first..first + tile];
-            let job = Tile { x: &x[lane..], dims: packed.dims, c, offsets, first, margin };
+            let job = Tile { x: &x[lane..], dims: packed.dims, c, offsets, first };
             match tile {
-                1 => job.run::<V, P, 1>(&mut top, &mut winner),
-                2 => job.run::<V, P, 2>(&mut top, &mut winner),
-                3 => job.run::<V, P, 3>(&mut top, &mut winner),
-                4 => job.run::<V, P, 4>(&mut top, &mut winner),
-                5 => job.run::<V, P, 5>(&mut top, &mut winner),
-                _ => job.run::<V, P, TILE>(&mut top, &mut winner),
+                1 => job.run::<V, P, 1>(&mut top),
+                2 => job.run::<V, P, 2>(&mut top),
+                3 => job.run::<V, P, 3>(&mut top),
+                4 => job.run::<V, P, 4>(&mut top),
+                5 => job.run::<V, P, 5>(&mut top),
+                _ => job.run::<V, P, TILE>(&mut top),
             }
             at += tile * packed.dims;
         }
         for p in 0..P {
-            // SAFETY: `lane + (p + 1) * N <= BLOCK`, as BLOCK is a multiple of P * N.
+            let at = lane + p * V::N;
+            // SAFETY: `at + N <= BLOCK`, as BLOCK is a multiple of P * N.
             unsafe {
-                top[p].store(best.as_mut_ptr().add(lane + p * V::N));
-                winner[p].store(index.as_mut_ptr().add(lane + p * V::N));
+                top.best[p].store(found.best.as_mut_ptr().add(at));
+                top.second[p].store(found.second.as_mut_ptr().add(at));
+                top.index[p].store(found.index.as_mut_ptr().add(at));
             }
         }
     }
+    found
+}
+
+/// The best so far, in registers.
+struct Top<V, const P: usize> {
+    best: [V; P],
+    second: [V; P],
+    index: [V; P],
 }
 
 struct Tile<'a> {
@@ -93,12 +107,11 @@ struct Tile<'a> {
     c: &'a [f32],
     offsets: &'a [f32],
     first: usize,
-    margin: f32,
 }
 
 impl Tile<'_> {
     #[inline(always)]
-    fn run<V: Lanes, const P: usize, const T: usize>(&self, top: &mut [V; P], winner: &mut [V; P]) {
+    fn run<V: Lanes, const P: usize, const T: usize>(&self, top: &mut Top<V, P>) {
         assert!(self.c.len() == self.dims * T && self.offsets.len() == T);
         assert!(self.dims > 0 && self.x.len() >= (self.dims - 1) * BLOCK + P * V::N);
         let mut sums: [[V; P]; T] = std::array::from_fn(|t| [V::splat(self.offsets[t]); P]);
@@ -121,13 +134,12 @@ impl Tile<'_> {
                 }
             }
         }
-        let margin = V::splat(self.margin);
         for (t, sum) in sums.iter().enumerate() {
             let id = V::splat((self.first + t) as f32);
             for p in 0..P {
-                let bar = top[p].add(margin);
-                winner[p] = V::select_greater(sum[p], bar, id, winner[p]);
-                top[p] = V::select_greater(sum[p], bar, sum[p], top[p]);
+                top.index[p] = V::select_greater(sum[p], top.best[p], id, top.index[p]);
+                top.second[p] = top.second[p].max(sum[p].min(top.best[p]));
+                top.best[p] = top.best[p].max(sum[p]);
             }
         }
     }

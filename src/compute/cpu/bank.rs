@@ -2,7 +2,7 @@
 
 use ndarray::ArrayView2;
 
-use super::super::plan::{BLOCK, TIE_SHARE};
+use super::super::plan::BLOCK;
 use super::assign::{Packed, nearest};
 use super::points::Points;
 use super::pool::{Parts, Pool};
@@ -55,11 +55,10 @@ impl Kernel for Chunk<'_> {
     #[inline(always)]
     fn run<V: Lanes, const P: usize>(self) {
         let (points, stride) = (self.points, self.points.stride);
-        let (mut best, mut index) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
         for (b, distance) in self.distance.chunks_mut(BLOCK).enumerate() {
             let first = self.from + b * BLOCK;
-            nearest::<V, P>(points.block(first), self.packed, TIE_SHARE * points.spread, &mut best, &mut index);
-            for (i, (to, &winner)) in distance.iter_mut().zip(&index).enumerate() {
+            let found = nearest::<V, P>(points.block(first), self.packed);
+            for (i, (to, &winner)) in distance.iter_mut().zip(&found.index).enumerate() {
                 // The product form loses small distances in rounding, so the winner's is taken directly.
                 let x = &points.rows[(first + i) * stride..][..stride];
                 let c = &self.centroids[winner as usize * stride..][..stride];

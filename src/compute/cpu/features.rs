@@ -170,19 +170,19 @@ impl Kernel for GridRow<'_> {
     }
 }
 
-/// In 16 lanes, so that it vectorises.
+/// In f64, so that the order does not matter, and in lanes, so that it vectorises.
 #[inline(always)]
 fn sum_of_squares(row: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 16];
+    let mut lanes = [0.0f64; 16];
     let pieces = row.chunks_exact(16);
     let rest = pieces.remainder();
     for piece in pieces {
         for (lane, v) in lanes.iter_mut().zip(piece) {
-            *lane += v * v;
+            *lane += f64::from(*v) * f64::from(*v);
         }
     }
     for (lane, v) in lanes.iter_mut().zip(rest) {
-        *lane += v * v;
+        *lane += f64::from(*v) * f64::from(*v);
     }
-    lanes.iter().sum()
+    lanes.iter().sum::<f64>() as f32
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::super::plan::{BLOCK, RESEED_SHARE, TIE_SHARE};
 use super::aligned::Aligned;
-use super::assign::{Packed, nearest};
+use super::assign::{Nearest, Packed, nearest};
 use super::points::Points;
 use super::pool::{Parts, Pool};
 use super::simd::{Kernel, Lanes, Level};
@@ -134,7 +134,7 @@ impl Lloyd {
         let counts = Parts::new(&mut self.counts);
         let changed = Parts::new(&mut self.changed);
         let farthest = Parts::new(&mut self.farthest);
-        let (all, packed) = (&self.runs, &self.packed);
+        let (all, packed, centroids) = (&self.runs, &self.packed, &*self.centroids);
         let group = chunks_per_task(points);
         pool.run(tasks(points), &|t| {
             let chunks = t * group..((t + 1) * group).min(points.chunks());
@@ -147,7 +147,7 @@ impl Lloyd {
                     farthest.range(chunks.start * runs, chunks.len() * runs),
                 )
             };
-            level.run(Pass { points, runs: all, packed, chunks, labels: &labels, sums, counts, changed, farthest });
+            level.run(Pass { points, runs: all, packed, centroids, chunks, labels: &labels, sums, counts, changed, farthest });
         });
     }
 
@@ -210,6 +210,8 @@ struct Pass<'a> {
     points: &'a Points,
     runs: &'a [Run],
     packed: &'a [Packed],
+    /// `[total][stride]`
+    centroids: &'a [f32],
     chunks: Range<usize>,
     labels: &'a Parts<'a, u32>,
     /// `[total][stride]`
@@ -249,15 +251,27 @@ impl Pass<'_> {
     fn block<V: Lanes, const P: usize>(&mut self, r: usize, first: usize, count: usize, farthest: usize) {
         let (points, run) = (self.points, &self.runs[r]);
         let stride = points.stride;
-        let (mut best, mut index) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
-        nearest::<V, P>(points.block(first), &self.packed[r], TIE_SHARE * points.spread, &mut best, &mut index);
+        let Nearest { best, second, index } = nearest::<V, P>(points.block(first), &self.packed[r]);
         let mut new = [0u32; BLOCK];
         for (new, &index) in new.iter_mut().zip(&index) {
             // SAFETY: `index` holds whole numbers from 0 to K.
             *new = unsafe { index.to_int_unchecked::<i32>() } as u32;
         }
+        let norms = &points.norms[first..first + BLOCK];
+        let mut close = [0u32; BLOCK];
+        for (((close, norm), best), second) in close.iter_mut().zip(norms).zip(&best).zip(&second) {
+            *close = u32::from(*second > best - points.close * (points.spread + norm));
+        }
+        if close[..count].iter().any(|&c| c != 0) {
+            let centroids = &self.centroids[run.first * stride..(run.first + run.k) * stride];
+            for i in (0..count).filter(|&i| close[i] != 0) {
+                let x = &points.rows[(first + i) * stride..][..stride];
+                let tie = TIE_SHARE * f64::from(points.spread + norms[i]);
+                new[i] = exactly_nearest(x, centroids, tie);
+            }
+        }
         let mut distance = [0.0f32; BLOCK];
-        for ((d, norm), top) in distance.iter_mut().zip(&points.norms[first..first + BLOCK]).zip(&best) {
+        for ((d, norm), top) in distance.iter_mut().zip(norms).zip(&best) {
             *d = norm - 2.0 * top;
         }
         let last = &mut self.farthest[farthest];
@@ -289,4 +303,18 @@ impl Pass<'_> {
             *label = new;
         }
     }
+}
+
+/// The nearest of all centroids by f64; a later one must be nearer by more than `tie`.
+#[cold]
+fn exactly_nearest(x: &[f32], centroids: &[f32], tie: f64) -> u32 {
+    let mut best = (f64::MAX, 0);
+    for (j, centroid) in (0..).zip(centroids.chunks_exact(x.len())) {
+        let square = |(x, c): (&f32, &f32)| (f64::from(*x) - f64::from(*c)).powi(2);
+        let distance: f64 = x.iter().zip(centroid).map(square).sum();
+        if distance < best.0 - tie {
+            best = (distance, j);
+        }
+    }
+    best.1
 }

@@ -1,6 +1,6 @@
 //! The points of one frame in the two layouts that the kernels want, mean-centred.
 
-use super::super::plan::{BLOCK, chunk_len};
+use super::super::plan::{BLOCK, CLOSE_SHARE, CONSTANT_SHARE, chunk_len};
 use super::aligned::Aligned;
 use super::pool::{Parts, Pool};
 use super::simd::{Kernel, Lanes, Level};
@@ -27,7 +27,10 @@ pub(crate) struct Points {
     pub mean: Aligned,
     /// Mean of `|x|^2`.
     pub spread: f32,
-    partial: Aligned,
+    /// [`CLOSE_SHARE`], or 0 where all points are equal but for rounding, so that no comparison is worth anything.
+    pub close: f32,
+    /// Sums of the rows of each chunk, in f64 so that their order does not matter.
+    partial: Vec<f64>,
 }
 
 impl Points {
@@ -48,7 +51,8 @@ impl Points {
             norms: Aligned::zeros(lanes),
             mean: Aligned::zeros(stride),
             spread: 0.0,
-            partial: Aligned::zeros(n.div_ceil(chunk) * stride),
+            close: 0.0,
+            partial: vec![0.0; n.div_ceil(chunk) * stride],
         };
     }
 
@@ -80,8 +84,9 @@ impl Points {
                 level.run(SumRows { sum, rows: &rows[c * chunk * stride..end(c) * stride] });
             });
         }
-        add_partials(&mut self.mean, &self.partial);
-        self.mean.iter_mut().for_each(|m| *m /= n as f32);
+        for (d, mean) in self.mean.iter_mut().enumerate() {
+            *mean = (self.partial.iter().skip(d).step_by(stride).sum::<f64>() / n as f64) as f32;
+        }
         let mean = &*self.mean;
         let (rows, blocks, norms) =
             (Parts::new(&mut self.rows), Parts::new(&mut self.blocks), Parts::new(&mut self.norms));
@@ -104,21 +109,13 @@ impl Points {
             spread += f64::from(*norm);
         }
         self.spread = (spread / n as f64) as f32;
-    }
-}
-
-/// `total = sum of the rows of partial`, in order.
-pub(crate) fn add_partials(total: &mut [f32], partial: &[f32]) {
-    total.fill(0.0);
-    for part in partial.chunks_exact(total.len()) {
-        for (t, p) in total.iter_mut().zip(part) {
-            *t += p;
-        }
+        let mean: f64 = self.mean.iter().map(|m| f64::from(*m).powi(2)).sum();
+        self.close = if spread / n as f64 <= CONSTANT_SHARE * mean { 0.0 } else { CLOSE_SHARE };
     }
 }
 
 struct SumRows<'a> {
-    sum: &'a mut [f32],
+    sum: &'a mut [f64],
     rows: &'a [f32],
 }
 
@@ -129,7 +126,7 @@ impl Kernel for SumRows<'_> {
         self.sum.fill(0.0);
         for row in self.rows.chunks_exact(self.sum.len()) {
             for (s, v) in self.sum.iter_mut().zip(row) {
-                *s += v;
+                *s += f64::from(*v);
             }
         }
     }

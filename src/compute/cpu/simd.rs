@@ -20,8 +20,9 @@ pub(crate) trait Lanes: Copy {
     /// Asks for a cache line that will be read soon. Any address will do.
     #[inline(always)]
     fn prefetch(_at: *const f32) {}
-    fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
+    fn min(self, other: Self) -> Self;
+    fn max(self, other: Self) -> Self;
     /// `self * factor + summand`, with one rounding where the CPU has FMA.
     fn mul_add(self, factor: Self, summand: Self) -> Self;
     /// Per lane: `yes` where `a > b`, else `no`.
@@ -126,8 +127,12 @@ impl Lanes for Plain {
         unsafe { to.cast::<[f32; 4]>().write_unaligned(self.0) }
     }
     #[inline(always)]
-    fn add(self, other: Self) -> Self {
-        Self(std::array::from_fn(|i| self.0[i] + other.0[i]))
+    fn min(self, other: Self) -> Self {
+        Self::select_greater(self, other, other, self)
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        Self::select_greater(self, other, self, other)
     }
     #[inline(always)]
     fn sub(self, other: Self) -> Self {
@@ -187,8 +192,12 @@ mod x86 {
             unsafe { _mm512_storeu_ps(to, self.0) }
         }
         #[inline(always)]
-        fn add(self, other: Self) -> Self {
-            unsafe { Self(_mm512_add_ps(self.0, other.0)) }
+        fn min(self, other: Self) -> Self {
+            unsafe { Self(_mm512_min_ps(self.0, other.0)) }
+        }
+        #[inline(always)]
+        fn max(self, other: Self) -> Self {
+            unsafe { Self(_mm512_max_ps(self.0, other.0)) }
         }
         #[inline(always)]
         fn sub(self, other: Self) -> Self {
@@ -231,8 +240,12 @@ mod x86 {
             unsafe { _mm256_storeu_ps(to, self.0) }
         }
         #[inline(always)]
-        fn add(self, other: Self) -> Self {
-            unsafe { Self(_mm256_add_ps(self.0, other.0)) }
+        fn min(self, other: Self) -> Self {
+            unsafe { Self(_mm256_min_ps(self.0, other.0)) }
+        }
+        #[inline(always)]
+        fn max(self, other: Self) -> Self {
+            unsafe { Self(_mm256_max_ps(self.0, other.0)) }
         }
         #[inline(always)]
         fn sub(self, other: Self) -> Self {
@@ -274,8 +287,12 @@ mod neon {
             unsafe { vst1q_f32(to, self.0) }
         }
         #[inline(always)]
-        fn add(self, other: Self) -> Self {
-            unsafe { Self(vaddq_f32(self.0, other.0)) }
+        fn min(self, other: Self) -> Self {
+            unsafe { Self(vminq_f32(self.0, other.0)) }
+        }
+        #[inline(always)]
+        fn max(self, other: Self) -> Self {
+            unsafe { Self(vmaxq_f32(self.0, other.0)) }
         }
         #[inline(always)]
         fn sub(self, other: Self) -> Self {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::plan::{Plan, RESEED_SHARE, TIE_SHARE, chunk_len};
+use super::super::plan::{CLOSE_SHARE, CONSTANT_SHARE, Plan, RESEED_SHARE, TIE_SHARE, chunk_len};
 use super::super::random::round_key;
 use super::super::resample::{Axis, Resample};
 use super::super::{Codebook, Size};
@@ -243,7 +243,7 @@ fn shape(spec: &Spec, limit: u64) -> Shape {
     let total: usize = spec.k.iter().sum();
     let mut stretch = chunk_len(n);
     // Fewer, longer stretches where their sums would not fit.
-    while n.div_ceil(stretch) > 1 && (n.div_ceil(stretch) * total.max(1) * dims * 4) as u64 > limit {
+    while n.div_ceil(stretch) > 1 && (n.div_ceil(stretch) * total.max(1) * dims * 8) as u64 > limit {
         stretch *= 2;
     }
     let padded = n.next_multiple_of(TILE);
@@ -346,8 +346,8 @@ fn shared(b: &Builder<'_>, spec: &Spec, shape: &Shape, tables: &[u32], bands: &[
         input: b.words("input", input)?,
         statistics: b.words("statistics", n * 4)?,
         norms: b.words("squared lengths", padded)?,
-        mean: b.words("mean", dims + 1)?,
-        sums: b.words("sums", stretches * total.max(1) * dims)?,
+        mean: b.words("mean", dims + 2)?,
+        sums: b.words("sums", stretches * total.max(1) * dims * 2)?,
         counts: b.words("counts", stretches * total.max(1))?,
         runs: b.words("runs", runs * 4)?,
         first_runs: b.filled("runs at first", &first_runs)?,
@@ -417,7 +417,7 @@ fn centre(b: &Builder<'_>, shape: &Shape, segments: &[Segment], shared: &Shared,
         let buffers = [&shared.mean, &segment.points, &shared.norms];
         out.push(b.dispatch(Shader::Centre, &params, &buffers, [segment.stride.div_ceil(64), 1, 1]));
     }
-    out.push(b.dispatch(Shader::Spread, &[n, dims, 0, 0], &[&shared.norms, &shared.mean], [1, 1, 1]));
+    out.push(b.dispatch(Shader::Spread, &[n, dims, CLOSE_SHARE.to_bits(), (CONSTANT_SHARE as f32).to_bits()], &[&shared.norms, &shared.mean], [1, 1, 1]));
 }
 
 /// Sums of one segment; of all points together when `groups` is 0.
@@ -480,7 +480,7 @@ fn lloyd(
     let assign = |fresh: bool, out: &mut Vec<Draft>| {
         for segment in segments {
             let sizes = [segment.first, segment.stride, shape.n, shape.dims, shape.padded, shape.tiles];
-            let params = [&sizes.map(|v| v as u32)[..], &[TIE_SHARE.to_bits(), u32::from(fresh)]].concat();
+            let params = [&sizes.map(|v| v as u32)[..], &[(TIE_SHARE as f32).to_bits(), u32::from(fresh)]].concat();
             let buffers = [
                 &segment.points,
                 &shared.centroids,
@@ -494,7 +494,7 @@ fn lloyd(
             out.push(b.dispatch(Shader::Assign, &params, &buffers, [segment.stride.div_ceil(TILE), shape.runs, 1]));
         }
     };
-    let groups = spec.k.iter().copied().max().unwrap_or(1).div_ceil(48);
+    let groups = spec.k.iter().copied().max().unwrap_or(1).div_ceil(24);
     let mut begin = 0;
     for iteration in 0..spec.max_iterations.min(2) {
         begin = out.len();
@@ -561,7 +561,7 @@ fn bank(
     out.push(b.dispatch(Shader::Start, &[0, 0, shape.dims as u32, 0], &buffers, [rows, 1, 1]));
     for segment in segments {
         let sizes = [segment.first, segment.stride, shape.n, shape.dims, shape.padded, shape.tiles];
-        let params = [&sizes.map(|v| v as u32)[..], &[TIE_SHARE.to_bits(), 1]].concat();
+        let params = [&sizes.map(|v| v as u32)[..], &[(TIE_SHARE as f32).to_bits(), 1]].concat();
         let buffers = [&segment.points, &centred, &offsets, &shared.mean, &shared.norms, &labels, &tiles, &run];
         out.push(b.dispatch(Shader::Assign, &params, &buffers, [segment.stride.div_ceil(TILE), 1, 1]));
         let sizes = [segment.first, segment.stride, shape.n, shape.dims].map(|v| v as u32);

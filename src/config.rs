@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use crate::compute::ComputeChoice;
+use crate::draw::Style;
 use crate::model::network::Provider;
 use crate::{Error, Result};
 
@@ -21,7 +23,7 @@ pub struct Config {
     /// How the score is made and what is marked.
     pub detect: DetectConfig,
     /// What is drawn.
-    pub draw: DrawConfig,
+    pub draw: Style,
     /// How the video is encoded again.
     pub encode: EncodeConfig,
     /// Sizes of the pipeline itself.
@@ -55,7 +57,7 @@ pub struct DetectConfig {
     /// Pixels with `score >= threshold` are marked; the manifest's when left out.
     pub threshold: Option<f32>,
     /// Where K-Means and the maps are computed.
-    pub compute: Compute,
+    pub compute: ComputeChoice,
     /// Seed the clusters of a frame with those of the frame before.
     pub warm_start: bool,
     /// Weight of the newest score map in the exponential mean over time, above 0 to 1; 1 is off.
@@ -72,60 +74,12 @@ impl Default for DetectConfig {
             seed: None,
             max_iterations: 50,
             threshold: None,
-            compute: Compute::Auto,
+            compute: ComputeChoice::Auto,
             warm_start: true,
             smoothing: 1.0,
             calibration: None,
         }
     }
-}
-
-/// Where the dense maths runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Compute {
-    /// A hardware GPU where there is one, else the CPU.
-    #[default]
-    Auto,
-    /// wgpu, a software adapter included.
-    Gpu,
-    /// The CPU.
-    Cpu,
-}
-
-/// `[draw]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DrawConfig {
-    /// What the picture shows.
-    pub view: View,
-    /// Share of the heat map in the mix over marked pixels, 0..1.
-    pub opacity: f32,
-    /// Colour map by name.
-    pub palette: String,
-    /// Whether the legend is drawn.
-    pub legend: bool,
-}
-
-impl Default for DrawConfig {
-    fn default() -> Self {
-        Self { view: View::Overlay, opacity: 0.55, palette: "inferno".to_owned(), legend: true }
-    }
-}
-
-/// What the output picture shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum View {
-    /// The picture, with a heat map and an outline over marked regions.
-    #[default]
-    Overlay,
-    /// The whole score map in colour, over the picture's brightness.
-    Heatmap,
-    /// The untouched picture on the left, the overlay on the right.
-    SideBySide,
-    /// Marked pixels white, all others black.
-    Mask,
 }
 
 /// `[encode]`
@@ -260,6 +214,7 @@ fn apply(table: &mut Table, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::draw::Palette;
 
     fn load(text: &str, overrides: &[&str]) -> Result<Config> {
         let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
@@ -270,7 +225,7 @@ mod tests {
     #[test]
     fn overrides_win_over_the_file_and_need_no_quotes() {
         let config = load("[draw]\nopacity = 0.2\npalette = \"magma\"\n", &["draw.opacity=0.7", "detect.method=msp", "detect.k=[3, 4]"]).unwrap();
-        assert_eq!((config.draw.opacity, config.draw.palette.as_str()), (0.7, "magma"));
+        assert_eq!((config.draw.opacity, config.draw.palette), (0.7, Palette::Magma));
         assert_eq!((config.detect.method.as_str(), config.detect.k), ("msp", Some(vec![3, 4])));
     }
 

@@ -11,11 +11,13 @@
 //! | which score, calibration, regions, tracks | [`ood`] |
 //! | the dense maths: K-Means, statistics, upsampling (WGSL and CPU) | [`compute`] |
 //! | heat map, outlines, legend on the I420 frame | [`draw`] |
-//! | reports, masks, score maps, events | [`output`] |
+//! | reports, masks, score maps, events | [`output`], [`npy`] |
 //! | evaluation on labelled images | [`eval`] |
+//! | measurements | [`bench`] |
 //!
 //! Imports run one way: cli -> pipeline -> {media, model, ood, draw, output} -> compute, frame, error.
 
+pub mod bench;
 pub mod cli;
 pub mod compute;
 pub mod config;
@@ -25,8 +27,10 @@ pub mod eval;
 pub mod frame;
 pub mod media;
 pub mod model;
+pub mod npy;
 pub mod ood;
 pub mod output;
 pub mod pipeline;
+mod simd;
 
 pub use error::{Error, Result};

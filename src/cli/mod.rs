@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 
 pub mod doctor;
+pub mod engine;
 pub mod interrupt;
 pub mod outputs;
 pub mod progress;

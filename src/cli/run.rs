@@ -8,14 +8,15 @@ use std::time::Instant;
 use super::outputs::Outputs;
 use super::progress::Progress;
 use super::report::{InputReport, RunReport, write_json};
-use super::{DAMAGED, INTERRUPTED, interrupt};
-use crate::compute::{self, ComputeChoice};
-use crate::config::{Compute, Config, View};
+use super::{DAMAGED, INTERRUPTED, engine, interrupt};
+use crate::compute::ComputeChoice;
+use crate::config::Config;
+use crate::draw::{Palette, View};
 use crate::media::{self, Encoding, FrameReader, FrameWriter, Input};
 use crate::model::network::Provider;
-use crate::model::{Network, SessionOptions};
-use crate::pipeline::{self, Control, Engine, Outcome, Recorder};
-use crate::{Error, Result, draw, ood, output};
+use crate::output::{Recorder, Wanted};
+use crate::pipeline::{self, Control, Engine, Outcome};
+use crate::Result;
 
 /// Options of `run`.
 #[derive(Debug, Clone, clap::Args)]
@@ -51,7 +52,7 @@ pub struct RunArgs {
     threshold: Option<f32>,
     /// Where K-Means and the score maps are computed
     #[arg(long, value_name = "WHERE")]
-    compute: Option<Compute>,
+    compute: Option<ComputeChoice>,
     /// Where the network runs
     #[arg(long, value_name = "WHERE")]
     provider: Option<Provider>,
@@ -69,7 +70,7 @@ pub struct RunArgs {
     opacity: Option<f32>,
     /// Colour map of the heat map
     #[arg(long, value_name = "NAME")]
-    palette: Option<String>,
+    palette: Option<Palette>,
     /// Leave the legend out
     #[arg(long)]
     no_legend: bool,
@@ -146,8 +147,14 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
     }
     let files = outputs.files(&inputs.iter().map(Input::file_name).collect::<Vec<_>>())?;
     let interrupts = interrupt::watch()?;
-    let mut engine = engine(&config)?;
-    let mut recorders = output::recorders(outputs.events.as_deref(), outputs.masks.as_deref(), outputs.scores.as_deref(), &engine)?;
+    let mut engine = engine::open(&config)?;
+    let wanted = Wanted {
+        events: outputs.events.as_deref(),
+        masks: outputs.masks.as_deref(),
+        scores: outputs.scores.as_deref(),
+        overwrite: config.encode.overwrite,
+    };
+    let mut recorders = wanted.recorders(&engine.network.manifest().classes.names)?;
     let encoding = encoding(&config);
     let mut reports = Vec::new();
     let mut worst = 0;
@@ -186,43 +193,6 @@ fn worse(a: u8, b: u8) -> u8 {
     [INTERRUPTED, 2, 1, DAMAGED].into_iter().find(|code| [a, b].contains(code)).unwrap_or(0)
 }
 
-/// The network and the dense maths that `config` asks for, ready to run.
-///
-/// # Errors
-/// The model, the method, the calibration or the compute device is not to be had.
-pub fn engine(config: &Config) -> Result<Engine> {
-    let options = SessionOptions { threads: config.model.threads, provider: config.model.provider };
-    let network = Network::load(config.model.path.as_deref(), &options)?;
-    for assumption in network.assumptions() {
-        tracing::info!("model {}: {assumption}", network.path().display());
-    }
-    let choice = match config.detect.compute {
-        Compute::Auto => ComputeChoice::Auto,
-        Compute::Gpu => ComputeChoice::Gpu,
-        Compute::Cpu => ComputeChoice::Cpu,
-    };
-    let backend = compute::open(choice, config.model.threads)?;
-    let (recipe, threshold_known) = recipe(&network, config)?;
-    tracing::info!(
-        "network {} on {}, score `{}` on {}",
-        network.path().display(),
-        network.provider().name(),
-        config.detect.method,
-        backend.describe()
-    );
-    Ok(Engine { network, backend, recipe, threshold_known, style: style(config)?, queue: config.pipeline.queue, stages: Default::default() })
-}
-
-fn style(config: &Config) -> Result<draw::Style> {
-    let view = match config.draw.view {
-        View::Overlay => draw::View::Overlay,
-        View::Heatmap => draw::View::Heatmap,
-        View::SideBySide => draw::View::SideBySide,
-        View::Mask => draw::View::Mask,
-    };
-    draw::Style::new(view, config.draw.opacity, config.draw.legend, &config.draw.palette)
-}
-
 fn encoding(config: &Config) -> Encoding {
     Encoding {
         encoder: config.encode.encoder.clone(),
@@ -259,6 +229,9 @@ impl Job<'_> {
                 tracing::debug!(?info, "opened {name}");
                 let progress = Progress::new(&name, &info, self.quiet);
                 let control = Control::watching(Arc::clone(interrupts));
+                if let Some(error) = recorders.iter_mut().find_map(|recorder| recorder.begin(&name).err()) {
+                    control.fail(error);
+                }
                 let outcome = pipeline::run(engine, &control, &progress, recorders, reader, writer);
                 progress.finish();
                 let code = self.tell(&name, &outcome);

@@ -4,10 +4,22 @@
 //! brought to the grid (area average when shrinking, bilinear when growing; METHOD step 1), the features of all maps are
 //! made unit length each and concatenated to `[D, N]` with `D = sum D_i`, `N = h_0 * w_0`.
 
+pub mod cpu;
+mod kmeans;
+mod open;
+mod plan;
+mod random;
+mod report;
+mod resample;
+mod scene;
+
 use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView3};
 
+pub use self::kmeans::{Clustering, KMeans, Seeds};
+pub use self::open::{ComputeChoice, open};
+pub use self::report::Step;
 use crate::Result;
 
 /// What the network said about one frame.
@@ -163,4 +175,14 @@ pub trait Backend: Send {
 
     /// Forgets what was carried over from earlier frames of `stream` (scene cut, reconnect, end).
     fn reset(&mut self, stream: u32);
+
+    /// How long the steps of the last frame took, where the back end can tell.
+    fn steps(&self) -> &[Step] {
+        &[]
+    }
+
+    /// Most memory of a device of its own that was in use, in bytes.
+    fn device_memory(&self) -> Option<u64> {
+        None
+    }
 }

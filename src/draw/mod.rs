@@ -1,1 +1,274 @@
-//! draw
+//! Draws what was found into the picture, in place: heat over the unknown regions, their outlines and a legend.
+//!
+//! Everything happens on the code values of I420, luma at full and chroma at half resolution; no RGB picture is made.
+
+use ndarray::ArrayView2;
+
+use crate::compute::Detection;
+use crate::frame::{Colour, I420, I420Mut, Plane, PlaneMut};
+use crate::simd::Isa;
+use crate::{Error, Result};
+
+mod blend;
+mod canvas;
+mod colour;
+mod contour;
+mod legend;
+mod mix;
+mod palette;
+mod text;
+
+pub use palette::Palette;
+
+use blend::{Blend, Layers};
+use legend::{Facts, Legend};
+use mix::Mix;
+use palette::Table;
+
+/// What is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum View {
+    /// The picture with heat colours over the marked regions and their outlines.
+    #[default]
+    Overlay,
+    /// The whole score map in colours over the grey picture, with outlines.
+    Heatmap,
+    /// The untouched picture on the left, the heat map on the right.
+    SideBySide,
+    /// The marked regions in white over the darkened picture; at opacity 1 a pure black and white mask.
+    Mask,
+}
+
+/// How it is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Style {
+    /// What is shown.
+    pub view: View,
+    /// How much of the heat colour (or of the mask's black) covers the picture, 0..1.
+    pub opacity: f32,
+    /// Whether the panel with share, scale and caption is drawn (where the picture is large enough for it).
+    pub legend: bool,
+    /// Colours of the scores.
+    pub palette: Palette,
+}
+
+impl Default for Style {
+    fn default() -> Self {
+        Self { view: View::Overlay, opacity: 0.55, legend: true, palette: Palette::default() }
+    }
+}
+
+/// The scores that the two ends of the colour map stand for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ScoreScale {
+    /// Start of the colour map; everything below looks the same.
+    pub low: f32,
+    /// End of the colour map; everything above looks the same.
+    pub high: f32,
+}
+
+/// Further lines for the legend, such as the file's name and the running time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Caption {
+    /// Top to bottom; a line that is too long ends in an ellipsis.
+    pub lines: Vec<String>,
+}
+
+/// Columns of a side-by-side picture for pictures of `width` columns: two panes, each rounded up to even.
+pub fn beside_width(width: usize) -> usize {
+    2 * width.next_multiple_of(2)
+}
+
+/// First entry of the colour map in use over the bare picture: its dark end would be lost there.
+const OVERLAY_START: u8 = 110;
+
+/// The tables for one picture size and colour description.
+#[derive(Debug)]
+struct Tables {
+    height: usize,
+    colour: Colour,
+    heat: Table,
+    mix: Mix,
+}
+
+/// Draws the frames of one stream. Allocates only when the picture's size changes and for glyphs not seen before.
+#[derive(Debug)]
+pub struct Painter {
+    style: Style,
+    isa: Isa,
+    tables: Option<Tables>,
+    blend: Blend,
+    legend: Legend,
+}
+
+impl Painter {
+    /// A painter in `style`.
+    ///
+    /// # Errors
+    /// An opacity outside of 0..=1.
+    pub fn new(style: Style) -> Result<Self> {
+        if !(0.0..=1.0).contains(&style.opacity) {
+            return Err(Error::usage(format!("opacity {} is not in 0..1", style.opacity)));
+        }
+        Ok(Self { style, isa: Isa::detect(), tables: None, blend: Blend::default(), legend: Legend::new()? })
+    }
+
+    /// What it was made with.
+    pub fn style(&self) -> &Style {
+        &self.style
+    }
+
+    /// Draws `detection` into `picture`. `threshold` is only shown; the marked regions are `detection.mask`.
+    /// With [`View::SideBySide`] this gives the right pane; see [`Painter::paint_beside`].
+    ///
+    /// # Errors
+    /// `detection` is not of the picture's size, or the picture's planes do not fit each other.
+    pub fn paint(
+        &mut self,
+        picture: &mut I420Mut<'_>,
+        detection: &Detection,
+        scale: ScoreScale,
+        threshold: f32,
+        caption: &Caption,
+    ) -> Result<()> {
+        let (width, height) = (picture.width(), picture.height());
+        check(picture)?;
+        let score = whole("score map", detection.score.view(), width, height)?;
+        let mask = whole("mask", detection.mask.view(), width, height)?;
+        if self.tables.as_ref().is_none_or(|t| (t.height, t.colour) != (height, picture.colour)) {
+            let first = if self.style.view == View::Overlay { OVERLAY_START } else { 0 };
+            let heat = self.style.palette.table(first, picture.colour);
+            let mix = Mix::new(&self.style, height, picture.colour);
+            self.tables = Some(Tables { height, colour: picture.colour, heat, mix });
+        }
+        let Some(Tables { heat, mix, .. }) = &self.tables else { return Ok(()) };
+        self.blend.run(self.isa, picture, &Layers { score, mask, scale, mix, table: heat });
+        if self.style.legend {
+            let peak = detection.grid_score.iter().copied().filter(|s| s.is_finite()).reduce(f32::max);
+            let facts = Facts { share: detection.ood_share, peak, scale, threshold, lines: &caption.lines };
+            self.legend.draw(picture, self.style.view, heat, &facts);
+        }
+        Ok(())
+    }
+
+    /// Copies `source` to the left pane of `target` and draws `detection` over a second copy in the right one.
+    ///
+    /// # Errors
+    /// `target` is not [`beside_width`] columns wide and as high as `source`, or what [`Painter::paint`] says.
+    pub fn paint_beside(
+        &mut self,
+        source: &I420<'_>,
+        target: &mut I420Mut<'_>,
+        detection: &Detection,
+        scale: ScoreScale,
+        threshold: f32,
+        caption: &Caption,
+    ) -> Result<()> {
+        let (width, height) = (source.width(), source.height());
+        check(target)?;
+        if (target.width(), target.height()) != (beside_width(width), height) {
+            return Err(Error::failed(format!(
+                "side by side, a {width}x{height} picture needs {}x{height}, not {}x{}",
+                beside_width(width),
+                target.width(),
+                target.height()
+            )));
+        }
+        let pane = target.width() / 2;
+        twice(&source.y, &mut target.y, pane);
+        twice(&source.u, &mut target.u, pane / 2);
+        twice(&source.v, &mut target.v, pane / 2);
+        let mut right = I420Mut {
+            y: right(&mut target.y, pane, width),
+            u: right(&mut target.u, pane / 2, width.div_ceil(2)),
+            v: right(&mut target.v, pane / 2, width.div_ceil(2)),
+            colour: source.colour,
+        };
+        self.paint(&mut right, detection, scale, threshold, caption)
+    }
+}
+
+/// Copies `from` to both panes of `to`, the last column once more where a pane is wider.
+fn twice(from: &Plane<'_>, to: &mut PlaneMut<'_>, pane: usize) {
+    for y in 0..from.rows {
+        let line = from.row(y);
+        for half in to.row_mut(y).chunks_exact_mut(pane) {
+            let (copy, rest) = half.split_at_mut(line.len());
+            copy.copy_from_slice(line);
+            rest.fill(line[line.len() - 1]);
+        }
+    }
+}
+
+/// The part of `plane` from column `x` on, `columns` wide.
+fn right<'a>(plane: &'a mut PlaneMut<'_>, x: usize, columns: usize) -> PlaneMut<'a> {
+    PlaneMut { data: &mut plane.data[x..], stride: plane.stride, columns, rows: plane.rows }
+}
+
+fn whole<'a, T>(name: &str, map: ArrayView2<'a, T>, width: usize, height: usize) -> Result<ArrayView2<'a, T>> {
+    if map.dim() == (height, width) && map.is_standard_layout() {
+        return Ok(map);
+    }
+    let (rows, columns) = map.dim();
+    Err(Error::failed(format!("a {columns}x{rows} {name} cannot be drawn on a {width}x{height} picture")))
+}
+
+fn check(picture: &I420Mut<'_>) -> Result<()> {
+    let (width, height) = (picture.width(), picture.height());
+    let chroma = (width.div_ceil(2), height.div_ceil(2));
+    for (name, plane, size) in
+        [("Y", &picture.y, (width, height)), ("U", &picture.u, chroma), ("V", &picture.v, chroma)]
+    {
+        let fits = size.0 > 0
+            && size.1 > 0
+            && (plane.columns, plane.rows) == size
+            && plane.stride >= plane.columns
+            && plane.data.len() >= plane.stride * (plane.rows - 1) + plane.columns;
+        if !fits {
+            return Err(Error::failed(format!(
+                "a {width}x{height} picture whose {name} plane is {}x{} with stride {} in {} bytes",
+                plane.columns,
+                plane.rows,
+                plane.stride,
+                plane.data.len()
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{Matrix, Range};
+    use ndarray::Array2;
+
+    #[test]
+    fn all_instruction_sets_agree() {
+        let (width, height) = (333, 211);
+        let score = Array2::from_shape_fn((height, width), |(y, x)| (x as f32 / 40.0).sin() * (y as f32 / 30.0).cos());
+        let mask = score.mapv(|s| u8::from(s > 0.4));
+        let found = Detection { grid_score: Array2::ones((2, 2)), score, mask, ood_share: 0.2, ..Detection::default() };
+        for view in [View::Overlay, View::Heatmap, View::Mask] {
+            let results: Vec<[Vec<u8>; 3]> = Isa::available()
+                .into_iter()
+                .map(|isa| {
+                    let mut painter = Painter { isa, ..Painter::new(Style { view, ..Style::default() }).unwrap() };
+                    let mut planes = [333 * 211, 167 * 106, 167 * 106]
+                        .map(|length| (0..length).map(|i: usize| (i * 2_654_435_761 >> 13) as u8).collect::<Vec<u8>>());
+                    let [y, u, v] = &mut planes;
+                    let plane = |data, columns, rows| PlaneMut { data, stride: columns, columns, rows };
+                    let colour = Colour { matrix: Matrix::Bt601, range: Range::Full };
+                    let mut picture =
+                        I420Mut { y: plane(y, width, height), u: plane(u, 167, 106), v: plane(v, 167, 106), colour };
+                    let scale = ScoreScale { low: -1.0, high: 1.0 };
+                    painter.paint(&mut picture, &found, scale, 0.4, &Caption::default()).unwrap();
+                    planes
+                })
+                .collect();
+            assert!(results.iter().all(|planes| *planes == results[0]), "{view:?}");
+        }
+    }
+}

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::prepare::Resize;
 use crate::compute::Term;
 use crate::{Error, Result};
 
@@ -75,14 +76,6 @@ pub enum Layout {
 pub enum Dtype {
     /// 32-bit float.
     F32,
-}
-
-/// How a picture is brought to the network's size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Resize {
-    /// Width and height scaled by themselves.
-    Stretch,
 }
 
 /// `[outputs]`

@@ -10,6 +10,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{DynValue, TensorElementType, TensorRef, ValueType};
 
 use super::manifest::{Manifest, sha256_hex};
+use super::prepare::{InputSpec, Resize};
 use super::{locate, runtime};
 use crate::compute::Maps;
 use crate::{Error, Result};
@@ -80,26 +81,6 @@ impl Provider {
     }
 }
 
-/// The input tensor of a network, `[1, 3, height, width]` f32 RGB, `(value / 255 - mean) / std`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Input {
-    /// Columns.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-    /// Per channel R, G, B, in units of 0..1.
-    pub mean: [f32; 3],
-    /// Per channel R, G, B, in units of 0..1.
-    pub std: [f32; 3],
-}
-
-impl Input {
-    /// Elements of the tensor.
-    pub fn elements(&self) -> usize {
-        3 * self.width * self.height
-    }
-}
-
 /// A loaded network.
 #[derive(Debug)]
 pub struct Network {
@@ -107,7 +88,7 @@ pub struct Network {
     path: PathBuf,
     sha256: String,
     manifest: Manifest,
-    input: Input,
+    input: InputSpec,
     input_name: String,
     logits: String,
     features: Vec<String>,
@@ -179,8 +160,8 @@ impl Network {
         Ok(())
     }
 
-    /// The input tensor it takes.
-    pub fn input(&self) -> &Input {
+    /// The picture it takes, `[1, 3, height, width]` f32 RGB.
+    pub fn input(&self) -> &InputSpec {
         &self.input
     }
 
@@ -224,9 +205,9 @@ impl Network {
     /// # Errors
     /// `tensor` has another length, or ONNX Runtime fails.
     pub fn infer(&mut self, tensor: &[f32]) -> Result<Outputs> {
-        let Input { width, height, .. } = self.input;
+        let InputSpec { width, height, .. } = self.input;
         let view = ArrayView4::from_shape((1, 3, height, width), tensor)
-            .map_err(|_| Error::failed(format!("a prepared picture has {} values, the network takes {}", tensor.len(), self.input.elements())))?;
+            .map_err(|_| Error::failed(format!("a prepared picture has {} values, the network takes {}", tensor.len(), 3 * width * height)))?;
         let failed = |error: ort::Error| Error::failed(format!("model {}: inference failed: {error}", self.path.display()));
         let value = TensorRef::from_array_view(view).map_err(failed)?;
         let mut outputs = self.session.run(ort::inputs![self.input_name.as_str() => value]).map_err(failed)?;
@@ -322,7 +303,7 @@ fn build(bytes: &[u8], provider: Provider, threads: Option<usize>) -> Result<Ses
     })
 }
 
-fn find_input(session: &Session, manifest: &Manifest, assumptions: &mut Vec<String>) -> Result<(String, Input)> {
+fn find_input(session: &Session, manifest: &Manifest, assumptions: &mut Vec<String>) -> Result<(String, InputSpec)> {
     let names: Vec<&str> = session.inputs().iter().map(|input| input.name()).collect();
     let outlet = match &manifest.input.name {
         Some(name) => session.inputs().iter().find(|input| input.name() == name).ok_or_else(|| {
@@ -370,11 +351,16 @@ fn find_input(session: &Session, manifest: &Manifest, assumptions: &mut Vec<Stri
     if manifest.input.mean.is_none() || manifest.input.std.is_none() {
         assumptions.push("input is RGB normalised with ImageNet mean and deviation".to_owned());
     }
-    let input = Input {
+    let resize = manifest.input.resize.unwrap_or_default();
+    if resize == Resize::Letterbox {
+        return Err(Error::usage("input.resize is letterbox, which is not built in yet").hint("use resize = \"stretch\""));
+    }
+    let input = InputSpec {
         width,
         height,
         mean: manifest.input.mean.unwrap_or(IMAGENET_MEAN),
         std: manifest.input.std.unwrap_or(IMAGENET_STD),
+        resize,
     };
     Ok((outlet.name().to_owned(), input))
 }

@@ -13,5 +13,5 @@ pub mod stage;
 pub mod stats;
 
 pub use control::Control;
-pub use run::{Engine, Observer, Outcome, Recorder, run};
+pub use run::{Engine, Observer, Outcome, run};
 pub use stats::{StageReport, StageStats};

@@ -10,10 +10,11 @@ use super::control::{Control, PATIENCE};
 use super::stage::{relay, spawn};
 use super::stats::{StageReport, StageStats};
 use crate::compute::{Backend, Detection, Recipe, Size};
-use crate::draw::{Caption, Painter, ScoreScale, Style, View};
+use crate::draw::{Caption, Painter, ScoreScale, Style, View, beside_width};
 use crate::media::{EndOfInput, Frame, FrameReader, FrameWriter, Read, Written};
 use crate::model::prepare::Prepare;
 use crate::model::{Network, Outputs};
+use crate::output::{Recorder, Seen};
 use crate::{Error, Result};
 
 /// What all inputs of a run share: the network, the dense maths and how the result is drawn.
@@ -75,21 +76,6 @@ pub trait Observer: Sync {
     fn frame_done(&self, running_time: u64, ood_share: f32);
 }
 
-/// Keeps something of every frame's result beside the video: events, masks, score maps.
-pub trait Recorder: Send {
-    /// Called in frame order, before the frame is drawn on.
-    ///
-    /// # Errors
-    /// What was to be kept cannot be written.
-    fn record(&mut self, frame: &Frame, detection: &Detection, recipe: &Recipe) -> Result<()>;
-
-    /// Called once after the last frame.
-    ///
-    /// # Errors
-    /// What was to be kept cannot be completed.
-    fn finish(&mut self) -> Result<()>;
-}
-
 /// How one input ended.
 #[derive(Debug)]
 pub struct Outcome {
@@ -117,12 +103,6 @@ struct Job {
     outputs: Option<Outputs>,
     detection: Detection,
     threshold: f32,
-}
-
-impl Job {
-    fn frame(&mut self) -> Result<&mut Frame> {
-        self.frame.as_mut().ok_or_else(|| Error::failed("a job lost its frame on the way"))
-    }
 }
 
 /// What the source and the sink learn, for the outcome.
@@ -178,13 +158,12 @@ fn start(
     (end, written): (&mut Option<EndOfInput>, &mut Option<Written>),
 ) -> Result<()> {
     let Engine { network, backend, recipe, threshold_known, style, queue, stages } = engine;
-    let (queue, style) = (*queue, style.clone());
+    let (queue, style) = (*queue, *style);
     let mut recipe = recipe.clone();
-    let recipe_of_records = recipe.clone();
     let threshold_known = *threshold_known;
     let stages = &*stages;
-    let mut prepare = Prepare::new(network.input());
-    let elements = network.input().elements();
+    let mut prepare = Prepare::new(*network.input())?;
+    let elements = prepare.len();
     backend.reset(0);
     thread::scope(|scope| {
         let (spare_in, spare_out) = bounded::<Box<Job>>(6 * queue + 7);
@@ -203,8 +182,7 @@ fn start(
         spawn(scope, control, &stages.prepare, move || {
             relay(control, &stages.prepare, &prepare_in, &to_infer, |job: &mut Box<Job>| {
                 let Job { frame: Some(frame), tensor, .. } = &mut **job else { return Ok(()) };
-                prepare.run(&frame.map()?.i420(), tensor);
-                Ok(())
+                prepare.run(&frame.map()?.i420(), tensor).map(|_| ())
             })
         })?;
         spawn(scope, control, &stages.infer, move || {
@@ -221,17 +199,22 @@ fn start(
         })?;
         spawn(scope, control, &stages.track, move || {
             relay(control, &stages.track, &track_in, &to_draw, |job: &mut Box<Job>| {
-                let Job { frame: Some(frame), detection, threshold, .. } = &mut **job else { return Ok(()) };
-                let recipe = Recipe { threshold: *threshold, ..recipe_of_records.clone() };
-                recorders.iter_mut().try_for_each(|recorder| recorder.record(frame, detection, &recipe))
+                let Job { frame: Some(frame), outputs, detection, .. } = &mut **job else { return Ok(()) };
+                // The network's tensors go back to its memory here, whether somebody wanted them or not.
+                let Some(outputs) = outputs.take().filter(|_| !recorders.is_empty()) else { return Ok(()) };
+                outputs.with_maps(|maps| {
+                    let running_time = Duration::from_nanos(frame.running_time);
+                    let seen = Seen { index: frame.index, running_time, detection, maps };
+                    recorders.iter_mut().try_for_each(|recorder| recorder.record(&seen))
+                })
             })?;
             recorders.iter_mut().try_for_each(|recorder| recorder.finish())
         })?;
         spawn(scope, control, &stages.draw, move || {
-            let beside = style.view == View::SideBySide;
             let mut painter = Painter::new(style)?;
             let mut scale = RunningScale::default();
-            relay(control, &stages.draw, &draw_in, &to_sink, |job: &mut Box<Job>| draw(job, &mut painter, &mut scale, beside))
+            let caption = Caption::default();
+            relay(control, &stages.draw, &draw_in, &to_sink, |job: &mut Box<Job>| draw(job, &mut painter, &mut scale, &caption))
         })?;
         spawn(scope, control, &stages.sink, move || {
             sink(control, &stages.sink, &sink_in, &spare_in, observer, tally, writer, written)
@@ -274,12 +257,9 @@ fn source(
 }
 
 fn detect(job: &mut Job, backend: &mut dyn Backend, recipe: &mut Recipe, threshold_known: &mut bool) -> Result<()> {
-    let Some(outputs) = job.outputs.take() else { return Ok(()) };
-    let (size, stream) = {
-        let frame = job.frame()?;
-        (Size { width: frame.width(), height: frame.height() }, frame.stream)
-    };
-    let detection = &mut job.detection;
+    let Job { frame: Some(frame), outputs: Some(outputs), detection, .. } = job else { return Ok(()) };
+    let size = Size { width: frame.width(), height: frame.height() };
+    let stream = frame.stream;
     outputs.with_maps(|maps| {
         if !*threshold_known {
             // Nothing says which score is high for this network and method: take the first frame as ordinary.
@@ -326,18 +306,16 @@ impl RunningScale {
     }
 }
 
-fn draw(job: &mut Job, painter: &mut Painter, scale: &mut RunningScale, beside: bool) -> Result<()> {
+fn draw(job: &mut Job, painter: &mut Painter, scale: &mut RunningScale, caption: &Caption) -> Result<()> {
     let Job { frame: Some(frame), detection, threshold, .. } = job else { return Ok(()) };
     let scale = scale.update(detection, *threshold);
-    let caption = Caption { ood_share: detection.ood_share };
-    if beside {
-        let mut wide = frame.new_like(2 * frame.width(), frame.height())?;
-        painter.paint_beside(&frame.map()?.i420(), &mut wide.map_mut()?.i420(), detection, scale, *threshold, &caption);
+        if painter.style().view == View::SideBySide {
+        let mut wide = frame.new_like(beside_width(frame.width()), frame.height())?;
+        painter.paint_beside(&frame.map()?.i420(), &mut wide.map_mut()?.i420(), detection, scale, *threshold, caption)?;
         *frame = wide;
-    } else {
-        painter.paint(&mut frame.map_mut()?.i420(), detection, scale, *threshold, &caption);
+        return Ok(());
     }
-    Ok(())
+    painter.paint(&mut frame.map_mut()?.i420(), detection, scale, *threshold, caption)
 }
 
 #[allow(clippy::too_many_arguments)] // see `start`
@@ -365,7 +343,8 @@ fn sink(
                 break;
             }
         }
-        tally.frames_out.fetch_add(1, Ordering::Relaxed);
+        let done = tally.frames_out.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::trace!("frame {done} is out");
         tally.share_ppm.fetch_add((f64::from(job.detection.ood_share) * 1e6) as u64, Ordering::Relaxed);
         observer.frame_done(running_time, job.detection.ood_share);
         // The source may be gone already; then the job is dropped.

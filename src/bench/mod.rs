@@ -1,0 +1,15 @@
+//! What stands behind `oodstream bench kmeans` and `oodstream bench stages`.
+
+mod kmeans;
+mod stages;
+mod synthetic;
+
+pub use self::kmeans::{KMeansJob, KMeansReport, Python, kmeans};
+pub use self::stages::{FrameMaps, Pass, StagesReport, StepReport, stages};
+pub use self::synthetic::{MapShapes, points, scene};
+
+/// The middle value; 0 for none.
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}

@@ -1,0 +1,71 @@
+//! From a configuration to what a run needs: network, back end and the recipe of the score.
+
+use crate::compute::{self, Recipe, Unit};
+use crate::config::{Config, DetectConfig};
+use crate::model::{Network, SessionOptions};
+use crate::ood::method::Method;
+use crate::pipeline::Engine;
+use crate::{Error, Result};
+
+/// The engine that `config` asks for, ready to run.
+///
+/// # Errors
+/// The model, the method, the calibration or the compute device is not to be had.
+pub fn open(config: &Config) -> Result<Engine> {
+    let network = network(config)?;
+    let backend = compute::open(config.detect.compute, config.model.threads)?;
+    let (recipe, threshold_known) = recipe(&network, &config.detect)?;
+    tracing::info!(
+        "network {} on {}, score `{}` on {}",
+        network.path().display(),
+        network.provider().name(),
+        config.detect.method,
+        backend.describe()
+    );
+    Ok(Engine {
+        network,
+        backend,
+        recipe,
+        threshold_known,
+        style: config.draw,
+        queue: config.pipeline.queue,
+        stages: Default::default(),
+    })
+}
+
+/// The network that `config` asks for; what had to be assumed about it is logged.
+///
+/// # Errors
+/// It does not load, see [`Network::load`].
+pub fn network(config: &Config) -> Result<Network> {
+    let options = SessionOptions { threads: config.model.threads, provider: config.model.provider };
+    let network = Network::load(config.model.path.as_deref(), &options)?;
+    for assumption in network.assumptions() {
+        tracing::info!("model {}: {assumption}", network.path().display());
+    }
+    Ok(network)
+}
+
+/// The score that `detect` asks for, and whether its threshold is known.
+fn recipe(network: &Network, detect: &DetectConfig) -> Result<(Recipe, bool)> {
+    let mut recipe = Method::parse(&detect.method, network.manifest().scoring.as_ref())?.recipe;
+    let clusters = recipe.terms.iter().any(|term| term.unit == Unit::Cluster);
+    if clusters && network.feature_names().is_empty() {
+        return Err(Error::usage(format!(
+            "method `{}` clusters features, and model {} has no feature output",
+            detect.method,
+            network.path().display()
+        ))
+        .hint("name a feature output in the manifest, or use a pixel-wise method: --method max-logit"));
+    }
+    if let Some(k) = &detect.k {
+        recipe.k.clone_from(k);
+    }
+    recipe.seed = detect.seed.unwrap_or(recipe.seed);
+    recipe.max_iterations = detect.max_iterations;
+    recipe.warm_start = detect.warm_start;
+    recipe.smoothing = (detect.smoothing < 1.0).then_some(detect.smoothing);
+    recipe.threshold = detect.threshold.unwrap_or(recipe.threshold);
+    let known = recipe.threshold.is_finite();
+    Ok((recipe, known))
+}

@@ -1,0 +1,246 @@
+//! `oodstream eval`: how well a score finds what is labelled as unknown.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::report::write_json;
+use crate::compute::{self, ComputeChoice, Unit};
+use crate::eval::components::SizeLimits;
+use crate::eval::dataset::{Dataset, Layout, layout_name};
+use crate::eval::gather::{GatherOptions, Gathered, gather, gather_files};
+use crate::eval::measure::{EXACT_PIXELS, measure, total_counts};
+use crate::eval::report::Evaluation;
+use crate::eval::source::NetworkSource;
+use crate::eval::{html, save};
+use crate::model::network::Provider;
+use crate::model::{Network, SessionOptions};
+use crate::npy::FloatType;
+use crate::ood::calibration::{Calibration, ready_method};
+use crate::ood::method::{Method, split_list};
+use crate::{Error, Result};
+
+/// Methods that are compared where none are named.
+const DEFAULT_METHODS: &str = "default,msp,max-logit,entropy,energy,cluster,cluster-ensemble";
+
+/// Options of `eval`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  oodstream eval RoadAnomaly --layout road-anomaly
+  oodstream eval dataset_AnomalyTrack --layout smiyc --methods default,max-logit --report report/
+  oodstream eval my_set --layout pairs --ood-value 7 --json -
+  oodstream eval my_set --layout pairs --from-scores scores/      others' score maps, NAME.npy")]
+pub struct EvalArgs {
+    /// Folder of the data set as it unpacks
+    #[arg(value_name = "DIR")]
+    dataset: PathBuf,
+    /// How the set is laid out
+    #[arg(long)]
+    layout: Layout,
+    /// Mask value of anomalous pixels [default: the layout's]
+    #[arg(long, value_name = "N")]
+    ood_value: Option<u8>,
+    /// Scores to compare, separated by commas
+    #[arg(long, value_name = "NAME,...", default_value = DEFAULT_METHODS)]
+    methods: String,
+    /// Network [default: the one that ships with the program]
+    #[arg(short, long, value_name = "FILE.onnx")]
+    model: Option<PathBuf>,
+    /// A file written by `oodstream calibrate`
+    #[arg(long, value_name = "FILE.toml")]
+    calibration: Option<PathBuf>,
+    /// Where K-Means and the score maps are computed
+    #[arg(long, value_name = "WHERE", default_value = "auto")]
+    compute: ComputeChoice,
+    /// Where the network runs
+    #[arg(long, value_name = "WHERE", default_value = "auto")]
+    provider: Provider,
+    /// Threads of the network [default: one per core]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Only the first N images
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Go on without files that are missing or damaged, and count them
+    #[arg(long)]
+    skip_bad: bool,
+    /// Predicted components under this many pixels do not count (RoadObstacle21 takes 50)
+    #[arg(long, value_name = "PIXELS", default_value_t = 500)]
+    min_predicted: u64,
+    /// Ground truth components under this many pixels do not count (RoadObstacle21 takes 10)
+    #[arg(long, value_name = "PIXELS", default_value_t = 100)]
+    min_truth: u64,
+    /// Write the results as JSON; - is standard output
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write a page with curves, histograms and pictures
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Keep every score map as DIR/METHOD/NAME.npy
+    #[arg(long, value_name = "DIR")]
+    save_scores: Option<PathBuf>,
+    /// Element type of kept score maps
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    score_type: FloatType,
+    /// Evaluate score maps DIR/METHOD/NAME.npy or DIR/NAME.npy instead of a network's
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "calibration", "methods", "save_scores"])]
+    from_scores: Option<PathBuf>,
+}
+
+/// A method's name and whether it needs ordinary footage.
+type Named = (String, bool);
+
+/// Runs the command; the exit code is 0.
+///
+/// # Errors
+/// Whatever is wrong with the data set, the model or the methods, see the message.
+pub fn run(args: &EvalArgs, quiet: bool) -> Result<u8> {
+    let mut dataset = Dataset::open(&args.dataset, args.layout, args.ood_value)?;
+    if let Some(limit) = args.limit {
+        dataset.samples.truncate(limit.max(1));
+    }
+    if !args.skip_bad {
+        dataset.check()?;
+    }
+    let bar = progress_bar(dataset.samples.len(), quiet);
+    let (model, methods, gathered) = match &args.from_scores {
+        Some(folder) => from_scores(args, &dataset, folder, &bar)?,
+        None => from_network(args, &dataset, &bar)?,
+    };
+    let limits = SizeLimits { predicted: args.min_predicted, truth: args.min_truth };
+    bar.set_message("metrics");
+    bar.set_position(0);
+    bar.set_length(2 * (methods.len() * gathered.samples.len()) as u64);
+    let results = methods
+        .iter()
+        .enumerate()
+        .map(|(index, (name, _))| measure(&gathered, index, name, limits, EXACT_PIXELS, &|| bar.inc(1)))
+        .collect::<Result<Vec<_>>>()?;
+    let names: Vec<&str> = methods.iter().map(|(name, _)| name.as_str()).collect();
+    if let Some(folder) = &args.save_scores {
+        bar.set_message("saving scores");
+        save::save_scores(folder, &names, &gathered, args.score_type)?;
+    }
+    let default_method = names.iter().find(|name| **name == "default").or(names.first()).copied().unwrap_or_default();
+    let evaluation = Evaluation {
+        dataset: dataset.name.clone(),
+        layout: layout_name(args.layout),
+        model,
+        images: gathered.samples.len(),
+        unlabelled: dataset.unlabelled,
+        skipped: gathered.skipped.clone(),
+        pixels: total_counts(&gathered.truths),
+        limits,
+        default_method: default_method.to_owned(),
+        needs_footage: methods.iter().map(|(_, footage)| *footage).collect(),
+        methods: results,
+    };
+    if let Some(folder) = &args.report {
+        bar.set_message("report");
+        html::write(folder, &evaluation, &gathered)?;
+    }
+    bar.finish_and_clear();
+    finish(args, &evaluation)?;
+    Ok(0)
+}
+
+fn finish(args: &EvalArgs, evaluation: &Evaluation) -> Result<()> {
+    for problem in &evaluation.skipped {
+        tracing::warn!("skipped: {}", problem.lines().next().unwrap_or_default());
+    }
+    if let Some(path) = &args.json {
+        write_json(&evaluation.json(), path)?;
+    }
+    // Standard output belongs to whoever asked for it.
+    if args.json.as_deref() == Some(Path::new("-")) {
+        eprint!("{}", evaluation.table());
+    } else {
+        print!("{}", evaluation.table());
+    }
+    if let Some(folder) = &args.report {
+        tracing::info!("report: {}", folder.join("index.html").display());
+    }
+    Ok(())
+}
+
+fn progress_bar(images: usize, quiet: bool) -> ProgressBar {
+    let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(images as u64) };
+    // The template is a constant that parses; the plain bar is what is left if it did not.
+    if let Ok(style) = ProgressStyle::with_template("{msg:>14} [{bar:36}] {pos}/{len} {eta}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}
+
+fn options(args: &EvalArgs) -> GatherOptions {
+    // Decoding a picture takes about as long as the network on it: two ahead are enough.
+    GatherOptions { skip_bad: args.skip_bad, decoders: 2 }
+}
+
+fn from_scores(
+    args: &EvalArgs,
+    dataset: &Dataset,
+    folder: &Path,
+    bar: &ProgressBar,
+) -> Result<(Option<String>, Vec<Named>, Gathered)> {
+    bar.set_message("ground truth");
+    let (names, gathered) = gather_files(dataset, folder, options(args), |_| bar.inc(1))?;
+    Ok((None, names.into_iter().map(|name| (name, false)).collect(), gathered))
+}
+
+fn from_network(args: &EvalArgs, dataset: &Dataset, bar: &ProgressBar) -> Result<(Option<String>, Vec<Named>, Gathered)> {
+    let session = SessionOptions { threads: args.threads, provider: args.provider };
+    let mut network = Network::load(args.model.as_deref(), &session)?;
+    for assumption in network.assumptions() {
+        tracing::info!("model {}: {assumption}", network.path().display());
+    }
+    let calibration = args.calibration.as_deref().map(|path| Calibration::load(path, network.sha256())).transpose()?;
+    let methods = methods(args, &network, calibration.as_ref())?;
+    let mut backend = compute::open(args.compute, args.threads)?;
+    tracing::info!(
+        "network {} on {}, {} methods on {}",
+        network.path().display(),
+        network.provider().name(),
+        methods.len(),
+        backend.describe()
+    );
+    let named = methods.iter().map(|method| (method.name.clone(), is_training_light(method))).collect();
+    let recipes: Vec<_> = methods.into_iter().map(|method| method.recipe).collect();
+    let count = recipes.len();
+    let model = network.path().file_name().map(|name| name.to_string_lossy().into_owned());
+    bar.set_message("network");
+    let mut source = NetworkSource::new(&mut network, backend.as_mut(), recipes);
+    let gathered = gather(dataset, count, &mut source, options(args), |_| bar.inc(1))?;
+    Ok((model, named, gathered))
+}
+
+/// Whether a score uses anything that was measured on ordinary footage.
+fn is_training_light(method: &Method) -> bool {
+    let terms = &method.recipe.terms;
+    method.needs_calibration() || terms.len() > 1
+}
+
+fn methods(args: &EvalArgs, network: &Network, calibration: Option<&Calibration>) -> Result<Vec<Method>> {
+    let mut methods: Vec<Method> = Vec::new();
+    for name in split_list(&args.methods) {
+        if methods.iter().any(|method| method.name == name) {
+            continue;
+        }
+        let method = ready_method(&name, network.manifest().scoring.as_ref(), calibration)?;
+        let clusters = method.recipe.terms.iter().any(|term| term.unit == Unit::Cluster);
+        if clusters && network.feature_names().is_empty() {
+            if args.methods == DEFAULT_METHODS {
+                tracing::warn!("method `{name}` is left out: the model has no feature output to cluster");
+                continue;
+            }
+            return Err(Error::usage(format!("method `{name}` clusters features, and the model has no feature output")));
+        }
+        methods.push(method);
+    }
+    if methods.is_empty() {
+        return Err(Error::usage("--methods names no method"));
+    }
+    Ok(methods)
+}

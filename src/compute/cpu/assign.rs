@@ -1,0 +1,134 @@
+//! Nearest centroid of each point of a block: the GEMM form `x.c - |c|^2 / 2`, largest wins, with the argmax fused.
+//!
+//! Points lie in lanes (`[D][BLOCK]`), so the registers hold `P * V::N` points against up to [`TILE`] centroids: a
+//! register-tiled matrix product that never writes its result down.
+
+use super::super::plan::BLOCK;
+use super::simd::Lanes;
+
+/// Most centroids in registers at once.
+const TILE: usize = 6;
+
+/// Centroids as the kernel reads them: tiles of at most [`TILE`], each `[D][tile]`, as equal as possible in size.
+#[derive(Default)]
+pub(crate) struct Packed {
+    k: usize,
+    dims: usize,
+    values: Vec<f32>,
+    /// `-|c|^2 / 2`, `[k]`.
+    offsets: Vec<f32>,
+}
+
+impl Packed {
+    /// Takes `k` rows of `stride` values, of which the first `dims` count.
+    pub fn pack(&mut self, rows: &[f32], k: usize, dims: usize, stride: usize) {
+        self.k = k;
+        self.dims = dims;
+        self.values.clear();
+        self.offsets.clear();
+        for (first, tile) in tiles(k) {
+            for d in 0..dims {
+                self.values.extend((first..first + tile).map(|c| rows[c * stride + d]));
+            }
+        }
+        self.offsets
+            .extend((0..k).map(|c| -0.5 * rows[c * stride..][..dims].iter().fold(0.0f32, |sum, &v| sum + v * v)));
+    }
+}
+
+/// `(first, size)` of each tile.
+#[inline(always)]
+fn tiles(k: usize) -> impl Iterator<Item = (usize, usize)> {
+    let count = k.div_ceil(TILE);
+    (0..count).map(move |t| {
+        let first = t * k / count;
+        (first, (t + 1) * k / count - first)
+    })
+}
+
+/// For the block at `x`, `[dims][BLOCK]`: the largest `x.c - |c|^2 / 2` of each point and the centroid that gives it, the
+/// latter as f32. A later centroid wins only by more than `margin`.
+#[inline(always)]
+pub(crate) fn nearest<V: Lanes, const P: usize>(
+    x: &[f32],
+    packed: &Packed,
+    margin: f32,
+    best: &mut [f32; BLOCK],
+    index: &mut [f32; BLOCK],
+) {
+    assert!(x.len() >= packed.dims * BLOCK && BLOCK.is_multiple_of(P * V::N));
+    for lane in (0..BLOCK).step_by(P * V::N) {
+        let mut top = [V::splat(f32::MIN); P];
+        let mut winner = [V::splat(0.0); P];
+        let mut at = 0;
+        for (first, tile) in tiles(packed.k) {
+            let c = &packed.values[at..at + tile * packed.dims];
+            let offsets = &packed.offsets[first..first + tile];
+            let job = Tile { x: &x[lane..], dims: packed.dims, c, offsets, first, margin };
+            match tile {
+                1 => job.run::<V, P, 1>(&mut top, &mut winner),
+                2 => job.run::<V, P, 2>(&mut top, &mut winner),
+                3 => job.run::<V, P, 3>(&mut top, &mut winner),
+                4 => job.run::<V, P, 4>(&mut top, &mut winner),
+                5 => job.run::<V, P, 5>(&mut top, &mut winner),
+                _ => job.run::<V, P, TILE>(&mut top, &mut winner),
+            }
+            at += tile * packed.dims;
+        }
+        for p in 0..P {
+            // SAFETY: `lane + (p + 1) * N <= BLOCK`, as BLOCK is a multiple of P * N.
+            unsafe {
+                top[p].store(best.as_mut_ptr().add(lane + p * V::N));
+                winner[p].store(index.as_mut_ptr().add(lane + p * V::N));
+            }
+        }
+    }
+}
+
+struct Tile<'a> {
+    /// From the first lane on; rows are BLOCK apart.
+    x: &'a [f32],
+    dims: usize,
+    /// `[dims][T]`
+    c: &'a [f32],
+    offsets: &'a [f32],
+    first: usize,
+    margin: f32,
+}
+
+impl Tile<'_> {
+    #[inline(always)]
+    fn run<V: Lanes, const P: usize, const T: usize>(&self, top: &mut [V; P], winner: &mut [V; P]) {
+        assert!(self.c.len() == self.dims * T && self.offsets.len() == T);
+        assert!(self.dims > 0 && self.x.len() >= (self.dims - 1) * BLOCK + P * V::N);
+        let mut sums: [[V; P]; T] = std::array::from_fn(|t| [V::splat(self.offsets[t]); P]);
+        for d in 0..self.dims {
+            if self.first == 0 {
+                // The block after this one, early; past the end of the buffer this is a hint without effect.
+                for p in 0..P {
+                    V::prefetch(self.x.as_ptr().wrapping_add((self.dims + d) * BLOCK + p * V::N));
+                }
+            }
+            // SAFETY: `d < dims`, so both reads lie within the lengths asserted above.
+            unsafe {
+                let row = self.x.as_ptr().add(d * BLOCK);
+                let x: [V; P] = std::array::from_fn(|p| V::load(row.add(p * V::N)));
+                for (t, sum) in sums.iter_mut().enumerate() {
+                    let c = V::splat(*self.c.as_ptr().add(d * T + t));
+                    for p in 0..P {
+                        sum[p] = x[p].mul_add(c, sum[p]);
+                    }
+                }
+            }
+        }
+        let margin = V::splat(self.margin);
+        for (t, sum) in sums.iter().enumerate() {
+            let id = V::splat((self.first + t) as f32);
+            for p in 0..P {
+                let bar = top[p].add(margin);
+                winner[p] = V::select_greater(sum[p], bar, id, winner[p]);
+                top[p] = V::select_greater(sum[p], bar, sum[p], top[p]);
+            }
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! Labelled image sets in the layouts that they unpack to.
+//!
+//! | layout | images | masks |
+//! |---|---|---|
+//! | road-anomaly | `frames/NAME.jpg` | `frames/NAME.labels/labels_semantic.png`, 0 known, 2 anomaly |
+//! | smiyc | `images/NAME.*` | `labels_masks/NAME_labels_semantic.png`, 0, 1, 255 |
+//! | fishyscapes | `NAME_rgb.png`, or LostAndFound's `leftImg8bit` beside them | `NNNN_NAME_labels.png`, 0, 1, 255 |
+//! | fishyscapes | LostAndFound itself: `leftImg8bit/SPLIT/SCENE/NAME_leftImg8bit.png` | `gtCoarse/.../NAME_gtCoarse_labelIds.png`, 0 void, 1 road, 2.. obstacle |
+//! | ade-ood | `images/NAME.*` | `annotations/NAME_mask.png`, 0, 1, 255 |
+//! | pairs | `images/NAME.*` | `masks/NAME.*`, `labels/NAME.*` or `annotations/NAME.*`, 0, 1, 255 |
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use image::{DynamicImage, GrayImage, ImageReader, RgbImage};
+
+use super::components::{ANOMALY, KNOWN, VOID};
+use crate::{Error, Result};
+
+/// How a set is laid out on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Layout {
+    /// RoadAnomaly (Lis et al. 2019).
+    RoadAnomaly,
+    /// SegmentMeIfYouCan: RoadAnomaly21 and RoadObstacle21.
+    Smiyc,
+    /// Fishyscapes Static and LostAndFound, or LostAndFound itself.
+    Fishyscapes,
+    /// ADE-OoD (Galesso et al. 2024).
+    AdeOod,
+    /// Images and masks in two folders, of equal file stems.
+    Pairs,
+}
+
+impl Layout {
+    fn expects(self) -> &'static str {
+        match self {
+            Self::RoadAnomaly => "frames/NAME.jpg with frames/NAME.labels/labels_semantic.png",
+            Self::Smiyc => "images/NAME.jpg with labels_masks/NAME_labels_semantic.png",
+            Self::Fishyscapes => {
+                "NNNN_NAME_labels.png with NAME_leftImg8bit.png or NNNN_NAME_rgb.png, or LostAndFound's leftImg8bit and gtCoarse"
+            }
+            Self::AdeOod => "images/NAME.jpg with annotations/NAME_mask.png",
+            Self::Pairs => "images/NAME.* with masks/NAME.* (or labels/, annotations/)",
+        }
+    }
+}
+
+/// What a mask's values mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    /// 0 known, one value anomaly, 255 void.
+    Values {
+        /// The value of anomalous pixels.
+        anomaly: u8,
+    },
+    /// LostAndFound's label ids: 0 void, 1 known (free road), 2 to 200 an obstacle, 255 void.
+    LostAndFound,
+}
+
+impl Coding {
+    fn decode(self, value: u8) -> Option<u8> {
+        match (self, value) {
+            (_, VOID) => Some(VOID),
+            (Self::Values { anomaly }, value) if value == anomaly => Some(ANOMALY),
+            (Self::Values { .. }, 0) => Some(KNOWN),
+            (Self::LostAndFound, 0) => Some(VOID),
+            (Self::LostAndFound, 1) => Some(KNOWN),
+            (Self::LostAndFound, 2..=200) => Some(ANOMALY),
+            _ => None,
+        }
+    }
+
+    fn describe(self) -> String {
+        match self {
+            Self::Values { anomaly } => format!("0 known, {anomaly} anomaly, 255 void"),
+            Self::LostAndFound => "0 void, 1 known, 2..200 anomaly, 255 void".to_owned(),
+        }
+    }
+}
+
+/// One labelled image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Name within the set.
+    pub name: String,
+    /// The picture.
+    pub image: PathBuf,
+    /// Its ground truth.
+    pub mask: PathBuf,
+}
+
+/// A set found on disk; nothing is decoded yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dataset {
+    /// The folder's name.
+    pub name: String,
+    /// Labelled images by name.
+    pub samples: Vec<Sample>,
+    /// What their masks' values mean.
+    pub coding: Coding,
+    /// Pictures that the set ships without ground truth (SegmentMeIfYouCan's hidden test split).
+    pub unlabelled: usize,
+    /// Files without their counterpart, a sentence each.
+    pub problems: Vec<String>,
+}
+
+impl Dataset {
+    /// Looks through `root` for a set of this layout; `ood_value` replaces the value of anomalous pixels.
+    ///
+    /// # Errors
+    /// The folder is missing or has no image of that layout.
+    pub fn open(root: &Path, layout: Layout, ood_value: Option<u8>) -> Result<Self> {
+        if !root.is_dir() {
+            return Err(Error::usage(format!("data set {}: no such folder", root.display())));
+        }
+        let mut set = Self {
+            name: root.file_name().map_or_else(|| root.display().to_string(), |name| name.to_string_lossy().into_owned()),
+            samples: Vec::new(),
+            coding: Coding::Values { anomaly: ood_value.unwrap_or(1) },
+            unlabelled: 0,
+            problems: Vec::new(),
+        };
+        match layout {
+            Layout::RoadAnomaly => {
+                set.coding = Coding::Values { anomaly: ood_value.unwrap_or(2) };
+                set.road_anomaly(root)?;
+            }
+            Layout::Smiyc => set.smiyc(root)?,
+            Layout::Fishyscapes => set.fishyscapes(root, ood_value)?,
+            Layout::AdeOod => set.folders(root, &["annotations"], "_mask")?,
+            Layout::Pairs => set.folders(root, &["masks", "labels", "annotations"], "")?,
+        }
+        if set.samples.is_empty() && set.problems.is_empty() {
+            return Err(Error::usage(format!("data set {}: no labelled image of layout {}", root.display(), layout_name(layout)))
+                .hint(format!("expected {}", layout.expects())));
+        }
+        set.samples.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)));
+        Ok(set)
+    }
+
+    /// Fails with the first few problems unless there are none.
+    ///
+    /// # Errors
+    /// Files without their counterpart.
+    pub fn check(&self) -> Result<()> {
+        if self.problems.is_empty() {
+            return Ok(());
+        }
+        let shown = self.problems.iter().take(5).cloned().collect::<Vec<_>>().join("; ");
+        let more = self.problems.len().saturating_sub(5);
+        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+        Err(Error::failed(format!("data set {}: {} bad: {shown}{more}", self.name, self.problems.len()))
+            .hint("--skip-bad evaluates the others and counts these"))
+    }
+
+    fn road_anomaly(&mut self, root: &Path) -> Result<()> {
+        let frames = [root.join("frames"), root.join("RoadAnomaly_jpg/frames"), root.to_path_buf()]
+            .into_iter()
+            .find(|folder| folder.is_dir())
+            .unwrap_or_default();
+        for (name, image) in images_in(&frames)? {
+            let mask = frames.join(format!("{name}.labels")).join("labels_semantic.png");
+            self.pair(name, image, Some(mask).filter(|mask| mask.is_file()));
+        }
+        Ok(())
+    }
+
+    fn smiyc(&mut self, root: &Path) -> Result<()> {
+        let images = images_in(&root.join("images"))?;
+        let mut masks = files_with(&root.join("labels_masks"), "_labels_semantic")?;
+        // The set ships the pictures of its hidden test split too; the labelled ones are called `validation...`.
+        let split = images.keys().any(|name| name.starts_with("validation"));
+        for (name, image) in images {
+            match masks.remove(&name) {
+                None if split && !name.starts_with("validation") => self.unlabelled += 1,
+                mask => self.pair(name, image, mask),
+            }
+        }
+        self.orphans(masks);
+        Ok(())
+    }
+
+    fn fishyscapes(&mut self, root: &Path, ood_value: Option<u8>) -> Result<()> {
+        if root.join("gtCoarse").is_dir() && root.join("leftImg8bit").is_dir() {
+            if ood_value.is_none() {
+                self.coding = Coding::LostAndFound;
+            }
+            let mut masks = BTreeMap::new();
+            walk(&root.join("gtCoarse"), &mut |path| insert_by_suffix(&mut masks, path, "_gtCoarse_labelIds"))?;
+            let mut images = BTreeMap::new();
+            walk(&root.join("leftImg8bit"), &mut |path| insert_by_suffix(&mut images, path, "_leftImg8bit"))?;
+            for (name, image) in images {
+                let mask = masks.remove(&name);
+                self.pair(name, image, mask);
+            }
+            self.orphans(masks);
+            return Ok(());
+        }
+        for (images, masks) in [("original", "labels"), ("images", "labels"), ("images", "masks")] {
+            if root.join(images).is_dir() && root.join(masks).is_dir() {
+                return self.two_folders(&root.join(images), &root.join(masks), "");
+            }
+        }
+        let (mut masks, mut pictures) = (BTreeMap::new(), BTreeMap::new());
+        walk(root, &mut |path| {
+            insert_by_suffix(&mut masks, path, "_labels");
+            for suffix in ["_leftImg8bit", "_rgb", "_image"] {
+                insert_by_suffix(&mut pictures, path, suffix);
+            }
+        })?;
+        for (name, mask) in masks {
+            // Fishyscapes numbers its files: `0007_SCENE_labels.png` belongs to LostAndFound's `SCENE_leftImg8bit.png`.
+            let unnumbered = name.split_once('_').filter(|(number, _)| number.bytes().all(|c| c.is_ascii_digit()));
+            let picture = pictures.get(&name).or_else(|| unnumbered.and_then(|(_, base)| pictures.get(base)));
+            match picture {
+                Some(image) => self.pair(name, image.clone(), Some(mask)),
+                None => self.problems.push(format!("{}: its picture is not there", mask.display())),
+            }
+        }
+        Ok(())
+    }
+
+    fn folders(&mut self, root: &Path, masks: &[&str], suffix: &str) -> Result<()> {
+        let folder = masks.iter().map(|name| root.join(name)).find(|folder| folder.is_dir()).ok_or_else(|| {
+            Error::usage(format!("data set {}: it has no folder {}", root.display(), masks.join("/, ").to_owned() + "/"))
+        })?;
+        self.two_folders(&root.join("images"), &folder, suffix)
+    }
+
+    fn two_folders(&mut self, images: &Path, masks: &Path, suffix: &str) -> Result<()> {
+        let mut masks = files_with(masks, suffix)?;
+        for (name, image) in images_in(images)? {
+            let mask = masks.remove(&name);
+            self.pair(name, image, mask);
+        }
+        self.orphans(masks);
+        Ok(())
+    }
+
+    fn pair(&mut self, name: String, image: PathBuf, mask: Option<PathBuf>) {
+        match mask {
+            Some(mask) => self.samples.push(Sample { name, image, mask }),
+            None => self.problems.push(format!("{}: its mask is not there", image.display())),
+        }
+    }
+
+    fn orphans(&mut self, masks: BTreeMap<String, PathBuf>) {
+        self.problems.extend(masks.into_values().map(|mask| format!("{}: its picture is not there", mask.display())));
+    }
+}
+
+/// The layout's name on the command line.
+pub fn layout_name(layout: Layout) -> String {
+    clap::ValueEnum::to_possible_value(&layout).map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+
+fn is_image(path: &Path) -> bool {
+    let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+    extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
+}
+
+fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |error: std::io::Error| Error::failed(format!("{}: {error}", folder.display()));
+    let mut paths = std::fs::read_dir(folder)
+        .map_err(failed)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<std::io::Result<Vec<_>>>()
+        .map_err(failed)?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn images_in(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    files_with(folder, "")
+}
+
+/// The images of a folder whose stem ends in `suffix`, by the stem without it.
+fn files_with(folder: &Path, suffix: &str) -> Result<BTreeMap<String, PathBuf>> {
+    let mut found = BTreeMap::new();
+    for path in files_in(folder)? {
+        if path.is_file() {
+            insert_by_suffix(&mut found, &path, suffix);
+        }
+    }
+    Ok(found)
+}
+
+fn insert_by_suffix(found: &mut BTreeMap<String, PathBuf>, path: &Path, suffix: &str) {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    if let Some(name) = stem.strip_suffix(suffix).filter(|_| is_image(path)) {
+        found.insert(name.to_owned(), path.to_path_buf());
+    }
+}
+
+fn walk(folder: &Path, visit: &mut impl FnMut(&Path)) -> Result<()> {
+    for path in files_in(folder)? {
+        // Links to folders are not followed: they may lead in a circle.
+        if path.is_dir() && !path.is_symlink() {
+            walk(&path, visit)?;
+        } else if path.is_file() {
+            visit(&path);
+        }
+    }
+    Ok(())
+}
+
+/// Splits digits from text, so that `10` comes after `9`.
+fn natural(name: &str) -> Vec<(String, u64)> {
+    let mut parts = Vec::new();
+    let mut rest = name;
+    while !rest.is_empty() {
+        let text = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let digits = rest[text..].find(|c: char| !c.is_ascii_digit()).map_or(rest.len(), |length| text + length);
+        parts.push((rest[..text].to_owned(), rest[text..digits].parse().unwrap_or(u64::MAX)));
+        rest = &rest[digits..];
+    }
+    parts
+}
+
+fn open_image(path: &Path) -> Result<DynamicImage> {
+    let failed = |error: String| Error::failed(format!("{}: it cannot be read: {error}", path.display()));
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(|error| failed(error.to_string()))?;
+    reader.decode().map_err(|error| failed(error.to_string()))
+}
+
+/// Decodes the picture of a sample.
+///
+/// # Errors
+/// It cannot be read or decoded; the message has its path.
+pub fn read_image(sample: &Sample) -> Result<RgbImage> {
+    Ok(open_image(&sample.image)?.into_rgb8())
+}
+
+/// Decodes the ground truth of a sample to pixels of [`KNOWN`], [`ANOMALY`] and [`VOID`].
+///
+/// # Errors
+/// It cannot be decoded, is a colour picture, or has values that `coding` does not know; the message names them.
+pub fn read_mask(sample: &Sample, coding: Coding) -> Result<GrayImage> {
+    let path = sample.mask.display();
+    let mut mask = match open_image(&sample.mask)? {
+        DynamicImage::ImageLuma8(mask) => mask,
+        image @ (DynamicImage::ImageRgb8(_) | DynamicImage::ImageRgba8(_)) => {
+            let rgb = image.into_rgb8();
+            if rgb.pixels().any(|pixel| pixel.0[0] != pixel.0[1] || pixel.0[1] != pixel.0[2]) {
+                return Err(Error::failed(format!("{path}: the mask is a colour picture"))
+                    .hint("a mask has one 8-bit channel of class values"));
+            }
+            let (width, height) = rgb.dimensions();
+            GrayImage::from_fn(width, height, |x, y| image::Luma([rgb.get_pixel(x, y).0[0]]))
+        }
+        DynamicImage::ImageLuma16(wide) => {
+            let (width, height) = wide.dimensions();
+            if let Some(pixel) = wide.pixels().find(|pixel| pixel.0[0] > 255) {
+                return Err(Error::failed(format!("{path}: the mask has the unknown value {}", pixel.0[0])));
+            }
+            GrayImage::from_fn(width, height, |x, y| image::Luma([wide.get_pixel(x, y).0[0] as u8]))
+        }
+        other => return Err(Error::failed(format!("{path}: a mask of type {:?} is not supported", other.color()))),
+    };
+    let mut table = [None; 256];
+    for (value, decoded) in table.iter_mut().enumerate() {
+        *decoded = coding.decode(value as u8);
+    }
+    let mut unknown = [0_u64; 256];
+    for value in mask.iter_mut() {
+        match table[usize::from(*value)] {
+            Some(decoded) => *value = decoded,
+            None => unknown[usize::from(*value)] += 1,
+        }
+    }
+    let unknown: Vec<String> = unknown
+        .iter()
+        .enumerate()
+        .filter(|(_, count)| **count > 0)
+        .map(|(value, count)| format!("{value} ({count} pixels)"))
+        .collect();
+    if unknown.is_empty() {
+        return Ok(mask);
+    }
+    Err(Error::failed(format!("{path}: unknown mask values {}; known are {}", unknown.join(", "), coding.describe()))
+        .hint("--ood-value N says which value is the anomaly"))
+}
+
+/// Decodes picture and ground truth and checks that their sizes agree.
+///
+/// # Errors
+/// As [`read_image`] and [`read_mask`], or sizes that differ.
+pub fn read_sample(sample: &Sample, coding: Coding) -> Result<(RgbImage, GrayImage)> {
+    let (image, mask) = (read_image(sample)?, read_mask(sample, coding)?);
+    if image.dimensions() != mask.dimensions() {
+        let ((w, h), (mask_w, mask_h)) = (image.dimensions(), mask.dimensions());
+        return Err(Error::failed(format!(
+            "{}: the picture is {w}x{h}, its mask {} is {mask_w}x{mask_h}",
+            sample.image.display(),
+            sample.mask.display()
+        )));
+    }
+    Ok((image, mask))
+}

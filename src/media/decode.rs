@@ -1,0 +1,293 @@
+//! Opens files and test patterns: demux, decode, deinterlace, rotate, convert.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use gst::prelude::*;
+use gstreamer as gst;
+use gstreamer_app as gst_app;
+use gstreamer_pbutils as gst_pbutils;
+
+use super::reader::{PipelineReader, Probe, frame_sink};
+use super::track::{Kind, Shared, Track};
+use super::writer::FileWriter;
+use super::{Encoding, FrameWriter, OpenFile, Opened, VideoInfo, element, init, output};
+use crate::{Error, Result};
+
+/// Opens a video file, and an output beside it when one is asked for. Returns once the first frame is decoded.
+///
+/// # Errors
+/// Not there, not a video, no video stream, no decoder, damaged from the start; an output that exists, equals the
+/// input, or cannot be written.
+pub fn open_file(open: &OpenFile) -> Result<Opened> {
+    init()?;
+    check_readable(open.path)?;
+    let target = open.output.map(|path| output::Target::check(path, Some(open.path), open.encoding)).transpose()?;
+    let reader = file_reader(open.path, open.stream)?;
+    with_writer(reader, target, open.encoding)
+}
+
+/// Opens a synthetic input: `test://PATTERN?width=640&height=360&fps=25&frames=100`, PATTERN one of videotestsrc's.
+///
+/// # Errors
+/// An unknown pattern or key, a value out of range; the output as [`open_file`].
+pub fn open_test(spec: &str, output: Option<&Path>, encoding: &Encoding, stream: u32) -> Result<Opened> {
+    init()?;
+    let target = output.map(|path| output::Target::check(path, None, encoding)).transpose()?;
+    let spec = TestSpec::parse(spec)?;
+    let source = element("videotestsrc")?;
+    source.set_property("num-buffers", spec.frames);
+    let known = source.find_property("pattern").map(|p| p.value_type());
+    let values = known.and_then(gst::glib::EnumClass::with_type);
+    if values.is_some_and(|class| class.value_by_nick(&spec.pattern).is_none()) {
+        return Err(Error::usage(format!("test://{}: there is no such test pattern", spec.pattern))
+            .hint("smpte, ball, snow, checkers-8, gradient, ... as `gst-inspect-1.0 videotestsrc` lists"));
+    }
+    source.set_property_from_str("pattern", &spec.pattern);
+    let caps = gst::Caps::builder("video/x-raw")
+        .field("format", "I420")
+        .field("width", spec.width)
+        .field("height", spec.height)
+        .field("framerate", gst::Fraction::new(spec.fps, 1))
+        .build();
+    let filter = element("capsfilter")?;
+    filter.set_property("caps", caps);
+    let sink = frame_sink();
+    let pipeline = gst::Pipeline::new();
+    link(&pipeline, &[source, filter, sink.clone().upcast()])?;
+    let probe = Arc::new(Probe::default());
+    probe.video.store(true, Ordering::Release);
+    probe.complete.store(true, Ordering::Release);
+    if let Ok(mut codec) = probe.codec.lock() {
+        *codec = "test pattern".to_string();
+    }
+    let name = format!("test://{}", spec.pattern);
+    let mut reader =
+        PipelineReader::start(pipeline, sink, Path::new(&name), stream, Arc::default(), probe)?;
+    reader.set_frames(u64::from(spec.frames.unsigned_abs()));
+    with_writer(reader, target, encoding)
+}
+
+/// What a file holds, from its header and its first frame.
+///
+/// # Errors
+/// As [`open_file`].
+pub fn probe(path: &Path) -> Result<VideoInfo> {
+    use super::FrameReader;
+    init()?;
+    check_readable(path)?;
+    file_reader(path, 0).map(|reader| reader.info().clone())
+}
+
+pub(super) fn with_writer(
+    reader: PipelineReader,
+    target: Option<output::Target>,
+    encoding: &Encoding,
+) -> Result<Opened> {
+    let writer = match target {
+        Some(target) => {
+            let writer = FileWriter::open(target, reader.frame_info(), reader.duration(), &reader.shared, encoding)?;
+            Some(Box::new(writer) as Box<dyn FrameWriter>)
+        }
+        None => {
+            reader.shared.discard();
+            None
+        }
+    };
+    Ok((Box::new(reader), writer))
+}
+
+pub(super) fn check_readable(path: &Path) -> Result<()> {
+    let name = path.display();
+    let file = std::fs::File::open(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => Error::failed(format!("{name}: there is no such file")),
+        _ => Error::failed(format!("{name}: cannot be opened: {e}")),
+    })?;
+    let meta = file.metadata().map_err(|e| Error::failed(format!("{name}: {e}")))?;
+    if meta.is_dir() {
+        return Err(Error::failed(format!("{name}: this is a folder")));
+    }
+    if meta.is_file() && meta.len() == 0 {
+        return Err(Error::failed(format!("{name}: the file is empty (zero bytes)"))
+            .hint("the recording or the copy failed; fetch it again"));
+    }
+    Ok(())
+}
+
+/// `filesrc ! parsebin`, with the first video stream decoded into an appsink and the other streams into tracks.
+pub(super) fn file_reader(path: &Path, stream: u32) -> Result<PipelineReader> {
+    let pipeline = gst::Pipeline::new();
+    let source = element("filesrc")?;
+    source.set_property("location", path);
+    let parse = element("parsebin")?;
+    link(&pipeline, &[source, parse.clone()])?;
+
+    let decoder = element("decodebin")?;
+    let sink = frame_sink();
+    let chain = picture_chain(&sink)?;
+    pipeline.add(&decoder).map_err(gst_failed)?;
+    link(&pipeline, &chain)?;
+    let entry = chain[0].static_pad("sink").ok_or_else(|| Error::failed("an element without a sink pad"))?;
+
+    let probe = Arc::new(Probe::default());
+    let decoded = Arc::clone(&probe);
+    entry.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        decoded.decoded.fetch_add(1, Ordering::AcqRel);
+        gst::PadProbeReturn::Ok
+    });
+    decoder.connect_pad_added(move |_, pad| {
+        if !entry.is_linked() && pad.link(&entry).is_err() {
+            tracing::warn!("the decoder's output cannot be linked");
+        }
+    });
+
+    let shared = Arc::new(Shared::default());
+    let (streams, known) = (Arc::clone(&probe), Arc::clone(&shared));
+    // The pipeline owns the handler: weak references, or neither would ever be freed.
+    let (weak, weak_decoder) = (pipeline.downgrade(), decoder.downgrade());
+    parse.connect_pad_added(move |_, pad| {
+        if let (Some(pipeline), Some(decoder)) = (weak.upgrade(), weak_decoder.upgrade())
+            && let Err(e) = add_stream(&pipeline, &decoder, pad, &streams, &known)
+        {
+            tracing::warn!("a stream is left out: {e}");
+        }
+    });
+    let complete = Arc::clone(&probe);
+    parse.connect_no_more_pads(move |_| complete.complete.store(true, Ordering::Release));
+    PipelineReader::start(pipeline, sink, path, stream, shared, probe)
+}
+
+/// Deinterlaces what is interlaced, turns what is tagged as rotated and makes it I420 of one size. Each element passes
+/// frames through untouched when it has nothing to do.
+fn picture_chain(sink: &gst_app::AppSink) -> Result<Vec<gst::Element>> {
+    let deinterlace = element("deinterlace")?;
+    // One frame out for each frame in: the times of the output are those of the input.
+    deinterlace.set_property_from_str("fields", "top");
+    deinterlace.set_property_from_str("method", "greedyh");
+    let flip = element("videoflip")?;
+    flip.set_property_from_str("video-direction", "auto");
+    Ok(vec![deinterlace, element("videoconvert")?, flip, element("videoscale")?, sink.clone().upcast()])
+}
+
+/// A stream of the container: the first video goes to the decoder, audio and subtitles to tracks.
+fn add_stream(
+    pipeline: &gst::Pipeline,
+    decoder: &gst::Element,
+    pad: &gst::Pad,
+    probe: &Arc<Probe>,
+    shared: &Shared,
+) -> Result<()> {
+    let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+    let name = caps.structure(0).map(|s| s.name().to_string()).unwrap_or_default();
+    tracing::debug!("stream {}: {caps}", pad.name());
+    let kind = match name.split('/').next().unwrap_or_default() {
+        "video" | "image" => {
+            if probe.video.swap(true, Ordering::AcqRel) {
+                probe.more_video.fetch_add(1, Ordering::AcqRel);
+                return Ok(());
+            }
+            if let Ok(mut codec) = probe.codec.lock() {
+                *codec = if caps.is_fixed() {
+                    gst_pbutils::pb_utils_get_codec_description(&caps).to_string()
+                } else {
+                    name
+                };
+            }
+            let coded = Arc::clone(probe);
+            pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+                let header = info.buffer().is_some_and(|b| b.flags().contains(gst::BufferFlags::HEADER) && b.size() < 64);
+                if !header {
+                    coded.coded.fetch_add(1, Ordering::AcqRel);
+                }
+                gst::PadProbeReturn::Ok
+            });
+            let entry = decoder.static_pad("sink").ok_or_else(|| Error::failed("a decoder without a sink pad"))?;
+            pad.link(&entry).map_err(|e| Error::failed(format!("the video cannot be linked: {e}")))?;
+            decoder.sync_state_with_parent().map_err(gst_failed)?;
+            return Ok(());
+        }
+        "audio" => {
+            probe.audio.fetch_add(1, Ordering::AcqRel);
+            Kind::Audio
+        }
+        "text" | "subtitle" | "subpicture" => {
+            probe.subtitles.fetch_add(1, Ordering::AcqRel);
+            Kind::Subtitle
+        }
+        // DVD, SSA and PGS subtitles come as application/x-ssa and the like.
+        "application" if name.contains("ssa") || name.contains("ass") || name.contains("usf") => {
+            probe.subtitles.fetch_add(1, Ordering::AcqRel);
+            Kind::Subtitle
+        }
+        _ => return Ok(()),
+    };
+    let (track, sink) = Track::new(kind, pad.current_caps());
+    pipeline.add(&sink).map_err(gst_failed)?;
+    sink.sync_state_with_parent().map_err(gst_failed)?;
+    let entry = sink.static_pad("sink").ok_or_else(|| Error::failed("an appsink without a pad"))?;
+    pad.link(&entry).map_err(|e| Error::failed(format!("{name} cannot be linked: {e}")))?;
+    shared.add(track);
+    Ok(())
+}
+
+/// Adds elements to a pipeline and links them in order.
+pub(super) fn link(pipeline: &gst::Pipeline, chain: &[gst::Element]) -> Result<()> {
+    pipeline.add_many(chain).map_err(gst_failed)?;
+    gst::Element::link_many(chain).map_err(gst_failed)
+}
+
+pub(super) fn gst_failed(e: gst::glib::BoolError) -> Error {
+    Error::failed(format!("GStreamer: {}", e.message))
+}
+
+/// A parsed `test://` address.
+#[derive(Debug, PartialEq, Eq)]
+struct TestSpec {
+    pattern: String,
+    width: i32,
+    height: i32,
+    fps: i32,
+    frames: i32,
+}
+
+impl TestSpec {
+    fn parse(spec: &str) -> Result<Self> {
+        let rest = spec.strip_prefix("test://").unwrap_or(spec);
+        let (pattern, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let pattern = if pattern.is_empty() { "smpte" } else { pattern };
+        let mut parsed = Self { pattern: pattern.to_string(), width: 640, height: 360, fps: 25, frames: 250 };
+        for part in query.split('&').filter(|part| !part.is_empty()) {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            let (slot, range) = match key {
+                "width" => (&mut parsed.width, 2..=16384),
+                "height" => (&mut parsed.height, 2..=16384),
+                "fps" => (&mut parsed.fps, 1..=1000),
+                "frames" => (&mut parsed.frames, 1..=i32::MAX),
+                _ => {
+                    return Err(Error::usage(format!("{spec}: unknown key `{key}`"))
+                        .hint("test://ball?width=640&height=360&fps=25&frames=250"));
+                }
+            };
+            *slot = value.parse().ok().filter(|v| range.contains(v)).ok_or_else(|| {
+                Error::usage(format!("{spec}: `{key}` must be a number from {} to {}", range.start(), range.end()))
+            })?;
+        }
+        Ok(parsed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_addresses() {
+        let spec = TestSpec::parse("test://ball?width=64&fps=10&frames=7").unwrap();
+        assert_eq!(spec, TestSpec { pattern: "ball".into(), width: 64, height: 360, fps: 10, frames: 7 });
+        assert_eq!(TestSpec::parse("test://").unwrap().pattern, "smpte");
+        assert!(TestSpec::parse("test://ball?size=3").unwrap_err().to_string().contains("`size`"));
+        assert!(TestSpec::parse("test://ball?width=abc").unwrap_err().to_string().contains("`width`"));
+        assert!(TestSpec::parse("test://ball?frames=0").is_err());
+    }
+}

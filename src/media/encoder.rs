@@ -1,0 +1,190 @@
+//! Which encoder, and how it is set.
+
+use gst::glib;
+use gst::prelude::*;
+use gstreamer as gst;
+
+use super::{Encoding, element, init};
+use crate::{Error, Result};
+
+/// Constant rate factor when nothing is asked for: visually close to the input at half its usual dashcam bit rate.
+const CRF: u32 = 20;
+/// Bits per pixel for encoders that only know a bit rate; about what a dashcam spends.
+const BITS_PER_PIXEL: f64 = 0.12;
+
+/// An encoder that GStreamer has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncoderInfo {
+    /// Element name, as `--encoder` takes it.
+    pub name: String,
+    /// GStreamer's rank.
+    pub rank: i32,
+    /// It runs on a device of its own.
+    pub hardware: bool,
+    /// The one taken when none is named.
+    pub chosen: bool,
+}
+
+/// The H.264 and H.265 encoders that are installed, best rank first; one of them is the default. Empty when there are
+/// none or GStreamer does not start.
+pub fn encoders() -> Vec<EncoderInfo> {
+    if init().is_err() {
+        return Vec::new();
+    }
+    let chosen = choose(None).map(|encoder| name_of(&encoder)).unwrap_or_default();
+    let info = |factory: gst::ElementFactory| EncoderInfo {
+        name: factory.name().to_string(),
+        rank: rank_of(&factory),
+        hardware: is_hardware(&factory),
+        chosen: factory.name() == chosen,
+    };
+    candidates().into_iter().map(info).collect()
+}
+
+/// A working encoder: the named one; or the first hardware H.264 encoder that opens; or x264; or any that opens.
+pub(super) fn choose(name: Option<&str>) -> Result<gst::Element> {
+    if let Some(name) = name {
+        let encoder = element(name)?;
+        if !encoder.factory().is_some_and(|factory| makes(&factory, &["video/x-h264", "video/x-h265"])) {
+            return Err(Error::usage(format!("encoder: {name} does not make H.264 or H.265"))
+                .hint("`oodstream doctor` lists the encoders"));
+        }
+        if !opens(&encoder) {
+            return Err(Error::failed(format!("encoder: {name} is installed but does not open"))
+                .hint("its device or driver is not there; leave --encoder out to take the best that works"));
+        }
+        return Ok(encoder);
+    }
+    let h264 = || candidates().into_iter().filter(|factory| makes(factory, &["video/x-h264"]));
+    let hardware = h264().filter(is_hardware);
+    let x264 = h264().filter(|factory| factory.name() == "x264enc");
+    hardware
+        .chain(x264)
+        .chain(h264())
+        .filter_map(|factory| factory.create().build().ok())
+        .find(opens)
+        .ok_or_else(|| {
+            Error::failed("there is no H.264 encoder").hint("apt-get install gstreamer1.0-plugins-ugly (for x264enc)")
+        })
+}
+
+/// Sets rate control and speed.
+pub(super) fn configure(encoder: &gst::Element, encoding: &Encoding, pixels_per_second: f64) -> Result<()> {
+    let name = name_of(encoder);
+    match name.as_str() {
+        "x264enc" => {
+            set_enum(encoder, "speed-preset", encoding.preset.as_deref().unwrap_or("veryfast"), "preset")?;
+            if let Some(rate) = encoding.bitrate_kbps {
+                set_number(encoder, "bitrate", rate, "bitrate")?;
+            } else {
+                encoder.set_property_from_str("pass", "qual");
+                set_number(encoder, "quantizer", encoding.crf.unwrap_or(CRF), "crf")?;
+                // Without this the default bit rate would cap the quality.
+                encoder.set_property("vbv-buf-capacity", 0u32);
+                encoder.set_property("qp-min", encoding.crf.unwrap_or(CRF).min(10));
+            }
+        }
+        "x265enc" => {
+            set_enum(encoder, "speed-preset", encoding.preset.as_deref().unwrap_or("veryfast"), "preset")?;
+            match encoding.bitrate_kbps {
+                Some(rate) => set_number(encoder, "bitrate", rate, "bitrate")?,
+                None => encoder.set_property("option-string", format!("crf={}", encoding.crf.unwrap_or(CRF))),
+            }
+        }
+        _ => {
+            if encoding.crf.is_some() {
+                return Err(Error::usage(format!("crf: {name} has no constant rate factor")).hint("use --bitrate"));
+            }
+            if let Some(preset) = &encoding.preset {
+                set_enum(encoder, "preset", preset, "preset")?;
+            }
+            let default = (pixels_per_second * BITS_PER_PIXEL / 1000.0).max(100.0) as u32;
+            let rate = encoding.bitrate_kbps.unwrap_or(default);
+            // openh264enc counts in bit/s, the others in kbit/s.
+            let unit = if name == "openh264enc" { 1000 } else { 1 };
+            set_number(encoder, "bitrate", rate.saturating_mul(unit), "bitrate")?;
+        }
+    }
+    Ok(())
+}
+
+/// The parser that goes behind an encoder.
+pub(super) fn parser_of(encoder: &gst::Element) -> &'static str {
+    let h265 = encoder.factory().is_some_and(|factory| makes(&factory, &["video/x-h265"]));
+    if h265 { "h265parse" } else { "h264parse" }
+}
+
+pub(super) fn name_of(encoder: &gst::Element) -> String {
+    encoder.factory().map(|factory| factory.name().to_string()).unwrap_or_default()
+}
+
+fn candidates() -> Vec<gst::ElementFactory> {
+    let kind = gst::ElementFactoryType::VIDEO_ENCODER;
+    let mut found: Vec<_> = gst::ElementFactory::factories_with_type(kind, gst::Rank::NONE)
+        .into_iter()
+        .filter(|factory| makes(factory, &["video/x-h264", "video/x-h265"]))
+        .collect();
+    found.sort_by_key(|factory| (std::cmp::Reverse(rank_of(factory)), factory.name().to_string()));
+    found
+}
+
+fn makes(factory: &gst::ElementFactory, formats: &[&str]) -> bool {
+    factory.static_pad_templates().iter().filter(|t| t.direction() == gst::PadDirection::Src).any(|template| {
+        template.caps().iter().any(|structure| formats.contains(&structure.name().as_str()))
+    })
+}
+
+fn is_hardware(factory: &gst::ElementFactory) -> bool {
+    factory.metadata("klass").is_some_and(|klass| klass.contains("Hardware"))
+}
+
+fn rank_of(factory: &gst::ElementFactory) -> i32 {
+    factory.rank().into()
+}
+
+/// An installed encoder may still lack its device: only opening it tells.
+fn opens(encoder: &gst::Element) -> bool {
+    let open = encoder.set_state(gst::State::Ready).is_ok();
+    let _ = encoder.set_state(gst::State::Null);
+    open
+}
+
+fn set_enum(encoder: &gst::Element, property: &str, value: &str, option: &str) -> Result<()> {
+    let name = name_of(encoder);
+    let Some(spec) = encoder.find_property(property) else {
+        return Err(Error::usage(format!("{option}: {name} has no such setting")));
+    };
+    if let Some(class) = glib::EnumClass::with_type(spec.value_type()) {
+        if class.value_by_nick(value).is_none() {
+            let known: Vec<_> = class.values().iter().map(|v| v.nick().to_string()).collect();
+            return Err(Error::usage(format!("{option}: {name} does not know `{value}`"))
+                .hint(format!("one of {}", known.join(", "))));
+        }
+        encoder.set_property_from_str(property, value);
+        return Ok(());
+    }
+    Err(Error::usage(format!("{option}: {name} has no such setting")))
+}
+
+fn set_number(encoder: &gst::Element, property: &str, value: u32, option: &str) -> Result<()> {
+    let name = name_of(encoder);
+    let Some(spec) = encoder.find_property(property) else {
+        return Err(Error::usage(format!("{option}: {name} has no such setting")));
+    };
+    let number = glib::Value::from(i64::from(value)).transform_with_type(spec.value_type()).ok();
+    let fits = |low: i64, high: i64| (low..=high).contains(&i64::from(value));
+    let in_range = if let Some(spec) = spec.downcast_ref::<glib::ParamSpecUInt>() {
+        fits(spec.minimum().into(), spec.maximum().into())
+    } else if let Some(spec) = spec.downcast_ref::<glib::ParamSpecInt>() {
+        fits(spec.minimum().into(), spec.maximum().into())
+    } else {
+        true
+    };
+    match number {
+        Some(number) if in_range => {
+            encoder.set_property_from_value(property, &number);
+            Ok(())
+        }
+        _ => Err(Error::usage(format!("{option}: {value} is out of the range of {name}"))),
+    }
+}

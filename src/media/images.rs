@@ -1,0 +1,94 @@
+//! A folder of images as an input: one frame per image, ten a second.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use gstreamer as gst;
+use gstreamer_video as gst_video;
+
+use super::decode::{check_readable, file_reader};
+use super::writer::FileWriter;
+use super::{
+    Encoding, EndOfInput, Frame, FrameReader, FrameWriter, Opened, Read, VideoInfo, init, output,
+};
+use crate::{Error, Result};
+
+/// Images per second.
+const RATE: i32 = 10;
+/// Time of one image, in nanoseconds.
+const STEP: u64 = 1_000_000_000 / RATE as u64;
+
+/// Opens images as a video of ten frames a second, in the order given.
+///
+/// # Errors
+/// No images, the first one cannot be decoded; the output as [`open_file`](super::open_file).
+pub fn open_images(files: &[PathBuf], output: Option<&Path>, encoding: &Encoding, stream: u32) -> Result<Opened> {
+    init()?;
+    let Some(first) = files.first() else { return Err(Error::usage("there are no images")) };
+    let target = output.map(|path| output::Target::check(path, None, encoding)).transpose()?;
+    let (frame, mut info, frame_info) = decode(first)?;
+    info.fps = Some(f64::from(RATE));
+    info.frames = Some(files.len() as u64);
+    info.duration = Some(STEP * files.len() as u64);
+    info.container = "images".to_string();
+    let caps = gst_video::VideoInfo::builder_from_info(&frame_info).fps(gst::Fraction::new(RATE, 1)).build();
+    let caps = caps.map_err(|e| Error::failed(format!("{}: {}", first.display(), e.message)))?;
+    let writer = match target {
+        Some(target) => {
+            let shared = std::sync::Arc::default();
+            let writer = FileWriter::open(target, &caps, info.duration, &shared, encoding)?;
+            Some(Box::new(writer) as Box<dyn FrameWriter>)
+        }
+        None => None,
+    };
+    let files = files.iter().skip(1).cloned().collect();
+    Ok((Box::new(ImageReader { files, first: Some(frame), info, stream, index: 0 }), writer))
+}
+
+struct ImageReader {
+    files: VecDeque<PathBuf>,
+    first: Option<Frame>,
+    info: VideoInfo,
+    stream: u32,
+    index: u64,
+}
+
+impl FrameReader for ImageReader {
+    fn read(&mut self, _timeout: Duration) -> Result<Read> {
+        let mut frame = match self.first.take() {
+            Some(frame) => frame,
+            None => {
+                let Some(file) = self.files.pop_front() else { return Ok(Read::End(EndOfInput::default())) };
+                let (frame, ..) = decode(&file)?;
+                let (width, height) = (self.info.width, self.info.height);
+                if (frame.width(), frame.height()) != (width, height) {
+                    return Err(Error::failed(format!(
+                        "{}: it is {}x{}, the first image is {width}x{height}",
+                        file.display(),
+                        frame.width(),
+                        frame.height()
+                    ))
+                    .hint("the images of one folder become one video: they need one size"));
+                }
+                frame
+            }
+        };
+        frame.set_index_and_time(self.stream, self.index, self.index * STEP, STEP);
+        self.index += 1;
+        Ok(Read::Frame(frame))
+    }
+
+    fn info(&self) -> &VideoInfo {
+        &self.info
+    }
+}
+
+fn decode(file: &Path) -> Result<(Frame, VideoInfo, gst_video::VideoInfo)> {
+    check_readable(file)?;
+    let mut reader = file_reader(file, 0)?;
+    match reader.read(Duration::from_secs(10))? {
+        Read::Frame(frame) => Ok((frame, reader.info().clone(), reader.frame_info().clone())),
+        _ => Err(Error::failed(format!("{}: the image cannot be decoded", file.display()))),
+    }
+}

@@ -1,0 +1,144 @@
+//! From what the command line names to the inputs it means.
+
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// Extensions taken for videos in a folder.
+const VIDEOS: &[&str] =
+    &["mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "m2ts", "mpg", "mpeg", "3gp", "flv", "wmv", "ogv"];
+/// Extensions taken for images in a folder.
+const IMAGES: &[&str] = &["png", "jpg", "jpeg", "bmp", "webp", "tif", "tiff"];
+const LIVE: &[&str] = &["rtsp", "rtsps", "rtmp", "http", "https", "v4l2", "srt", "udp"];
+
+/// One input: each becomes one output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A video file.
+    File(PathBuf),
+    /// Images in order, which make one video.
+    Images(Vec<PathBuf>),
+    /// A synthetic input, `test://...`.
+    Test(String),
+}
+
+/// What `arg` means: a path, a folder of videos or of images, a glob, or a `test://` address.
+///
+/// # Errors
+/// Nothing there, a folder without videos or images, a pattern that matches nothing or is malformed, an address of a
+/// kind that is not built in.
+pub fn expand_input(arg: &str) -> Result<Vec<Input>> {
+    if arg.starts_with("test://") {
+        return Ok(vec![Input::Test(arg.to_string())]);
+    }
+    if let Some((scheme, rest)) = arg.split_once("://") {
+        if scheme == "file" {
+            return expand_path(Path::new(rest));
+        }
+        if LIVE.contains(&scheme) {
+            return Err(Error::usage(format!("{scheme}://: live inputs are not built into this version"))
+                .hint("give a file, a folder, a glob or test://"));
+        }
+        return Err(Error::usage(format!("{scheme}://: this kind of input is not known"))
+            .hint("give a file, a folder, a glob or test://"));
+    }
+    let path = Path::new(arg);
+    if path.exists() {
+        return expand_path(path);
+    }
+    if arg.contains(['*', '?', '[']) {
+        return expand_glob(arg);
+    }
+    Err(Error::failed(format!("{arg}: there is no such file or folder")))
+}
+
+fn expand_path(path: &Path) -> Result<Vec<Input>> {
+    if !path.exists() {
+        return Err(Error::failed(format!("{}: there is no such file or folder", path.display())));
+    }
+    if !path.is_dir() {
+        return Ok(vec![of_file(path)]);
+    }
+    let name = path.display();
+    let entries = std::fs::read_dir(path).map_err(|e| Error::failed(format!("{name}: cannot be listed: {e}")))?;
+    let mut files: Vec<PathBuf> = Vec::new();
+    for entry in entries {
+        let file = entry.map_err(|e| Error::failed(format!("{name}: cannot be listed: {e}")))?.path();
+        // Hidden files are unfinished outputs and the like.
+        let hidden = file.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+        if !hidden && file.is_file() {
+            files.push(file);
+        }
+    }
+    files.sort();
+    let with = |known: &[&str]| files.iter().filter(|f| has_extension(f, known)).cloned().collect::<Vec<_>>();
+    let (videos, images) = (with(VIDEOS), with(IMAGES));
+    if !videos.is_empty() {
+        return Ok(videos.into_iter().map(Input::File).collect());
+    }
+    if !images.is_empty() {
+        return Ok(vec![Input::Images(images)]);
+    }
+    Err(Error::failed(format!("{name}: there are no videos or images in this folder"))
+        .hint(format!("looked for {} and {}", VIDEOS.join(" "), IMAGES.join(" "))))
+}
+
+fn expand_glob(pattern: &str) -> Result<Vec<Input>> {
+    let paths = glob::glob(pattern).map_err(|e| Error::usage(format!("{pattern}: {} at {}", e.msg, e.pos)))?;
+    let mut files: Vec<PathBuf> = paths.filter_map(|path| path.ok()).filter(|path| path.is_file()).collect();
+    files.sort();
+    if files.is_empty() {
+        return Err(Error::failed(format!("{pattern}: nothing matches this pattern")));
+    }
+    // Images named by one pattern are one video, as in a folder.
+    if files.iter().all(|f| has_extension(f, IMAGES)) {
+        return Ok(vec![Input::Images(files)]);
+    }
+    Ok(files.iter().map(|file| of_file(file)).collect())
+}
+
+fn of_file(path: &Path) -> Input {
+    if has_extension(path, IMAGES) { Input::Images(vec![path.to_path_buf()]) } else { Input::File(path.to_path_buf()) }
+}
+
+fn has_extension(path: &Path, known: &[&str]) -> bool {
+    path.extension().is_some_and(|e| known.contains(&e.to_string_lossy().to_ascii_lowercase().as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn touch(folder: &Path, names: &[&str]) {
+        for name in names {
+            std::fs::write(folder.join(name), b"x").unwrap();
+        }
+    }
+
+    #[test]
+    fn folders_globs_and_addresses() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let arg = |name: &str| at(name).to_string_lossy().into_owned();
+        let here = folder.path().to_string_lossy().into_owned();
+
+        let empty = expand_input(&here).unwrap_err().to_string();
+        assert!(empty.contains("no videos") && empty.contains("mp4"), "{empty}");
+
+        touch(folder.path(), &["b.png", "a.JPG", "notes.txt"]);
+        assert_eq!(expand_input(&here).unwrap(), [Input::Images(vec![at("a.JPG"), at("b.png")])]);
+
+        touch(folder.path(), &["z.mp4", "c.MKV", ".z.mp4.part", ".hidden.mp4"]);
+        assert_eq!(expand_input(&here).unwrap(), [Input::File(at("c.MKV")), Input::File(at("z.mp4"))]);
+        assert_eq!(expand_input(&arg("*.mp4")).unwrap(), [Input::File(at("z.mp4"))]);
+        assert_eq!(expand_input(&arg("?.png")).unwrap(), [Input::Images(vec![at("b.png")])]);
+        assert!(expand_input(&arg("*.webm")).unwrap_err().to_string().contains("nothing matches"));
+        assert!(expand_input(&arg("gone.mp4")).unwrap_err().to_string().contains("gone.mp4"));
+        assert_eq!(expand_input("test://ball").unwrap(), [Input::Test("test://ball".into())]);
+        for live in ["rtsp://user:secret@cam/1", "v4l2:///dev/video0", "nope://x"] {
+            let error = expand_input(live).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(!error.to_string().contains("secret"));
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! What ordinary footage says about a model's scores: thresholds, statistics, the codebook, in a small TOML file.
+//!
+//! The codebook lies beside it as `NAME.codebook.npy`, `[M, D]` f32. Both carry the hash of what they belong to.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::method::{Method, statistic_name, unit_name};
+use crate::compute::{Codebook, Statistic, Term, Unit};
+use crate::model::manifest::sha256_hex;
+use crate::npy::{self, FloatType};
+use crate::{Error, Result};
+
+/// The version of the file's format that this program reads and writes.
+const FORMAT: u32 = 1;
+
+/// A calibration file with its codebook.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// Version of the format.
+    pub format: u32,
+    /// The model that it belongs to.
+    pub model: ModelId,
+    /// What it was made from.
+    pub footage: Footage,
+    /// Thresholds and standardised terms by method.
+    pub methods: Vec<CalibratedMethod>,
+    /// Every term that was measured.
+    pub statistics: Vec<TermStatistics>,
+    /// The codebook file, for `bank`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub codebook: Option<CodebookFile>,
+    /// The codebook itself, read from its file.
+    #[serde(skip)]
+    pub centroids: Option<Arc<Codebook>>,
+}
+
+/// `[model]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelId {
+    /// Name of the ONNX file.
+    pub file: String,
+    /// SHA-256 of the ONNX file, 64 hexadecimal digits.
+    pub sha256: String,
+}
+
+/// `[footage]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Footage {
+    /// The inputs as given.
+    pub inputs: Vec<String>,
+    /// Frames that were measured.
+    pub frames: usize,
+    /// Frames that stood out and were left out.
+    pub odd_frames: usize,
+    /// Share of ordinary pixels that the thresholds mark, 0..1.
+    pub false_positive_share: f64,
+}
+
+/// `[[methods]]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CalibratedMethod {
+    /// As on the command line.
+    pub name: String,
+    /// Numbers of clusters.
+    #[serde(default)]
+    pub k: Vec<usize>,
+    /// Pixels with `score >= threshold` are marked.
+    pub threshold: f32,
+    /// The summands with their statistics.
+    pub terms: Vec<Term>,
+}
+
+/// `[[statistics]]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TermStatistics {
+    /// What was measured.
+    pub statistic: Statistic,
+    /// Over what.
+    pub unit: Unit,
+    /// Numbers of clusters, for cluster terms.
+    #[serde(default)]
+    pub k: Vec<usize>,
+    /// Mean over the ordinary pixels.
+    pub mean: f32,
+    /// Standard deviation over the ordinary pixels.
+    pub std: f32,
+}
+
+/// `[codebook]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CodebookFile {
+    /// File name, in the folder of the TOML file.
+    pub file: String,
+    /// SHA-256 of that file, 64 hexadecimal digits.
+    pub sha256: String,
+}
+
+impl Calibration {
+    /// An empty one of the current format.
+    pub fn new(model: ModelId, footage: Footage) -> Self {
+        Self { format: FORMAT, model, footage, methods: Vec::new(), statistics: Vec::new(), codebook: None, centroids: None }
+    }
+
+    /// Reads a file and its codebook, for the model whose file has this SHA-256.
+    ///
+    /// # Errors
+    /// It cannot be read, is damaged, is of another format, or was made for another model.
+    pub fn load(path: &Path, model_sha256: &str) -> Result<Self> {
+        let place = format!("calibration {}", path.display());
+        let text = fs::read_to_string(path).map_err(|error| {
+            Error::usage(format!("{place}: {error}")).hint("`oodstream calibrate INPUT... -o FILE` writes one")
+        })?;
+        let mut calibration: Self =
+            toml::from_str(&text).map_err(|error| Error::usage(format!("{place}: {}", error.to_string().trim_end())))?;
+        if calibration.format != FORMAT {
+            return Err(Error::usage(format!("{place}: it has format {}, this program reads {FORMAT}", calibration.format)));
+        }
+        if !calibration.model.sha256.eq_ignore_ascii_case(model_sha256) {
+            return Err(Error::usage(format!(
+                "{place}: it was made for another model ({}, SHA-256 {}), the one in use has {model_sha256}",
+                calibration.model.file, calibration.model.sha256
+            ))
+            .hint("run `oodstream calibrate` with this model, or --model with the one it was made for"));
+        }
+        calibration.check().map_err(|error| error.at(&place))?;
+        if let Some(file) = &calibration.codebook {
+            let path = path.with_file_name(&file.file);
+            let bytes = fs::read(&path)
+                .map_err(|error| Error::usage(format!("{place}: its codebook {}: {error}", path.display())))?;
+            if sha256_hex(&bytes) != file.sha256.to_ascii_lowercase() {
+                return Err(Error::usage(format!("{place}: its codebook {} is another file than was written", path.display())));
+            }
+            calibration.centroids = Some(Arc::new(Codebook { centroids: npy::read(&path)? }));
+        }
+        Ok(calibration)
+    }
+
+    fn check(&self) -> Result<()> {
+        let good = |term: &Term| term.deviation > 0.0 && term.deviation.is_finite() && term.mean.is_finite() && term.weight.is_finite();
+        for method in &self.methods {
+            if method.terms.is_empty() || !method.terms.iter().all(good) || !method.threshold.is_finite() {
+                return Err(Error::usage(format!("methods: `{}` needs terms with std > 0 and a finite threshold", method.name)));
+            }
+        }
+        match self.statistics.iter().find(|entry| !(entry.std > 0.0 && entry.std.is_finite() && entry.mean.is_finite())) {
+            Some(bad) => Err(Error::usage(format!(
+                "statistics: {}:{} needs a finite mean and std > 0",
+                unit_name(bad.unit),
+                statistic_name(bad.statistic)
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the TOML file and, where there is a codebook, `NAME.codebook.npy` beside it.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn save(&mut self, path: &Path) -> Result<()> {
+        let failed = |error: std::io::Error| Error::failed(format!("calibration {}: {error}", path.display()));
+        if let Some(codebook) = &self.centroids {
+            let beside = path.with_extension("codebook.npy");
+            npy::write(&beside, codebook.centroids.view(), FloatType::F32)?;
+            self.codebook = Some(CodebookFile {
+                file: beside.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                sha256: sha256_hex(&fs::read(&beside).map_err(failed)?),
+            });
+        }
+        let text = toml::to_string(self).map_err(|error| Error::failed(format!("calibration {}: {error}", path.display())))?;
+        fs::write(path, text).map_err(failed)
+    }
+
+    /// Fills in what the method still lacks: statistics of its terms, the codebook, the threshold. A threshold that the
+    /// calibration does not know stays infinite.
+    ///
+    /// # Errors
+    /// The calibration lacks what the method cannot do without.
+    pub fn apply(&self, method: &mut Method) -> Result<()> {
+        let known = self.methods.iter().find(|known| {
+            known.name == method.name && (known.k == method.recipe.k || method.recipe.terms.iter().all(|term| term.unit == Unit::Pixel))
+        });
+        if let Some(known) = known {
+            method.recipe.terms.clone_from(&known.terms);
+            method.recipe.threshold = known.threshold;
+        } else if method.needs_statistics {
+            for term in &mut method.recipe.terms {
+                let entry = self.find(term, &method.recipe.k).ok_or_else(|| {
+                    Error::usage(format!(
+                        "method `{}`: the calibration has no statistics of {}:{}",
+                        method.name,
+                        unit_name(term.unit),
+                        statistic_name(term.statistic)
+                    ))
+                    .hint(format!("calibrate again with --methods '{}'", method.name))
+                })?;
+                (term.mean, term.deviation) = (entry.mean, entry.std);
+            }
+        }
+        method.needs_statistics = false;
+        if method.recipe.terms.iter().any(|term| term.statistic == Statistic::Bank) {
+            method.recipe.codebook = Some(self.centroids.clone().ok_or_else(|| {
+                Error::usage(format!("method `{}`: the calibration has no codebook", method.name))
+                    .hint("calibrate again with --codebook 1024")
+            })?);
+        }
+        Ok(())
+    }
+
+    fn find(&self, term: &Term, k: &[usize]) -> Option<&TermStatistics> {
+        self.statistics.iter().find(|entry| {
+            (entry.statistic, entry.unit) == (term.statistic, term.unit) && (term.unit == Unit::Pixel || entry.k == k)
+        })
+    }
+}
+
+/// A method made ready to score, with a calibration where there is one.
+///
+/// # Errors
+/// The method does not parse, or needs what the calibration does not have.
+pub fn ready_method(
+    text: &str,
+    scoring: Option<&crate::model::manifest::ScoringSection>,
+    calibration: Option<&Calibration>,
+) -> Result<Method> {
+    let mut method = Method::parse(text, scoring)?;
+    match calibration {
+        Some(calibration) => calibration.apply(&mut method)?,
+        None if method.needs_calibration() => {
+            return Err(Error::usage(format!("method `{text}` needs a calibration")).hint(
+                "`oodstream calibrate INPUT... -o calibration.toml` on ordinary footage, then --calibration calibration.toml",
+            ));
+        }
+        None => {}
+    }
+    Ok(method)
+}

@@ -1,0 +1,127 @@
+//! Frames read and written again: what comes out holds what went in.
+
+mod clips;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clips::{clip, ffmpeg_is_there, ffprobe, rotated, stream_hash, times};
+use oodstream::media::{self, Encoding, EndOfInput, FrameReader, FrameWriter, OpenFile, Read, Written};
+
+const WAIT: Duration = Duration::from_secs(20);
+
+struct Copied {
+    end: EndOfInput,
+    written: Written,
+    times: Vec<f64>,
+    info: media::VideoInfo,
+    _folder: tempfile::TempDir,
+}
+
+/// Reads every frame and writes it unchanged.
+fn pass(mut reader: Box<dyn FrameReader>, mut writer: Box<dyn FrameWriter>) -> (EndOfInput, Written, Vec<f64>) {
+    let mut times = Vec::new();
+    let end = loop {
+        match reader.read(WAIT).unwrap() {
+            Read::Frame(frame) => {
+                assert_eq!(frame.index, times.len() as u64);
+                times.push(frame.running_time as f64 / 1e9);
+                assert!(writer.write(frame, WAIT).unwrap().is_none(), "no room for a frame in {WAIT:?}");
+            }
+            Read::TimedOut => panic!("no frame in {WAIT:?}"),
+            Read::End(end) => break end,
+        }
+    };
+    drop(reader);
+    (end, writer.finish(&|| false).unwrap(), times)
+}
+
+fn copy_as(input: &Path, extension: &str, encoding: &Encoding) -> Copied {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join(format!("out.{extension}"));
+    let (reader, writer) =
+        media::open_file(&OpenFile { path: input, output: Some(&output), encoding, stream: 3 }).unwrap();
+    let info = reader.info().clone();
+    let (end, written, times) = pass(reader, writer.unwrap());
+    assert_eq!(written.path, output);
+    let left: Vec<PathBuf> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(left, [output], "nothing but the output is left");
+    Copied { end, written, times, info, _folder: folder }
+}
+
+fn copy(input: &Path) -> Copied {
+    copy_as(input, "mp4", &Encoding::default())
+}
+
+/// Frames and running times in = out.
+#[track_caller]
+fn assert_same_frames(input: &Path, copied: &Copied, tolerance: f64) {
+    let start = |times: &[f64]| times.first().copied().unwrap_or_default();
+    let (wanted, got) = (times(input, "v:0"), times(&copied.written.path, "v:0"));
+    assert_eq!(got.len(), wanted.len(), "frames");
+    assert_eq!(copied.written.frames, wanted.len() as u64);
+    // A transport stream starts at any time; running times start at 0.
+    let shift = if input.extension().is_some_and(|e| e == "ts") { start(&wanted) - start(&got) } else { 0.0 };
+    for (index, (wanted, got)) in wanted.iter().zip(&got).enumerate() {
+        assert!((wanted - shift - got).abs() <= tolerance, "frame {index}: {got} instead of {}", wanted - shift);
+    }
+    for (index, (read, got)) in copied.times.iter().zip(&got).enumerate() {
+        assert!((read - got).abs() <= tolerance.max(0.000_01), "frame {index}: read at {read}, written at {got}");
+    }
+    assert!(copied.end.is_clean(), "{:?}", copied.end);
+}
+
+#[test]
+fn plain_mp4_with_sound_and_tags() {
+    if !ffmpeg_is_there() {
+        return;
+    }
+    let input = clip("plain.mp4");
+    let copied = copy(&input);
+    let output = &copied.written.path;
+    assert_same_frames(&input, &copied, 0.000_002);
+    assert_eq!(stream_hash(output, "a:0"), stream_hash(&input, "a:0"));
+    let (wanted, got) = (times(&input, "a:0"), times(output, "a:0"));
+    assert_eq!(got.len(), wanted.len());
+    for (wanted, got) in wanted.iter().zip(&got) {
+        assert!((wanted - got).abs() < 0.000_05, "audio at {got} instead of {wanted}");
+    }
+    let tags = ffprobe(output, "", "format_tags").join(",");
+    for tag in ["Drive", "37.7749", "2021-03-04T05:06:07"] {
+        assert!(tags.contains(tag), "{tag} is not in {tags}");
+    }
+    assert_eq!((copied.info.width, copied.info.height, copied.info.audio_tracks), (160, 120, 1));
+    assert_eq!((copied.info.fps, copied.info.frames), (Some(30.0), Some(60)));
+    assert!(copied.info.codec.contains("H.264"), "{}", copied.info.codec);
+    let durations: Vec<f64> = [&input, output].map(|f| ffprobe(f, "", "format=duration")[0].parse().unwrap()).into();
+    assert!((durations[0] - durations[1]).abs() < 0.05, "{durations:?}");
+}
+
+#[test]
+fn every_container_and_codec() {
+    if !ffmpeg_is_there() {
+        return;
+    }
+    let exact = ["silent.mp4", "silent.mov", "vfr.mp4", "ten-bit.mp4", "hevc.mp4", "mpeg4.avi", "mjpeg.avi"];
+    for name in exact {
+        println!("{name}");
+        assert_same_frames(&clip(name), &copy(&clip(name)), 0.000_002);
+    }
+    for name in ["plain.mkv", "vfr.mkv", "vp8.webm", "vp9.webm", "odd.mkv", "stream.ts"] {
+        println!("{name}");
+        assert_same_frames(&clip(name), &copy(&clip(name)), 0.000_02);
+    }
+}
+
+#[test]
+fn rotation_is_applied() {
+    if !ffmpeg_is_there() {
+        return;
+    }
+    let input = rotated("upright.mp4", 90);
+    let copied = copy(&input);
+    assert_same_frames(&input, &copied, 0.000_002);
+    assert_eq!((copied.info.width, copied.info.height), (120, 160));
+    assert_eq!(ffprobe(&copied.written.path, "v:0", "stream=width,height"), ["120,160"]);
+    assert!(ffprobe(&copied.written.path, "v:0", "stream_side_data=rotation").is_empty());
+}

@@ -3,6 +3,7 @@
 pub mod doctor;
 pub mod engine;
 pub mod interrupt;
+pub mod model;
 pub mod outputs;
 pub mod progress;
 pub mod report;
@@ -53,6 +54,8 @@ struct Verbosity {
 enum Command {
     /// Video in, the same video out with the unknown marked
     Run(Box<run::RunArgs>),
+    /// What a network is, and a copy of it with its features as an output
+    Model(model::ModelArgs),
     /// What this machine has, what is missing, and how to get it
     Doctor(doctor::DoctorArgs),
 }
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
     let quiet = cli.verbosity.quiet;
     let result: Result<u8> = match cli.command {
         Command::Run(args) => run::run(&args, quiet),
+        Command::Model(args) => model::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
     match result {

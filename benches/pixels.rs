@@ -28,7 +28,7 @@ fn prepare(c: &mut Criterion) {
         let std = [0.229, 0.224, 0.225];
         let mut prepare = Prepare::new(InputSpec { width: 640, height: 368, mean, std, resize: Resize::Stretch })
             .expect("a valid input");
-        let mut out = vec![0.0; prepare.len()];
+        let mut out = vec![0.0; prepare.input_len()];
         c.bench_function(&format!("prepare {width}x{height} to 640x368"), |b| {
             b.iter(|| prepare.run(&picture, &mut out).expect("planes that fit"));
         });

@@ -114,7 +114,7 @@ pub struct PipelineConfig {
 
 impl Default for PipelineConfig {
     fn default() -> Self {
-        Self { queue: 2 }
+        Self { queue: 1 }
     }
 }
 

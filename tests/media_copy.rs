@@ -114,6 +114,29 @@ fn every_container_and_codec() {
 }
 
 #[test]
+fn sound_that_the_container_holds_otherwise_or_not_at_all() {
+    if !ffmpeg_is_there() {
+        return;
+    }
+    // A transport stream has AAC with ADTS headers, MP4 has it without: the same packets.
+    let input = clip("stream.ts");
+    let copied = copy(&input);
+    assert_eq!(times(&copied.written.path, "a:0").len(), times(&input, "a:0").len());
+    assert_eq!(copied.end.notes, [""; 0]);
+    // MP4 has no PCM: encoded, and said so.
+    let input = clip("mjpeg.avi");
+    let copied = copy(&input);
+    assert_eq!(ffprobe(&copied.written.path, "a:0", "stream=codec_name"), ["aac"]);
+    let sound = times(&copied.written.path, "a:0");
+    assert!(sound[0] < 0.03 && (1.9..2.1).contains(sound.last().unwrap()), "{sound:?}");
+    assert!(copied.end.notes[0].contains("encoded as AAC"), "{:?}", copied.end.notes);
+    // Matroska has it.
+    let copied = copy_as(&input, "mkv", &Encoding::default());
+    assert_eq!(stream_hash(&copied.written.path, "a:0"), stream_hash(&input, "a:0"));
+    assert_eq!(copied.end.notes, [""; 0]);
+}
+
+#[test]
 fn rotation_is_applied() {
     if !ffmpeg_is_there() {
         return;
@@ -124,4 +147,78 @@ fn rotation_is_applied() {
     assert_eq!((copied.info.width, copied.info.height), (120, 160));
     assert_eq!(ffprobe(&copied.written.path, "v:0", "stream=width,height"), ["120,160"]);
     assert!(ffprobe(&copied.written.path, "v:0", "stream_side_data=rotation").is_empty());
+}
+
+#[test]
+fn several_tracks_and_subtitles() {
+    if !ffmpeg_is_there() {
+        return;
+    }
+    for (name, extension) in [("many.mkv", "mkv"), ("many.mp4", "mp4"), ("many.mkv", "mp4"), ("plain.mp4", "mkv")] {
+        println!("{name} to {extension}");
+        let input = clip(name);
+        let copied = copy_as(&input, extension, &Encoding::default());
+        let output = &copied.written.path;
+        // Matroska counts in milliseconds.
+        assert_same_frames(&input, &copied, if extension == "mkv" { 0.000_6 } else { 0.000_02 });
+        assert_eq!(stream_hash(output, "a"), stream_hash(&input, "a"));
+        let kinds = |file: &Path| ffprobe(file, "", "stream=codec_type").join(" ");
+        assert_eq!(kinds(output), kinds(&input));
+        if name.starts_with("many") {
+            let languages = |file: &Path| ffprobe(file, "a", "stream_tags=language").join(" ");
+            assert_eq!(languages(output), languages(&input));
+            assert_eq!((copied.info.audio_tracks, copied.info.subtitle_tracks), (2, 1));
+            let text = |file: &Path| {
+                let args = ["-v", "error", "-i", file.to_str().unwrap(), "-map", "0:s:0", "-f", "srt", "-"];
+                let out = std::process::Command::new("ffmpeg").args(args).output().unwrap();
+                String::from_utf8_lossy(&out.stdout).into_owned()
+            };
+            let (wanted, got) = (text(&input), text(output));
+            for line in ["first line", "second line"] {
+                assert!(wanted.contains(line) && got.contains(line), "{line} is not in {got}");
+            }
+            // MP4 fills the gaps between subtitles with empty ones.
+            let (wanted, got) = (times(&input, "s:0"), times(output, "s:0"));
+            for time in &wanted {
+                assert!(got.iter().any(|got| (got - time).abs() < 0.002), "{time} is not in {got:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn shape_colour_and_fields_are_kept_right() {
+    if !ffmpeg_is_there() {
+        return;
+    }
+    let input = clip("anamorphic.mp4");
+    let copied = copy(&input);
+    assert_same_frames(&input, &copied, 0.000_002);
+    assert_eq!(copied.info.par, (4, 3));
+    let shape = "stream=sample_aspect_ratio,color_space,color_transfer,color_primaries,color_range";
+    assert_eq!(ffprobe(&copied.written.path, "v:0", shape), ffprobe(&input, "v:0", shape));
+
+    let input = clip("interlaced.mp4");
+    let copied = copy(&input);
+    assert_same_frames(&input, &copied, 0.000_002);
+    assert_eq!(ffprobe(&copied.written.path, "v:0", "stream=field_order"), ["progressive"]);
+}
+
+#[test]
+fn sound_that_starts_late_stays_late() {
+    if !ffmpeg_is_there() {
+        return;
+    }
+    for name in ["late-audio.mp4", "late-video.mp4", "late-both.mp4"] {
+        println!("{name}");
+        let input = clip(name);
+        let copied = copy(&input);
+        assert_same_frames(&input, &copied, 0.000_02);
+        let (wanted, got) = (times(&input, "a:0"), times(&copied.written.path, "a:0"));
+        assert_eq!(got.len(), wanted.len());
+        for (wanted, got) in wanted.iter().zip(&got) {
+            assert!((wanted - got).abs() < 0.000_1, "audio at {got} instead of {wanted}");
+        }
+        assert_eq!(stream_hash(&copied.written.path, "a:0"), stream_hash(&input, "a:0"));
+    }
 }

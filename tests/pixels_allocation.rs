@@ -56,7 +56,7 @@ fn view<'a>([y, u, v]: [&'a mut [u8]; 3], width: usize, height: usize) -> I420Mu
 fn prepare_allocates_only_for_a_new_picture_size() {
     let spec = InputSpec { width: 160, height: 96, mean: [0.5; 3], std: [0.2; 3], resize: Resize::Letterbox };
     let mut prepare = Prepare::new(spec).unwrap();
-    let mut out = vec![0.0; prepare.len()];
+    let mut out = vec![0.0; prepare.input_len()];
     let data = vec![77u8; 320 * 240];
     let mut run = |width: usize, height: usize| {
         let plane = |columns: usize, rows: usize| Plane { data: &data, stride: columns, columns, rows };

@@ -84,7 +84,7 @@ fn rgb(y: f64, u: f64, v: f64, colour: Colour) -> [f64; 3] {
 /// The largest difference to the reference in R'G'B' 0..1, and whether the padding is exactly the mean colour.
 fn compare(picture: &Picture, spec: InputSpec) -> (f64, bool) {
     let mut prepare = Prepare::new(spec).unwrap();
-    let mut out = vec![f32::NAN; prepare.len()];
+    let mut out = vec![f32::NAN; prepare.input_len()];
     let view = picture.view();
     let content = prepare.run(&view, &mut out).unwrap();
     let (width, height) = (picture.width as f64, picture.height as f64);
@@ -171,7 +171,7 @@ fn filters_as_pillow_does() {
     for want in pillow {
         let spec = InputSpec { width: want.len(), height: 1, mean: [0.0; 3], std: [1.0; 3], resize: Resize::Stretch };
         let mut prepare = Prepare::new(spec).unwrap();
-        let mut out = vec![f32::NAN; prepare.len()];
+        let mut out = vec![f32::NAN; prepare.input_len()];
         prepare.run(&picture, &mut out).unwrap();
         for (got, want) in out.iter().zip(want.iter().cycle()) {
             assert!((got * 255.0 - want).abs() < 0.01, "{} is not Pillow's {want}", got * 255.0);
@@ -195,7 +195,7 @@ fn pictures_of_several_sizes_take_turns() {
     let pictures: Vec<Picture> =
         (0..20).map(|i| Picture::random(16 + 7 * i, 40 - i, i % 3, colour, i as u64 + 1)).collect();
     let mut shared = Prepare::new(spec).unwrap();
-    let (mut one, mut other) = (vec![f32::NAN; shared.len()], vec![f32::NAN; shared.len()]);
+    let (mut one, mut other) = (vec![f32::NAN; shared.input_len()], vec![f32::NAN; shared.input_len()]);
     for picture in pictures.iter().chain(&pictures) {
         let place = shared.run(&picture.view(), &mut one).unwrap();
         assert_eq!(place, Prepare::new(spec).unwrap().run(&picture.view(), &mut other).unwrap());
@@ -211,7 +211,7 @@ fn what_does_not_fit_is_an_error() {
     let mut prepare = Prepare::new(spec).unwrap();
     let error = prepare.run(&picture.view(), &mut [0.0; 10]).unwrap_err().to_string();
     assert!(error.contains("192") && error.contains("10"), "{error}");
-    let mut out = vec![0.0; prepare.len()];
+    let mut out = vec![0.0; prepare.input_len()];
     let mut view = picture.view();
     view.u.columns = 7;
     let error = prepare.run(&view, &mut out).unwrap_err().to_string();

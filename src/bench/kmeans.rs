@@ -9,7 +9,7 @@ use ndarray::{Array2, s};
 
 use super::median;
 use super::synthetic::points;
-use crate::compute::{Clustering, Seeds};
+use crate::compute::{Backend, Seeds};
 use crate::{Error, Result};
 
 const REFERENCE: &str = include_str!("../../benches/kmeans_reference.py");
@@ -82,8 +82,8 @@ struct Reference {
 ///
 /// # Errors
 /// An impossible job, a temporary file that cannot be written, a Python script that fails.
-pub fn kmeans<B: Clustering + crate::compute::Backend>(
-    backend: &mut B,
+pub fn kmeans(
+    backend: &mut dyn Backend,
     job: &KMeansJob,
     python: Option<&Python>,
 ) -> Result<KMeansReport> {

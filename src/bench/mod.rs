@@ -1,10 +1,12 @@
-//! What stands behind `oodstream bench kmeans` and `oodstream bench stages`.
+//! What stands behind `oodstream bench`.
 
 mod kmeans;
+mod pipeline;
 mod stages;
 mod synthetic;
 
 pub use self::kmeans::{KMeansJob, KMeansReport, Python, kmeans};
+pub use self::pipeline::{PipelineReport, Round, frames_of, pipeline};
 pub use self::stages::{FrameMaps, Pass, StagesReport, StepReport, stages};
 pub use self::synthetic::{MapShapes, points, scene};
 

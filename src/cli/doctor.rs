@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::report::write_json;
 use crate::model::network::Provider;
 use crate::model::{Network, SessionOptions, runtime};
-use crate::{Result, compute, media};
+use crate::compute::{self, ComputeChoice};
+use crate::{Result, media};
 
 /// Options of `doctor`.
 #[derive(Debug, Clone, clap::Args)]
@@ -76,6 +77,7 @@ pub fn run(args: &DoctorArgs) -> Result<u8> {
         checks.push(Check::good("providers", names.join(", ")));
     }
     checks.push(adapters());
+    checks.push(Check::of("compute", compute::open(ComputeChoice::Auto, None).map(|backend| format!("auto takes {}", backend.describe()))));
     checks.push(Check::of("model", Network::load(args.model.as_deref(), &SessionOptions::default()).map(|network| describe(&network))));
     for check in &checks {
         println!("{} {:<12} {}", if check.ok { "ok     " } else { "MISSING" }, check.name, check.found.replace('\n', "\n                     "));
@@ -116,12 +118,14 @@ fn encoder() -> Check {
 
 /// No adapter at all is fine: the CPU does the same.
 fn adapters() -> Check {
-    let adapters = compute::adapters();
-    if adapters.is_empty() {
-        return Check::good("compute", "no GPU adapter; the CPU back end is used");
-    }
-    let lines: Vec<String> = adapters.iter().map(ToString::to_string).collect();
-    Check::good("compute", lines.join("\n"))
+    let lines: Vec<String> = compute::adapters()
+        .iter()
+        .map(|adapter| {
+            let kind = if adapter.software { "software, for tests only" } else { "hardware" };
+            format!("{} ({kind}), {}, {}", adapter.name, adapter.api, adapter.driver)
+        })
+        .collect();
+    Check::good("adapters", if lines.is_empty() { "no GPU; the CPU back end is used".to_owned() } else { lines.join("\n") })
 }
 
 fn describe(network: &Network) -> String {

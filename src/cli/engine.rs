@@ -3,7 +3,7 @@
 use crate::compute::{self, Recipe, Unit};
 use crate::config::{Config, DetectConfig};
 use crate::model::{Network, SessionOptions};
-use crate::ood::method::Method;
+use crate::ood::calibration::{Calibration, ready_method};
 use crate::pipeline::Engine;
 use crate::{Error, Result};
 
@@ -55,7 +55,8 @@ pub fn network(config: &Config) -> Result<Network> {
 
 /// The score that `detect` asks for, and whether its threshold is known.
 fn recipe(network: &Network, detect: &DetectConfig) -> Result<(Recipe, bool)> {
-    let mut recipe = Method::parse(&detect.method, network.manifest().scoring.as_ref())?.recipe;
+    let calibration = detect.calibration.as_deref().map(|path| Calibration::load(path, network.sha256())).transpose()?;
+    let mut recipe = ready_method(&detect.method, network.manifest().scoring.as_ref(), calibration.as_ref())?.recipe;
     let clusters = recipe.terms.iter().any(|term| term.unit == Unit::Cluster);
     if clusters && network.feature_names().is_empty() {
         return Err(Error::usage(format!(

@@ -1,7 +1,9 @@
 //! The command line: one file per command.
 
+pub mod bench;
 pub mod doctor;
 pub mod engine;
+pub mod eval;
 pub mod interrupt;
 pub mod model;
 pub mod outputs;
@@ -10,12 +12,14 @@ pub mod report;
 pub mod run;
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::Result;
+use crate::media::{self, Encoding, Input, OpenFile, Opened};
 
 /// Exit code when the input ended with damage but all that could be read was written.
 pub const DAMAGED: u8 = 3;
@@ -54,6 +58,10 @@ struct Verbosity {
 enum Command {
     /// Video in, the same video out with the unknown marked
     Run(Box<run::RunArgs>),
+    /// How fast it is here
+    Bench(bench::BenchArgs),
+    /// How well scores find what is labelled as unknown
+    Eval(Box<eval::EvalArgs>),
     /// What a network is, and a copy of it with its features as an output
     Model(model::ModelArgs),
     /// What this machine has, what is missing, and how to get it
@@ -62,6 +70,11 @@ enum Command {
 
 /// Parses the command line, runs the command and gives its exit code.
 pub fn main() -> ExitCode {
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|folder| folder.is_empty()) {
+        // Vulkan's window system code complains on standard error without it, though no window is opened.
+        // SAFETY: nothing else runs yet, this is the first statement of the only thread.
+        unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -74,6 +87,8 @@ pub fn main() -> ExitCode {
     let quiet = cli.verbosity.quiet;
     let result: Result<u8> = match cli.command {
         Command::Run(args) => run::run(&args, quiet),
+        Command::Bench(args) => bench::run(&args, quiet),
+        Command::Eval(args) => eval::run(&args, quiet),
         Command::Model(args) => model::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
@@ -83,6 +98,18 @@ pub fn main() -> ExitCode {
             eprintln!("oodstream: error: {error}");
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// Opens an input of any kind, and its output where there is one.
+///
+/// # Errors
+/// It cannot be read, or the output cannot be made.
+fn open_input(input: &Input, output: Option<&Path>, encoding: &Encoding, stream: u32) -> Result<Opened> {
+    match input {
+        Input::File(path) => media::open_file(&OpenFile { path, output, encoding, stream }),
+        Input::Images(files) => media::open_images(files, output, encoding, stream),
+        Input::Test(spec) => media::open_test(spec, output, encoding, stream),
     }
 }
 

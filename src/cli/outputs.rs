@@ -67,6 +67,15 @@ impl Outputs {
         Ok(outputs)
     }
 
+    /// Makes the folder that the videos go to.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn make_folder(&self) -> Result<()> {
+        let Some(VideoOutput::Folder(folder)) = &self.video else { return Ok(()) };
+        std::fs::create_dir_all(folder).map_err(|error| Error::failed(format!("-o {}: cannot be made: {error}", folder.display())))
+    }
+
     /// The video file for each of `inputs` (`name` is the file name that an input gives to its output), in order.
     ///
     /// # Errors

@@ -8,11 +8,11 @@ use std::time::Instant;
 use super::outputs::Outputs;
 use super::progress::Progress;
 use super::report::{InputReport, RunReport, write_json};
-use super::{DAMAGED, INTERRUPTED, engine, interrupt};
+use super::{DAMAGED, INTERRUPTED, engine, interrupt, open_input};
 use crate::compute::ComputeChoice;
 use crate::config::Config;
 use crate::draw::{Palette, View};
-use crate::media::{self, Encoding, FrameReader, FrameWriter, Input};
+use crate::media::{self, Encoding, Input};
 use crate::model::network::Provider;
 use crate::output::{Recorder, Wanted};
 use crate::pipeline::{self, Control, Engine, Outcome};
@@ -152,6 +152,7 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
         inputs.extend(media::expand_input(argument)?);
     }
     let files = outputs.files(&inputs.iter().map(Input::file_name).collect::<Vec<_>>())?;
+    outputs.make_folder()?;
     let interrupts = interrupt::watch()?;
     let mut engine = engine::open(&config)?;
     let wanted = Wanted {
@@ -224,7 +225,7 @@ impl Job<'_> {
     /// Runs it; what to report and the exit code it asks for.
     fn run(&self, engine: &mut Engine, recorders: &mut [Box<dyn Recorder>], interrupts: &Arc<AtomicU32>) -> (InputReport, u8) {
         let name = self.input.to_string();
-        match self.open() {
+        match open_input(self.input, self.file, self.encoding, self.index) {
             Err(error) => {
                 eprintln!("oodstream: error: {error}");
                 let code = error.exit_code();
@@ -244,14 +245,6 @@ impl Job<'_> {
                 let error = outcome.error.as_ref().map(ToString::to_string);
                 (self.report(name, Some(outcome), error), code)
             }
-        }
-    }
-
-    fn open(&self) -> Result<(Box<dyn FrameReader>, Option<Box<dyn FrameWriter>>)> {
-        match self.input {
-            Input::File(path) => media::open_file(&media::OpenFile { path, output: self.file, encoding: self.encoding, stream: self.index }),
-            Input::Images(files) => media::open_images(files, self.file, self.encoding, self.index),
-            Input::Test(spec) => media::open_test(spec, self.file, self.encoding, self.index),
         }
     }
 

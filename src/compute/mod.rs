@@ -5,6 +5,7 @@
 //! made unit length each and concatenated to `[D, N]` with `D = sum D_i`, `N = h_0 * w_0`.
 
 pub mod cpu;
+pub mod gpu;
 mod kmeans;
 mod open;
 mod plan;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use ndarray::{Array2, ArrayView3};
 
 pub use self::kmeans::{Clustering, KMeans, Seeds};
+pub use self::gpu::{AdapterInfo, adapters};
 pub use self::open::{ComputeChoice, open};
 pub use self::report::Step;
 use crate::Result;
@@ -152,7 +154,7 @@ pub struct Size {
 /// The two implementations of the dense maths.
 ///
 /// From equal seeds both give equal labels and scores within 1e-4.
-pub trait Backend: Send {
+pub trait Backend: Clustering + Send {
     /// `cpu` or `gpu`.
     fn name(&self) -> &'static str;
 

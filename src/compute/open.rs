@@ -1,7 +1,10 @@
 //! Choice of the back end.
 
+use std::path::Path;
+
 use super::Backend;
 use super::cpu::Cpu;
+use super::gpu::{Gpu, adapters};
 use crate::Result;
 
 /// Which back end is wanted: `--compute auto|gpu|cpu`.
@@ -19,8 +22,35 @@ pub enum ComputeChoice {
 
 /// Opens a back end. `threads` is for the CPU; `None` takes all cores.
 ///
+/// `Auto` says in the log when it cannot use a hardware adapter that is there, and takes the CPU.
+///
 /// # Errors
-/// A thread could not be started.
-pub fn open(_choice: ComputeChoice, threads: Option<usize>) -> Result<Box<dyn Backend>> {
+/// `Gpu` without any adapter that can do the work; a thread that could not be started.
+pub fn open(choice: ComputeChoice, threads: Option<usize>) -> Result<Box<dyn Backend>> {
+    match choice {
+        ComputeChoice::Cpu => {}
+        ComputeChoice::Gpu => {
+            let gpu = Gpu::new(true)?;
+            if gpu.adapter().software {
+                tracing::warn!("{} is a software adapter: right, but slower than --compute cpu", gpu.adapter().name);
+            }
+            return Ok(Box::new(gpu));
+        }
+        ComputeChoice::Auto => {
+            if may_have_gpu() && adapters().iter().any(|a| !a.software) {
+                match Gpu::new(false) {
+                    Ok(gpu) => return Ok(Box::new(gpu)),
+                    Err(error) => tracing::warn!("{error}; computing on the CPU"),
+                }
+            }
+        }
+    }
     Ok(Box::new(Cpu::new(threads)?))
+}
+
+/// Whether the kernel shows any graphics device. Asking Vulkan on a machine without one loads the software adapter and its
+/// compiler, 47 MB and a tenth of a second for nothing.
+fn may_have_gpu() -> bool {
+    !cfg!(target_os = "linux")
+        || ["/dev/dri", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/mali0"].iter().any(|device| Path::new(device).exists())
 }

@@ -162,6 +162,7 @@ fn next_run(flags: &[bool], at: &mut usize) -> Option<(usize, usize)> {
 fn index(scores: &[f32], scale: ScoreScale, out: &mut [u8]) {
     let gain = 255.0 / (scale.high - scale.low).max(1e-6);
     for (out, score) in out.iter_mut().zip(scores) {
+        #[expect(clippy::manual_clamp, reason = "clamp would let what is not a number through")]
         let value = ((score - scale.low) * gain).max(0.0).min(255.0);
         // At 2^23 the last bit of an f32 is worth 1: the addition rounds and leaves the integer in the low byte. `as u8`
         // would do too, but its saturation keeps the loop from being vectorised.

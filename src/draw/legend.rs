@@ -209,7 +209,7 @@ impl Legend {
         let rim = (0.07 * em).max(1.0);
         base.fill(Rect { x: 0.0, y: 0.0, width, height, radius: 0.6 * em }, |_| (white, 0.16));
         let (width, height) = (width - 2.0 * rim, height - 2.0 * rim);
-        base.fill(Rect { x: rim, y: rim, width, height, radius: 0.6 * em - rim }, |_| (black, 0.64));
+        base.fill(Rect { x: rim, y: rim, width, height, radius: 0.6 * em - rim }, |_| (black, 0.70));
         if view == View::Mask {
             return;
         }

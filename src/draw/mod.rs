@@ -256,8 +256,9 @@ mod tests {
                 .into_iter()
                 .map(|isa| {
                     let mut painter = Painter { isa, ..Painter::new(Style { view, ..Style::default() }).unwrap() };
-                    let mut planes = [333 * 211, 167 * 106, 167 * 106]
-                        .map(|length| (0..length).map(|i: usize| (i * 2_654_435_761 >> 13) as u8).collect::<Vec<u8>>());
+                    let mut planes = [333 * 211, 167 * 106, 167 * 106].map(|length| {
+                        (0..length).map(|i: usize| ((i * 2_654_435_761) >> 13) as u8).collect::<Vec<u8>>()
+                    });
                     let [y, u, v] = &mut planes;
                     let plane = |data, columns, rows| PlaneMut { data, stride: columns, columns, rows };
                     let colour = Colour { matrix: Matrix::Bt601, range: Range::Full };

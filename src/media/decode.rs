@@ -87,7 +87,7 @@ pub(super) fn with_writer(
 ) -> Result<Opened> {
     let writer = match target {
         Some(target) => {
-            let writer = FileWriter::open(target, reader.frame_info(), reader.duration(), &reader.shared, encoding)?;
+            let writer = FileWriter::open(target, reader.frame_info(), &reader.shared, encoding)?;
             Some(Box::new(writer) as Box<dyn FrameWriter>)
         }
         None => {
@@ -153,8 +153,6 @@ pub(super) fn file_reader(path: &Path, stream: u32) -> Result<PipelineReader> {
             tracing::warn!("a stream is left out: {e}");
         }
     });
-    let complete = Arc::clone(&probe);
-    parse.connect_no_more_pads(move |_| complete.complete.store(true, Ordering::Release));
     PipelineReader::start(pipeline, sink, path, stream, shared, probe)
 }
 
@@ -181,6 +179,15 @@ fn add_stream(
     let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
     let name = caps.structure(0).map(|s| s.name().to_string()).unwrap_or_default();
     tracing::debug!("stream {}: {caps}", pad.name());
+    // parsebin shows all its pads before it lets the first packet through.
+    let complete = Arc::clone(probe);
+    pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        if info.event().is_some_and(|event| event.type_() != gst::EventType::Eos) {
+            return gst::PadProbeReturn::Ok;
+        }
+        complete.complete.store(true, Ordering::Release);
+        gst::PadProbeReturn::Remove
+    });
     let kind = match name.split('/').next().unwrap_or_default() {
         "video" | "image" => {
             if probe.video.swap(true, Ordering::AcqRel) {
@@ -222,7 +229,7 @@ fn add_stream(
         }
         _ => return Ok(()),
     };
-    let (track, sink) = Track::new(kind, pad.current_caps());
+    let (track, sink) = Track::new(kind, pad);
     pipeline.add(&sink).map_err(gst_failed)?;
     sink.sync_state_with_parent().map_err(gst_failed)?;
     let entry = sink.static_pad("sink").ok_or_else(|| Error::failed("an appsink without a pad"))?;

@@ -12,6 +12,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("decodebin", "gstreamer1.0-plugins-base"),
     ("videoconvert", "gstreamer1.0-plugins-base"),
     ("videoscale", "gstreamer1.0-plugins-base"),
+    ("audioconvert", "gstreamer1.0-plugins-base"),
+    ("audioresample", "gstreamer1.0-plugins-base"),
     ("videotestsrc", "gstreamer1.0-plugins-base"),
     ("deinterlace", "gstreamer1.0-plugins-good"),
     ("videoflip", "gstreamer1.0-plugins-good"),
@@ -22,6 +24,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("mp4mux", "gstreamer1.0-plugins-good"),
     ("qtmux", "gstreamer1.0-plugins-good"),
     ("matroskamux", "gstreamer1.0-plugins-good"),
+    ("aacparse", "gstreamer1.0-plugins-good"),
     ("jpegdec", "gstreamer1.0-plugins-good"),
     ("pngdec", "gstreamer1.0-plugins-good"),
     ("vp8dec", "gstreamer1.0-plugins-good"),
@@ -32,6 +35,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("avdec_h264", "gstreamer1.0-libav"),
     ("avdec_h265", "gstreamer1.0-libav"),
     ("avdec_mpeg4", "gstreamer1.0-libav"),
+    ("avenc_aac", "gstreamer1.0-libav"),
     ("x264enc", "gstreamer1.0-plugins-ugly"),
 ];
 

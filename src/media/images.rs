@@ -37,7 +37,7 @@ pub fn open_images(files: &[PathBuf], output: Option<&Path>, encoding: &Encoding
     let writer = match target {
         Some(target) => {
             let shared = std::sync::Arc::default();
-            let writer = FileWriter::open(target, &caps, info.duration, &shared, encoding)?;
+            let writer = FileWriter::open(target, &caps, &shared, encoding)?;
             Some(Box::new(writer) as Box<dyn FrameWriter>)
         }
         None => None,

@@ -1,5 +1,6 @@
 //! From what the command line names to the inputs it means.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
@@ -20,6 +21,34 @@ pub enum Input {
     Images(Vec<PathBuf>),
     /// A synthetic input, `test://...`.
     Test(String),
+}
+
+impl Input {
+    /// The file name that its output is named after.
+    pub fn file_name(&self) -> PathBuf {
+        match self {
+            Self::File(path) => path.clone(),
+            // A video of images is named after their folder.
+            Self::Images(files) => files
+                .first()
+                .and_then(|file| file.parent()?.file_name())
+                .map_or_else(|| PathBuf::from("images"), PathBuf::from),
+            Self::Test(_) => PathBuf::from("test"),
+        }
+    }
+}
+
+impl fmt::Display for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Images(files) => {
+                let folder = files.first().and_then(|file| file.parent()).unwrap_or(Path::new("")).display();
+                write!(f, "{folder} ({} images)", files.len())
+            }
+            Self::Test(spec) => f.write_str(spec),
+        }
+    }
 }
 
 /// What `arg` means: a path, a folder of videos or of images, a glob, or a `test://` address.

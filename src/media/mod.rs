@@ -17,8 +17,10 @@ mod frame;
 mod images;
 mod input;
 mod message;
+mod mp4;
 mod mux;
 mod output;
+mod plain;
 mod reader;
 mod track;
 mod writer;
@@ -34,6 +36,7 @@ pub use doctor::missing_elements;
 pub use encoder::{EncoderInfo, encoders};
 pub use frame::{Frame, FrameView, FrameViewMut};
 pub use images::open_images;
+pub use plain::plain_copy;
 pub use input::{Input, expand_input};
 
 use crate::{Error, Result, frame::Colour};
@@ -47,6 +50,11 @@ pub fn init() -> Result<()> {
     STARTED.get_or_init(|| gst::init().map_err(|e| e.to_string())).clone().map_err(|e| {
         Error::failed(format!("GStreamer does not start: {e}")).hint("run `oodstream doctor` to see what is missing")
     })
+}
+
+/// Name and version of the GStreamer library in use.
+pub fn version() -> String {
+    gst::version_string().to_string()
 }
 
 /// What one [`FrameReader::read`] brings.

@@ -1,14 +1,17 @@
 //! The muxer of an output file and the packets of audio and subtitles that go into it.
 
+use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
+use gst::glib;
 use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
-use super::decode::link;
-use super::element;
+use super::decode::{gst_failed, link};
+use super::{element, mp4};
 use super::output::Container;
 use super::track::{Kind, Packet, Shared, Track};
 use crate::{Error, Result};
@@ -20,14 +23,9 @@ const TIMESCALE: u32 = 360_000;
 /// Length of a fragment while the file is being written, in milliseconds.
 const FRAGMENT_MS: u32 = 1000;
 
-/// Makes the muxer. Its index is rewritten into reserved space now and then, so that what a killed process leaves
-/// behind can be played.
-pub(super) fn muxer(
-    container: Container,
-    frames: &gst_video::VideoInfo,
-    duration: Option<u64>,
-    shared: &Shared,
-) -> Result<gst::Element> {
+/// Makes the muxer. While an MP4 or MOV file is being written it is a fragmented one, so that what a killed process
+/// leaves behind can be played; at the end it becomes an ordinary one with its index at the end.
+pub(super) fn muxer(container: Container, shared: &Shared) -> Result<gst::Element> {
     let muxer = element(container.muxer())?;
     match container {
         Container::Mp4 | Container::Mov => {
@@ -37,12 +35,42 @@ pub(super) fn muxer(
         }
         Container::Matroska => {
             muxer.set_property("writing-app", concat!("oodstream ", env!("CARGO_PKG_VERSION")));
+            if let Some(created) = created(shared) {
+                muxer.set_property("creation-time", created);
+            }
         }
     }
     if let (Some(tags), Some(setter)) = (shared.tags(), muxer.dynamic_cast_ref::<gst::TagSetter>()) {
         setter.merge_tags(&tags, gst::TagMergeMode::Replace);
     }
     Ok(muxer)
+}
+
+/// When the input was recorded.
+fn created(shared: &Shared) -> Option<glib::DateTime> {
+    shared.tags()?.get::<gst::tags::DateTime>()?.get().to_g_date_time().ok()
+}
+
+/// What the muxer of an MP4 or MOV file cannot write itself. `first_frame` in nanoseconds.
+pub(super) fn edits(shared: &Shared, source: Option<&Path>, first_frame: u64, feeds: &[Feed]) -> mp4::Edits {
+    let mut places = source.and_then(|path| File::open(path).ok()).map(|mut f| mp4::places(&mut f)).unwrap_or_default();
+    if places.is_empty() {
+        places.extend(shared.tags().and_then(|tags| {
+            let latitude = tags.get::<gst::tags::GeoLocationLatitude>()?.get();
+            let longitude = tags.get::<gst::tags::GeoLocationLongitude>()?.get();
+            let elevation = tags.get::<gst::tags::GeoLocationElevation>().map(|e| format!("{:+.3}", e.get()));
+            Some(mp4::place(&format!("{latitude:+08.4}{longitude:+09.4}{}/", elevation.unwrap_or_default())))
+        }));
+    }
+    let start = feeds.iter().filter_map(Feed::start).fold(first_frame, u64::min);
+    // The video track comes first.
+    let priming: Vec<u64> = std::iter::once(0).chain(feeds.iter().map(Feed::priming)).collect();
+    mp4::Edits {
+        created: created(shared).map(|created| created.to_unix()),
+        places,
+        start,
+        priming: if priming.iter().all(|p| *p == 0) { Vec::new() } else { priming },
+    }
 }
 
 /// A queue for compressed packets without limits: a badly interleaved file must not stall the streams against each
@@ -77,18 +105,43 @@ pub(super) fn link_video(
 pub(super) struct Feed {
     pub track: Arc<Track>,
     source: gst_app::AppSrc,
+    /// The muxer's times start at zero: a stream that starts earlier (with encoder priming) is moved, and an edit list
+    /// moves it back. Matroska has none: there the early packets are due at zero.
+    movable: bool,
+    /// The demuxer made Pango markup of plain text; the muxer takes the plain text.
+    markup: bool,
+    /// The first packet's time, once there was one, in nanoseconds.
+    first: Option<i64>,
 }
 
 impl Feed {
     /// Hands a packet to the muxer's queue; never blocks.
     pub fn push(&mut self, packet: Packet) {
-        let mut buffer = packet.buffer;
+        if self.first.is_none() {
+            self.first = packet.time();
+        }
+        let moved = i64::try_from(self.priming()).unwrap_or(0);
+        let time = |t: i64| gst::ClockTime::from_nseconds(u64::try_from(t + moved).unwrap_or(0));
+        let mut buffer = if self.markup { plain_text(packet.buffer) } else { packet.buffer };
         let stamp = buffer.make_mut();
-        let time = |t: Option<i64>| t.map(|t| gst::ClockTime::from_nseconds(u64::try_from(t).unwrap_or(0)));
-        stamp.set_pts(time(packet.pts));
-        stamp.set_dts(time(packet.dts));
+        stamp.set_pts(packet.pts.map(time));
+        stamp.set_dts(packet.dts.map(time));
+        if self.source.caps().is_none() {
+            let caps = self.track.caps();
+            self.source.set_caps(Some(&caps));
+        }
         // An error shows on the bus.
         let _ = self.source.push_buffer(buffer);
+    }
+
+    /// By how much the stream is moved.
+    pub fn priming(&self) -> u64 {
+        self.first.filter(|t| self.movable && *t < 0).map_or(0, i64::unsigned_abs)
+    }
+
+    /// When the stream starts in the muxer's time, if it has packets.
+    pub fn start(&self) -> Option<u64> {
+        self.first.map(|first| u64::try_from(first).unwrap_or(0))
     }
 
     /// No more packets.
@@ -97,7 +150,8 @@ impl Feed {
     }
 }
 
-/// Links every stream that the container can hold; the others are left out with a note.
+/// Links every stream that the container can hold. Audio that it cannot is encoded anew, other streams are left out,
+/// both with a note.
 pub(super) fn link_tracks(
     pipeline: &gst::Pipeline,
     muxer: &gst::Element,
@@ -106,46 +160,90 @@ pub(super) fn link_tracks(
 ) -> Result<Vec<Feed>> {
     let mut feeds = Vec::new();
     for (number, track) in shared.tracks().into_iter().enumerate() {
-        match link_track(pipeline, muxer, &track)? {
-            Some(source) => feeds.push(Feed { track, source }),
-            None => {
-                let what = track.caps().and_then(|c| c.structure(0).map(|s| s.name().to_string())).unwrap_or_default();
-                let kind = if track.kind == Kind::Audio { "audio" } else { "subtitle" };
-                let note = format!("{kind} stream {number} ({what}) is left out: {container:?} cannot hold it; .mkv can");
-                tracing::warn!("{note}");
-                shared.note(note);
-                track.discard();
-            }
+        let caps = track.caps();
+        let name = caps.structure(0).map(|s| s.name().to_string()).unwrap_or_default();
+        let note = |what: &str| {
+            let kind = if track.kind == Kind::Audio { "audio" } else { "subtitle" };
+            let note = format!("{kind} stream {number} ({name}) {what}: {} cannot hold it", container.name());
+            tracing::warn!("{note}");
+            shared.note(note);
+        };
+        let template = match track.kind {
+            Kind::Audio => muxer.pad_template("audio_%u"),
+            Kind::Subtitle => muxer.pad_template("subtitle_%u"),
+        };
+        let template = template.ok_or_else(|| Error::failed("the muxer lacks a pad template"))?;
+        let markup = is_markup(&caps);
+        let caps = if markup { gst::Caps::builder("text/x-raw").field("format", "utf8").build() } else { caps };
+        let fits = template.caps().can_intersect(&caps);
+        let chain = if fits && caps.is_fixed() {
+            Vec::new()
+        } else if let Some(parser) = parser_for(&caps, template.caps()) {
+            vec![element(parser)?]
+        } else if fits {
+            Vec::new()
+        } else if track.kind == Kind::Audio {
+            note("is encoded as AAC");
+            audio_encoder(pipeline)?
+        } else {
+            note("is left out");
+            track.discard();
+            continue;
+        };
+        let source = gst_app::AppSrc::builder().format(gst::Format::Time).max_bytes(0).block(false).build();
+        if caps.is_fixed() {
+            source.set_caps(Some(&caps));
         }
+        link_track(pipeline, muxer, &template, &source, chain)?;
+        let tags = track.tags();
+        if tags.n_tags() > 0 {
+            source.send_event(gst::event::Tag::new(tags));
+        }
+        feeds.push(Feed { track, source, movable: container != Container::Matroska, markup, first: None });
     }
     Ok(feeds)
 }
 
-fn link_track(pipeline: &gst::Pipeline, muxer: &gst::Element, track: &Track) -> Result<Option<gst_app::AppSrc>> {
-    let Some(caps) = track.caps() else { return Ok(None) };
-    let template = match track.kind {
-        Kind::Audio => "audio_%u",
-        Kind::Subtitle => "subtitle_%u",
-    };
-    let Some(template) = muxer.pad_template(template) else { return Ok(None) };
-    // The parser brings a stream into the form that this muxer wants (AAC with ADTS headers into raw AAC).
-    let parser = if template.caps().can_intersect(&caps) { None } else { parser_for(&caps, template.caps()) };
-    if parser.is_none() && !template.caps().can_intersect(&caps) {
-        return Ok(None);
+fn link_track(
+    pipeline: &gst::Pipeline,
+    muxer: &gst::Element,
+    template: &gst::PadTemplate,
+    source: &gst_app::AppSrc,
+    convert: Vec<gst::Element>,
+) -> Result<()> {
+    let queue = packet_queue()?;
+    let last = convert.last().unwrap_or(&queue).static_pad("src");
+    link(pipeline, &[source.clone().upcast(), queue.clone()])?;
+    if let Some(first) = convert.first() {
+        for element in convert.iter().filter(|element| element.parent().is_none()) {
+            pipeline.add(element).map_err(gst_failed)?;
+        }
+        queue.link(first).map_err(gst_failed)?;
+        for pair in convert.windows(2) {
+            // A decoder links itself once it knows its output.
+            if pair[0].static_pad("src").is_some() {
+                pair[0].link(&pair[1]).map_err(gst_failed)?;
+            }
+        }
     }
-    let source = gst_app::AppSrc::builder().caps(&caps).format(gst::Format::Time).max_bytes(0).block(false).build();
-    let mut chain = vec![source.clone().upcast(), packet_queue()?];
-    if let Some(parser) = parser {
-        chain.push(element(parser)?);
-    }
-    link(pipeline, &chain)?;
-    let pad = muxer.request_pad(&template, None, None).ok_or_else(|| Error::failed("the muxer has no more pads"))?;
-    let last = chain.last().and_then(|e| e.static_pad("src")).ok_or_else(|| Error::failed("a queue without a pad"))?;
-    last.link(&pad).map_err(|e| Error::failed(format!("{caps} does not fit the muxer: {e}")))?;
-    if let Some(tags) = track.tags() {
-        source.send_event(gst::event::Tag::new(tags));
-    }
-    Ok(Some(source))
+    let pad = muxer.request_pad(template, None, None).ok_or_else(|| Error::failed("the muxer has no more pads"))?;
+    let last = last.ok_or_else(|| Error::failed("an element without a source pad"))?;
+    last.link(&pad).map_err(|e| Error::failed(format!("a stream does not fit the muxer: {e}")))?;
+    Ok(())
+}
+
+/// Decodes any audio and encodes it as AAC.
+fn audio_encoder(pipeline: &gst::Pipeline) -> Result<Vec<gst::Element>> {
+    let names = ["decodebin", "audioconvert", "audioresample", "avenc_aac", "aacparse"];
+    let chain = names.iter().map(|name| element(name)).collect::<Result<Vec<_>>>()?;
+    pipeline.add_many(&chain).map_err(gst_failed)?;
+    let entry = chain[1].static_pad("sink").ok_or_else(|| Error::failed("an element without a sink pad"))?;
+    chain[0].connect_pad_added(move |_, pad| {
+        if !entry.is_linked() && pad.link(&entry).is_err() {
+            tracing::warn!("decoded audio cannot be linked");
+        }
+    });
+    Ok(chain)
 }
 
 /// A parser whose output this muxer takes.
@@ -161,4 +259,22 @@ fn parser_for(caps: &gst::Caps, wanted: &gst::Caps) -> Option<&'static str> {
     };
     let factory = gst::ElementFactory::find(parser)?;
     factory.can_src_any_caps(wanted).then_some(parser)
+}
+
+fn is_markup(caps: &gst::Caps) -> bool {
+    caps.structure(0).and_then(|s| s.get::<&str>("format").ok()) == Some("pango-markup")
+}
+
+/// Undoes the escaping that demuxers do to make markup of subtitle text.
+fn plain_text(buffer: gst::Buffer) -> gst::Buffer {
+    const ESCAPES: [(&str, &str); 5] = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
+    let text = buffer.map_readable().map(|map| String::from_utf8_lossy(&map).into_owned()).unwrap_or_default();
+    if !text.contains('&') {
+        return buffer;
+    }
+    let plain = ESCAPES.iter().fold(text, |text, (escaped, plain)| text.replace(escaped, plain));
+    let mut new = gst::Buffer::from_slice(plain.into_bytes());
+    // Times and flags stay.
+    let _ = buffer.copy_into(new.make_mut(), gst::BufferCopyFlags::META | gst::BufferCopyFlags::TIMESTAMPS, ..);
+    new
 }

@@ -26,6 +26,15 @@ impl Container {
         }
     }
 
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mp4 => "MP4",
+            Self::Mov => "QuickTime",
+            Self::Matroska => "Matroska",
+        }
+    }
+
     /// The GStreamer element that writes it.
     pub fn muxer(self) -> &'static str {
         match self {
@@ -42,6 +51,8 @@ pub(super) struct Target {
     pub path: PathBuf,
     pub temporary: PathBuf,
     pub container: Container,
+    /// The file that the frames come from.
+    pub input: Option<PathBuf>,
     overwrite: bool,
     keep: bool,
     /// Held open for its lock: a second run with the same output is refused.
@@ -86,7 +97,15 @@ impl Target {
         if file.metadata().is_ok_and(|meta| meta.len() > 0) {
             tracing::warn!("{} of an unfinished run is replaced", temporary.display());
         }
-        Ok(Self { path: path.to_path_buf(), temporary, container, overwrite: encoding.overwrite, keep: false, file })
+        Ok(Self {
+            path: path.to_path_buf(),
+            temporary,
+            container,
+            input: input.map(Path::to_path_buf),
+            overwrite: encoding.overwrite,
+            keep: false,
+            file,
+        })
     }
 
     /// From now on the temporary file stays, whatever happens.

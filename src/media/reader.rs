@@ -61,7 +61,7 @@ pub(super) struct PipelineReader {
     /// Where the last frame ends, in nanoseconds.
     end: u64,
     last_time: Option<u64>,
-    ended: bool,
+    ended: Option<EndOfInput>,
 }
 
 /// The appsink at the end of every reading pipeline.
@@ -155,18 +155,13 @@ impl PipelineReader {
             corrupted: 0,
             end: 0,
             last_time: None,
-            ended: false,
+            ended: None,
         })
     }
 
     /// The caps of the frames.
     pub fn frame_info(&self) -> &gst_video::VideoInfo {
         &self.frame_info
-    }
-
-    /// Nanoseconds, as the container says.
-    pub fn duration(&self) -> Option<u64> {
-        self.info.duration
     }
 
     /// For inputs that know how many frames they have.
@@ -200,7 +195,6 @@ impl PipelineReader {
     }
 
     fn end(&mut self) -> EndOfInput {
-        self.ended = true;
         self.shared.ended.store(true, Ordering::Release);
         let mut notes = self.shared.notes();
         let coded = self.probe.coded.load(Ordering::Acquire);
@@ -233,7 +227,9 @@ impl PipelineReader {
                 seconds(self.info.duration.unwrap_or(0))
             ));
         }
-        EndOfInput { damaged: self.corrupted + lost, truncated: short || self.trouble.error.is_some(), notes }
+        let end = EndOfInput { damaged: self.corrupted + lost, truncated: short || self.trouble.error.is_some(), notes };
+        self.ended = Some(end.clone());
+        end
     }
 }
 
@@ -242,8 +238,8 @@ impl FrameReader for PipelineReader {
         if let Some(sample) = self.first.take() {
             return self.take(sample).map(Read::Frame);
         }
-        if self.ended {
-            return Ok(Read::End(EndOfInput::default()));
+        if let Some(end) = &self.ended {
+            return Ok(Read::End(end.clone()));
         }
         let deadline = Instant::now() + timeout;
         loop {

@@ -33,13 +33,13 @@ impl Packet {
 /// One audio or subtitle stream.
 pub(super) struct Track {
     pub kind: Kind,
+    /// The demuxer's pad.
+    pad: gst::Pad,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    caps: Option<gst::Caps>,
-    tags: Option<gst::TagList>,
     packets: VecDeque<Packet>,
     /// Latest end of a packet seen, in nanoseconds.
     end: u64,
@@ -52,13 +52,22 @@ impl Track {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn caps(&self) -> Option<gst::Caps> {
-        self.lock().caps.clone()
+    /// What the stream carries; unfixed before its first packet.
+    pub fn caps(&self) -> gst::Caps {
+        self.pad.current_caps().unwrap_or_else(|| self.pad.query_caps(None))
     }
 
     /// Language and title, where the container has them.
-    pub fn tags(&self) -> Option<gst::TagList> {
-        self.lock().tags.clone()
+    pub fn tags(&self) -> gst::TagList {
+        let mut index = 0;
+        let mut tags = gst::TagList::new();
+        while let Some(event) = self.pad.sticky_event::<gst::event::Tag<_>>(index) {
+            if event.tag().scope() == gst::TagScope::Stream {
+                tags.make_mut().insert(event.tag(), gst::TagMergeMode::Keep);
+            }
+            index += 1;
+        }
+        tags
     }
 
     pub fn end(&self) -> u64 {
@@ -82,14 +91,9 @@ impl Track {
         state.packets.clear();
     }
 
-    /// The time of the first packet still held.
-    pub fn first_time(&self) -> Option<i64> {
-        self.lock().packets.front().and_then(Packet::time)
-    }
-
     /// An appsink for the stream. It never blocks the demuxer: packets are small and a writer takes them away.
-    pub fn new(kind: Kind, caps: Option<gst::Caps>) -> (Arc<Self>, gst_app::AppSink) {
-        let track = Arc::new(Self { kind, state: Mutex::new(State { caps, ..State::default() }) });
+    pub fn new(kind: Kind, pad: &gst::Pad) -> (Arc<Self>, gst_app::AppSink) {
+        let track = Arc::new(Self { kind, pad: pad.clone(), state: Mutex::default() });
         let sink = gst_app::AppSink::builder()
             .sync(false)
             .async_(false)
@@ -102,7 +106,7 @@ impl Track {
             gst_app::AppSinkCallbacks::builder()
                 .new_sample(move |sink| {
                     let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-                    receiver.take(sink, &sample);
+                    receiver.take(&sample);
                     Ok(gst::FlowSuccess::Ok)
                 })
                 .build(),
@@ -110,7 +114,7 @@ impl Track {
         (track, sink)
     }
 
-    fn take(&self, sink: &gst_app::AppSink, sample: &gst::Sample) {
+    fn take(&self, sample: &gst::Sample) {
         let Some(buffer) = sample.buffer_owned() else { return };
         let segment = sample.segment().and_then(|s| s.downcast_ref::<gst::ClockTime>());
         let running = |time: Option<gst::ClockTime>| match segment?.to_running_time_full(time?)? {
@@ -119,14 +123,6 @@ impl Track {
         };
         let (pts, dts) = (running(buffer.pts()), running(buffer.dts()));
         let mut state = self.lock();
-        if state.tags.is_none() {
-            state.caps = sample.caps_owned().or(state.caps.take());
-            state.tags = sink
-                .static_pad("sink")
-                .and_then(|pad| pad.sticky_event::<gst::event::Tag<_>>(0))
-                .map(|event| event.tag_owned())
-                .filter(|tags| tags.scope() == gst::TagScope::Stream);
-        }
         if let Some(start) = pts.or(dts) {
             let end = start + buffer.duration().map_or(0, |d| i64::try_from(d.nseconds()).unwrap_or(0));
             state.end = state.end.max(u64::try_from(end).unwrap_or(0));

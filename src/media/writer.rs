@@ -10,13 +10,16 @@ use gstreamer_video as gst_video;
 
 use super::decode::{gst_failed, link};
 use super::message::Trouble;
-use super::output::Target;
+use super::output::{Container, Target};
 use super::track::Shared;
-use super::{Encoding, Frame, FrameWriter, Written, element, encoder, mux};
+use super::{Encoding, Frame, FrameWriter, Written, element, encoder, mp4, mux};
 use crate::{Error, Result};
 
 /// Frames held between caller and encoder.
 const QUEUED_FRAMES: u64 = 3;
+/// Nanoseconds from one key frame to the next at most: how much a killed process can lose, and how far players have to
+/// decode when they seek.
+const KEY_FRAMES: u64 = 2_000_000_000;
 /// Packets of the other streams go to the muxer this far ahead of the frames, in nanoseconds.
 const AHEAD: u64 = 1_000_000_000;
 
@@ -32,6 +35,10 @@ pub(super) struct FileWriter {
     target: Option<Target>,
     encoder: String,
     frames: u64,
+    /// When the first frame is due, in nanoseconds.
+    start: u64,
+    /// When the next key frame is due, in nanoseconds.
+    next_key: u64,
     /// Where the last frame ends, in nanoseconds.
     end: u64,
     trouble: Trouble,
@@ -42,7 +49,6 @@ impl FileWriter {
     pub fn open(
         target: Target,
         frames: &gst_video::VideoInfo,
-        duration: Option<u64>,
         shared: &Arc<Shared>,
         encoding: &Encoding,
     ) -> Result<Self> {
@@ -70,11 +76,13 @@ impl FileWriter {
         encoder::configure(&encode, encoding, pixels * if rate > 1.0 { rate } else { 25.0 })?;
         tracing::info!("{}: encoded by {name}", target.path.display());
 
-        let muxer = mux::muxer(target.container, frames, duration, shared)?;
+        let muxer = mux::muxer(target.container, shared)?;
         let sink = element("filesink")?;
         sink.set_property("location", &target.temporary);
         // Without it the pipeline would wait for a first frame that comes only later.
         sink.set_property("async", false);
+        // What is muxed is on the disk, should the process be killed.
+        sink.set_property_from_str("buffer-mode", "unbuffered");
         link(&pipeline, &[muxer.clone(), sink])?;
 
         let queue = mux::packet_queue()?;
@@ -105,6 +113,8 @@ impl FileWriter {
             target: Some(target),
             encoder: name,
             frames: 0,
+            start: 0,
+            next_key: 0,
             end: 0,
             trouble: Trouble::default(),
         };
@@ -164,9 +174,18 @@ impl FrameWriter for FileWriter {
             return Ok(Some(frame));
         }
         let (start, duration) = (frame.running_time, frame.duration.unwrap_or(0));
+        if start >= self.next_key {
+            if self.next_key > 0 {
+                self.video.send_event(gst_video::DownstreamForceKeyUnitEvent::builder().all_headers(true).build());
+            }
+            self.next_key = start + KEY_FRAMES;
+        }
         if self.video.push_buffer(frame.into_buffer()).is_err() {
             self.check()?;
             return Err(self.error());
+        }
+        if self.frames == 0 {
+            self.start = start;
         }
         self.frames += 1;
         self.end = self.end.max(start + duration);
@@ -207,6 +226,13 @@ impl FrameWriter for FileWriter {
         let Some(target) = self.target.take() else { return Err(self.error()) };
         if stopped.is_err() {
             return Err(self.trouble.output_error(&target.path, &target.temporary));
+        }
+        if target.container != Container::Matroska {
+            let edits = mux::edits(&self.shared, target.input.as_deref(), self.start, &self.tracks);
+            let patched = std::fs::OpenOptions::new().read(true).write(true).open(&target.temporary);
+            if let Err(e) = patched.and_then(|mut file| mp4::apply(&mut file, &edits)) {
+                tracing::warn!("{}: its index lacks {edits:?}: {e}", target.path.display());
+            }
         }
         let path = target.publish()?;
         Ok(Written { path, frames: self.frames, encoder: std::mem::take(&mut self.encoder) })

@@ -150,24 +150,19 @@ impl Prepare {
     }
 
     /// Floats in one input: `3 * height * width`.
-    pub fn len(&self) -> usize {
+    pub fn input_len(&self) -> usize {
         3 * self.spec.width * self.spec.height
-    }
-
-    /// Never: an input always has pixels.
-    pub fn is_empty(&self) -> bool {
-        false
     }
 
     /// Writes `picture` as `(rgb - mean) / std`, planar `[3, height, width]`, and says where it lies.
     ///
     /// # Errors
-    /// `out` is not [`Prepare::len`] long, or the planes of `picture` do not fit each other or their data.
+    /// `out` is not [`Prepare::input_len`] long, or the planes of `picture` do not fit each other or their data.
     pub fn run(&mut self, picture: &I420<'_>, out: &mut [f32]) -> Result<Content> {
-        if out.len() != self.len() {
+        if out.len() != self.input_len() {
             return Err(Error::failed(format!(
                 "the network's input holds {} values, the buffer {}",
-                self.len(),
+                self.input_len(),
                 out.len()
             )));
         }
@@ -338,7 +333,7 @@ mod tests {
     #[test]
     fn all_instruction_sets_agree() {
         let (width, height) = (131, 75);
-        let data: Vec<u8> = (0..width * height).map(|i| (i * 2_654_435_761 >> 13) as u8).collect();
+        let data: Vec<u8> = (0..width * height).map(|i| ((i * 2_654_435_761) >> 13) as u8).collect();
         let plane = |columns: usize, rows: usize| Plane { data: &data, stride: columns, columns, rows };
         let colour = Colour { matrix: Matrix::Bt709, range: Range::Limited };
         let picture = I420 { y: plane(width, height), u: plane(66, 38), v: plane(66, 38), colour };
@@ -348,7 +343,7 @@ mod tests {
                 .into_iter()
                 .map(|isa| {
                     let mut prepare = Prepare { isa, ..Prepare::new(spec).unwrap() };
-                    let mut out = vec![f32::NAN; prepare.len()];
+                    let mut out = vec![f32::NAN; prepare.input_len()];
                     prepare.run(&picture, &mut out).unwrap();
                     out
                 })

@@ -90,6 +90,9 @@ impl Provider {
     /// Whether the loaded library was built with this provider; it may still fail to start.
     pub fn compiled_in(self) -> bool {
         use ep::ExecutionProvider;
+        if runtime::get().is_err() {
+            return false;
+        }
         match self {
             Self::Auto | Self::Cpu => true,
             Self::Cuda => ep::CUDA::is_available().unwrap_or(false),
@@ -115,6 +118,8 @@ pub fn open(graph: &[u8], folder: &Path, options: &SessionOptions) -> Result<(Se
         return Err(Error::usage(format!("provider {} has no f16 mode of its own", options.provider.name()))
             .hint("export the network itself in f16 (models/export/internimage.py --fp16), or use tensorrt or openvino"));
     }
+    // First of all: asking for providers without a loaded library panics.
+    runtime::get()?;
     let wanted = match options.provider {
         Provider::Auto => [Provider::Tensorrt, Provider::Cuda, Provider::Openvino]
             .into_iter()

@@ -60,7 +60,7 @@ impl Recorder for EventFile {
         Ok(())
     }
 
-    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, seen: &Seen<'_, '_>) -> Result<()> {
         let regions = self.finder.find(seen.detection, seen.maps.logits)?;
         self.tracker.update(Moment { running: seen.running_time, wall: None }, regions);
         self.write_ended()

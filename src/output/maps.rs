@@ -128,9 +128,18 @@ impl ScoreFolder {
         let (height, width) = score.dim();
         self.bytes.clear();
         header(&mut self.bytes, self.precision, height, width);
+        let data = self.bytes.len();
         match self.precision {
-            Precision::F32 => score.iter().for_each(|s| self.bytes.extend(s.to_le_bytes())),
-            Precision::F16 => score.iter().for_each(|s| self.bytes.extend(half(*s).to_le_bytes())),
+            Precision::F32 => {
+                self.bytes.resize(data + 4 * score.len(), 0);
+                let values = self.bytes[data..].as_chunks_mut::<4>().0;
+                values.iter_mut().zip(score).for_each(|(to, s)| *to = s.to_le_bytes());
+            }
+            Precision::F16 => {
+                self.bytes.resize(data + 2 * score.len(), 0);
+                let values = self.bytes[data..].as_chunks_mut::<2>().0;
+                values.iter_mut().zip(score).for_each(|(to, s)| *to = half(*s).to_le_bytes());
+            }
         }
         self.folder.write(frame, "npy", |to| to.write_all(&self.bytes))
     }
@@ -157,7 +166,7 @@ impl Recorder for Masks {
         Ok(())
     }
 
-    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, seen: &Seen<'_, '_>) -> Result<()> {
         self.folder.as_mut().map_or(Ok(()), |folder| folder.write(seen.index, seen.detection.mask.view()).map(|_| ()))
     }
 
@@ -187,7 +196,7 @@ impl Recorder for Scores {
         Ok(())
     }
 
-    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, seen: &Seen<'_, '_>) -> Result<()> {
         self.folder.as_mut().map_or(Ok(()), |folder| folder.write(seen.index, seen.detection.score.view()).map(|_| ()))
     }
 

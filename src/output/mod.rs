@@ -11,7 +11,7 @@ use crate::compute::{Detection, Maps};
 
 /// One frame and what was found in it.
 #[derive(Debug, Clone, Copy)]
-pub struct Seen<'a> {
+pub struct Seen<'a, 'm> {
     /// Number of the frame in its stream, from 0.
     pub index: u64,
     /// Running time of the frame.
@@ -19,7 +19,7 @@ pub struct Seen<'a> {
     /// Score map, mask and clusters.
     pub detection: &'a Detection,
     /// What the network said.
-    pub maps: &'a Maps<'a>,
+    pub maps: &'a Maps<'m>,
 }
 
 /// Keeps something of every frame's result. One recorder serves all inputs of a run, one after the other.
@@ -34,7 +34,7 @@ pub trait Recorder: Send {
     ///
     /// # Errors
     /// What was to be kept cannot be written.
-    fn record(&mut self, seen: &Seen<'_>) -> Result<()>;
+    fn record(&mut self, seen: &Seen<'_, '_>) -> Result<()>;
 
     /// The stream is over.
     ///

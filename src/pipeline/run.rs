@@ -95,14 +95,18 @@ pub struct Outcome {
     pub error: Option<Error>,
 }
 
+/// Frames that may be between detect and draw. Their maps are the largest buffers after the pictures, 10 MB each at 1080p.
+const DETECTIONS: usize = 3;
+
 /// One frame on its way, with the buffers that its stages fill.
 #[derive(Default)]
 struct Job {
     frame: Option<Frame>,
     tensor: Vec<f32>,
     outputs: Option<Outputs>,
-    detection: Detection,
+    detection: Option<Box<Detection>>,
     threshold: f32,
+    ood_share: f32,
 }
 
 /// What the source and the sink learn, for the outcome.
@@ -163,14 +167,18 @@ fn start(
     let threshold_known = *threshold_known;
     let stages = &*stages;
     let mut prepare = Prepare::new(*network.input())?;
-    let elements = prepare.len();
+    let elements = prepare.input_len();
     backend.reset(0);
     thread::scope(|scope| {
         let (spare_in, spare_out) = bounded::<Box<Job>>(6 * queue + 7);
-        for _ in 0..queue + 4 {
+        for _ in 0..queue + 3 {
             let job = Job { tensor: vec![0.0; elements], ..Job::default() };
             // There is room for all of them.
             let _ = spare_in.try_send(Box::new(job));
+        }
+        let (detection_in, detection_out) = bounded(DETECTIONS);
+        for _ in 0..DETECTIONS {
+            let _ = detection_in.try_send(Box::<Detection>::default());
         }
         let (to_prepare, prepare_in) = bounded(queue);
         let (to_infer, infer_in) = bounded(queue);
@@ -193,13 +201,20 @@ fn start(
         })?;
         spawn(scope, control, &stages.detect, move || {
             let mut threshold_known = threshold_known;
-            relay(control, &stages.detect, &detect_in, &to_track, |job: &mut Box<Job>| {
-                detect(job, backend.as_mut(), &mut recipe, &mut threshold_known)
-            })
+            while let Some(mut job) = control.receive(&detect_in) {
+                stages.detect.saw_queue(detect_in.len() + 1);
+                // Waiting for the maps of an earlier frame is not work of this stage.
+                job.detection = control.receive(&detection_out);
+                stages.detect.time(|| detect(&mut job, backend.as_mut(), &mut recipe, &mut threshold_known))?;
+                if !control.send(&to_track, job) {
+                    break;
+                }
+            }
+            Ok(())
         })?;
         spawn(scope, control, &stages.track, move || {
             relay(control, &stages.track, &track_in, &to_draw, |job: &mut Box<Job>| {
-                let Job { frame: Some(frame), outputs, detection, .. } = &mut **job else { return Ok(()) };
+                let Job { frame: Some(frame), outputs, detection: Some(detection), .. } = &mut **job else { return Ok(()) };
                 // The network's tensors go back to its memory here, whether somebody wanted them or not.
                 let Some(outputs) = outputs.take().filter(|_| !recorders.is_empty()) else { return Ok(()) };
                 outputs.with_maps(|maps| {
@@ -214,7 +229,14 @@ fn start(
             let mut painter = Painter::new(style)?;
             let mut scale = RunningScale::default();
             let caption = Caption::default();
-            relay(control, &stages.draw, &draw_in, &to_sink, |job: &mut Box<Job>| draw(job, &mut painter, &mut scale, &caption))
+            relay(control, &stages.draw, &draw_in, &to_sink, |job: &mut Box<Job>| {
+                let Some(detection) = job.detection.take() else { return Ok(()) };
+                job.ood_share = detection.ood_share;
+                let drawn = draw(job, &detection, &mut painter, &mut scale, &caption);
+                // The detect stage may be gone already; then the maps are dropped.
+                let _ = detection_in.try_send(detection);
+                drawn
+            })
         })?;
         spawn(scope, control, &stages.sink, move || {
             sink(control, &stages.sink, &sink_in, &spare_in, observer, tally, writer, written)
@@ -257,8 +279,8 @@ fn source(
 }
 
 fn detect(job: &mut Job, backend: &mut dyn Backend, recipe: &mut Recipe, threshold_known: &mut bool) -> Result<()> {
-    let Job { frame: Some(frame), outputs: Some(outputs), detection, .. } = job else { return Ok(()) };
-    let size = Size { width: frame.width(), height: frame.height() };
+    let Job { frame: Some(frame), outputs: Some(outputs), detection: Some(detection), .. } = job else { return Ok(()) };
+    let size = Size { width: frame.width() as usize, height: frame.height() as usize };
     let stream = frame.stream;
     outputs.with_maps(|maps| {
         if !*threshold_known {
@@ -306,11 +328,17 @@ impl RunningScale {
     }
 }
 
-fn draw(job: &mut Job, painter: &mut Painter, scale: &mut RunningScale, caption: &Caption) -> Result<()> {
-    let Job { frame: Some(frame), detection, threshold, .. } = job else { return Ok(()) };
+fn draw(
+    job: &mut Job,
+    detection: &Detection,
+    painter: &mut Painter,
+    scale: &mut RunningScale,
+    caption: &Caption,
+) -> Result<()> {
+    let Job { frame: Some(frame), threshold, .. } = job else { return Ok(()) };
     let scale = scale.update(detection, *threshold);
         if painter.style().view == View::SideBySide {
-        let mut wide = frame.new_like(beside_width(frame.width()), frame.height())?;
+        let mut wide = frame.new_like(beside_width(frame.width() as usize) as u32, frame.height())?;
         painter.paint_beside(&frame.map()?.i420(), &mut wide.map_mut()?.i420(), detection, scale, *threshold, caption)?;
         *frame = wide;
         return Ok(());
@@ -345,8 +373,8 @@ fn sink(
         }
         let done = tally.frames_out.fetch_add(1, Ordering::Relaxed) + 1;
         tracing::trace!("frame {done} is out");
-        tally.share_ppm.fetch_add((f64::from(job.detection.ood_share) * 1e6) as u64, Ordering::Relaxed);
-        observer.frame_done(running_time, job.detection.ood_share);
+        tally.share_ppm.fetch_add((f64::from(job.ood_share) * 1e6) as u64, Ordering::Relaxed);
+        observer.frame_done(running_time, job.ood_share);
         // The source may be gone already; then the job is dropped.
         let _ = spare.try_send(job);
     }

@@ -57,11 +57,15 @@ fn recipe(name: &str) -> (&'static str, String) {
         "anamorphic.mp4" => (plain, format!("{x264} -vf setsar=4/3 -colorspace bt709 -color_primaries bt709 -color_trc bt709")),
         "many.mkv" | "many.mp4" => (plain, format!("-f lavfi -i sine=frequency=440 -f lavfi -i sine=frequency=660 -i {} \
             -map 0:v -map 1:a -map 2:a -map 3:s -t 2 {x264} -c:a:0 aac -c:a:1 {} -c:s {} \
-            -metadata:s:a:0 language=eng -metadata:s:a:1 language=deu",
+            -metadata:s:a:0 language=eng -metadata:s:a:1 language=spa",
             subtitle().display(),
             if name.ends_with("mkv") { "libopus" } else { "libmp3lame" },
             if name.ends_with("mkv") { "srt" } else { "mov_text" })),
+        "late-video.mp4" => (plain, format!("{TONE} {x264} -vf setpts=PTS+0.4/TB")),
+        "late-both.mp4" => (plain, format!("{TONE} {x264} -output_ts_offset 0.3")),
         "late-audio.mp4" => (plain, format!("-itsoffset 0.5 {TONE} {x264}")),
+        "front.mp4" => (plain, format!("{TONE} {x264} -movflags +faststart")),
+        "theora.ogv" => (plain, "-c:v libtheora".to_string()),
         "sound.m4a" => (plain, "-f lavfi -i sine=frequency=440 -map 1:a -t 1 -c:a aac".to_string()),
         other => panic!("no recipe for {other}"),
     }

@@ -122,7 +122,9 @@ pub fn ffprobe(path: &Path, arguments: &str) -> Vec<String> {
         .output()
         .expect("ffprobe runs");
     assert!(output.status.success(), "ffprobe {}: {}", path.display(), String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).lines().map(|line| line.trim_end_matches(',').to_owned()).collect()
+    // Side data of a frame gives lines of commas or nothing.
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    lines.lines().map(|line| line.trim_end_matches(',').to_owned()).filter(|line| !line.is_empty()).collect()
 }
 
 /// Presentation times of the video frames, in seconds, from the first one.

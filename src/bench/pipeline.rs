@@ -1,0 +1,112 @@
+//! The whole program against the least that the same job can cost: plain decode and encode, and a bare network loop.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use super::median;
+use super::stages::FrameMaps;
+use crate::media::{FrameReader, Read, plain_copy};
+use crate::model::Network;
+use crate::model::prepare::Prepare;
+use crate::pipeline::control::PATIENCE;
+use crate::{Error, Result};
+
+/// The report of `bench pipeline`; medians over the repeats.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct PipelineReport {
+    /// Wall time of `oodstream run`, start of the process included.
+    pub run_s: f64,
+    /// Wall time of decoding and encoding the clip with the same encoder settings, audio left out.
+    pub gst_s: f64,
+    /// Wall time of the network on as many frames, same threads, nothing else running.
+    pub ort_s: f64,
+    /// `run_s / (gst_s + ort_s)`
+    pub ratio: f64,
+    /// Frames of the clip.
+    pub frames: u64,
+    /// Runs of each side.
+    pub repeats: usize,
+    /// Every measurement, in the order in which they were taken.
+    pub runs: Vec<Round>,
+}
+
+/// One round of measurements.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Round {
+    /// See [`PipelineReport::run_s`].
+    pub run_s: f64,
+    /// See [`PipelineReport::gst_s`].
+    pub gst_s: f64,
+    /// See [`PipelineReport::ort_s`].
+    pub ort_s: f64,
+}
+
+/// Measures `repeats` rounds, the three sides in turn within each, so that a slow moment of the machine meets all of them.
+///
+/// # Errors
+/// A side fails; the message says which.
+pub fn pipeline(clip: &Path, mut network: Network, repeats: usize, quiet: bool) -> Result<PipelineReport> {
+    let folder = tempfile::tempdir().map_err(|error| Error::failed(format!("cannot make a temporary folder: {error}")))?;
+    let tensor = vec![0.1; 3 * network.input().width * network.input().height];
+    let frames = plain_copy(clip, &folder.path().join("warm.mp4"))?;
+    let mut runs = Vec::with_capacity(repeats);
+    for round in 1..=repeats {
+        let run_s = seconds(|| run(clip, network.path(), &folder.path().join(format!("run{round}.mp4"))))?;
+        let gst_s = seconds(|| plain_copy(clip, &folder.path().join(format!("copy{round}.mp4"))).map(|_| ()))?;
+        let ort_s = seconds(|| (0..frames).try_for_each(|_| network.infer(&tensor).map(|_| ())))?;
+        if !quiet {
+            eprintln!("round {round}: run {run_s:.2} s, decode and encode {gst_s:.2} s, network {ort_s:.2} s");
+        }
+        runs.push(Round { run_s, gst_s, ort_s });
+    }
+    let middle = |side: fn(&Round) -> f64| median(&mut runs.iter().map(side).collect::<Vec<_>>());
+    let (run_s, gst_s, ort_s) = (middle(|r| r.run_s), middle(|r| r.gst_s), middle(|r| r.ort_s));
+    Ok(PipelineReport { run_s, gst_s, ort_s, ratio: run_s / (gst_s + ort_s), frames, repeats, runs })
+}
+
+fn seconds(work: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let start = Instant::now();
+    work()?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
+fn run(clip: &Path, model: &Path, output: &Path) -> Result<()> {
+    let program = std::env::current_exe().map_err(|error| Error::failed(format!("cannot find the program itself: {error}")))?;
+    let status = Command::new(program)
+        .arg("run")
+        .arg(clip)
+        .arg("-o")
+        .arg(output)
+        .arg("--model")
+        .arg(model)
+        .arg("-q")
+        .stdout(Stdio::null())
+        .status()
+        .map_err(|error| Error::failed(format!("`oodstream run` does not start: {error}")))?;
+    if status.success() { Ok(()) } else { Err(Error::failed(format!("`oodstream run {}` ended with {status}", clip.display()))) }
+}
+
+/// The network's maps of the first `limit` frames of an input.
+///
+/// # Errors
+/// The input cannot be read or the network fails.
+pub fn frames_of(mut reader: Box<dyn FrameReader>, network: &mut Network, limit: usize) -> Result<Vec<FrameMaps>> {
+    let mut prepare = Prepare::new(*network.input())?;
+    let mut tensor = vec![0.0; prepare.input_len()];
+    let mut frames = Vec::new();
+    while frames.len() < limit {
+        match reader.read(PATIENCE)? {
+            Read::TimedOut => {}
+            Read::End(_) => break,
+            Read::Frame(frame) => {
+                prepare.run(&frame.map()?.i420(), &mut tensor)?;
+                let maps = network.infer(&tensor)?.with_maps(|maps| {
+                    Ok(FrameMaps { logits: maps.logits.to_owned(), features: maps.features.iter().map(|map| map.to_owned()).collect() })
+                })?;
+                frames.push(maps);
+            }
+        }
+    }
+    Ok(frames)
+}

@@ -1,0 +1,212 @@
+//! `oodstream bench`: how fast it is here, in ratios taken in one run.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use ndarray::ArrayView3;
+use serde::Serialize;
+
+use super::report::write_json;
+use super::{engine, open_input};
+use crate::bench::{self, KMeansJob, MapShapes, Python};
+use crate::compute::{self, ComputeChoice, Size};
+use crate::config::Config;
+use crate::model::{Network, SessionOptions};
+use crate::{Error, Result, media};
+
+/// Options of `bench`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  oodstream bench pipeline drive.mp4 --json -
+  oodstream bench kmeans --python python3 --json -
+  oodstream bench stages --clip drive.mp4")]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum What {
+    /// `run` on a clip against plain decode and encode plus a bare ONNX Runtime loop
+    Pipeline(PipelineArgs),
+    /// Lloyd's K-Means by itself, against scikit-learn and faiss where a Python has them
+    Kmeans(KMeansArgs),
+    /// All of the detect stage, step by step, from a cold start and seeded by the last frame
+    Stages(StagesArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+struct PipelineArgs {
+    /// Video file
+    clip: PathBuf,
+    /// Runs of each side; the medians are compared
+    #[arg(long, default_value_t = 5)]
+    repeats: usize,
+    /// Network [default: the one that ships with the program]
+    #[arg(short, long, value_name = "FILE.onnx")]
+    model: Option<PathBuf>,
+    /// Report for machines; - is standard output
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+struct KMeansArgs {
+    /// Points
+    #[arg(short, default_value_t = 32_768)]
+    n: usize,
+    /// Dimensions
+    #[arg(short, default_value_t = 64)]
+    d: usize,
+    /// Clusters
+    #[arg(short, default_value_t = 20)]
+    k: usize,
+    /// Lloyd iterations
+    #[arg(long, default_value_t = 10)]
+    iterations: usize,
+    /// Threads of all sides [default: one per core]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Runs of each side; the medians are compared
+    #[arg(long, default_value_t = 5)]
+    repeats: usize,
+    /// Back end
+    #[arg(long, default_value = "cpu")]
+    compute: ComputeChoice,
+    /// A Python with scikit-learn and faiss-cpu to compare with
+    #[arg(long, value_name = "PROGRAM")]
+    python: Option<PathBuf>,
+    /// Report for machines; - is standard output
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+struct StagesArgs {
+    /// Take the maps of this clip instead of made-up ones
+    #[arg(long, value_name = "FILE")]
+    clip: Option<PathBuf>,
+    /// Frames per pass
+    #[arg(long, default_value_t = 60)]
+    frames: usize,
+    /// Back end
+    #[arg(long, default_value = "cpu")]
+    compute: ComputeChoice,
+    /// Threads [default: one per core]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Network [default: the one that ships with the program]
+    #[arg(short, long, value_name = "FILE.onnx")]
+    model: Option<PathBuf>,
+    /// Report for machines; - is standard output
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Runs the command; the exit code is 0.
+///
+/// # Errors
+/// Whatever keeps one side from running.
+pub fn run(args: &BenchArgs, quiet: bool) -> Result<u8> {
+    match &args.what {
+        What::Pipeline(args) => pipeline(args, quiet),
+        What::Kmeans(args) => kmeans(args),
+        What::Stages(args) => stages(args),
+    }?;
+    Ok(0)
+}
+
+/// For people, unless a report for machines goes to standard output.
+fn tell(report: &impl Serialize, json: Option<&Path>, text: &str) -> Result<()> {
+    if json != Some(Path::new("-")) {
+        println!("{text}");
+    }
+    json.map_or(Ok(()), |path| write_json(report, path))
+}
+
+fn pipeline(args: &PipelineArgs, quiet: bool) -> Result<()> {
+    let network = Network::load(args.model.as_deref(), &SessionOptions::default())?;
+    let report = bench::pipeline(&args.clip, network, args.repeats.max(1), quiet)?;
+    let text = format!(
+        "{} frames: run {:.2} s, decode and encode {:.2} s + network {:.2} s = {:.2} s, ratio {:.3} (medians of {})",
+        report.frames,
+        report.run_s,
+        report.gst_s,
+        report.ort_s,
+        report.gst_s + report.ort_s,
+        report.ratio,
+        report.repeats
+    );
+    tell(&report, args.json.as_deref(), &text)
+}
+
+fn threads_or_cores(threads: Option<usize>) -> usize {
+    threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+fn kmeans(args: &KMeansArgs) -> Result<()> {
+    let job = KMeansJob {
+        n: args.n,
+        d: args.d,
+        k: args.k,
+        iterations: args.iterations,
+        threads: threads_or_cores(args.threads),
+        repeats: args.repeats.max(1),
+    };
+    let mut backend = compute::open(args.compute, Some(job.threads))?;
+    let report = bench::kmeans(backend.as_mut(), &job, args.python.clone().map(Python).as_ref())?;
+    let mut text = format!("{} N={} D={} K={}, {} iterations: {:.2} ms", report.device, job.n, job.d, job.k, job.iterations, report.ms);
+    for (name, ms, differ) in
+        [("scikit-learn", report.sklearn_ms, report.labels_differ), ("faiss", report.faiss_ms, report.faiss_labels_differ)]
+    {
+        if let Some(ms) = ms {
+            text += &format!("\n{name} {ms:.2} ms, ratio {:.2}, labels that differ {}", report.ms / ms, differ.unwrap_or_default());
+        }
+    }
+    tell(&report, args.json.as_deref(), &text)
+}
+
+/// The shapes that the network's maps have.
+fn shapes(network: &mut Network) -> Result<MapShapes> {
+    let tensor = vec![0.0; 3 * network.input().width * network.input().height];
+    network.infer(&tensor)?.with_maps(|maps| {
+        let shape = |map: &ArrayView3<'_, f32>| <[usize; 3]>::from(map.dim());
+        Ok(MapShapes { logits: shape(&maps.logits), features: maps.features.iter().map(shape).collect() })
+    })
+}
+
+fn stages(args: &StagesArgs) -> Result<()> {
+    let mut config = Config::default();
+    config.model.path.clone_from(&args.model);
+    config.detect.compute = args.compute;
+    config.model.threads = args.threads;
+    let mut engine = engine::open(&config)?;
+    let frames = match &args.clip {
+        Some(clip) => {
+            media::init()?;
+            let (reader, _) = open_input(&media::Input::File(clip.clone()), None, &media::Encoding::default(), 0)?;
+            bench::frames_of(reader, &mut engine.network, args.frames)?
+        }
+        None => bench::scene(&shapes(&mut engine.network)?, args.frames, 1),
+    };
+    if frames.len() < 2 {
+        return Err(Error::usage(format!("--frames {}: at least 2 frames are needed", frames.len())));
+    }
+    let report = bench::stages(engine.backend.as_mut(), &frames, &engine.recipe, Size { width: 1280, height: 720 })?;
+    let mut text = format!("{} on {}, {} frames, median ms per frame", report.backend, report.device, report.frames);
+    for (name, pass) in [("cold", &report.cold), ("warm", &report.warm)] {
+        text += &format!("\n{name}: {:.2} ms (worst {:.2}), iterations per K {:.1?}", pass.ms, pass.worst_ms, pass.iterations);
+        for step in &pass.steps {
+            text += &format!("\n  {:<24}{:>9.3}", step.name, step.ms);
+        }
+    }
+    text += &format!(
+        "\nwarm iterations / cold iterations {:.2}, mean score difference {:.4}",
+        report.iterations_ratio, report.score_difference
+    );
+    if let Some(bytes) = report.device_memory {
+        text += &format!("\npeak device memory {:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    }
+    tell(&report, args.json.as_deref(), &text)
+}

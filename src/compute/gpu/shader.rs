@@ -1,0 +1,52 @@
+//! The compute passes, one WGSL file each.
+
+/// A pass; its file says what it binds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shader {
+    Gather,
+    Confidence,
+    Sum,
+    Mean,
+    Centre,
+    Spread,
+    Seed,
+    SeedPick,
+    Start,
+    Assign,
+    Converge,
+    Update,
+    Reseed,
+    Keep,
+    Bank,
+    ClusterMean,
+    Fuse,
+    Upsample,
+}
+
+macro_rules! source {
+    ($name:literal) => {
+        ($name, include_str!(concat!("../../../shaders/", $name, ".wgsl")))
+    };
+}
+
+/// Name and source of each pass, in the order of [`Shader`].
+pub(super) const SOURCES: [(&str, &str); 18] = [
+    source!("gather"),
+    source!("confidence"),
+    source!("sum"),
+    source!("mean"),
+    source!("centre"),
+    source!("spread"),
+    source!("seed"),
+    source!("seed_pick"),
+    source!("start"),
+    source!("assign"),
+    source!("converge"),
+    source!("update"),
+    source!("reseed"),
+    source!("keep"),
+    source!("bank"),
+    source!("cluster_mean"),
+    source!("fuse"),
+    source!("upsample"),
+];

@@ -40,6 +40,12 @@ pub struct ModelConfig {
     pub provider: Provider,
     /// Threads within one operator; one per core when left out.
     pub threads: Option<usize>,
+    /// Number of the device among those of the provider; the first when left out.
+    pub device: Option<i32>,
+    /// Let TensorRT and OpenVINO compute in f16.
+    pub fp16: bool,
+    /// Tensors or operators to take features from; as the manifest says, else found, when left out.
+    pub features: Vec<String>,
 }
 
 /// `[detect]`

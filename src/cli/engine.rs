@@ -39,7 +39,14 @@ pub fn open(config: &Config) -> Result<Engine> {
 /// # Errors
 /// It does not load, see [`Network::load`].
 pub fn network(config: &Config) -> Result<Network> {
-    let options = SessionOptions { threads: config.model.threads, provider: config.model.provider };
+    let options = SessionOptions {
+        threads: config.model.threads,
+        provider: config.model.provider,
+        device: config.model.device,
+        fp16: config.model.fp16,
+        features: config.model.features.clone(),
+        profile: false,
+    };
     let network = Network::load(config.model.path.as_deref(), &options)?;
     for assumption in network.assumptions() {
         tracing::info!("model {}: {assumption}", network.path().display());

@@ -60,6 +60,9 @@ pub struct EvalArgs {
     /// Threads of the network [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Tensor or operator to take features from; repeatable
+    #[arg(long, value_name = "NAME")]
+    feature: Vec<String>,
     /// Only the first N images
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -191,7 +194,7 @@ fn from_scores(
 }
 
 fn from_network(args: &EvalArgs, dataset: &Dataset, bar: &ProgressBar) -> Result<(Option<String>, Vec<Named>, Gathered)> {
-    let session = SessionOptions { threads: args.threads, provider: args.provider };
+    let session = SessionOptions { threads: args.threads, provider: args.provider, features: args.feature.clone(), ..SessionOptions::default() };
     let mut network = Network::load(args.model.as_deref(), &session)?;
     for assumption in network.assumptions() {
         tracing::info!("model {}: {assumption}", network.path().display());

@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod engine;
 pub mod eval;
 pub mod interrupt;
+pub mod model;
 pub mod outputs;
 pub mod progress;
 pub mod report;
@@ -64,6 +65,8 @@ enum Command {
     Calibrate(Box<calibrate::CalibrateArgs>),
     /// How well scores find what is labelled as unknown
     Eval(Box<eval::EvalArgs>),
+    /// What a network is, and a copy of it with its features as an output
+    Model(model::ModelArgs),
     /// What this machine has, what is missing, and how to get it
     Doctor(doctor::DoctorArgs),
 }
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args, quiet),
         Command::Calibrate(args) => calibrate::run(&args, quiet),
         Command::Eval(args) => eval::run(&args, quiet),
+        Command::Model(args) => model::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
     match result {

@@ -59,6 +59,9 @@ pub struct RunArgs {
     /// Threads of the network [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Tensor or operator to take features from, see `oodstream model inspect`; repeatable
+    #[arg(long, value_name = "NAME")]
+    feature: Vec<String>,
     /// A file written by `oodstream calibrate`
     #[arg(long, value_name = "FILE.toml")]
     calibration: Option<PathBuf>,
@@ -111,6 +114,9 @@ impl RunArgs {
         put_some(&mut config.model.path, self.model.as_ref());
         put(&mut config.model.provider, self.provider.as_ref());
         put_some(&mut config.model.threads, self.threads.as_ref());
+        if !self.feature.is_empty() {
+            config.model.features.clone_from(&self.feature);
+        }
         put(&mut config.detect.method, self.method.as_ref());
         put_some(&mut config.detect.threshold, self.threshold.as_ref());
         put(&mut config.detect.compute, self.compute.as_ref());

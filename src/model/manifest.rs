@@ -68,6 +68,18 @@ pub struct InputSection {
 pub enum Layout {
     /// `[N, 3, H, W]`
     Nchw,
+    /// `[N, H, W, 3]`
+    Nhwc,
+}
+
+impl Layout {
+    /// Name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nchw => "NCHW",
+            Self::Nhwc => "NHWC",
+        }
+    }
 }
 
 /// Element type of the input tensor.
@@ -76,6 +88,21 @@ pub enum Layout {
 pub enum Dtype {
     /// 32-bit float.
     F32,
+    /// 16-bit float.
+    F16,
+    /// The code values 0..255; the graph normalises them itself.
+    U8,
+}
+
+impl Dtype {
+    /// The name in a manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::U8 => "u8",
+        }
+    }
 }
 
 /// `[outputs]`

@@ -1,10 +1,19 @@
-//! All of ONNX: the manifest beside a model, the runtime library, the session, and the I420 picture as its input tensor.
+//! All of ONNX: the manifest beside a model, the graph in its file, the runtime library, the session, and the I420 picture as
+//! its input tensor.
 
+pub mod classes;
+pub mod edit;
+pub mod graph;
+pub mod inspect;
 pub mod locate;
 pub mod manifest;
 pub mod network;
+pub mod plan;
 pub mod prepare;
+pub mod provider;
 pub mod runtime;
+pub mod tap;
+pub mod wire;
 
 pub use manifest::Manifest;
 pub use network::{Network, Outputs, SessionOptions};

@@ -1,17 +1,20 @@
 //! One segmentation network, loaded and ready: a prepared picture in, logits and features out.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use ndarray::{ArrayView3, ArrayView4};
-use ort::ep;
 use ort::session::Session;
-use ort::session::builder::GraphOptimizationLevel;
-use ort::value::{DynValue, TensorElementType, TensorRef, ValueType};
+use ort::value::{DynValue, TensorRef, ValueType};
 
-use super::manifest::{Manifest, sha256_hex};
+use super::graph::Model;
+use super::manifest::{Dtype, Manifest, sha256_hex};
+use super::plan::{self, Keep, Picture, Plan};
 use super::prepare::{InputSpec, Resize};
-use super::{locate, runtime};
+use super::provider::{self, Placement};
+pub use super::provider::{Provider, SessionOptions};
+use super::{classes, locate};
 use crate::compute::Maps;
 use crate::{Error, Result};
 
@@ -22,67 +25,8 @@ const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 /// The size that a graph with free height and width is run at unless its manifest says another.
 const FREE_SIZE: (usize, usize) = (640, 368);
 
-/// How a session is built.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SessionOptions {
-    /// Threads within one operator; `None` is one per core.
-    pub threads: Option<usize>,
-    /// Where the network runs.
-    pub provider: Provider,
-}
-
-/// An execution provider of ONNX Runtime.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Provider {
-    /// The first of TensorRT, CUDA and OpenVINO that the library has and that starts, else the CPU.
-    #[default]
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// NVIDIA CUDA.
-    Cuda,
-    /// NVIDIA TensorRT.
-    Tensorrt,
-    /// Intel OpenVINO.
-    Openvino,
-}
-
-impl Provider {
-    /// The name on the command line and in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-            Self::Tensorrt => "tensorrt",
-            Self::Openvino => "openvino",
-        }
-    }
-
-    fn dispatch(self) -> Option<ep::ExecutionProviderDispatch> {
-        match self {
-            Self::Auto | Self::Cpu => None,
-            Self::Cuda => Some(ep::CUDA::default().build()),
-            Self::Tensorrt => Some(ep::TensorRT::default().build()),
-            Self::Openvino => Some(ep::OpenVINO::default().build()),
-        }
-    }
-
-    /// Whether the loaded library was built with this provider; it may still fail to start.
-    pub fn compiled_in(self) -> bool {
-        use ep::ExecutionProvider;
-        if runtime::get().is_err() {
-            return false;
-        }
-        match self {
-            Self::Auto | Self::Cpu => true,
-            Self::Cuda => ep::CUDA::is_available().unwrap_or(false),
-            Self::Tensorrt => ep::TensorRT::is_available().unwrap_or(false),
-            Self::Openvino => ep::OpenVINO::is_available().unwrap_or(false),
-        }
-    }
-}
+/// What a protocol buffer can be at most.
+const LARGEST_FILE: u64 = i32::MAX as u64;
 
 /// A loaded network.
 #[derive(Debug)]
@@ -96,6 +40,7 @@ pub struct Network {
     logits: String,
     features: Vec<String>,
     provider: Provider,
+    placement: Option<Placement>,
     assumptions: Vec<String>,
 }
 
@@ -108,9 +53,7 @@ impl Network {
     pub fn load(path: Option<&Path>, options: &SessionOptions) -> Result<Self> {
         let path = path.map_or_else(locate::default_model, |path| Ok(path.to_path_buf()))?;
         let place = format!("model {}", path.display());
-        let bytes = fs::read(&path).map_err(|error| {
-            Error::failed(format!("{place}: {error}")).hint("--model takes the path of an ONNX file")
-        })?;
+        let bytes = read(&path).map_err(|error| error.at(&place))?;
         let manifest = Manifest::beside(&path)?;
         let sha256 = sha256_hex(&bytes);
         if let Some(expected) = manifest.as_ref().and_then(|manifest| manifest.model.sha256.as_ref())
@@ -119,48 +62,48 @@ impl Network {
             return Err(Error::failed(format!("{place}: its SHA-256 is {sha256}, the manifest says {expected}"))
                 .hint("the manifest belongs to another file: fetch the model again, or correct model.sha256"));
         }
-        let (session, provider) = open(&bytes, options).map_err(|error| error.at(&place))?;
-        Self::bind(session, path, sha256, manifest, provider).map_err(|error| error.at(place))
+        Self::open(path, &bytes, sha256, manifest, options).map_err(|error| error.at(place))
     }
 
-    fn bind(session: Session, path: PathBuf, sha256: String, manifest: Option<Manifest>, provider: Provider) -> Result<Self> {
+    fn open(path: PathBuf, bytes: &[u8], sha256: String, manifest: Option<Manifest>, options: &SessionOptions) -> Result<Self> {
         let mut assumptions = Vec::new();
-        let has_manifest = manifest.is_some();
-        let manifest = manifest.unwrap_or_default();
-        if !has_manifest {
+        if manifest.is_none() {
             assumptions.push(format!("no manifest {} beside the model", path.with_extension("toml").display()));
         }
-        let (input_name, input) = find_input(&session, &manifest, &mut assumptions)?;
-        let (logits, features) = find_outputs(&session, &manifest, &mut assumptions)?;
-        let network = Self {
-            session,
-            path,
-            sha256,
-            manifest,
-            input,
-            input_name,
-            logits,
-            features,
-            provider,
-            assumptions,
-        };
-        network.check_classes()?;
+        let mut manifest = manifest.unwrap_or_default();
+        let folder = folder_of(&path);
+        let model = parse(bytes)?;
+        model.check_external(folder)?;
+        let Plan { edit, picture, logits, features, assumptions: planned, .. } = plan::plan(&model, &manifest, &options.features, Keep::Needed)?;
+        assumptions.extend(planned);
+        let input = input_spec(&picture, &manifest, &mut assumptions)?;
+        let graph = if edit.is_empty() { Cow::Borrowed(bytes) } else { Cow::Owned(edit.apply(&model)) };
+        let (session, provider, profiled) = provider::open(&graph, folder, options)?;
+        let channels = check_outputs(&session, &logits, &features)?;
+        find_classes(&mut manifest, &logits, channels, &mut assumptions)?;
+        let mut network =
+            Self { session, path, sha256, manifest, input, input_name: picture.name, logits, features, provider, placement: None, assumptions };
+        if profiled {
+            network.warm_up()?;
+        }
         Ok(network)
     }
 
-    fn check_classes(&self) -> Result<()> {
-        let channels = rank4(&self.session, &self.logits).map(|shape| shape[1]).unwrap_or(-1);
-        for (key, count) in
-            [("classes.names", self.manifest.classes.names.len()), ("classes.palette", self.manifest.classes.palette.len())]
-        {
-            if count > 0 && channels > 0 && usize::try_from(channels).ok() != Some(count) {
-                return Err(Error::usage(format!(
-                    "the manifest does not fit the graph: {key} has {count} entries, output `{}` has {channels} channels",
-                    self.logits
-                )));
-            }
+    /// Runs once on a grey picture, which builds what the provider builds lazily, and notes where each operator ran.
+    fn warm_up(&mut self) -> Result<()> {
+        let grey = vec![0.0; 3 * self.input.width * self.input.height];
+        drop(self.infer(&grey)?);
+        let placement = Placement::of(&mut self.session)?;
+        if self.provider != Provider::Cpu {
+            tracing::info!("provider {}: {placement}", self.provider.name());
         }
+        self.placement = Some(placement);
         Ok(())
+    }
+
+    /// Where the operators ran, when the session was opened to find that out: always for other providers than the CPU.
+    pub fn placement(&self) -> Option<&Placement> {
+        self.placement.as_ref()
     }
 
     /// The picture it takes, `[1, 3, height, width]` f32 RGB.
@@ -254,173 +197,119 @@ fn plane<'a>(value: &'a DynValue, what: &str) -> Result<ArrayView3<'a, f32>> {
         .try_extract_tensor::<f32>()
         .map_err(|error| Error::failed(format!("the network's {what} cannot be read as f32: {error}")))?;
     match shape.iter().map(|&size| size as usize).collect::<Vec<_>>().as_slice() {
-        &[1, channels, height, width] => ArrayView3::from_shape((channels, height, width), data)
+        &[1, channels, height, width] | &[channels, height, width] => ArrayView3::from_shape((channels, height, width), data)
             .map_err(|error| Error::failed(format!("the network's {what}: {error}"))),
         other => Err(Error::failed(format!("the network's {what} have shape {other:?}, expected [1, C, h, w]"))),
     }
 }
 
-fn open(bytes: &[u8], options: &SessionOptions) -> Result<(Session, Provider)> {
-    // First of all: asking for providers without a loaded library panics.
-    runtime::get()?;
-    let wanted = match options.provider {
-        Provider::Auto => [Provider::Tensorrt, Provider::Cuda, Provider::Openvino]
-            .into_iter()
-            .filter(|provider| provider.compiled_in())
-            .chain([Provider::Cpu])
-            .collect(),
-        one => vec![one],
-    };
-    let mut last = None;
-    for provider in wanted {
-        match build(bytes, provider, options.threads) {
-            Ok(session) => return Ok((session, provider)),
-            Err(error) => {
-                if options.provider == Provider::Auto && provider != Provider::Cpu {
-                    tracing::warn!("provider {} does not start, trying the next one: {error}", provider.name());
-                }
-                last = Some(error);
-            }
-        }
-    }
-    Err(last.unwrap_or_else(|| Error::failed("no provider to run on")))
+/// The folder that a file lies in.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn build(bytes: &[u8], provider: Provider, threads: Option<usize>) -> Result<Session> {
-    let runtime = runtime::get()?;
-    let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let mut builder = Session::builder(&runtime.environment)
-        .map_err(|error| Error::failed(format!("ONNX Runtime: {error}")))?
-        .with_optimization_level(GraphOptimizationLevel::All)
-        .and_then(|builder| builder.with_intra_threads(threads))
-        .and_then(|builder| builder.with_intra_op_spinning(false))
-        .and_then(ort::session::builder::SessionBuilder::with_flush_to_zero)
-        .map_err(|error| Error::failed(format!("ONNX Runtime: {error}")))?;
-    if let Some(dispatch) = provider.dispatch() {
-        builder = builder.with_execution_providers([dispatch.error_on_failure()]).map_err(|error| {
-            Error::failed(format!("provider {}: {error}", provider.name()))
-                .hint("`oodstream doctor` lists the providers of the library; --provider cpu always works")
-        })?;
+/// The bytes of a model file.
+///
+/// # Errors
+/// It cannot be read, or is larger than an ONNX file can be.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let failed = |error: std::io::Error| Error::failed(error.to_string()).hint("--model takes the path of an ONNX file");
+    let length = fs::metadata(path).map_err(failed)?.len();
+    if length > LARGEST_FILE {
+        return Err(Error::failed(format!("{length} bytes are more than the 2 GiB that an ONNX file can hold"))
+            .hint("export it with its weights in a second file (external data)"));
     }
-    builder.commit_from_memory(bytes).map_err(|error| {
-        Error::failed(format!("ONNX Runtime cannot load it: {error}"))
-            .hint("the file must be an ONNX graph; `python -m onnx.checker FILE` says more")
+    fs::read(path).map_err(failed)
+}
+
+/// The graph in the bytes of a file.
+///
+/// # Errors
+/// See [`Model::read`].
+pub fn parse(bytes: &[u8]) -> Result<Model<'_>> {
+    Model::read(bytes).map_err(|error| {
+        error.at("cannot be read as an ONNX file").hint("the file must be an ONNX graph; `python -m onnx.checker FILE` says more")
     })
 }
 
-fn find_input(session: &Session, manifest: &Manifest, assumptions: &mut Vec<String>) -> Result<(String, InputSpec)> {
-    let names: Vec<&str> = session.inputs().iter().map(|input| input.name()).collect();
-    let outlet = match &manifest.input.name {
-        Some(name) => session.inputs().iter().find(|input| input.name() == name).ok_or_else(|| {
-            Error::usage(format!("the manifest does not fit the graph: it has no input `{name}`, only {}", names.join(", ")))
-        })?,
-        None => match session.inputs() {
-            [one] => one,
-            _ => {
-                return Err(Error::failed(format!("the graph has {} inputs ({}), a segmentation network has one", names.len(), names.join(", ")))
-                    .hint("name the picture's input as input.name in the manifest"));
-            }
-        },
-    };
-    let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
-        return Err(Error::failed(format!("input `{}` is not a tensor", outlet.name())));
-    };
-    if *ty != TensorElementType::Float32 {
-        return Err(Error::failed(format!("input `{}` takes {ty:?}, only f32 pictures are supported", outlet.name())));
-    }
-    let &[batch, channels, height, width] = &shape[..] else {
-        return Err(Error::failed(format!(
-            "input `{}` has rank {} (shape {:?}), a picture has rank 4: [1, 3, height, width]",
-            outlet.name(),
-            shape.len(),
-            &shape[..]
-        )));
-    };
-    if batch > 1 || (channels != 3 && channels != -1) {
-        return Err(Error::failed(format!("input `{}` has shape {:?}, expected [1, 3, height, width]", outlet.name(), &shape[..])));
-    }
-    let side = |key: &str, graph: i64, said: Option<usize>, free: usize, assumptions: &mut Vec<String>| match (graph, said) {
-        (graph, Some(said)) if graph > 0 && graph as usize != said => Err(Error::usage(format!(
-            "the manifest does not fit the graph: input.{key} is {said}, input `{}` has {graph}",
-            outlet.name()
+/// Size and normalisation of the picture.
+fn input_spec(picture: &Picture, manifest: &Manifest, assumptions: &mut Vec<String>) -> Result<InputSpec> {
+    let mut side = |key: &str, graph: Option<usize>, said: Option<usize>, free: usize| match (graph, said) {
+        (Some(graph), Some(said)) if graph != said => Err(Error::usage(format!(
+            "the manifest does not fit the graph: input.{key} is {said}, the graph has {graph}"
         ))),
-        (_, Some(said)) => Ok(said),
-        (graph, None) if graph > 0 => Ok(graph as usize),
-        _ => {
+        (graph, said) => Ok(said.or(graph).unwrap_or_else(|| {
             assumptions.push(format!("input {key} is free in the graph, running at {free}"));
-            Ok(free)
-        }
+            free
+        })),
     };
-    let width = side("width", width, manifest.input.width, FREE_SIZE.0, assumptions)?;
-    let height = side("height", height, manifest.input.height, FREE_SIZE.1, assumptions)?;
-    if manifest.input.mean.is_none() || manifest.input.std.is_none() {
-        assumptions.push("input is RGB normalised with ImageNet mean and deviation".to_owned());
-    }
+    let width = side("width", picture.width, manifest.input.width, FREE_SIZE.0)?;
+    let height = side("height", picture.height, manifest.input.height, FREE_SIZE.1)?;
     let resize = manifest.input.resize.unwrap_or_default();
     if resize == Resize::Letterbox {
         return Err(Error::usage("input.resize is letterbox, which is not built in yet").hint("use resize = \"stretch\""));
     }
-    let input = InputSpec {
-        width,
-        height,
-        mean: manifest.input.mean.unwrap_or(IMAGENET_MEAN),
-        std: manifest.input.std.unwrap_or(IMAGENET_STD),
-        resize,
+    let said = (manifest.input.mean, manifest.input.std);
+    let (mean, std) = match picture.dtype {
+        // The graph normalises by itself: it gets the code values 0..255.
+        Dtype::U8 if said == (None, None) => ([0.0; 3], [1.0 / 255.0; 3]),
+        Dtype::U8 => {
+            return Err(Error::usage("the manifest has input.mean or input.std, and the graph takes u8 pictures, which it normalises by itself"));
+        }
+        Dtype::F32 | Dtype::F16 => {
+            if said.0.is_none() || said.1.is_none() {
+                assumptions.push("input is RGB normalised with ImageNet mean and deviation".to_owned());
+            }
+            (said.0.unwrap_or(IMAGENET_MEAN), said.1.unwrap_or(IMAGENET_STD))
+        }
     };
-    Ok((outlet.name().to_owned(), input))
+    Ok(InputSpec { width, height, mean, std, resize })
 }
 
-/// The shape of a rank-4 f32 output, -1 where it is free.
-fn rank4(session: &Session, name: &str) -> Option<[i64; 4]> {
-    let outlet = session.outputs().iter().find(|output| output.name() == name)?;
-    match outlet.dtype() {
-        ValueType::Tensor { ty: TensorElementType::Float32, shape, .. } => <[i64; 4]>::try_from(&shape[..]).ok(),
-        _ => None,
+/// Checks what ONNX Runtime makes of the outputs; gives the channels of the logits where they are fixed.
+fn check_outputs(session: &Session, logits: &str, features: &[String]) -> Result<Option<usize>> {
+    let mut channels = None;
+    for (what, name) in std::iter::once(("logits", logits)).chain(features.iter().map(|name| ("features", name.as_str()))) {
+        let Some(output) = session.outputs().iter().find(|output| output.name() == name) else {
+            return Err(Error::failed(format!("output `{name}` is missing after loading")));
+        };
+        let ValueType::Tensor { shape, .. } = output.dtype() else {
+            return Err(Error::failed(format!("the {what} `{name}` are not a tensor")));
+        };
+        // An empty shape is one that ONNX Runtime could not infer: it is checked on the first picture.
+        if !matches!(shape.len(), 0 | 3 | 4) || (shape.len() == 4 && shape[0] > 1) {
+            return Err(Error::failed(format!("the {what} `{name}` have shape {:?}, expected a map [1, C, h, w]", &shape[..]))
+                .hint("choose another place: `oodstream model inspect` lists them, --feature takes one"));
+        }
+        if what == "logits" && shape.len() >= 3 {
+            channels = usize::try_from(shape[shape.len() - 3]).ok().filter(|&channels| channels > 0);
+        }
     }
+    Ok(channels)
 }
 
-fn find_outputs(session: &Session, manifest: &Manifest, assumptions: &mut Vec<String>) -> Result<(String, Vec<String>)> {
-    let described: Vec<String> =
-        session.outputs().iter().map(|output| format!("`{}` {}", output.name(), output.dtype())).collect();
-    let candidates: Vec<(&str, [i64; 4])> = session
-        .outputs()
-        .iter()
-        .filter_map(|output| Some((output.name(), rank4(session, output.name())?)))
-        .collect();
-    let named = |key: &str, name: &String| {
-        candidates.iter().any(|(candidate, _)| candidate == name).then(|| name.clone()).ok_or_else(|| {
-            Error::usage(format!(
-                "the manifest does not fit the graph: {key} `{name}` is not an f32 output of rank 4; the graph has {}",
-                described.join(", ")
-            ))
-        })
-    };
-    let logits = match &manifest.outputs.logits {
-        Some(name) => named("outputs.logits", name)?,
-        None => {
-            let is_feature = |name: &str| name.starts_with("features");
-            let by_name = candidates.iter().find(|(name, _)| *name == "logits");
-            let found = by_name.or_else(|| candidates.iter().find(|(name, shape)| !is_feature(name) && shape[1] != 1));
-            let (name, _) = found.ok_or_else(|| {
-                Error::failed(format!("no usable logits: no f32 output has shape [1, classes, h, w]; the graph has {}", described.join(", ")))
-                    .hint("export the network with its raw logits before argmax and softmax as an output")
-            })?;
-            assumptions.push(format!("output `{name}` is taken as the logits"));
-            (*name).to_owned()
+/// Checks the manifest's classes, or guesses them by their number.
+fn find_classes(manifest: &mut Manifest, logits: &str, channels: Option<usize>, assumptions: &mut Vec<String>) -> Result<()> {
+    let Some(channels) = channels else { return Ok(()) };
+    if channels < 2 {
+        return Err(Error::failed(format!("the logits `{logits}` have {channels} channel: one class cannot leave anything unknown"))
+            .hint("a network with several classes is needed"));
+    }
+    for (key, count) in [("classes.names", manifest.classes.names.len()), ("classes.palette", manifest.classes.palette.len())] {
+        if count > 0 && channels != count {
+            return Err(Error::usage(format!(
+                "the manifest does not fit the graph: {key} has {count} entries, output `{logits}` has {channels} channels"
+            )));
         }
-    };
-    let features = if manifest.outputs.features.is_empty() {
-        let found: Vec<String> = candidates
-            .iter()
-            .filter(|(name, _)| *name != logits && name.starts_with("features"))
-            .map(|(name, _)| (*name).to_owned())
-            .collect();
-        if !found.is_empty() {
-            assumptions.push(format!("features are taken from {}", found.join(", ")));
+    }
+    if manifest.classes.names.is_empty()
+        && let Some(table) = classes::by_count(channels)
+    {
+        assumptions.push(format!("the {channels} classes are taken to be those of {}", table.dataset));
+        manifest.classes.names = table.names[..channels].to_vec();
+        if manifest.classes.palette.is_empty() {
+            manifest.classes.palette = table.palette[..channels].to_vec();
         }
-        found
-    } else {
-        manifest.outputs.features.iter().map(|name| named("outputs.features", name)).collect::<Result<_>>()?
-    };
-    Ok((logits, features))
+    }
+    Ok(())
 }

@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""An official InternImage segmentation checkpoint (OpenGVLab/InternImage, T to XL, UPerNet or SegFormer head) as ONNX.
+
+    python models/export/internimage.py --checkpoint upernet_internimage_t_512x1024_160k_cityscapes.pth \\
+        --dataset cityscapes --size 512 1024 -o internimage_t.onnx
+
+Size and head are read off the checkpoint. DCNv3 becomes GridSample and arithmetic: the file needs no custom operator.
+"""
+
+import argparse
+import copy
+import pathlib
+
+import torch
+from torch import nn
+
+from common import class_table, difference, export, write_manifest
+from internimage_network import STAGES, VARIANTS, Segmenter
+
+DATASETS = ("cityscapes", "ade20k", "mapillary")
+IGNORED = "auxiliary_head."
+"""The head that only training uses."""
+
+
+class CheckpointError(Exception):
+    """The checkpoint is not one of a known InternImage."""
+
+
+def read_state(path: pathlib.Path) -> dict[str, torch.Tensor]:
+    """The weights in a checkpoint; nothing in the file is executed."""
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    state = content.get("state_dict", content)
+    return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+def identify(state: dict[str, torch.Tensor]) -> tuple[str, str, int]:
+    """Variant, head and number of outputs of a state dict."""
+    stem, classifier = "backbone.patch_embed.conv2.weight", "decode_head.conv_seg.weight"
+    for key in (stem, classifier):
+        if key not in state:
+            raise CheckpointError(f"no {key} in the checkpoint: it is not an InternImage with a UPerNet or SegFormer head")
+    channels = state[stem].shape[0]
+    variant = next((name for name, variant in VARIANTS.items() if variant.channels == channels), None)
+    if variant is None:
+        known = ", ".join(f"{name} {variant.channels}" for name, variant in VARIANTS.items())
+        raise CheckpointError(f"{stem} has {channels} channels; known are {known}")
+    head = "segformer" if "decode_head.fusion_conv.conv.weight" in state else "uper"
+    return variant, head, state[classifier].shape[0]
+
+
+def load_strictly(network: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Loads `state` without its auxiliary head.
+
+    Raises `CheckpointError` that lists every missing key, every left-over key and every shape that differs.
+    """
+    given = {key: value for key, value in state.items() if not key.startswith(IGNORED)}
+    wanted = network.state_dict()
+    problems = [f"missing: {key}" for key in wanted if key not in given]
+    problems += [f"left over: {key}" for key in given if key not in wanted]
+    problems += [
+        f"shape of {key}: {list(given[key].shape)} in the checkpoint, {list(wanted[key].shape)} in the network"
+        for key in wanted
+        if key in given and given[key].shape != wanted[key].shape
+    ]
+    if problems:
+        raise CheckpointError(f"{len(problems)} keys do not fit\n  " + "\n  ".join(problems))
+    network.load_state_dict(given, strict=True)
+
+
+def build(state: dict[str, torch.Tensor], classes: int | None, stages: list[str], feature_pool: int = 1) -> Segmenter:
+    """The network of a state dict with its first `classes` outputs (all with `None`)."""
+    variant, head, outputs = identify(state)
+    network = Segmenter(VARIANTS[variant], head, outputs, stages, feature_pool)
+    load_strictly(network, state)
+    if classes is not None and classes != outputs:
+        if classes > outputs:
+            raise CheckpointError(f"the head has {outputs} outputs, the data set {classes} classes")
+        # The public Cityscapes and Mapillary configurations leave 150 outputs; those above the classes were never trained.
+        print(f"the head has {outputs} outputs, the first {classes} are the data set's classes: the rest is cut off")
+        classifier = network.decode_head.conv_seg
+        classifier.weight = nn.Parameter(classifier.weight[:classes].clone())
+        classifier.bias = nn.Parameter(classifier.bias[:classes].clone())
+    return network.eval()
+
+
+def output_names(stages: list[str]) -> list[str]:
+    return ["logits", *(f"features_{index}" if index else "features" for index in range(len(stages)))]
+
+
+def write(
+    network: Segmenter,
+    path: pathlib.Path,
+    size: tuple[int, int],
+    dynamic: bool = False,
+    fp16: bool = False,
+    external_data: bool | None = None,
+    check: bool = True,
+) -> float:
+    """Exports `network`; returns the largest relative difference between PyTorch (f32) and ONNX Runtime."""
+    names = output_names(network.stages)
+    pictures = [torch.randn(1, 3, *size)]
+    if dynamic:
+        pictures.append(torch.randn(1, 3, size[0] + 32, size[1] + 64))
+    expected = network
+    if fp16:
+        network = copy.deepcopy(network).half()
+    export(network, pictures[0], path, names, dynamic, external_data)
+    print(f"wrote {path} ({sum(file.stat().st_size for file in path.parent.glob(path.name + '*')) / 1e6:.1f} MB)")
+    return difference(expected, path, pictures, names) if check else 0.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=pathlib.Path, required=True, help="the official .pth")
+    parser.add_argument("--dataset", choices=DATASETS, required=True, help="whose classes it was trained on")
+    parser.add_argument("-o", "--output", type=pathlib.Path, required=True, metavar="NAME.onnx")
+    parser.add_argument("--size", type=int, nargs=2, default=(512, 1024), metavar=("H", "W"), help="default: 512 1024")
+    parser.add_argument("--dynamic", action="store_true", help="leave height and width free; --size is only what it is traced at")
+    parser.add_argument("--fp16", action="store_true", help="weights and arithmetic in f16; input, outputs and sampling stay f32")
+    parser.add_argument("--feature-stage", nargs="+", choices=STAGES, default=["fused"], help="default: fused; several give features, features_1, ...")
+    parser.add_argument("--feature-pool", type=int, default=1, metavar="N", help="average the features over N x N (default: 1)")
+    parser.add_argument("--external-data", action="store_true", help="weights in NAME.onnx.data (always so above 2 GB)")
+    parser.add_argument("--no-check", action="store_true", help="do not run the file in ONNX Runtime against PyTorch")
+    arguments = parser.parse_args()
+    if any(side < 32 or side % 32 for side in arguments.size):
+        parser.error(f"--size {arguments.size[0]} {arguments.size[1]}: both must be multiples of 32")
+    if arguments.feature_pool < 1:
+        parser.error("--feature-pool must be at least 1")
+
+    torch.manual_seed(0)
+    classes = class_table(arguments.dataset)
+    try:
+        state = read_state(arguments.checkpoint)
+        variant, head, _ = identify(state)
+        network = build(state, len(classes["names"]), arguments.feature_stage, arguments.feature_pool)
+    except CheckpointError as error:
+        raise SystemExit(f"{arguments.checkpoint}: {error}") from None
+    print(f"InternImage-{variant} with the {head} head, {arguments.dataset}")
+    worst = write(
+        network,
+        arguments.output,
+        tuple(arguments.size),
+        arguments.dynamic,
+        arguments.fp16,
+        True if arguments.external_data else None,
+        not arguments.no_check,
+    )
+    limit = 5e-2 if arguments.fp16 else 1e-3
+    if worst > limit:
+        raise SystemExit(f"ONNX Runtime differs from PyTorch by {worst:.2e}, more than {limit:g}")
+    write_manifest(
+        arguments.output,
+        name=f"InternImage-{variant}, {head}, {arguments.dataset}",
+        licence="MIT",
+        source=f"https://github.com/OpenGVLab/InternImage, {arguments.checkpoint.name}, arXiv 2211.05778",
+        size=None if arguments.dynamic else tuple(arguments.size),
+        features=output_names(arguments.feature_stage)[1:],
+        classes=classes,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+//! `oodstream model`: what a network is and what `run` would make of it, and a copy with its features as an output.
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::cli::report::write_json;
+use crate::model::inspect::{self, Inspection, Map};
+use crate::model::manifest::sha256_hex;
+use crate::model::network::{Provider, folder_of, parse};
+use crate::model::{Manifest, Network, SessionOptions};
+use crate::{Error, Result};
+
+/// Arguments of `oodstream model`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  oodstream model inspect segformer.onnx               what it is, and what `run` would assume
+  oodstream model tap segformer.onnx -o tapped.onnx    a copy that gives its features, too")]
+pub struct ModelArgs {
+    #[command(subcommand)]
+    command: ModelCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ModelCommand {
+    /// Inputs, outputs, classes, places to take features from, and what `run` would assume
+    Inspect(InspectArgs),
+    /// Write a copy of a network that gives its features as an output
+    Tap(TapArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example: oodstream model inspect deeplab.onnx --json -")]
+struct InspectArgs {
+    /// The network
+    #[arg(value_name = "FILE.onnx")]
+    model: PathBuf,
+    /// Tensor or operator to take features from; repeatable [default: as the manifest says, else found]
+    #[arg(long, value_name = "NAME")]
+    feature: Vec<String>,
+    /// Where it runs
+    #[arg(long, value_name = "WHERE", default_value = "auto")]
+    provider: Provider,
+    /// Threads of the network [default: one per core]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// A report for machines, `-` for standard output
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example: oodstream model tap deeplab.onnx -o tapped.onnx --feature /classifier/Relu")]
+struct TapArgs {
+    /// The network
+    #[arg(value_name = "FILE.onnx")]
+    model: PathBuf,
+    /// The copy
+    #[arg(short, long, value_name = "FILE.onnx")]
+    output: PathBuf,
+    /// Tensor or operator to take features from; repeatable [default: what the last convolution takes]
+    #[arg(long, value_name = "NAME")]
+    feature: Vec<String>,
+    /// Write over an existing file
+    #[arg(long)]
+    overwrite: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The network does not load, or the output cannot be written.
+pub fn run(args: &ModelArgs) -> Result<u8> {
+    match &args.command {
+        ModelCommand::Inspect(args) => inspect(args),
+        ModelCommand::Tap(args) => tap(args),
+    }
+}
+
+fn inspect(args: &InspectArgs) -> Result<u8> {
+    let options =
+        SessionOptions { threads: args.threads, provider: args.provider, features: args.feature.clone(), ..SessionOptions::default() };
+    let found = inspect::inspect(&args.model, &options)?;
+    match &args.json {
+        Some(path) => write_json(&found, path)?,
+        None => print(&found),
+    }
+    Ok(0)
+}
+
+fn print(found: &Inspection) {
+    let mut common: Vec<(&String, &usize)> = found.operators.iter().collect();
+    common.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), name.as_str()));
+    let some: Vec<String> = common.iter().take(6).map(|(name, count)| format!("{count} {name}")).collect();
+    let total: usize = found.operators.values().sum();
+    println!("{}: {:.1} MB, {:.2} million parameters, opset {}", found.path, mega(found.bytes), found.parameters as f64 / 1e6, found.opset);
+    line("sha256", &found.sha256);
+    line("written by", &found.producer);
+    line("operators", &format!("{total}: {}{}", some.join(", "), if common.len() > some.len() { ", ..." } else { "" }));
+    for input in &found.inputs {
+        line("input", input);
+    }
+    for output in &found.outputs {
+        line("output", output);
+    }
+    for file in &found.external {
+        line("weights in", file);
+    }
+    println!("\n`run` would use it like this:");
+    line("picture", &format!("{}x{}", found.picture.0, found.picture.1));
+    line("logits", &map(&found.logits));
+    for feature in &found.features {
+        line("features", &map(feature));
+    }
+    let classes = if found.classes.is_empty() { "not named".to_owned() } else { found.classes.join(", ") };
+    line("classes", &format!("{}: {classes}", found.logits.channels));
+    let placement = found.placement.as_ref().map_or_else(String::new, |placement| format!(", {placement}"));
+    line("provider", &format!("{}, {:.1} ms a picture{placement}", found.provider, found.run_ms));
+    for assumption in &found.assumptions {
+        line("assumed", assumption);
+    }
+    if !found.taps.is_empty() {
+        println!("\nFeatures can be taken from (--feature NAME), the nearest to the logits of each size first:");
+        println!("  {:>6} x {:>4} x {:>4} {:>8} {:>13}  name", "D", "h", "w", "MB", "K-Means GMAC");
+        for tap in &found.taps {
+            let cost = tap.clustering() as f64 / 1e9;
+            println!("  {:>6} x {:>4} x {:>4} {:>8.2} {cost:>13.3}  {}", tap.channels, tap.height, tap.width, mega(tap.bytes()), tap.name);
+        }
+    }
+}
+
+fn line(name: &str, text: &str) {
+    println!("  {name:<11} {text}");
+}
+
+fn map(map: &Map) -> String {
+    format!("`{}` {} x {} x {}", map.name, map.channels, map.height, map.width)
+}
+
+fn mega(bytes: usize) -> f64 {
+    bytes as f64 / 1e6
+}
+
+fn tap(args: &TapArgs) -> Result<u8> {
+    let same = |path: &PathBuf| path.canonicalize().ok();
+    if same(&args.output).is_some_and(|output| same(&args.model) == Some(output)) {
+        return Err(Error::usage("-o is the network itself; the copy needs another name"));
+    }
+    if args.output.exists() && !args.overwrite {
+        return Err(Error::usage(format!("{} exists", args.output.display())).hint("--overwrite writes over it"));
+    }
+    let (bytes, added) = inspect::tapped(&args.model, &args.feature)?;
+    let model = parse(&bytes)?;
+    if let Some(file) = model.external.iter().next()
+        && folder_of(&args.output).canonicalize().ok() != folder_of(&args.model).canonicalize().ok()
+    {
+        return Err(Error::usage(format!("its weights are in `{}`, beside the network: the copy must lie there too", file.location)));
+    }
+    let failed = |path: &PathBuf, error: std::io::Error| Error::failed(format!("{}: {error}", path.display()));
+    let part = args.output.with_extension("onnx.part");
+    fs::write(&part, &bytes).and_then(|()| fs::rename(&part, &args.output)).map_err(|error| failed(&part, error))?;
+    if let Some(mut manifest) = Manifest::beside(&args.model)? {
+        manifest.model.sha256 = Some(sha256_hex(&bytes));
+        manifest.outputs.features = added.iter().filter(|name| name.starts_with("features")).cloned().collect();
+        if let Some(logits) = added.iter().find(|name| name.starts_with("logits")) {
+            manifest.outputs.logits = Some(logits.clone());
+        }
+        let path = args.output.with_extension("toml");
+        let text = toml::to_string(&manifest).map_err(|error| Error::failed(format!("{}: {error}", path.display())))?;
+        fs::write(&path, text).map_err(|error| failed(&path, error))?;
+    }
+    // What was written must be a network that `run` takes.
+    let loaded = Network::load(Some(&args.output), &SessionOptions { provider: Provider::Cpu, ..SessionOptions::default() })?;
+    println!("wrote {} with the new outputs {}", args.output.display(), added.join(", "));
+    tracing::debug!("logits `{}`, features {}", loaded.logits_name(), loaded.feature_names().join(", "));
+    Ok(0)
+}

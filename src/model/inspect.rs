@@ -1,0 +1,188 @@
+//! What a model is and how it would be used, for people and machines; and the same model with its features as an output.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Instant;
+
+use ort::value::ValueType;
+use serde::Serialize;
+
+use super::graph::{Dim, FLOAT};
+use super::network::{self, Network, Provider, SessionOptions};
+use super::plan::{self, Keep, describe};
+use super::provider::{self, Placement};
+use super::{Manifest, tap};
+use crate::{Error, Result};
+
+/// Taps that are tried at most, the nearest to the logits.
+const MOST_TAPS: usize = 64;
+/// K-Means work that the cost of a tap is given for: the default ensemble of K = 5, 10, 20, ten rounds each.
+const CLUSTERS: usize = 35;
+const ROUNDS: usize = 10;
+
+/// A map that the network gives for one picture.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Map {
+    /// The output or tensor.
+    pub name: String,
+    /// Channels.
+    pub channels: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+impl Map {
+    /// Size as f32, in bytes.
+    pub fn bytes(&self) -> usize {
+        4 * self.channels * self.height * self.width
+    }
+
+    /// Multiply-adds of the default cluster ensemble on it.
+    pub fn clustering(&self) -> usize {
+        self.channels * self.height * self.width * CLUSTERS * ROUNDS
+    }
+}
+
+/// A model and what `run` would make of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Inspection {
+    /// The file.
+    pub path: String,
+    /// Its length.
+    pub bytes: usize,
+    /// Its hash.
+    pub sha256: String,
+    /// The program that wrote it.
+    pub producer: String,
+    /// Version of the operator set.
+    pub opset: i64,
+    /// Elements in the weights.
+    pub parameters: u64,
+    /// Operators by kind.
+    pub operators: BTreeMap<String, usize>,
+    /// The graph's own inputs.
+    pub inputs: Vec<String>,
+    /// The graph's own outputs.
+    pub outputs: Vec<String>,
+    /// Other files with weights.
+    pub external: BTreeSet<String>,
+    /// Columns and rows of the picture that it is run at.
+    pub picture: (usize, usize),
+    /// The logits as `run` sees them.
+    pub logits: Map,
+    /// The features as `run` sees them.
+    pub features: Vec<Map>,
+    /// Names of the classes, where known.
+    pub classes: Vec<String>,
+    /// What had to be assumed.
+    pub assumptions: Vec<String>,
+    /// Other places to take features from, one per size, the nearest to the logits first.
+    pub taps: Vec<Map>,
+    /// Where it runs.
+    pub provider: &'static str,
+    /// Where each operator ran.
+    pub placement: Option<Placement>,
+    /// Time of one run, in milliseconds.
+    pub run_ms: f64,
+}
+
+/// Reads, loads and runs the model of `path`.
+///
+/// # Errors
+/// See [`Network::load`]; or it does not run.
+pub fn inspect(path: &Path, options: &SessionOptions) -> Result<Inspection> {
+    let place = format!("model {}", path.display());
+    let bytes = network::read(path).map_err(|error| error.at(&place))?;
+    let model = network::parse(&bytes).map_err(|error| error.at(&place))?;
+    let mut loaded = Network::load(Some(path), &SessionOptions { profile: true, ..options.clone() })?;
+    let input = *loaded.input();
+    let grey = vec![0.0; 3 * input.width * input.height];
+    let start = Instant::now();
+    let outputs = loaded.infer(&grey)?;
+    let run_ms = start.elapsed().as_secs_f64() * 1e3;
+    let mut maps = maps(&outputs, &loaded)?;
+    let logits = maps.remove(0);
+
+    let manifest = Manifest::beside(path)?.unwrap_or_default();
+    let planned = plan::plan(&model, &manifest, &options.features, Keep::Needed).map_err(|error| error.at(&place))?;
+    let taps: Vec<String> = tap::taps(&model, &planned.source).iter().take(MOST_TAPS).map(|tap| tap.tensor.to_owned()).collect();
+    let mut sizes = BTreeSet::new();
+    let mut places = Vec::new();
+    if !taps.is_empty() {
+        let mut tapped = Network::load(Some(path), &SessionOptions { features: taps.clone(), ..options.clone() })?;
+        let outputs = tapped.infer(&grey)?;
+        for (mut map, tensor) in self::maps(&outputs, &tapped)?.into_iter().skip(1).zip(taps) {
+            map.name = tensor;
+            if sizes.insert((map.channels, map.height, map.width)) {
+                places.push(map);
+            }
+        }
+    }
+    let mut operators = BTreeMap::new();
+    for node in &model.nodes {
+        let name = if node.domain.is_empty() { node.operator.to_owned() } else { format!("{}::{}", node.domain, node.operator) };
+        *operators.entry(name).or_insert(0) += 1;
+    }
+    Ok(Inspection {
+        path: path.display().to_string(),
+        bytes: bytes.len(),
+        sha256: loaded.sha256().to_owned(),
+        producer: model.producer.clone(),
+        opset: model.opset,
+        parameters: model.parameters,
+        operators,
+        inputs: model.inputs.iter().map(describe).collect(),
+        outputs: model.outputs.iter().map(describe).collect(),
+        external: model.external.iter().map(|file| file.location.to_owned()).collect(),
+        picture: (input.width, input.height),
+        logits,
+        features: maps,
+        classes: loaded.manifest().classes.names.clone(),
+        assumptions: loaded.assumptions().to_vec(),
+        taps: places,
+        provider: loaded.provider().name(),
+        placement: loaded.placement().cloned(),
+        run_ms,
+    })
+}
+
+/// The logits, then the features.
+fn maps(outputs: &super::Outputs, network: &Network) -> Result<Vec<Map>> {
+    outputs.with_maps(|maps| {
+        let names = std::iter::once(network.logits_name()).chain(network.feature_names().iter().map(String::as_str));
+        let shapes = std::iter::once(maps.logits.dim()).chain(maps.features.iter().map(|map| map.dim()));
+        Ok(names.zip(shapes).map(|(name, (channels, height, width))| Map { name: name.to_owned(), channels, height, width }).collect())
+    })
+}
+
+/// The model of `path` with its features as outputs, and the names of the added outputs; all else stays as it is.
+///
+/// # Errors
+/// The model does not load, `features` are not in it, or nothing is left to add.
+pub fn tapped(path: &Path, features: &[String]) -> Result<(Vec<u8>, Vec<String>)> {
+    let place = format!("model {}", path.display());
+    let bytes = network::read(path).map_err(|error| error.at(&place))?;
+    let work = || {
+        let model = network::parse(&bytes)?;
+        model.check_external(network::folder_of(path))?;
+        let manifest = Manifest::beside(path)?.unwrap_or_default();
+        let mut planned = plan::plan(&model, &manifest, features, Keep::All)?;
+        let added: Vec<String> = planned.edit.outputs().map(str::to_owned).collect();
+        if added.is_empty() {
+            return Err(Error::usage(format!("nothing to add: it already gives {}", planned.features.join(", "))));
+        }
+        // ONNX Runtime knows the shapes; the format wants them written down.
+        let options = SessionOptions { provider: Provider::Cpu, ..SessionOptions::default() };
+        let (session, ..) = provider::open(&planned.edit.apply(&model), network::folder_of(path), &options)?;
+        for output in session.outputs() {
+            if let ValueType::Tensor { shape, .. } = output.dtype() {
+                let dims: Vec<Dim<'_>> = shape.iter().map(|&size| if size < 0 { Dim::Free("") } else { Dim::Fixed(size) }).collect();
+                planned.edit.set_type(output.name(), FLOAT, &dims);
+            }
+        }
+        Ok((planned.edit.apply(&model), added))
+    };
+    work().map_err(|error| error.at(place))
+}

@@ -104,7 +104,7 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
     for argument in &args.inputs {
         inputs.extend(media::expand_input(argument)?);
     }
-    let session = SessionOptions { threads: args.threads, provider: args.provider };
+    let session = SessionOptions { threads: args.threads, provider: args.provider, ..SessionOptions::default() };
     let mut network = Network::load(args.model.as_deref(), &session)?;
     let methods = methods(args, &network)?;
     let interrupts = interrupt::watch()?;

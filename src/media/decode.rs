@@ -165,7 +165,7 @@ pub(super) fn file_reader(path: &Path, stream: u32) -> Result<PipelineReader> {
 }
 
 /// qtdemux forgets encoder priming when it compares times with the duration of the movie, and loses the last packets of
-/// sound. What it reads of the file is changed on its way: the movie lasts a second longer.
+/// sound. What it reads of the file is changed on its way: the movie lasts a little longer.
 fn lengthen(pad: &gst::Pad, duration: mp4::MovieDuration) {
     pad.add_probe(gst::PadProbeType::PULL | gst::PadProbeType::BUFFER, move |_, info| {
         let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data else { return gst::PadProbeReturn::Ok };

@@ -11,23 +11,29 @@ struct Params {
     n: u32,
     dims: u32,
     stretches: u32,
-    unused: u32,
+    // Always 0, which the compiler does not know.
+    zero: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> sums: array<vec2<f32>>;
 @group(0) @binding(2) var<storage, read_write> mean: array<f32>;
 
+// Keeps a compiler from simplifying what rounding takes to nothing, as some do without asking.
+fn opaque(value: f32) -> f32 {
+    return bitcast<f32>(bitcast<u32>(value) ^ params.zero);
+}
+
 // a + b as a rounded sum and what rounding took.
 fn two_sum(a: f32, b: f32) -> vec2<f32> {
-    let s = a + b;
-    let t = s - a;
+    let s = opaque(a + b);
+    let t = opaque(s - a);
     return vec2(s, (a - (s - t)) + (b - t));
 }
 
 // a * b as a rounded product and what rounding took; halves of 12 bits multiply without rounding, with FMA or without.
 fn two_product(a: f32, b: f32) -> vec2<f32> {
-    let p = a * b;
+    let p = opaque(a * b);
     let ah = bitcast<f32>(bitcast<u32>(a) & 0xfffff000u);
     let bh = bitcast<f32>(bitcast<u32>(b) & 0xfffff000u);
     let al = a - ah;
@@ -37,7 +43,7 @@ fn two_product(a: f32, b: f32) -> vec2<f32> {
 
 // The pair divided by n, rounded once.
 fn divide(sum: vec2<f32>, n: f32) -> f32 {
-    let q = sum.x / n;
+    let q = opaque(sum.x / n);
     let p = two_product(q, n);
     return q + (((sum.x - p.x) - p.y) + sum.y) / n;
 }

@@ -23,6 +23,8 @@ struct Params {
     stretch: u32,
     // Groups of 24 clusters per run; 0: all points are one cluster, labels and runs are not looked at.
     groups: u32,
+    // Always 0, which the compiler does not know.
+    zero: u32,
 }
 
 struct Run {
@@ -45,10 +47,15 @@ const GROUP = 24u;
 var<workgroup> columns: array<vec2<f32>, 1536>;
 var<workgroup> sizes: array<u32, 24>;
 
+// Keeps a compiler from simplifying what rounding takes to nothing, as some do without asking.
+fn opaque(value: f32) -> f32 {
+    return bitcast<f32>(bitcast<u32>(value) ^ params.zero);
+}
+
 // The pair with one more value added.
 fn gather(sum: vec2<f32>, value: f32) -> vec2<f32> {
-    let s = sum.x + value;
-    let t = s - sum.x;
+    let s = opaque(sum.x + value);
+    let t = opaque(s - sum.x);
     return vec2(s, sum.y + ((sum.x - (s - t)) + (value - t)));
 }
 

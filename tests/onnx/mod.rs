@@ -34,6 +34,12 @@ impl Message {
     }
 }
 
+/// `TensorProto.DataType` of the types that tests use.
+pub const FLOAT: u64 = 1;
+pub const UINT8: u64 = 2;
+pub const INT64: u64 = 7;
+pub const FLOAT16: u64 = 10;
+
 /// A graph under construction; free dimensions are given as 0.
 #[derive(Default)]
 pub struct Graph {
@@ -41,25 +47,35 @@ pub struct Graph {
 }
 
 impl Graph {
-    fn value(name: &str, shape: &[u64]) -> Message {
+    fn value(name: &str, element: u64, shape: &[u64]) -> Message {
         let dims = shape.iter().enumerate().fold(Message::default(), |dims, (axis, &size)| {
             let dim = Message::default();
             let dim = if size == 0 { dim.bytes(2, format!("d{axis}").as_bytes()) } else { dim.varint(1, size) };
             dims.message(1, dim)
         });
-        let tensor = Message::default().varint(1, 1).message(2, dims);
+        let tensor = Message::default().varint(1, element).message(2, dims);
         Message::default().bytes(1, name.as_bytes()).message(2, Message::default().message(1, tensor))
     }
 
     /// An f32 input.
-    pub fn input(mut self, name: &str, shape: &[u64]) -> Self {
-        self.graph = self.graph.message(11, Self::value(name, shape));
+    pub fn input(self, name: &str, shape: &[u64]) -> Self {
+        self.typed_input(name, FLOAT, shape)
+    }
+
+    /// An input of any type.
+    pub fn typed_input(mut self, name: &str, element: u64, shape: &[u64]) -> Self {
+        self.graph = self.graph.message(11, Self::value(name, element, shape));
         self
     }
 
     /// An f32 output.
-    pub fn output(mut self, name: &str, shape: &[u64]) -> Self {
-        self.graph = self.graph.message(12, Self::value(name, shape));
+    pub fn output(self, name: &str, shape: &[u64]) -> Self {
+        self.typed_output(name, FLOAT, shape)
+    }
+
+    /// An output of any type.
+    pub fn typed_output(mut self, name: &str, element: u64, shape: &[u64]) -> Self {
+        self.graph = self.graph.message(12, Self::value(name, element, shape));
         self
     }
 
@@ -84,12 +100,52 @@ impl Graph {
         self
     }
 
-    /// Writes the model file.
-    pub fn save(self, path: &Path) {
+    /// An operator with attributes that are one integer each.
+    pub fn node_with(mut self, operator: &str, inputs: &[&str], output: &str, integers: &[(&str, u64)]) -> Self {
+        let mut node = inputs.iter().fold(Message::default(), |node, input| node.bytes(1, input.as_bytes()));
+        node = node.bytes(2, output.as_bytes()).bytes(4, operator.as_bytes());
+        for &(name, value) in integers {
+            node = node.message(5, Message::default().bytes(1, name.as_bytes()).varint(3, value).varint(20, 2));
+        }
+        self.graph = self.graph.message(1, node);
+        self
+    }
+
+    /// A 1x1 convolution with a stride and made-up weights.
+    pub fn conv(self, input: &str, output: &str, from: u64, to: u64, stride: u64) -> Self {
+        let weights = format!("{output}.weight");
+        let values: Vec<f32> = (0..from * to).map(|n| ((n * 7 + 3) % 11) as f32 / 5.0 - 1.0).collect();
+        self.constant(&weights, &[to, from, 1, 1], &values).node("Conv", &[input, &weights], output, &[("strides", &[stride, stride])])
+    }
+
+    /// Enlarges a map to `sizes`.
+    pub fn resize(mut self, input: &str, output: &str, sizes: &[u64]) -> Self {
+        let name = format!("{output}.sizes");
+        let tensor = Message::default().varint(1, sizes.len() as u64).varint(2, INT64).bytes(8, name.as_bytes());
+        let tensor = tensor.bytes(9, &sizes.iter().flat_map(|size| size.to_le_bytes()).collect::<Vec<_>>());
+        self.graph = self.graph.message(5, tensor);
+        self.node("Resize", &[input, "", "", &name], output, &[])
+    }
+
+    /// A weight that lies in another file.
+    pub fn external(mut self, name: &str, shape: &[u64], location: &str) -> Self {
+        let tensor = shape.iter().fold(Message::default(), |tensor, &size| tensor.varint(1, size)).varint(2, FLOAT);
+        let pair = Message::default().bytes(1, b"location").bytes(2, location.as_bytes());
+        let tensor = tensor.bytes(8, name.as_bytes()).message(13, pair).varint(14, 1);
+        self.graph = self.graph.message(5, tensor);
+        self
+    }
+
+    /// The bytes of the model file.
+    pub fn encoded(self) -> Vec<u8> {
         let graph = self.graph.bytes(2, b"test");
         let opset = Message::default().bytes(1, b"").varint(2, 17);
-        let model = Message::default().varint(1, 8).message(7, graph).message(8, opset);
-        std::fs::write(path, model.0).unwrap();
+        Message::default().varint(1, 8).message(7, graph).message(8, opset).0
+    }
+
+    /// Writes the model file.
+    pub fn save(self, path: &Path) {
+        std::fs::write(path, self.encoded()).unwrap();
     }
 }
 

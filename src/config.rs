@@ -129,7 +129,8 @@ impl Config {
         if let Some(path) = file {
             let place = format!("pipeline file {}", path.display());
             let text = fs::read_to_string(path).map_err(|error| Error::usage(format!("{place}: {error}")))?;
-            let parsed: Self = toml::from_str(&text).map_err(|error| Error::usage(format!("{place}: {}", error.to_string().trim_end())))?;
+            let parsed: Self = toml::from_str(&text)
+                .map_err(|error| Error::usage(format!("{place}: {}", error.to_string().trim_end())))?;
             parsed.check().map_err(|error| error.at(&place))?;
             table = text.parse().map_err(|error| Error::usage(format!("{place}: {error}")))?;
             anchor_paths(&mut table, path.parent().unwrap_or(Path::new("")));
@@ -137,7 +138,9 @@ impl Config {
         for text in overrides {
             apply(&mut table, text)?;
         }
-        let config: Self = table.try_into().map_err(|error: toml::de::Error| Error::usage(format!("configuration: {}", error.message())))?;
+        let config: Self = table
+            .try_into()
+            .map_err(|error: toml::de::Error| Error::usage(format!("configuration: {}", error.message())))?;
         config.check()?;
         Ok(config)
     }
@@ -192,23 +195,20 @@ fn anchor_paths(table: &mut Table, folder: &Path) {
 /// Puts one `section.key=value` into `table`. A value that is not TOML is taken as text, so that no shell quoting is needed.
 fn apply(table: &mut Table, text: &str) -> Result<()> {
     let place = || format!("--set {text}");
-    let (path, value) = text
-        .split_once('=')
-        .ok_or_else(|| Error::usage(format!("{}: expected section.key=value", place())))?;
-    let (section, key) = path
-        .trim()
-        .split_once('.')
-        .ok_or_else(|| Error::usage(format!("{}: `{path}` is not section.key", place())))?;
+    let (path, value) =
+        text.split_once('=').ok_or_else(|| Error::usage(format!("{}: expected section.key=value", place())))?;
+    let (section, key) =
+        path.trim().split_once('.').ok_or_else(|| Error::usage(format!("{}: `{path}` is not section.key", place())))?;
     let value = format!("value = {value}")
         .parse::<Table>()
         .ok()
         .and_then(|mut table| table.remove("value"))
         .unwrap_or_else(|| Value::String(value.to_owned()));
-    let alone = Table::from_iter([(section.to_owned(), Value::Table(Table::from_iter([(key.to_owned(), value.clone())])))]);
+    let alone =
+        Table::from_iter([(section.to_owned(), Value::Table(Table::from_iter([(key.to_owned(), value.clone())])))]);
     // By itself first, so that the error speaks of this override and nothing else.
-    let checked: Config = alone
-        .try_into()
-        .map_err(|error: toml::de::Error| Error::usage(format!("{}: {}", place(), error.message())))?;
+    let checked: Config =
+        alone.try_into().map_err(|error: toml::de::Error| Error::usage(format!("{}: {}", place(), error.message())))?;
     checked.check().map_err(|error| error.at(place()))?;
     let entry = table.entry(section.to_owned()).or_insert_with(|| Value::Table(Table::new()));
     if let Value::Table(section) = entry {
@@ -230,7 +230,11 @@ mod tests {
 
     #[test]
     fn overrides_win_over_the_file_and_need_no_quotes() {
-        let config = load("[draw]\nopacity = 0.2\npalette = \"magma\"\n", &["draw.opacity=0.7", "detect.method=msp", "detect.k=[3, 4]"]).unwrap();
+        let config = load(
+            "[draw]\nopacity = 0.2\npalette = \"magma\"\n",
+            &["draw.opacity=0.7", "detect.method=msp", "detect.k=[3, 4]"],
+        )
+        .unwrap();
         assert_eq!((config.draw.opacity, config.draw.palette), (0.7, Palette::Magma));
         assert_eq!((config.detect.method.as_str(), config.detect.k), ("msp", Some(vec![3, 4])));
     }
@@ -247,7 +251,12 @@ mod tests {
 
     #[test]
     fn a_wrong_override_is_named() {
-        for (text, word) in [("draw.opacity=big", "opacity"), ("draw.opcity=1", "opcity"), ("nonsense", "section.key"), ("detect.k=[0]", "detect.k")] {
+        for (text, word) in [
+            ("draw.opacity=big", "opacity"),
+            ("draw.opcity=1", "opcity"),
+            ("nonsense", "section.key"),
+            ("detect.k=[0]", "detect.k"),
+        ] {
             let error = load("", &[text]).unwrap_err();
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains("--set") && error.to_string().contains(word), "{error}");

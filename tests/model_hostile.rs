@@ -42,7 +42,10 @@ fn seeds() -> Vec<Vec<u8>> {
     };
     vec![
         onnx::tiny(64, 32).encoded(),
-        body().node_with("ArgMax", &["raw"], "labels", &[("axis", 1)]).typed_output("labels", onnx::INT64, &[1, 1, 8, 8]).encoded(),
+        body()
+            .node_with("ArgMax", &["raw"], "labels", &[("axis", 1)])
+            .typed_output("labels", onnx::INT64, &[1, 1, 8, 8])
+            .encoded(),
         body().external("elsewhere", &[4, 4], "weights.bin").output("raw", &[1, 4, 8, 8]).encoded(),
         Graph::default()
             .typed_input("image", onnx::UINT8, &[1, 8, 8, 3])
@@ -109,7 +112,12 @@ fn files_that_are_cut_off_or_no_networks_are_errors() {
     fs::write(place.path("empty.onnx"), []).unwrap();
     fs::write(place.path("zip.onnx"), b"PK\x03\x04 this is an archive of another program").unwrap();
     fs::create_dir(place.path("folder.onnx")).unwrap();
-    for (model, word) in [("cut.onnx", "announces"), ("empty.onnx", "0 graphs"), ("zip.onnx", "broken at byte"), ("folder.onnx", "irectory")] {
+    for (model, word) in [
+        ("cut.onnx", "announces"),
+        ("empty.onnx", "0 graphs"),
+        ("zip.onnx", "broken at byte"),
+        ("folder.onnx", "irectory"),
+    ] {
         place.run(&format!("model inspect {model}")).code(1).says(&[model, word]);
     }
 }
@@ -179,7 +187,9 @@ fn weights_in_other_files() {
 
     fs::write(place.path("weights.bin"), &weights[..40]).unwrap();
     place.run("model inspect good.onnx").code(1).says(&["`weights.bin`", "40 bytes", "48"]);
-    for (name, location) in [("up.onnx", "../weights.bin"), ("absolute.onnx", "/etc/passwd"), ("deep.onnx", "a/../../weights.bin")] {
+    for (name, location) in
+        [("up.onnx", "../weights.bin"), ("absolute.onnx", "/etc/passwd"), ("deep.onnx", "a/../../weights.bin")]
+    {
         outside(&place, name, location);
         place.run(&format!("model inspect {name}")).code(1).says(&[location, "outside"]);
     }

@@ -24,7 +24,12 @@ fn assumed(found: &Value, words: &str) -> bool {
 /// know that the network ran and that something was marked or not.
 fn runs(place: &Place, model: &str) {
     place.moving("a.mp4", 3);
-    let report = place.run(&format!("run a.mp4 -o out.mp4 --overwrite --model {model} --method cluster-ensemble --threshold 0 --json - -q")).code(0).json();
+    let report = place
+        .run(&format!(
+            "run a.mp4 -o out.mp4 --overwrite --model {model} --method cluster-ensemble --threshold 0 --json - -q"
+        ))
+        .code(0)
+        .json();
     assert_eq!(report["inputs"][0]["frames_out"], 3, "{report}");
 }
 
@@ -192,7 +197,8 @@ fn a_chosen_feature_and_one_that_is_not_there() {
     assert_eq!(shape(&found["features"][0]), [10, 8, 8]);
     let taps: Vec<[u64; 3]> = found["taps"].as_array().unwrap().iter().map(shape).collect();
     assert_eq!(taps, [[10, 8, 8], [6, 8, 8]], "the nearest to the logits first");
-    let found: Value = place.run("model inspect chosen.onnx --feature early_relu --feature late_relu --json -").code(0).json();
+    let found: Value =
+        place.run("model inspect chosen.onnx --feature early_relu --feature late_relu --json -").code(0).json();
     assert_eq!([shape(&found["features"][0]), shape(&found["features"][1])], [[6, 8, 8], [10, 8, 8]]);
     place.moving("a.mp4", 2);
     let ended = place.run("run a.mp4 -o out.mp4 --model chosen.onnx --feature nowhere").code(2);

@@ -56,7 +56,8 @@ fn a_truncated_mkv_is_written_as_far_as_it_goes() {
     let frames = report["inputs"][0]["frames_out"].as_u64().unwrap();
     assert!((10..100).contains(&frames), "{report}");
     assert_eq!(report["inputs"][0]["truncated"], true, "{report}");
-    let counted = ffprobe(&place.path("out.mkv"), "-count_frames -select_streams v:0 -show_entries stream=nb_read_frames");
+    let counted =
+        ffprobe(&place.path("out.mkv"), "-count_frames -select_streams v:0 -show_entries stream=nb_read_frames");
     assert_eq!(counted, [frames.to_string()]);
 }
 
@@ -85,7 +86,10 @@ fn sound_without_a_picture() {
 #[test]
 fn a_codec_without_a_decoder_names_the_package() {
     let place = Place::new();
-    place.clip("vp9.webm", "-f lavfi -i testsrc2=size=64x64:rate=10:duration=0.5 -c:v libvpx-vp9 -deadline realtime -cpu-used 8");
+    place.clip(
+        "vp9.webm",
+        "-f lavfi -i testsrc2=size=64x64:rate=10:duration=0.5 -c:v libvpx-vp9 -deadline realtime -cpu-used 8",
+    );
     let output = place
         .program()
         .args(["run", "vp9.webm"])
@@ -197,7 +201,8 @@ fn manifests_that_do_not_fit_the_graph() {
 fn a_missing_runtime_library_says_where_it_looked() {
     let place = Place::new();
     place.moving("a.mp4", 3);
-    let output = place.program().args(["run", "a.mp4"]).env("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so").output().unwrap();
+    let output =
+        place.program().args(["run", "a.mp4"]).env("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so").output().unwrap();
     common::Ended::from(output).code(1).says(&["ONNX Runtime", "/nowhere/libonnxruntime.so"]);
 }
 

@@ -19,7 +19,11 @@ fn kept(place: &Place, input: &Path, audio: bool) -> serde_json::Value {
     let (before, after) = (video_times(input), video_times(&output));
     assert_eq!(before.len(), after.len(), "frames of {}: {report}", input.display());
     for (frame, (before, after)) in before.iter().zip(&after).enumerate() {
-        assert!((before - after).abs() < 0.0011, "{}: frame {frame} at {before} s came out at {after} s", input.display());
+        assert!(
+            (before - after).abs() < 0.0011,
+            "{}: frame {frame} at {before} s came out at {after} s",
+            input.display()
+        );
     }
     assert_eq!(report["inputs"][0]["frames_in"], before.len() as u64);
     assert_eq!(report["inputs"][0]["frames_out"], before.len() as u64);
@@ -45,7 +49,10 @@ fn frames_times_and_audio_are_kept() {
     }
     for stage in ["source", "prepare", "infer", "detect", "track", "draw", "sink"] {
         assert_eq!(report["stages"][stage]["frames"], 60, "{stage}: {report}");
-        assert!(report["stages"][stage]["busy_p95_s"].as_f64().unwrap() >= report["stages"][stage]["busy_p50_s"].as_f64().unwrap());
+        assert!(
+            report["stages"][stage]["busy_p95_s"].as_f64().unwrap()
+                >= report["stages"][stage]["busy_p50_s"].as_f64().unwrap()
+        );
     }
     assert_eq!(place.names(), ["model.onnx", "out.mp4", "plain.mp4"]);
 }
@@ -109,7 +116,9 @@ fn odd_sizes_are_kept() {
 fn every_view_gives_a_video_of_the_right_size() {
     let place = Place::new();
     place.moving("a.mp4", 5);
-    for (view, expected) in [("overlay", "160,90"), ("heatmap", "160,90"), ("side-by-side", "320,90"), ("mask", "160,90")] {
+    for (view, expected) in
+        [("overlay", "160,90"), ("heatmap", "160,90"), ("side-by-side", "320,90"), ("mask", "160,90")]
+    {
         place.run(&format!("run a.mp4 -o {view}.mp4 --view {view}")).code(0);
         assert_eq!(size(&place.path(&format!("{view}.mp4"))), [expected]);
     }

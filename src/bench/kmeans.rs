@@ -82,11 +82,7 @@ struct Reference {
 ///
 /// # Errors
 /// An impossible job, a temporary file that cannot be written, a Python script that fails.
-pub fn kmeans(
-    backend: &mut dyn Backend,
-    job: &KMeansJob,
-    python: Option<&Python>,
-) -> Result<KMeansReport> {
+pub fn kmeans(backend: &mut dyn Backend, job: &KMeansJob, python: Option<&Python>) -> Result<KMeansReport> {
     let data = points(job.n, job.d, job.k.max(1), 1);
     if job.k > job.n {
         return Err(Error::usage(format!("k = {} is more than the {} points", job.k, job.n)));

@@ -47,7 +47,8 @@ pub struct Round {
 /// # Errors
 /// A side fails; the message says which.
 pub fn pipeline(clip: &Path, mut network: Network, repeats: usize, quiet: bool) -> Result<PipelineReport> {
-    let folder = tempfile::tempdir().map_err(|error| Error::failed(format!("cannot make a temporary folder: {error}")))?;
+    let folder =
+        tempfile::tempdir().map_err(|error| Error::failed(format!("cannot make a temporary folder: {error}")))?;
     let tensor = vec![0.1; 3 * network.input().width * network.input().height];
     let frames = plain_copy(clip, &folder.path().join("warm.mp4"))?;
     let mut runs = Vec::with_capacity(repeats);
@@ -72,7 +73,8 @@ fn seconds(work: impl FnOnce() -> Result<()>) -> Result<f64> {
 }
 
 fn run(clip: &Path, model: &Path, output: &Path) -> Result<()> {
-    let program = std::env::current_exe().map_err(|error| Error::failed(format!("cannot find the program itself: {error}")))?;
+    let program =
+        std::env::current_exe().map_err(|error| Error::failed(format!("cannot find the program itself: {error}")))?;
     let status = Command::new(program)
         .arg("run")
         .arg(clip)
@@ -84,7 +86,11 @@ fn run(clip: &Path, model: &Path, output: &Path) -> Result<()> {
         .stdout(Stdio::null())
         .status()
         .map_err(|error| Error::failed(format!("`oodstream run` does not start: {error}")))?;
-    if status.success() { Ok(()) } else { Err(Error::failed(format!("`oodstream run {}` ended with {status}", clip.display()))) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Error::failed(format!("`oodstream run {}` ended with {status}", clip.display())))
+    }
 }
 
 /// The network's maps of the first `limit` frames of an input.
@@ -102,7 +108,10 @@ pub fn frames_of(mut reader: Box<dyn FrameReader>, network: &mut Network, limit:
             Read::Frame(frame) => {
                 prepare.run(&frame.map()?.i420(), &mut tensor)?;
                 let maps = network.infer(&tensor)?.with_maps(|maps| {
-                    Ok(FrameMaps { logits: maps.logits.to_owned(), features: maps.features.iter().map(|map| map.to_owned()).collect() })
+                    Ok(FrameMaps {
+                        logits: maps.logits.to_owned(),
+                        features: maps.features.iter().map(|map| map.to_owned()).collect(),
+                    })
                 })?;
                 frames.push(maps);
             }

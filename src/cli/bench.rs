@@ -156,12 +156,20 @@ fn kmeans(args: &KMeansArgs) -> Result<()> {
     };
     let mut backend = compute::open(args.compute, Some(job.threads))?;
     let report = bench::kmeans(backend.as_mut(), &job, args.python.clone().map(Python).as_ref())?;
-    let mut text = format!("{} N={} D={} K={}, {} iterations: {:.2} ms", report.device, job.n, job.d, job.k, job.iterations, report.ms);
-    for (name, ms, differ) in
-        [("scikit-learn", report.sklearn_ms, report.labels_differ), ("faiss", report.faiss_ms, report.faiss_labels_differ)]
-    {
+    let mut text = format!(
+        "{} N={} D={} K={}, {} iterations: {:.2} ms",
+        report.device, job.n, job.d, job.k, job.iterations, report.ms
+    );
+    for (name, ms, differ) in [
+        ("scikit-learn", report.sklearn_ms, report.labels_differ),
+        ("faiss", report.faiss_ms, report.faiss_labels_differ),
+    ] {
         if let Some(ms) = ms {
-            text += &format!("\n{name} {ms:.2} ms, ratio {:.2}, labels that differ {}", report.ms / ms, differ.unwrap_or_default());
+            text += &format!(
+                "\n{name} {ms:.2} ms, ratio {:.2}, labels that differ {}",
+                report.ms / ms,
+                differ.unwrap_or_default()
+            );
         }
     }
     tell(&report, args.json.as_deref(), &text)
@@ -196,7 +204,10 @@ fn stages(args: &StagesArgs) -> Result<()> {
     let report = bench::stages(engine.backend.as_mut(), &frames, &engine.recipe, Size { width: 1280, height: 720 })?;
     let mut text = format!("{} on {}, {} frames, median ms per frame", report.backend, report.device, report.frames);
     for (name, pass) in [("cold", &report.cold), ("warm", &report.warm)] {
-        text += &format!("\n{name}: {:.2} ms (worst {:.2}), iterations per K {:.1?}", pass.ms, pass.worst_ms, pass.iterations);
+        text += &format!(
+            "\n{name}: {:.2} ms (worst {:.2}), iterations per K {:.1?}",
+            pass.ms, pass.worst_ms, pass.iterations
+        );
         for step in &pass.steps {
             text += &format!("\n  {:<24}{:>9.3}", step.name, step.ms);
         }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::report::write_json;
+use crate::compute::{self, ComputeChoice};
 use crate::model::network::Provider;
 use crate::model::{Network, SessionOptions, runtime};
-use crate::compute::{self, ComputeChoice};
 use crate::{Result, media};
 
 /// Options of `doctor`.
@@ -67,7 +67,10 @@ pub fn run(args: &DoctorArgs) -> Result<u8> {
         checks.push(elements());
         checks.push(encoder());
     }
-    checks.push(Check::of("onnxruntime", runtime::get().map(|runtime| format!("{} ({})", ort::info(), runtime.library.display()))));
+    checks.push(Check::of(
+        "onnxruntime",
+        runtime::get().map(|runtime| format!("{} ({})", ort::info(), runtime.library.display())),
+    ));
     if checks.last().is_some_and(|check| check.ok) {
         let names: Vec<&str> = [Provider::Cpu, Provider::Cuda, Provider::Tensorrt, Provider::Openvino]
             .into_iter()
@@ -77,10 +80,21 @@ pub fn run(args: &DoctorArgs) -> Result<u8> {
         checks.push(Check::good("providers", names.join(", ")));
     }
     checks.push(adapters());
-    checks.push(Check::of("compute", compute::open(ComputeChoice::Auto, None).map(|backend| format!("auto takes {}", backend.describe()))));
-    checks.push(Check::of("model", Network::load(args.model.as_deref(), &SessionOptions::default()).map(|network| describe(&network))));
+    checks.push(Check::of(
+        "compute",
+        compute::open(ComputeChoice::Auto, None).map(|backend| format!("auto takes {}", backend.describe())),
+    ));
+    checks.push(Check::of(
+        "model",
+        Network::load(args.model.as_deref(), &SessionOptions::default()).map(|network| describe(&network)),
+    ));
     for check in &checks {
-        println!("{} {:<12} {}", if check.ok { "ok     " } else { "MISSING" }, check.name, check.found.replace('\n', "\n                     "));
+        println!(
+            "{} {:<12} {}",
+            if check.ok { "ok     " } else { "MISSING" },
+            check.name,
+            check.found.replace('\n', "\n                     ")
+        );
         if let Some(remedy) = &check.remedy {
             println!("                     -> {remedy}");
         }
@@ -101,7 +115,11 @@ fn elements() -> Check {
     let mut packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
     packages.sort_unstable();
     packages.dedup();
-    Check::bad("elements", format!("missing: {}", names.join(", ")), Some(format!("apt-get install {}", packages.join(" "))))
+    Check::bad(
+        "elements",
+        format!("missing: {}", names.join(", ")),
+        Some(format!("apt-get install {}", packages.join(" "))),
+    )
 }
 
 fn encoder() -> Check {
@@ -112,7 +130,11 @@ fn encoder() -> Check {
             let kind = if chosen.hardware { "hardware" } else { "software" };
             Check::good("encoder", format!("{} ({kind}); there are {}", chosen.name, names.join(", ")))
         }
-        None => Check::bad("encoder", "no H.264 encoder", Some("apt-get install gstreamer1.0-plugins-ugly (x264enc)".to_owned())),
+        None => Check::bad(
+            "encoder",
+            "no H.264 encoder",
+            Some("apt-get install gstreamer1.0-plugins-ugly (x264enc)".to_owned()),
+        ),
     }
 }
 
@@ -125,12 +147,16 @@ fn adapters() -> Check {
             format!("{} ({kind}), {}, {}", adapter.name, adapter.api, adapter.driver)
         })
         .collect();
-    Check::good("adapters", if lines.is_empty() { "no GPU; the CPU back end is used".to_owned() } else { lines.join("\n") })
+    Check::good(
+        "adapters",
+        if lines.is_empty() { "no GPU; the CPU back end is used".to_owned() } else { lines.join("\n") },
+    )
 }
 
 fn describe(network: &Network) -> String {
     let input = network.input();
-    let features = if network.feature_names().is_empty() { "none".to_owned() } else { network.feature_names().join(", ") };
+    let features =
+        if network.feature_names().is_empty() { "none".to_owned() } else { network.feature_names().join(", ") };
     format!(
         "{}\nsha256 {}\ninput {}x{}, logits `{}`, features {features}",
         network.path().display(),

@@ -56,7 +56,8 @@ pub fn network(config: &Config) -> Result<Network> {
 
 /// The score that `detect` asks for, and whether its threshold is known.
 fn recipe(network: &Network, detect: &DetectConfig) -> Result<(Recipe, bool)> {
-    let calibration = detect.calibration.as_deref().map(|path| Calibration::load(path, network.sha256())).transpose()?;
+    let calibration =
+        detect.calibration.as_deref().map(|path| Calibration::load(path, network.sha256())).transpose()?;
     let mut method = Method::parse(&detect.method, network.manifest().scoring.as_ref())?;
     if let Some(k) = &detect.k {
         method.recipe.k.clone_from(k);

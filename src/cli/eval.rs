@@ -193,8 +193,17 @@ fn from_scores(
     Ok((None, names.into_iter().map(|name| (name, false)).collect(), gathered))
 }
 
-fn from_network(args: &EvalArgs, dataset: &Dataset, bar: &ProgressBar) -> Result<(Option<String>, Vec<Named>, Gathered)> {
-    let session = SessionOptions { threads: args.threads, provider: args.provider, features: args.feature.clone(), ..SessionOptions::default() };
+fn from_network(
+    args: &EvalArgs,
+    dataset: &Dataset,
+    bar: &ProgressBar,
+) -> Result<(Option<String>, Vec<Named>, Gathered)> {
+    let session = SessionOptions {
+        threads: args.threads,
+        provider: args.provider,
+        features: args.feature.clone(),
+        ..SessionOptions::default()
+    };
     let mut network = Network::load(args.model.as_deref(), &session)?;
     for assumption in network.assumptions() {
         tracing::info!("model {}: {assumption}", network.path().display());
@@ -238,7 +247,9 @@ fn methods(args: &EvalArgs, network: &Network, calibration: Option<&Calibration>
                 tracing::warn!("method `{name}` is left out: the model has no feature output to cluster");
                 continue;
             }
-            return Err(Error::usage(format!("method `{name}` clusters features, and the model has no feature output")));
+            return Err(Error::usage(format!(
+                "method `{name}` clusters features, and the model has no feature output"
+            )));
         }
         methods.push(method);
     }

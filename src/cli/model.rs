@@ -80,8 +80,12 @@ pub fn run(args: &ModelArgs) -> Result<u8> {
 }
 
 fn inspect(args: &InspectArgs) -> Result<u8> {
-    let options =
-        SessionOptions { threads: args.threads, provider: args.provider, features: args.feature.clone(), ..SessionOptions::default() };
+    let options = SessionOptions {
+        threads: args.threads,
+        provider: args.provider,
+        features: args.feature.clone(),
+        ..SessionOptions::default()
+    };
     let found = inspect::inspect(&args.model, &options)?;
     match &args.json {
         Some(path) => write_json(&found, path)?,
@@ -95,7 +99,13 @@ fn print(found: &Inspection) {
     common.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), name.as_str()));
     let some: Vec<String> = common.iter().take(6).map(|(name, count)| format!("{count} {name}")).collect();
     let total: usize = found.operators.values().sum();
-    println!("{}: {:.1} MB, {:.2} million parameters, opset {}", found.path, mega(found.bytes), found.parameters as f64 / 1e6, found.opset);
+    println!(
+        "{}: {:.1} MB, {:.2} million parameters, opset {}",
+        found.path,
+        mega(found.bytes),
+        found.parameters as f64 / 1e6,
+        found.opset
+    );
     line("sha256", &found.sha256);
     line("written by", &found.producer);
     line("operators", &format!("{total}: {}{}", some.join(", "), if common.len() > some.len() { ", ..." } else { "" }));
@@ -126,7 +136,14 @@ fn print(found: &Inspection) {
         println!("  {:>6} x {:>4} x {:>4} {:>8} {:>13}  name", "D", "h", "w", "MB", "K-Means GMAC");
         for tap in &found.taps {
             let cost = tap.clustering() as f64 / 1e9;
-            println!("  {:>6} x {:>4} x {:>4} {:>8.2} {cost:>13.3}  {}", tap.channels, tap.height, tap.width, mega(tap.bytes()), tap.name);
+            println!(
+                "  {:>6} x {:>4} x {:>4} {:>8.2} {cost:>13.3}  {}",
+                tap.channels,
+                tap.height,
+                tap.width,
+                mega(tap.bytes()),
+                tap.name
+            );
         }
     }
 }
@@ -156,7 +173,10 @@ fn tap(args: &TapArgs) -> Result<u8> {
     if let Some(file) = model.external.iter().next()
         && folder_of(&args.output).canonicalize().ok() != folder_of(&args.model).canonicalize().ok()
     {
-        return Err(Error::usage(format!("its weights are in `{}`, beside the network: the copy must lie there too", file.location)));
+        return Err(Error::usage(format!(
+            "its weights are in `{}`, beside the network: the copy must lie there too",
+            file.location
+        )));
     }
     let failed = |path: &PathBuf, error: std::io::Error| Error::failed(format!("{}: {error}", path.display()));
     let part = args.output.with_extension("onnx.part");
@@ -172,7 +192,8 @@ fn tap(args: &TapArgs) -> Result<u8> {
         fs::write(&path, text).map_err(|error| failed(&path, error))?;
     }
     // What was written must be a network that `run` takes.
-    let loaded = Network::load(Some(&args.output), &SessionOptions { provider: Provider::Cpu, ..SessionOptions::default() })?;
+    let loaded =
+        Network::load(Some(&args.output), &SessionOptions { provider: Provider::Cpu, ..SessionOptions::default() })?;
     println!("wrote {} with the new outputs {}", args.output.display(), added.join(", "));
     tracing::debug!("logits `{}`, features {}", loaded.logits_name(), loaded.feature_names().join(", "));
     Ok(0)

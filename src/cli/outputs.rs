@@ -73,7 +73,8 @@ impl Outputs {
     /// It cannot be made.
     pub fn make_folder(&self) -> Result<()> {
         let Some(VideoOutput::Folder(folder)) = &self.video else { return Ok(()) };
-        std::fs::create_dir_all(folder).map_err(|error| Error::failed(format!("-o {}: cannot be made: {error}", folder.display())))
+        std::fs::create_dir_all(folder)
+            .map_err(|error| Error::failed(format!("-o {}: cannot be made: {error}", folder.display())))
     }
 
     /// The video file for each of `inputs` (`name` is the file name that an input gives to its output), in order.
@@ -143,7 +144,9 @@ mod tests {
         assert_eq!(outputs.video, Some(VideoOutput::File("x.mkv".into())));
         assert_eq!((outputs.events, outputs.masks), (Some("e.jsonl".into()), Some("m".into())));
         assert_eq!(parse(&["marked/"]).unwrap().video, Some(VideoOutput::Folder("marked/".into())));
-        for (options, word) in [(&["x.gif"][..], "x.gif"), (&["a.mp4", "b.mp4"], "twice"), (&["rtsp://0.0.0.0:8554/a"], "not built in")] {
+        for (options, word) in
+            [(&["x.gif"][..], "x.gif"), (&["a.mp4", "b.mp4"], "twice"), (&["rtsp://0.0.0.0:8554/a"], "not built in")]
+        {
             let error = parse(options).unwrap_err();
             assert!(error.to_string().contains(word), "{error}");
             assert_eq!(error.exit_code(), 2);
@@ -153,7 +156,8 @@ mod tests {
     #[test]
     fn inputs_of_one_stem_get_files_of_their_own() {
         let files = Outputs::default().files(&paths(&["d/a.mp4", "d/a.avi", "e/a.avi", "b.mov"])).unwrap();
-        let expected = ["a.ood.mp4", "a.avi.ood.mp4", "a.avi.2.ood.mp4", "b.ood.mp4"].map(|name| Some(PathBuf::from(name)));
+        let expected =
+            ["a.ood.mp4", "a.avi.ood.mp4", "a.avi.2.ood.mp4", "b.ood.mp4"].map(|name| Some(PathBuf::from(name)));
         assert_eq!(files, expected);
     }
 

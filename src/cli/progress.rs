@@ -34,7 +34,10 @@ enum Show {
 impl Progress {
     /// Starts to show the run of an input called `name`.
     pub fn new(name: &str, info: &VideoInfo, quiet: bool) -> Self {
-        let total = info.frames.or_else(|| Some((info.duration? as f64 / 1e9 * info.fps?).round() as u64)).filter(|total| *total > 0);
+        let total = info
+            .frames
+            .or_else(|| Some((info.duration? as f64 / 1e9 * info.fps?).round() as u64))
+            .filter(|total| *total > 0);
         let show = if quiet {
             Show::Nothing
         } else if std::io::stderr().is_terminal() {
@@ -42,7 +45,14 @@ impl Progress {
         } else {
             Show::Lines(Mutex::new(Instant::now()))
         };
-        Self { name: name.to_owned(), start: Instant::now(), total, frames: AtomicU64::new(0), share_ppm: AtomicU64::new(0), show }
+        Self {
+            name: name.to_owned(),
+            start: Instant::now(),
+            total,
+            frames: AtomicU64::new(0),
+            share_ppm: AtomicU64::new(0),
+            show,
+        }
     }
 
     /// Takes the bar away.
@@ -56,7 +66,11 @@ impl Progress {
         let frames = self.frames.load(Ordering::Relaxed);
         let elapsed = self.start.elapsed().as_secs_f64().max(1e-6);
         let share = self.share_ppm.load(Ordering::Relaxed) as f64 / 1e4 / frames.max(1) as f64;
-        format!("{:.1} fps, {:.2}x real time, unknown {share:.2} %", frames as f64 / elapsed, running_time as f64 / 1e9 / elapsed)
+        format!(
+            "{:.1} fps, {:.2}x real time, unknown {share:.2} %",
+            frames as f64 / elapsed,
+            running_time as f64 / 1e9 / elapsed
+        )
     }
 
     fn left(&self) -> String {

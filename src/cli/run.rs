@@ -9,6 +9,7 @@ use super::outputs::Outputs;
 use super::progress::Progress;
 use super::report::{InputReport, RunReport, write_json};
 use super::{DAMAGED, INTERRUPTED, engine, interrupt, open_input};
+use crate::Result;
 use crate::compute::ComputeChoice;
 use crate::config::Config;
 use crate::draw::{Palette, View};
@@ -16,7 +17,6 @@ use crate::media::{self, Encoding, Input};
 use crate::model::network::Provider;
 use crate::output::{Recorder, Wanted};
 use crate::pipeline::{self, Control, Engine, Outcome};
-use crate::Result;
 
 /// Options of `run`.
 #[derive(Debug, Clone, clap::Args)]
@@ -166,7 +166,14 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
     let mut reports = Vec::new();
     let mut worst = 0;
     for (index, (input, file)) in inputs.iter().zip(&files).enumerate() {
-        let job = Job { input, file: file.as_deref(), index: index as u32, encoding: &encoding, quiet, alone: inputs.len() == 1 };
+        let job = Job {
+            input,
+            file: file.as_deref(),
+            index: index as u32,
+            encoding: &encoding,
+            quiet,
+            alone: inputs.len() == 1,
+        };
         let (report, code) = job.run(&mut engine, &mut recorders, &interrupts);
         reports.push(report);
         worst = worse(worst, code);
@@ -223,7 +230,12 @@ struct Job<'a> {
 
 impl Job<'_> {
     /// Runs it; what to report and the exit code it asks for.
-    fn run(&self, engine: &mut Engine, recorders: &mut [Box<dyn Recorder>], interrupts: &Arc<AtomicU32>) -> (InputReport, u8) {
+    fn run(
+        &self,
+        engine: &mut Engine,
+        recorders: &mut [Box<dyn Recorder>],
+        interrupts: &Arc<AtomicU32>,
+    ) -> (InputReport, u8) {
         let name = self.input.to_string();
         match open_input(self.input, self.file, self.encoding, self.index) {
             Err(error) => {
@@ -265,7 +277,11 @@ impl Job<'_> {
         let damaged = outcome.end.as_ref().is_some_and(|end| end.truncated || end.damaged > 0);
         if let Some(end) = outcome.end.as_ref().filter(|_| damaged) {
             let what = if end.truncated { "ends before its time" } else { "is damaged" };
-            eprintln!("oodstream: warning: {name} {what} ({} frames lost or concealed): {}", end.damaged, end.notes.join("; "));
+            eprintln!(
+                "oodstream: warning: {name} {what} ({} frames lost or concealed): {}",
+                end.damaged,
+                end.notes.join("; ")
+            );
         }
         match &outcome.error {
             Some(error) => {

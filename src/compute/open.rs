@@ -52,5 +52,7 @@ pub fn open(choice: ComputeChoice, threads: Option<usize>) -> Result<Box<dyn Bac
 /// compiler, 47 MB and a tenth of a second for nothing.
 fn may_have_gpu() -> bool {
     !cfg!(target_os = "linux")
-        || ["/dev/dri", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/mali0"].iter().any(|device| Path::new(device).exists())
+        || ["/dev/dri", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/mali0"]
+            .iter()
+            .any(|device| Path::new(device).exists())
 }

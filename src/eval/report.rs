@@ -47,7 +47,11 @@ impl Evaluation {
 
     /// What the binning of scores can have changed at most, 0 for exact rankings.
     pub fn binning_error(&self) -> f64 {
-        self.methods.iter().filter_map(|method| method.pixels.as_ref()).map(|pixels| pixels.binning_error).fold(0.0, f64::max)
+        self.methods
+            .iter()
+            .filter_map(|method| method.pixels.as_ref())
+            .map(|pixels| pixels.binning_error)
+            .fold(0.0, f64::max)
     }
 
     /// The name of the training each method needs.
@@ -70,7 +74,8 @@ impl Evaluation {
             "\n{:width$}  {:>6} {:>6} {:>6}  {:>6} {:>6} {:>6}",
             "method", "AP", "AUROC", "FPR95", "sIoU", "PPV", "F1"
         );
-        let percent = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{:.2}", 100.0 * value));
+        let percent =
+            |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{:.2}", 100.0 * value));
         for method in &self.methods {
             let pixels = method.pixels.as_ref();
             let components = method.components.as_ref();
@@ -91,7 +96,11 @@ impl Evaluation {
         }
         let error = self.binning_error();
         if error > 0.0 {
-            let _ = writeln!(text, "scores were binned: each pixel metric is within {:.5} of its exact value", 100.0 * error);
+            let _ = writeln!(
+                text,
+                "scores were binned: each pixel metric is within {:.5} of its exact value",
+                100.0 * error
+            );
         }
         text
     }

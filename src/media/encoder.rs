@@ -45,7 +45,8 @@ pub fn encoders() -> Vec<EncoderInfo> {
 pub(super) fn choose(name: Option<&str>) -> Result<gst::Element> {
     if let Some(name) = name {
         let encoder = gst::ElementFactory::make(name).build().map_err(|_| {
-            Error::usage(format!("encoder: GStreamer has no element `{name}`")).hint("`oodstream doctor` lists the encoders")
+            Error::usage(format!("encoder: GStreamer has no element `{name}`"))
+                .hint("`oodstream doctor` lists the encoders")
         })?;
         if !encoder.factory().is_some_and(|factory| makes(&factory, &["video/x-h264", "video/x-h265"])) {
             return Err(Error::usage(format!("encoder: {name} does not make H.264 or H.265"))

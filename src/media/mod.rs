@@ -36,8 +36,8 @@ pub use doctor::missing_elements;
 pub use encoder::{EncoderInfo, encoders};
 pub use frame::{Frame, FrameView, FrameViewMut};
 pub use images::open_images;
-pub use plain::plain_copy;
 pub use input::{Input, expand_input};
+pub use plain::plain_copy;
 
 use crate::{Error, Result, frame::Colour};
 

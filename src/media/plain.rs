@@ -44,7 +44,8 @@ pub fn plain_copy(input: &Path, output: &Path) -> Result<u64> {
         gst::PadProbeReturn::Ok
     });
     decoder.connect_pad_added(move |_, pad| {
-        let video = pad.current_caps().and_then(|caps| Some(caps.structure(0)?.name().starts_with("video/"))).unwrap_or(false);
+        let video =
+            pad.current_caps().and_then(|caps| Some(caps.structure(0)?.name().starts_with("video/"))).unwrap_or(false);
         if video && !into.is_linked() {
             // A failed link shows up as an error on the bus.
             let _ = pad.link(&into);

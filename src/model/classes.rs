@@ -58,9 +58,14 @@ mod tests {
 
     #[test]
     fn guessed_by_count() {
-        for (count, dataset, first) in
-            [(19, "Cityscapes", "road"), (150, "ADE20K", "wall"), (11, "CamVid", "sky"), (21, "PASCAL VOC", "background"), (65, "Mapillary Vistas", "bird"), (66, "Mapillary Vistas", "bird")]
-        {
+        for (count, dataset, first) in [
+            (19, "Cityscapes", "road"),
+            (150, "ADE20K", "wall"),
+            (11, "CamVid", "sky"),
+            (21, "PASCAL VOC", "background"),
+            (65, "Mapillary Vistas", "bird"),
+            (66, "Mapillary Vistas", "bird"),
+        ] {
             let table = by_count(count).unwrap();
             assert_eq!((table.dataset, table.names[0].as_str()), (dataset, first));
         }

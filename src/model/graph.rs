@@ -137,12 +137,15 @@ impl<'a> Model<'a> {
         };
         found.graph(graph, 0)?;
         let weights = &found.constants;
-        let inputs = std::mem::take(&mut found.inputs).into_iter().filter(|port| !weights.contains(port.name)).collect();
+        let inputs =
+            std::mem::take(&mut found.inputs).into_iter().filter(|port| !weights.contains(port.name)).collect();
         let producers = found
             .nodes
             .iter()
             .enumerate()
-            .flat_map(|(index, node)| node.outputs.iter().filter(|name| !name.is_empty()).map(move |&name| (name, index)))
+            .flat_map(|(index, node)| {
+                node.outputs.iter().filter(|name| !name.is_empty()).map(move |&name| (name, index))
+            })
             .collect();
         Ok(Self {
             bytes,
@@ -167,7 +170,9 @@ impl<'a> Model<'a> {
 
     /// Whether the graph has a tensor of this name.
     pub fn has_tensor(&self, name: &str) -> bool {
-        self.producers.contains_key(name) || self.constants.contains(name) || self.inputs.iter().any(|port| port.name == name)
+        self.producers.contains_key(name)
+            || self.constants.contains(name)
+            || self.inputs.iter().any(|port| port.name == name)
     }
 
     /// Checks that weights in other files lie below `folder`, and that those files are there and long enough.
@@ -178,7 +183,9 @@ impl<'a> Model<'a> {
         for External { location, end } in &self.external {
             let refuse = |reason: String| Err(Error::failed(format!("its weights are in `{location}`, {reason}")));
             let relative = Path::new(location);
-            if location.is_empty() || !relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+            if location.is_empty()
+                || !relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+            {
                 return refuse("outside the model's folder, which is refused".to_owned());
             }
             // A link may still lead out of the folder.
@@ -336,7 +343,9 @@ impl<'a> Collector<'a> {
                 8 => name = field.text()?,
                 13 => {
                     let (key, value) = text_pair(&field)?;
-                    let number = || value.parse::<u64>().map_err(|_| Error::failed(format!("tensor `{name}`: {key} is `{value}`")));
+                    let number = || {
+                        value.parse::<u64>().map_err(|_| Error::failed(format!("tensor `{name}`: {key} is `{value}`")))
+                    };
                     match key {
                         "location" => location = Some(value),
                         "offset" => offset = number()?,
@@ -348,19 +357,26 @@ impl<'a> Collector<'a> {
                 _ => {}
             }
         }
-        let count = shape.iter().try_fold(1u64, |count, &size| u64::try_from(size).ok().and_then(|size| count.checked_mul(size)));
+        let count = shape
+            .iter()
+            .try_fold(1u64, |count, &size| u64::try_from(size).ok().and_then(|size| count.checked_mul(size)));
         let Some(count) = count else {
             return Err(Error::failed(format!("tensor `{name}` has the impossible shape {shape:?}")));
         };
         if is_external {
-            let location = location.ok_or_else(|| Error::failed(format!("tensor `{name}` is in another file, which is not named")))?;
+            let location = location
+                .ok_or_else(|| Error::failed(format!("tensor `{name}` is in another file, which is not named")))?;
             let needed = count.checked_mul(element_bits(element)).map(|bits| bits.div_ceil(8));
             let end = needed.map(|needed| length.unwrap_or(needed)).and_then(|length| offset.checked_add(length));
-            let end = end.ok_or_else(|| Error::failed(format!("tensor `{name}` announces more than any file can hold")))?;
+            let end =
+                end.ok_or_else(|| Error::failed(format!("tensor `{name}` announces more than any file can hold")))?;
             self.external.insert(External { location, end });
         } else if count > self.file.saturating_mul(2) {
             // Two elements to the byte is the densest there is.
-            return Err(Error::failed(format!("tensor `{name}` announces {count} elements in a file of {} bytes", self.file)));
+            return Err(Error::failed(format!(
+                "tensor `{name}` announces {count} elements in a file of {} bytes",
+                self.file
+            )));
         }
         self.parameters = self.parameters.saturating_add(count);
         Ok(name)

@@ -107,7 +107,8 @@ pub fn inspect(path: &Path, options: &SessionOptions) -> Result<Inspection> {
 
     let manifest = Manifest::beside(path)?.unwrap_or_default();
     let planned = plan::plan(&model, &manifest, &options.features, Keep::Needed).map_err(|error| error.at(&place))?;
-    let taps: Vec<String> = tap::taps(&model, &planned.source).iter().take(MOST_TAPS).map(|tap| tap.tensor.to_owned()).collect();
+    let taps: Vec<String> =
+        tap::taps(&model, &planned.source).iter().take(MOST_TAPS).map(|tap| tap.tensor.to_owned()).collect();
     let mut sizes = BTreeSet::new();
     let mut places = Vec::new();
     if !taps.is_empty() {
@@ -122,7 +123,11 @@ pub fn inspect(path: &Path, options: &SessionOptions) -> Result<Inspection> {
     }
     let mut operators = BTreeMap::new();
     for node in &model.nodes {
-        let name = if node.domain.is_empty() { node.operator.to_owned() } else { format!("{}::{}", node.domain, node.operator) };
+        let name = if node.domain.is_empty() {
+            node.operator.to_owned()
+        } else {
+            format!("{}::{}", node.domain, node.operator)
+        };
         *operators.entry(name).or_insert(0) += 1;
     }
     Ok(Inspection {
@@ -153,7 +158,10 @@ fn maps(outputs: &super::Outputs, network: &Network) -> Result<Vec<Map>> {
     outputs.with_maps(|maps| {
         let names = std::iter::once(network.logits_name()).chain(network.feature_names().iter().map(String::as_str));
         let shapes = std::iter::once(maps.logits.dim()).chain(maps.features.iter().map(|map| map.dim()));
-        Ok(names.zip(shapes).map(|(name, (channels, height, width))| Map { name: name.to_owned(), channels, height, width }).collect())
+        Ok(names
+            .zip(shapes)
+            .map(|(name, (channels, height, width))| Map { name: name.to_owned(), channels, height, width })
+            .collect())
     })
 }
 
@@ -178,7 +186,8 @@ pub fn tapped(path: &Path, features: &[String]) -> Result<(Vec<u8>, Vec<String>)
         let (session, ..) = provider::open(&planned.edit.apply(&model), network::folder_of(path), &options)?;
         for output in session.outputs() {
             if let ValueType::Tensor { shape, .. } = output.dtype() {
-                let dims: Vec<Dim<'_>> = shape.iter().map(|&size| if size < 0 { Dim::Free("") } else { Dim::Fixed(size) }).collect();
+                let dims: Vec<Dim<'_>> =
+                    shape.iter().map(|&size| if size < 0 { Dim::Free("") } else { Dim::Fixed(size) }).collect();
                 planned.edit.set_type(output.name(), FLOAT, &dims);
             }
         }

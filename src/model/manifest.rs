@@ -157,7 +157,8 @@ impl Manifest {
         if !path.is_file() {
             return Ok(None);
         }
-        let text = fs::read_to_string(&path).map_err(|error| Error::usage(format!("manifest {}: {error}", path.display())))?;
+        let text =
+            fs::read_to_string(&path).map_err(|error| Error::usage(format!("manifest {}: {error}", path.display())))?;
         let manifest: Self = toml::from_str(&text)
             .map_err(|error| Error::usage(format!("manifest {}: {}", path.display(), error.to_string().trim_end())))?;
         manifest.check().map_err(|error| error.at(format!("manifest {}", path.display())))?;
@@ -180,7 +181,8 @@ impl Manifest {
             if scoring.terms.is_empty() {
                 return Err(Error::usage("scoring.terms is empty, a score needs at least one term"));
             }
-            if let Some(term) = scoring.terms.iter().find(|term| !(term.deviation.is_finite() && term.deviation > 0.0)) {
+            if let Some(term) = scoring.terms.iter().find(|term| !(term.deviation.is_finite() && term.deviation > 0.0))
+            {
                 return Err(Error::usage(format!("scoring.terms: std is {}, it must be above 0", term.deviation)));
             }
             if scoring.k.contains(&0) {

@@ -65,7 +65,13 @@ impl Network {
         Self::open(path, &bytes, sha256, manifest, options).map_err(|error| error.at(place))
     }
 
-    fn open(path: PathBuf, bytes: &[u8], sha256: String, manifest: Option<Manifest>, options: &SessionOptions) -> Result<Self> {
+    fn open(
+        path: PathBuf,
+        bytes: &[u8],
+        sha256: String,
+        manifest: Option<Manifest>,
+        options: &SessionOptions,
+    ) -> Result<Self> {
         let mut assumptions = Vec::new();
         if manifest.is_none() {
             assumptions.push(format!("no manifest {} beside the model", path.with_extension("toml").display()));
@@ -74,15 +80,27 @@ impl Network {
         let folder = folder_of(&path);
         let model = parse(bytes)?;
         model.check_external(folder)?;
-        let Plan { edit, picture, logits, features, assumptions: planned, .. } = plan::plan(&model, &manifest, &options.features, Keep::Needed)?;
+        let Plan { edit, picture, logits, features, assumptions: planned, .. } =
+            plan::plan(&model, &manifest, &options.features, Keep::Needed)?;
         assumptions.extend(planned);
         let input = input_spec(&picture, &manifest, &mut assumptions)?;
         let graph = if edit.is_empty() { Cow::Borrowed(bytes) } else { Cow::Owned(edit.apply(&model)) };
         let (session, provider, profiled) = provider::open(&graph, folder, options)?;
         let channels = check_outputs(&session, &logits, &features)?;
         find_classes(&mut manifest, &logits, channels, &mut assumptions)?;
-        let mut network =
-            Self { session, path, sha256, manifest, input, input_name: picture.name, logits, features, provider, placement: None, assumptions };
+        let mut network = Self {
+            session,
+            path,
+            sha256,
+            manifest,
+            input,
+            input_name: picture.name,
+            logits,
+            features,
+            provider,
+            placement: None,
+            assumptions,
+        };
         if profiled {
             network.warm_up()?;
         }
@@ -152,13 +170,21 @@ impl Network {
     /// `tensor` has another length, or ONNX Runtime fails.
     pub fn infer(&mut self, tensor: &[f32]) -> Result<Outputs> {
         let InputSpec { width, height, .. } = self.input;
-        let view = ArrayView4::from_shape((1, 3, height, width), tensor)
-            .map_err(|_| Error::failed(format!("a prepared picture has {} values, the network takes {}", tensor.len(), 3 * width * height)))?;
-        let failed = |error: ort::Error| Error::failed(format!("model {}: inference failed: {error}", self.path.display()));
+        let view = ArrayView4::from_shape((1, 3, height, width), tensor).map_err(|_| {
+            Error::failed(format!(
+                "a prepared picture has {} values, the network takes {}",
+                tensor.len(),
+                3 * width * height
+            ))
+        })?;
+        let failed =
+            |error: ort::Error| Error::failed(format!("model {}: inference failed: {error}", self.path.display()));
         let value = TensorRef::from_array_view(view).map_err(failed)?;
         let mut outputs = self.session.run(ort::inputs![self.input_name.as_str() => value]).map_err(failed)?;
         let mut take = |name: &str| {
-            outputs.remove(name).ok_or_else(|| Error::failed(format!("model {}: output `{name}` is missing", self.path.display())))
+            outputs
+                .remove(name)
+                .ok_or_else(|| Error::failed(format!("model {}: output `{name}` is missing", self.path.display())))
         };
         Ok(Outputs {
             logits: take(&self.logits)?,
@@ -197,8 +223,10 @@ fn plane<'a>(value: &'a DynValue, what: &str) -> Result<ArrayView3<'a, f32>> {
         .try_extract_tensor::<f32>()
         .map_err(|error| Error::failed(format!("the network's {what} cannot be read as f32: {error}")))?;
     match shape.iter().map(|&size| size as usize).collect::<Vec<_>>().as_slice() {
-        &[1, channels, height, width] | &[channels, height, width] => ArrayView3::from_shape((channels, height, width), data)
-            .map_err(|error| Error::failed(format!("the network's {what}: {error}"))),
+        &[1, channels, height, width] | &[channels, height, width] => {
+            ArrayView3::from_shape((channels, height, width), data)
+                .map_err(|error| Error::failed(format!("the network's {what}: {error}")))
+        }
         other => Err(Error::failed(format!("the network's {what} have shape {other:?}, expected [1, C, h, w]"))),
     }
 }
@@ -213,7 +241,8 @@ pub fn folder_of(path: &Path) -> &Path {
 /// # Errors
 /// It cannot be read, or is larger than an ONNX file can be.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    let failed = |error: std::io::Error| Error::failed(error.to_string()).hint("--model takes the path of an ONNX file");
+    let failed =
+        |error: std::io::Error| Error::failed(error.to_string()).hint("--model takes the path of an ONNX file");
     let length = fs::metadata(path).map_err(failed)?.len();
     if length > LARGEST_FILE {
         return Err(Error::failed(format!("{length} bytes are more than the 2 GiB that an ONNX file can hold"))
@@ -228,7 +257,9 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 /// See [`Model::read`].
 pub fn parse(bytes: &[u8]) -> Result<Model<'_>> {
     Model::read(bytes).map_err(|error| {
-        error.at("cannot be read as an ONNX file").hint("the file must be an ONNX graph; `python -m onnx.checker FILE` says more")
+        error
+            .at("cannot be read as an ONNX file")
+            .hint("the file must be an ONNX graph; `python -m onnx.checker FILE` says more")
     })
 }
 
@@ -247,14 +278,18 @@ fn input_spec(picture: &Picture, manifest: &Manifest, assumptions: &mut Vec<Stri
     let height = side("height", picture.height, manifest.input.height, FREE_SIZE.1)?;
     let resize = manifest.input.resize.unwrap_or_default();
     if resize == Resize::Letterbox {
-        return Err(Error::usage("input.resize is letterbox, which is not built in yet").hint("use resize = \"stretch\""));
+        return Err(
+            Error::usage("input.resize is letterbox, which is not built in yet").hint("use resize = \"stretch\"")
+        );
     }
     let said = (manifest.input.mean, manifest.input.std);
     let (mean, std) = match picture.dtype {
         // The graph normalises by itself: it gets the code values 0..255.
         Dtype::U8 if said == (None, None) => ([0.0; 3], [1.0 / 255.0; 3]),
         Dtype::U8 => {
-            return Err(Error::usage("the manifest has input.mean or input.std, and the graph takes u8 pictures, which it normalises by itself"));
+            return Err(Error::usage(
+                "the manifest has input.mean or input.std, and the graph takes u8 pictures, which it normalises by itself",
+            ));
         }
         Dtype::F32 | Dtype::F16 => {
             if said.0.is_none() || said.1.is_none() {
@@ -269,7 +304,9 @@ fn input_spec(picture: &Picture, manifest: &Manifest, assumptions: &mut Vec<Stri
 /// Checks what ONNX Runtime makes of the outputs; gives the channels of the logits where they are fixed.
 fn check_outputs(session: &Session, logits: &str, features: &[String]) -> Result<Option<usize>> {
     let mut channels = None;
-    for (what, name) in std::iter::once(("logits", logits)).chain(features.iter().map(|name| ("features", name.as_str()))) {
+    for (what, name) in
+        std::iter::once(("logits", logits)).chain(features.iter().map(|name| ("features", name.as_str())))
+    {
         let Some(output) = session.outputs().iter().find(|output| output.name() == name) else {
             return Err(Error::failed(format!("output `{name}` is missing after loading")));
         };
@@ -278,8 +315,11 @@ fn check_outputs(session: &Session, logits: &str, features: &[String]) -> Result
         };
         // An empty shape is one that ONNX Runtime could not infer: it is checked on the first picture.
         if !matches!(shape.len(), 0 | 3 | 4) || (shape.len() == 4 && shape[0] > 1) {
-            return Err(Error::failed(format!("the {what} `{name}` have shape {:?}, expected a map [1, C, h, w]", &shape[..]))
-                .hint("choose another place: `oodstream model inspect` lists them, --feature takes one"));
+            return Err(Error::failed(format!(
+                "the {what} `{name}` have shape {:?}, expected a map [1, C, h, w]",
+                &shape[..]
+            ))
+            .hint("choose another place: `oodstream model inspect` lists them, --feature takes one"));
         }
         if what == "logits" && shape.len() >= 3 {
             channels = usize::try_from(shape[shape.len() - 3]).ok().filter(|&channels| channels > 0);
@@ -289,13 +329,22 @@ fn check_outputs(session: &Session, logits: &str, features: &[String]) -> Result
 }
 
 /// Checks the manifest's classes, or guesses them by their number.
-fn find_classes(manifest: &mut Manifest, logits: &str, channels: Option<usize>, assumptions: &mut Vec<String>) -> Result<()> {
+fn find_classes(
+    manifest: &mut Manifest,
+    logits: &str,
+    channels: Option<usize>,
+    assumptions: &mut Vec<String>,
+) -> Result<()> {
     let Some(channels) = channels else { return Ok(()) };
     if channels < 2 {
-        return Err(Error::failed(format!("the logits `{logits}` have {channels} channel: one class cannot leave anything unknown"))
-            .hint("a network with several classes is needed"));
+        return Err(Error::failed(format!(
+            "the logits `{logits}` have {channels} channel: one class cannot leave anything unknown"
+        ))
+        .hint("a network with several classes is needed"));
     }
-    for (key, count) in [("classes.names", manifest.classes.names.len()), ("classes.palette", manifest.classes.palette.len())] {
+    for (key, count) in
+        [("classes.names", manifest.classes.names.len()), ("classes.palette", manifest.classes.palette.len())]
+    {
         if count > 0 && channels != count {
             return Err(Error::usage(format!(
                 "the manifest does not fit the graph: {key} has {count} entries, output `{logits}` has {channels} channels"

@@ -109,12 +109,19 @@ impl<'m, 'a> Planner<'m, 'a> {
         let names: Vec<&str> = ports.iter().map(|port| port.name).collect();
         let port = match &manifest.input.name {
             Some(name) => ports.iter().find(|port| port.name == name).ok_or_else(|| {
-                Error::usage(format!("the manifest does not fit the graph: it has no input `{name}`, only {}", names.join(", ")))
+                Error::usage(format!(
+                    "the manifest does not fit the graph: it has no input `{name}`, only {}",
+                    names.join(", ")
+                ))
             })?,
             None => match ports.as_slice() {
                 [one] => one,
                 _ => {
-                    let message = format!("the graph has {} inputs ({}), a segmentation network has one", names.len(), names.join(", "));
+                    let message = format!(
+                        "the graph has {} inputs ({}), a segmentation network has one",
+                        names.len(),
+                        names.join(", ")
+                    );
                     return Err(Error::failed(message).hint("name the picture's input as input.name in the manifest"));
                 }
             },
@@ -124,18 +131,28 @@ impl<'m, 'a> Planner<'m, 'a> {
             FLOAT => Dtype::F32,
             FLOAT16 => Dtype::F16,
             UINT8 => Dtype::U8,
-            other => return Err(Error::failed(format!("input `{name}` takes {}; pictures are f32, f16 or u8", element_name(other)))),
+            other => {
+                return Err(Error::failed(format!(
+                    "input `{name}` takes {}; pictures are f32, f16 or u8",
+                    element_name(other)
+                )));
+            }
         };
         if let Some(said) = manifest.input.dtype
             && said != dtype
         {
             let (said, dtype) = (said.name(), dtype.name());
-            return Err(Error::usage(format!("the manifest does not fit the graph: input.dtype is {said}, input `{name}` takes {dtype}")));
+            return Err(Error::usage(format!(
+                "the manifest does not fit the graph: input.dtype is {said}, input `{name}` takes {dtype}"
+            )));
         }
         let shape = port.shape.as_deref().unwrap_or_default();
         let &[batch, second, third, last] = shape else {
             let text = shape_text(shape);
-            return Err(Error::failed(format!("input `{name}` has rank {} (shape {text}), a picture has rank 4: [1, 3, height, width]", shape.len())));
+            return Err(Error::failed(format!(
+                "input `{name}` has rank {} (shape {text}), a picture has rank 4: [1, 3, height, width]",
+                shape.len()
+            )));
         };
         if batch.length().is_some_and(|batch| batch > 1) {
             let message = format!("input `{name}` has shape {}: it takes several pictures at once", shape_text(shape));
@@ -146,16 +163,26 @@ impl<'m, 'a> Planner<'m, 'a> {
             (None, Some(3), _) => Layout::Nchw,
             (None, _, Some(3)) => Layout::Nhwc,
             (None, None, None) => {
-                self.assume(format!("input `{name}` does not say where its channels are, taken as [1, 3, height, width]"));
+                self.assume(format!(
+                    "input `{name}` does not say where its channels are, taken as [1, 3, height, width]"
+                ));
                 Layout::Nchw
             }
             _ => {
-                return Err(Error::failed(format!("input `{name}` has shape {}, expected [1, 3, height, width] or [1, height, width, 3]", shape_text(shape))));
+                return Err(Error::failed(format!(
+                    "input `{name}` has shape {}, expected [1, 3, height, width] or [1, height, width, 3]",
+                    shape_text(shape)
+                )));
             }
         };
-        let (channels, height, width) = if layout == Layout::Nchw { (second, third, last) } else { (last, second, third) };
+        let (channels, height, width) =
+            if layout == Layout::Nchw { (second, third, last) } else { (last, second, third) };
         if channels.length().is_some_and(|channels| channels != 3) {
-            return Err(Error::failed(format!("input `{name}` has shape {}, which does not have 3 channels in {} order", shape_text(shape), layout.name())));
+            return Err(Error::failed(format!(
+                "input `{name}` has shape {}, which does not have 3 channels in {} order",
+                shape_text(shape),
+                layout.name()
+            )));
         }
         let picture = Picture { name: name.to_owned(), width: width.length(), height: height.length(), layout, dtype };
         if (dtype == Dtype::F32 && layout == Layout::Nchw) || self.keep == Keep::All {
@@ -184,7 +211,12 @@ impl<'m, 'a> Planner<'m, 'a> {
             self.edit.node(Place::First, operator, &from, &to, *attribute);
             from = to;
         }
-        self.assume(format!("input `{}` takes {} in {} order, converted in the graph", port.name, dtype.name(), layout.name()));
+        self.assume(format!(
+            "input `{}` takes {} in {} order, converted in the graph",
+            port.name,
+            dtype.name(),
+            layout.name()
+        ));
     }
 
     /// The tensor with the raw logits, and the output it is, where it is one.
@@ -203,7 +235,11 @@ impl<'m, 'a> Planner<'m, 'a> {
         let head = tap::head(model, port.name);
         let Some(over) = head.over else {
             if !is_float(port) {
-                let message = format!("output `{}` holds labels ({}), and no argmax is behind it", port.name, element_name(port.element));
+                let message = format!(
+                    "output `{}` holds labels ({}), and no argmax is behind it",
+                    port.name,
+                    element_name(port.element)
+                );
                 return Err(Error::failed(message).hint(EXPORT_HINT));
             }
             self.assume(format!("output `{}` is taken as the logits", port.name));
@@ -211,10 +247,18 @@ impl<'m, 'a> Planner<'m, 'a> {
         };
         let one_channel = port.shape.as_ref().is_some_and(|shape| shape.len() == 4 && shape[1] == Dim::Fixed(1));
         if over.kind == Squash::Sigmoid && one_channel {
-            let message = format!("output `{}` is one probability per pixel (sigmoid), a binary network: unknown objects need several classes", port.name);
+            let message = format!(
+                "output `{}` is one probability per pixel (sigmoid), a binary network: unknown objects need several classes",
+                port.name
+            );
             return Err(Error::failed(message).hint(EXPORT_HINT));
         }
-        self.assume(format!("output `{}` is a {} of logits: the raw logits `{}` before it are taken", port.name, over.kind.name(), head.logits));
+        self.assume(format!(
+            "output `{}` is a {} of logits: the raw logits `{}` before it are taken",
+            port.name,
+            over.kind.name(),
+            head.logits
+        ));
         if over.kind == Squash::Sigmoid {
             self.assume("its classes are independent of each other, so methods over softmax (msp, entropy) mean little; max-logit and clusters do".to_owned());
         }
@@ -232,7 +276,8 @@ impl<'m, 'a> Planner<'m, 'a> {
         let area = |port: &Port<'_>| {
             port.shape.iter().flatten().skip(1).map(|dim| dim.length().unwrap_or(1)).fold(1, usize::saturating_mul)
         };
-        let maps: Vec<&Port<'_>> = outputs.iter().filter(|port| is_float(port) && rank(port) == 4 && !is_feature(port)).collect();
+        let maps: Vec<&Port<'_>> =
+            outputs.iter().filter(|port| is_float(port) && rank(port) == 4 && !is_feature(port)).collect();
         // Of equals the first: auxiliary heads come after the main one.
         let mut best: Option<&'m Port<'a>> = None;
         for port in &maps {
@@ -243,7 +288,8 @@ impl<'m, 'a> Planner<'m, 'a> {
         let labels = || outputs.iter().find(|port| !is_float(port) && matches!(rank(port), 3 | 4));
         let found = best.or_else(labels).ok_or_else(|| {
             let described = outputs.iter().map(describe).collect::<Vec<_>>().join(", ");
-            Error::failed(format!("no usable logits: no output is a map [1, classes, h, w]; the graph has {described}")).hint(EXPORT_HINT)
+            Error::failed(format!("no usable logits: no output is a map [1, classes, h, w]; the graph has {described}"))
+                .hint(EXPORT_HINT)
         })?;
         if maps.len() > 1 {
             let others: Vec<&str> = maps.iter().map(|port| port.name).filter(|name| *name != found.name).collect();
@@ -259,7 +305,9 @@ impl<'m, 'a> Planner<'m, 'a> {
             None => {
                 let last = picture.layout == Layout::Nhwc;
                 if last {
-                    self.assume("the classes are taken to be the last axis, as the channels of the input are".to_owned());
+                    self.assume(
+                        "the classes are taken to be the last axis, as the channels of the input are".to_owned(),
+                    );
                 }
                 last
             }
@@ -268,7 +316,11 @@ impl<'m, 'a> Planner<'m, 'a> {
 
     fn features(&mut self, manifest: &Manifest, chosen: &[String], source: &Source<'a>) -> Result<Vec<Feature<'a>>> {
         let model = self.model;
-        let (key, names) = if chosen.is_empty() { ("outputs.features", &manifest.outputs.features[..]) } else { ("--feature", chosen) };
+        let (key, names) = if chosen.is_empty() {
+            ("outputs.features", &manifest.outputs.features[..])
+        } else {
+            ("--feature", chosen)
+        };
         if !names.is_empty() {
             return names
                 .iter()
@@ -293,7 +345,10 @@ impl<'m, 'a> Planner<'m, 'a> {
         }
         match tap::taps(model, source.tensor).first() {
             Some(tap) => {
-                self.assume(format!("no feature output: features are tapped at `{}`, what the last convolution takes", tap.tensor));
+                self.assume(format!(
+                    "no feature output: features are tapped at `{}`, what the last convolution takes",
+                    tap.tensor
+                ));
                 Ok(vec![Feature { tensor: tap.tensor, is_output: false }])
             }
             None => {
@@ -304,7 +359,13 @@ impl<'m, 'a> Planner<'m, 'a> {
     }
 
     /// Makes `tensor` available as an f32 NCHW output and gives the output's name.
-    fn expose(&mut self, wanted: &str, tensor: impl AsTensor<'a>, output: Option<&Port<'a>>, channels_last: bool) -> String {
+    fn expose(
+        &mut self,
+        wanted: &str,
+        tensor: impl AsTensor<'a>,
+        output: Option<&Port<'a>>,
+        channels_last: bool,
+    ) -> String {
         let tensor = tensor.tensor();
         if let Some(port) = output
             && port.element == FLOAT
@@ -336,9 +397,12 @@ impl<'m, 'a> Planner<'m, 'a> {
 
     fn not_there(&self, key: &str, name: &str) -> Error {
         let outputs = self.model.outputs.iter().map(describe).collect::<Vec<_>>().join(", ");
-        let place = if key.starts_with("--") { String::new() } else { "the manifest does not fit the graph: ".to_owned() };
-        Error::usage(format!("{place}{key} `{name}` is neither an output nor a tensor nor an operator of it; its outputs are {outputs}"))
-            .hint("`oodstream model inspect` lists where features can be taken")
+        let place =
+            if key.starts_with("--") { String::new() } else { "the manifest does not fit the graph: ".to_owned() };
+        Error::usage(format!(
+            "{place}{key} `{name}` is neither an output nor a tensor nor an operator of it; its outputs are {outputs}"
+        ))
+        .hint("`oodstream model inspect` lists where features can be taken")
     }
 }
 

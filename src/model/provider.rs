@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ort::ep;
 use ort::session::Session;
-use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::session::builder::GraphOptimizationLevel;
 
 use super::runtime;
 use crate::{Error, Result};
@@ -115,8 +115,9 @@ fn cache_folder() -> Option<PathBuf> {
 /// The runtime library is missing, an explicitly wanted provider does not start, or the graph does not load.
 pub fn open(graph: &[u8], folder: &Path, options: &SessionOptions) -> Result<(Session, Provider, bool)> {
     if options.fp16 && matches!(options.provider, Provider::Cpu | Provider::Cuda) {
-        return Err(Error::usage(format!("provider {} has no f16 mode of its own", options.provider.name()))
-            .hint("export the network itself in f16 (models/export/internimage.py --fp16), or use tensorrt or openvino"));
+        return Err(Error::usage(format!("provider {} has no f16 mode of its own", options.provider.name())).hint(
+            "export the network itself in f16 (models/export/internimage.py --fp16), or use tensorrt or openvino",
+        ));
     }
     // First of all: asking for providers without a loaded library panics.
     runtime::get()?;
@@ -152,10 +153,14 @@ fn build(graph: &[u8], folder: &Path, provider: Provider, options: &SessionOptio
     let mut builder = Session::builder(&runtime.environment)
         .map_err(|error| failed(error.to_string()))?
         .with_optimization_level(GraphOptimizationLevel::All)
-        .and_then(|builder| builder.with_intra_threads(threads))
-        .and_then(|builder| builder.with_intra_op_spinning(false))
-        .and_then(SessionBuilder::with_flush_to_zero)
-        .and_then(|builder| builder.with_config_entry(EXTERNAL_FOLDER, folder.to_string_lossy()))
+        .map_err(|error| failed(error.to_string()))?
+        .with_intra_threads(threads)
+        .map_err(|error| failed(error.to_string()))?
+        .with_intra_op_spinning(false)
+        .map_err(|error| failed(error.to_string()))?
+        .with_flush_to_zero()
+        .map_err(|error| failed(error.to_string()))?
+        .with_config_entry(EXTERNAL_FOLDER, folder.to_string_lossy())
         .map_err(|error| failed(error.to_string()))?;
     if let Some(dispatch) = provider.dispatch(options) {
         builder = builder.with_execution_providers([dispatch.error_on_failure()]).map_err(|error| {
@@ -225,7 +230,10 @@ mod tests {
             ("CPUExecutionProvider".to_owned(), on(&[("GridSample", 30), ("Shape", 2)])),
             ("CUDAExecutionProvider".to_owned(), on(&[("Conv", 120)])),
         ]));
-        assert_eq!(placement.to_string(), "32 operators on CPUExecutionProvider (GridSample, Shape); 120 operators on CUDAExecutionProvider");
+        assert_eq!(
+            placement.to_string(),
+            "32 operators on CPUExecutionProvider (GridSample, Shape); 120 operators on CUDAExecutionProvider"
+        );
     }
 
     #[test]

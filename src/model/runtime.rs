@@ -64,10 +64,15 @@ fn find() -> Result<PathBuf> {
         looked.push(folder.join(".deps/onnxruntime"));
     }
     looked.extend(python_packages());
-    looked.extend(["/usr/local/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib"].map(PathBuf::from));
+    looked.extend(
+        ["/usr/local/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib"].map(PathBuf::from),
+    );
     looked.iter().find_map(|folder| library_in(folder)).ok_or_else(|| {
-        Error::failed(format!("ONNX Runtime library (libonnxruntime.so) not found; looked in {}", locate::list(&looked)))
-            .hint("`make deps` brings it, or set ORT_DYLIB_PATH to the library's path")
+        Error::failed(format!(
+            "ONNX Runtime library (libonnxruntime.so) not found; looked in {}",
+            locate::list(&looked)
+        ))
+        .hint("`make deps` brings it, or set ORT_DYLIB_PATH to the library's path")
     })
 }
 
@@ -113,7 +118,9 @@ mod tests {
     #[test]
     fn the_highest_version_of_a_folder_is_taken() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["libonnxruntime.so.1.23.0", "libonnxruntime.so.1.24.1", "libonnxruntime_providers_shared.so", "readme"] {
+        for name in
+            ["libonnxruntime.so.1.23.0", "libonnxruntime.so.1.24.1", "libonnxruntime_providers_shared.so", "readme"]
+        {
             fs::write(folder.path().join(name), b"").unwrap();
         }
         assert_eq!(library_in(folder.path()), Some(folder.path().join("libonnxruntime.so.1.24.1")));

@@ -66,7 +66,8 @@ pub fn head<'a>(model: &Model<'a>, tensor: &'a str) -> Head<'a> {
             _ => break,
         };
         if let Some(kind) = kind {
-            head = Head { logits: input, over: Some(head.over.unwrap_or(Over { kind, axis: class_axis(model, node) })) };
+            head =
+                Head { logits: input, over: Some(head.over.unwrap_or(Over { kind, axis: class_axis(model, node) })) };
         }
         at = input;
     }
@@ -122,6 +123,7 @@ pub fn taps<'a>(model: &Model<'a>, logits: &'a str) -> Vec<Tap<'a>> {
 /// The tensor that `name` stands for: a tensor, or an operator's first output.
 pub fn resolve<'a>(model: &Model<'a>, name: &str) -> Option<&'a str> {
     let tensor = model.nodes.iter().flat_map(|node| &node.outputs).find(|output| **output == name);
-    let by_node = || model.nodes.iter().find(|node| node.name == name && !name.is_empty()).and_then(|node| node.outputs.first());
+    let by_node =
+        || model.nodes.iter().find(|node| node.name == name && !name.is_empty()).and_then(|node| node.outputs.first());
     tensor.or_else(by_node).copied()
 }

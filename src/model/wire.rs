@@ -34,7 +34,10 @@ impl<'a> Field<'a> {
     pub fn bytes(&self) -> Result<&'a [u8]> {
         match self.content {
             Content::Bytes(bytes) => Ok(bytes),
-            _ => Err(broken(self.range.start, format!("field {} is a number where a message or text belongs", self.number))),
+            _ => Err(broken(
+                self.range.start,
+                format!("field {} is a number where a message or text belongs", self.number),
+            )),
         }
     }
 
@@ -60,7 +63,8 @@ impl<'a> Field<'a> {
     /// # Errors
     /// The field is a number or not UTF-8.
     pub fn text(&self) -> Result<&'a str> {
-        std::str::from_utf8(self.bytes()?).map_err(|_| broken(self.range.start, format!("field {} is not UTF-8 text", self.number)))
+        std::str::from_utf8(self.bytes()?)
+            .map_err(|_| broken(self.range.start, format!("field {} is not UTF-8 text", self.number)))
     }
 
     /// The integer in it.
@@ -140,9 +144,10 @@ impl<'a> Reader<'a> {
 
     fn take(&mut self, length: u64) -> Result<&'a [u8]> {
         let left = self.bytes.len() - self.at;
-        let length = usize::try_from(length).ok().filter(|&length| length <= left).ok_or_else(|| {
-            broken(self.here(), format!("a field announces {length} bytes where {left} are left"))
-        })?;
+        let length = usize::try_from(length)
+            .ok()
+            .filter(|&length| length <= left)
+            .ok_or_else(|| broken(self.here(), format!("a field announces {length} bytes where {left} are left")))?;
         let taken = &self.bytes[self.at..self.at + length];
         self.at += length;
         Ok(taken)
@@ -242,7 +247,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        let message = Message::default().integer(1, -5).bytes(2, b"name").message(16, &Message::default().integer(3, 300));
+        let message =
+            Message::default().integer(1, -5).bytes(2, b"name").message(16, &Message::default().integer(3, 300));
         let read = fields(message.encoded()).unwrap();
         assert_eq!(read[0].integer().unwrap(), -5);
         assert_eq!(read[1].text().unwrap(), "name");

@@ -27,13 +27,18 @@ impl EventFile {
     /// # Errors
     /// It cannot be made, or exists and `overwrite` is off.
     pub fn create(path: &Path, classes: &[String], overwrite: bool) -> Result<Self> {
-        let file = OpenOptions::new().write(true).create(true).truncate(overwrite).create_new(!overwrite).open(path).map_err(|error| {
-            let place = format!("-o events:{}", path.display());
-            match error.kind() {
-                ErrorKind::AlreadyExists => Error::usage(format!("{place}: it exists already")).hint("--overwrite replaces it"),
-                _ => Error::failed(format!("{place}: {error}")),
-            }
-        })?;
+        let file =
+            OpenOptions::new().write(true).create(true).truncate(overwrite).create_new(!overwrite).open(path).map_err(
+                |error| {
+                    let place = format!("-o events:{}", path.display());
+                    match error.kind() {
+                        ErrorKind::AlreadyExists => {
+                            Error::usage(format!("{place}: it exists already")).hint("--overwrite replaces it")
+                        }
+                        _ => Error::failed(format!("{place}: {error}")),
+                    }
+                },
+            )?;
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -47,8 +52,11 @@ impl EventFile {
         let Self { path, file, tracker, .. } = self;
         for change in tracker.drain_changes() {
             let Change::Ended(event) = change else { continue };
-            let line = serde_json::to_string(&event).map_err(|error| Error::failed(format!("an event cannot be written: {error}")))? + "\n";
-            file.write_all(line.as_bytes()).map_err(|error| Error::failed(format!("events file {}: {error}", path.display())))?;
+            let line = serde_json::to_string(&event)
+                .map_err(|error| Error::failed(format!("an event cannot be written: {error}")))?
+                + "\n";
+            file.write_all(line.as_bytes())
+                .map_err(|error| Error::failed(format!("events file {}: {error}", path.display())))?;
         }
         Ok(())
     }

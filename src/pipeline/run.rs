@@ -132,7 +132,8 @@ pub fn run(
     let tally = Tally::default();
     let mut end = None;
     let mut written = None;
-    let started = start(engine, control, observer, recorders, reader.as_mut(), writer, &tally, (&mut end, &mut written));
+    let started =
+        start(engine, control, observer, recorders, reader.as_mut(), writer, &tally, (&mut end, &mut written));
     if let Err(error) = started {
         control.fail(error);
     }
@@ -186,7 +187,9 @@ fn start(
         let (to_track, track_in) = bounded(queue);
         let (to_draw, draw_in) = bounded(queue);
         let (to_sink, sink_in) = bounded(queue);
-        spawn(scope, control, &stages.source, move || source(control, &stages.source, reader, &spare_out, &to_prepare, tally, end))?;
+        spawn(scope, control, &stages.source, move || {
+            source(control, &stages.source, reader, &spare_out, &to_prepare, tally, end)
+        })?;
         spawn(scope, control, &stages.prepare, move || {
             relay(control, &stages.prepare, &prepare_in, &to_infer, |job: &mut Box<Job>| {
                 let Job { frame: Some(frame), tensor, .. } = &mut **job else { return Ok(()) };
@@ -214,7 +217,9 @@ fn start(
         })?;
         spawn(scope, control, &stages.track, move || {
             relay(control, &stages.track, &track_in, &to_draw, |job: &mut Box<Job>| {
-                let Job { frame: Some(frame), outputs, detection: Some(detection), .. } = &mut **job else { return Ok(()) };
+                let Job { frame: Some(frame), outputs, detection: Some(detection), .. } = &mut **job else {
+                    return Ok(());
+                };
                 // The network's tensors go back to its memory here, whether somebody wanted them or not.
                 let Some(outputs) = outputs.take().filter(|_| !recorders.is_empty()) else { return Ok(()) };
                 outputs.with_maps(|maps| {
@@ -337,9 +342,16 @@ fn draw(
 ) -> Result<()> {
     let Job { frame: Some(frame), threshold, .. } = job else { return Ok(()) };
     let scale = scale.update(detection, *threshold);
-        if painter.style().view == View::SideBySide {
+    if painter.style().view == View::SideBySide {
         let mut wide = frame.new_like(beside_width(frame.width() as usize) as u32, frame.height())?;
-        painter.paint_beside(&frame.map()?.i420(), &mut wide.map_mut()?.i420(), detection, scale, *threshold, caption)?;
+        painter.paint_beside(
+            &frame.map()?.i420(),
+            &mut wide.map_mut()?.i420(),
+            detection,
+            scale,
+            *threshold,
+            caption,
+        )?;
         *frame = wide;
         return Ok(());
     }

@@ -26,8 +26,10 @@ pub fn spawn<'scope>(
         match catch_unwind(AssertUnwindSafe(body)) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => control.fail(error),
-            Err(panic) => control.fail(Error::failed(format!("stage {name} panicked: {}", panic_text(panic.as_ref())))
-                .hint("this is a defect of oodstream; the output holds the frames before it")),
+            Err(panic) => control.fail(
+                Error::failed(format!("stage {name} panicked: {}", panic_text(panic.as_ref())))
+                    .hint("this is a defect of oodstream; the output holds the frames before it"),
+            ),
         }
     };
     Builder::new()

@@ -35,7 +35,13 @@ impl StageStats {
     pub fn new(name: &'static str) -> Self {
         // Three significant digits from 1 us to 10 minutes; cannot fail with these constants.
         let histogram = Histogram::new_with_bounds(1, 600_000_000, 3).ok();
-        Self { name, frames: AtomicU64::new(0), queue: AtomicUsize::new(0), queue_max: AtomicUsize::new(0), busy_us: Mutex::new(histogram) }
+        Self {
+            name,
+            frames: AtomicU64::new(0),
+            queue: AtomicUsize::new(0),
+            queue_max: AtomicUsize::new(0),
+            busy_us: Mutex::new(histogram),
+        }
     }
 
     /// The stage's name, which is its thread's name too.

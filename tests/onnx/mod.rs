@@ -93,7 +93,8 @@ impl Graph {
         let mut node = inputs.iter().fold(Message::default(), |node, input| node.bytes(1, input.as_bytes()));
         node = node.bytes(2, output.as_bytes()).bytes(4, operator.as_bytes());
         for (name, values) in ints {
-            let attribute = values.iter().fold(Message::default().bytes(1, name.as_bytes()), |all, &value| all.varint(8, value));
+            let attribute =
+                values.iter().fold(Message::default().bytes(1, name.as_bytes()), |all, &value| all.varint(8, value));
             node = node.message(5, attribute.varint(20, 7));
         }
         self.graph = self.graph.message(1, node);
@@ -115,7 +116,12 @@ impl Graph {
     pub fn conv(self, input: &str, output: &str, from: u64, to: u64, stride: u64) -> Self {
         let weights = format!("{output}.weight");
         let values: Vec<f32> = (0..from * to).map(|n| ((n * 7 + 3) % 11) as f32 / 5.0 - 1.0).collect();
-        self.constant(&weights, &[to, from, 1, 1], &values).node("Conv", &[input, &weights], output, &[("strides", &[stride, stride])])
+        self.constant(&weights, &[to, from, 1, 1], &values).node(
+            "Conv",
+            &[input, &weights],
+            output,
+            &[("strides", &[stride, stride])],
+        )
     }
 
     /// Enlarges a map to `sizes`.

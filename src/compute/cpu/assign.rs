@@ -136,10 +136,10 @@ impl Tile<'_> {
         }
         for (t, sum) in sums.iter().enumerate() {
             let id = V::splat((self.first + t) as f32);
-            for p in 0..P {
-                top.index[p] = V::select_greater(sum[p], top.best[p], id, top.index[p]);
-                top.second[p] = top.second[p].max(sum[p].min(top.best[p]));
-                top.best[p] = top.best[p].max(sum[p]);
+            for (p, &sum) in sum.iter().enumerate() {
+                top.index[p] = V::select_greater(sum, top.best[p], id, top.index[p]);
+                top.second[p] = top.second[p].max(sum.min(top.best[p]));
+                top.best[p] = top.best[p].max(sum);
             }
         }
     }

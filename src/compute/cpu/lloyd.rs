@@ -147,7 +147,18 @@ impl Lloyd {
                     farthest.range(chunks.start * runs, chunks.len() * runs),
                 )
             };
-            level.run(Pass { points, runs: all, packed, centroids, chunks, labels: &labels, sums, counts, changed, farthest });
+            level.run(Pass {
+                points,
+                runs: all,
+                packed,
+                centroids,
+                chunks,
+                labels: &labels,
+                sums,
+                counts,
+                changed,
+                farthest,
+            });
         });
     }
 

@@ -417,7 +417,12 @@ fn centre(b: &Builder<'_>, shape: &Shape, segments: &[Segment], shared: &Shared,
         let buffers = [&shared.mean, &segment.points, &shared.norms];
         out.push(b.dispatch(Shader::Centre, &params, &buffers, [segment.stride.div_ceil(64), 1, 1]));
     }
-    out.push(b.dispatch(Shader::Spread, &[n, dims, CLOSE_SHARE.to_bits(), (CONSTANT_SHARE as f32).to_bits()], &[&shared.norms, &shared.mean], [1, 1, 1]));
+    out.push(b.dispatch(
+        Shader::Spread,
+        &[n, dims, CLOSE_SHARE.to_bits(), (CONSTANT_SHARE as f32).to_bits()],
+        &[&shared.norms, &shared.mean],
+        [1, 1, 1],
+    ));
 }
 
 /// Sums of one segment; of all points together when `groups` is 0.

@@ -71,6 +71,11 @@ impl Lloyd {
         self.farthest.resize(chunks * runs, (0.0, 0));
         self.labels.clear();
         self.labels.resize(runs * points.n, u32::MAX);
+        let most = self.runs.iter().map(|r| r.k).max().unwrap_or(0);
+        self.means.clear();
+        self.means.reserve(most * points.stride);
+        self.candidates.clear();
+        self.candidates.reserve(chunks);
     }
 
     /// Each run starts from the first K of these points.

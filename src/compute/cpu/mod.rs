@@ -235,7 +235,7 @@ impl Backend for Cpu {
             self.statistics.add_bank(&self.bank.distance, &plan);
             report::step(&mut self.steps, "bank", begin);
         }
-        let mut carried = self.streams.remove(&stream).unwrap_or_default();
+        let mut carried = std::mem::take(self.streams.entry(stream).or_default());
         if (recipe.warm_start || recipe.smoothing.is_some()) && carried.scene.update(&maps.logits, &mut self.spare) {
             carried.forget();
         }
@@ -247,7 +247,7 @@ impl Backend for Cpu {
         if let Some(share) = recipe.smoothing {
             smooth(&mut carried.smooth, &mut self.score, share);
         }
-        self.streams.insert(stream, carried);
+        *self.streams.entry(stream).or_default() = carried;
         resize(&mut out.grid_score, plan.grid);
         out.grid_score.iter_mut().zip(&self.score).for_each(|(to, s)| *to = *s);
         let begin = report::step(&mut self.steps, "fuse", begin);
@@ -278,7 +278,10 @@ impl Clustering for Cpu {
         let Self { level, pool, points, lloyd, seeding, .. } = self;
         points.resize(data.nrows(), data.ncols());
         for (to, from) in points.rows.chunks_exact_mut(points.stride).zip(data.rows()) {
-            to.iter_mut().zip(from).for_each(|(t, v)| *t = *v);
+            match from.as_slice() {
+                Some(from) => to[..from.len()].copy_from_slice(from),
+                None => to.iter_mut().zip(from).for_each(|(t, v)| *t = *v),
+            }
         }
         points.centre(*level, pool);
         lloyd.resize(points, std::iter::once(k));

@@ -143,16 +143,19 @@ struct CentreBlock<'a> {
 impl Kernel for CentreBlock<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<V: Lanes, const P: usize>(self) {
+    fn run<V: Lanes, const P: usize>(mut self) {
         let count = self.rows.len() / self.stride;
-        for row in self.rows.chunks_exact_mut(self.stride) {
-            for (v, m) in row.iter_mut().zip(self.mean) {
-                *v -= m;
+        let whole = (count / 4 * 4, self.mean.len() / 4 * 4);
+        for d in (0..whole.1).step_by(4) {
+            for p in (0..whole.0).step_by(4) {
+                self.square(d, p);
             }
         }
-        for (d, lanes) in self.block.chunks_exact_mut(BLOCK).enumerate() {
-            for (lane, v) in lanes[..count].iter_mut().zip(self.rows[d..].iter().step_by(self.stride)) {
-                *lane = *v;
+        for p in whole.0..count {
+            let row = &mut self.rows[p * self.stride..][..self.stride];
+            row.iter_mut().zip(self.mean).for_each(|(v, m)| *v -= m);
+            for (lanes, v) in self.block.chunks_exact_mut(BLOCK).zip(row) {
+                lanes[p] = *v;
             }
         }
         self.norms.fill(0.0);
@@ -160,6 +163,26 @@ impl Kernel for CentreBlock<'_> {
             for (norm, v) in self.norms.iter_mut().zip(lanes) {
                 *norm += v * v;
             }
+        }
+    }
+}
+
+impl CentreBlock<'_> {
+    /// Four values of four points: centred in place, and turned into the block. Small enough to stay in registers.
+    #[inline(always)]
+    fn square(&mut self, d: usize, p: usize) {
+        let mean = &self.mean[d..][..4];
+        let mut square = [[0.0f32; 4]; 4];
+        for (i, values) in square.iter_mut().enumerate() {
+            let row = &mut self.rows[(p + i) * self.stride + d..][..4];
+            for ((value, v), m) in values.iter_mut().zip(row).zip(mean) {
+                *v -= m;
+                *value = *v;
+            }
+        }
+        // Rows are padded beyond the block's dimensions.
+        for (j, lanes) in self.block.chunks_exact_mut(BLOCK).skip(d).take(4).enumerate() {
+            lanes[p..p + 4].copy_from_slice(&[square[0][j], square[1][j], square[2][j], square[3][j]]);
         }
     }
 }

@@ -177,9 +177,9 @@ fn several_tracks_and_subtitles() {
             for line in ["first line", "second line"] {
                 assert!(wanted.contains(line) && got.contains(line), "{line} is not in {got}");
             }
-            // MP4 fills the gaps between subtitles with empty ones.
+            // MP4 fills the gaps between subtitles with empty ones, the first at 0.
             let (wanted, got) = (times(&input, "s:0"), times(output, "s:0"));
-            for time in &wanted {
+            for time in wanted.iter().filter(|time| **time > 0.1) {
                 assert!(got.iter().any(|got| (got - time).abs() < 0.002), "{time} is not in {got:?}");
             }
         }

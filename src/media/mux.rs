@@ -113,6 +113,7 @@ pub(super) struct Feed {
     movable: bool,
     /// The demuxer made Pango markup of plain text; the muxer takes the plain text.
     markup: bool,
+    started: bool,
     /// The first packet's time, once there was one, in nanoseconds.
     first: Option<i64>,
 }
@@ -120,8 +121,18 @@ pub(super) struct Feed {
 impl Feed {
     /// Hands a packet to the muxer's queue; never blocks.
     pub fn push(&mut self, packet: Packet) {
-        if self.first.is_none() {
+        if !self.started {
+            self.started = true;
             self.first = packet.time();
+            // Known for certain only once a packet came.
+            if self.source.caps().is_none() {
+                let caps = self.track.caps();
+                self.source.set_caps(Some(&caps));
+            }
+            let tags = self.track.tags();
+            if tags.n_tags() > 0 {
+                self.source.send_event(gst::event::Tag::new(tags));
+            }
         }
         let moved = i64::try_from(self.priming()).unwrap_or(0);
         let time = |t: i64| gst::ClockTime::from_nseconds(u64::try_from(t + moved).unwrap_or(0));
@@ -129,10 +140,6 @@ impl Feed {
         let stamp = buffer.make_mut();
         stamp.set_pts(packet.pts.map(time));
         stamp.set_dts(packet.dts.map(time));
-        if self.source.caps().is_none() {
-            let caps = self.track.caps();
-            self.source.set_caps(Some(&caps));
-        }
         // An error shows on the bus.
         let _ = self.source.push_buffer(buffer);
     }
@@ -198,11 +205,14 @@ pub(super) fn link_tracks(
             source.set_caps(Some(&caps));
         }
         link_track(pipeline, muxer, &template, &source, chain)?;
-        let tags = track.tags();
-        if tags.n_tags() > 0 {
-            source.send_event(gst::event::Tag::new(tags));
-        }
-        feeds.push(Feed { track, source, movable: container != Container::Matroska, markup, first: None });
+        feeds.push(Feed {
+            track,
+            source,
+            movable: container != Container::Matroska,
+            markup,
+            started: false,
+            first: None,
+        });
     }
     Ok(feeds)
 }

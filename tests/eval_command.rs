@@ -16,7 +16,9 @@ fn set(root: &Path) {
     for index in 0..3_u32 {
         let inside = |x: u32, y: u32| (4..14).contains(&x) && (2 + index..12).contains(&y);
         RgbImage::new(24, 16).save(root.join(format!("images/{index}.png"))).unwrap();
-        GrayImage::from_fn(24, 16, |x, y| Luma([u8::from(inside(x, y))])).save(root.join(format!("masks/{index}.png"))).unwrap();
+        GrayImage::from_fn(24, 16, |x, y| Luma([u8::from(inside(x, y))]))
+            .save(root.join(format!("masks/{index}.png")))
+            .unwrap();
         let scores = Array2::from_shape_fn((16, 24), |(y, x)| {
             let shifted = inside(x as u32 + 1, y as u32);
             (if shifted { 1.0 } else { 0.0 }) + ((x * 31 + y * 17) % 23) as f32 / 100.0
@@ -41,7 +43,16 @@ fn the_json_contract_holds_on_standard_output() {
     let report = root.path().join("report");
     let output = eval(
         root.path(),
-        &["--layout", "pairs", "--from-scores", scores.to_str().unwrap(), "--json", "-", "--report", report.to_str().unwrap()],
+        &[
+            "--layout",
+            "pairs",
+            "--from-scores",
+            scores.to_str().unwrap(),
+            "--json",
+            "-",
+            "--report",
+            report.to_str().unwrap(),
+        ],
     );
     assert!(output.status.success(), "{}", text(&output.stderr));
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -29,11 +29,9 @@ fn binned(scores: &[f32], labels: &[u8]) -> PixelMetrics {
 
 #[track_caller]
 fn assert_metrics(metrics: &PixelMetrics, expected: [f64; 3], within: f64) {
-    for (name, got, want) in [
-        ("ap", metrics.ap, expected[0]),
-        ("auroc", metrics.auroc, expected[1]),
-        ("fpr95", metrics.fpr95, expected[2]),
-    ] {
+    for (name, got, want) in
+        [("ap", metrics.ap, expected[0]), ("auroc", metrics.auroc, expected[1]), ("fpr95", metrics.fpr95, expected[2])]
+    {
         assert!((got - want).abs() <= within, "{name}: {got} instead of {want}");
     }
 }
@@ -45,18 +43,30 @@ fn equal_to_recorded_scikit_learn_figures() {
     #[rustfmt::skip]
     let distinct = [0.156751, -0.186931, -2.51676, 0.261307, 0.751499, 0.113309, -0.730136, -0.477753, -0.978519, -0.808837, 1.860899, -0.007535, 0.767478, 0.88439, -0.5836, -0.111702, 0.110464, 0.063782, -1.225056, 0.07614, 2.158823, -0.747145, 0.859383, 0.919354];
     let labels = [0, 0, 0, 1, 1, 0, 1, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 1];
-    assert_metrics(&exact(&distinct, &labels), [0.722_445_001_392_369_8, 0.740_740_740_740_740_7, 0.733_333_333_333_333_3], 1e-12);
+    assert_metrics(
+        &exact(&distinct, &labels),
+        [0.722_445_001_392_369_8, 0.740_740_740_740_740_7, 0.733_333_333_333_333_3],
+        1e-12,
+    );
     #[rustfmt::skip]
     let ties = [-0.5, 0.75, 1.25, 1.5, 0.5, 0.5, 0.5, 1.5, 0.25, -0.25, 0.25, -0.0, -0.25, -1.0, 0.75, -0.5, 2.0, 0.75, 0.75, 0.75, 0.5, 1.0, 0.75, 0.5];
     let labels = [0, 1, 0, 1, 1, 1, 1, 0, 1, 0, 0, 0, 0, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0];
-    assert_metrics(&exact(&ties, &labels), [0.632_690_541_781_450_9, 0.685_314_685_314_685_2, 0.538_461_538_461_538_4], 1e-12);
+    assert_metrics(
+        &exact(&ties, &labels),
+        [0.632_690_541_781_450_9, 0.685_314_685_314_685_2, 0.538_461_538_461_538_4],
+        1e-12,
+    );
     #[rustfmt::skip]
     let rare = [-0.1, 0.5, 0.6, -1.0, 1.1, -0.5, -0.1, -0.8, -0.6, -1.3, 1.3, -0.2, 1.0, 0.0, -0.7, -0.3, -0.6, 0.8, -0.4, -0.3, -0.6, -0.8, 1.7, 0.1, -1.1, 0.3, 1.4, -1.5, -0.2, -0.6, -1.8, 0.7, -0.0, 0.1, -0.8, 0.5, -0.5, -0.1, -1.1, -1.2];
     let mut labels = [0; 40];
     for index in [1, 2, 17, 20, 23] {
         labels[index] = 1;
     }
-    assert_metrics(&exact(&rare, &labels), [0.239_354_553_492_484_55, 0.722_857_142_857_142_9, 0.685_714_285_714_285_7], 1e-12);
+    assert_metrics(
+        &exact(&rare, &labels),
+        [0.239_354_553_492_484_55, 0.722_857_142_857_142_9, 0.685_714_285_714_285_7],
+        1e-12,
+    );
 }
 
 /// A deterministic stream of 32-bit numbers (xorshift).
@@ -72,7 +82,8 @@ fn numbers(mut state: u32) -> impl Iterator<Item = u32> {
 #[test]
 fn equal_to_scikit_learn_where_it_is_installed() {
     let python = std::env::var("OODSTREAM_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let installed = Command::new(&python).args(["-c", "import sklearn"]).output().is_ok_and(|output| output.status.success());
+    let installed =
+        Command::new(&python).args(["-c", "import sklearn"]).output().is_ok_and(|output| output.status.success());
     if !installed {
         eprintln!("skipped: {python} has no scikit-learn (OODSTREAM_PYTHON names another interpreter)");
         return;

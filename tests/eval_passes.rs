@@ -46,9 +46,11 @@ fn set(root: &Path, images: u32, boxes: bool) {
     }
     for index in 0..images {
         let inside = |x: u32, y: u32| (4 + index..16 + index).contains(&x) && (4..12).contains(&y);
-        RgbImage::from_fn(32, 16, |x, y| Rgb([if inside(x, y) { 200 } else { (x * 3) as u8 }, noise(x, y, index), noise(y, x, index)]))
-            .save(root.join(format!("images/{index}.png")))
-            .unwrap();
+        RgbImage::from_fn(32, 16, |x, y| {
+            Rgb([if inside(x, y) { 200 } else { (x * 3) as u8 }, noise(x, y, index), noise(y, x, index)])
+        })
+        .save(root.join(format!("images/{index}.png")))
+        .unwrap();
         GrayImage::from_fn(32, 16, |x, y| Luma([if y == 0 { 255 } else { u8::from(boxes && inside(x, y)) }]))
             .save(root.join(format!("masks/{index}.png")))
             .unwrap();
@@ -106,7 +108,13 @@ fn binned_and_exact_agree_within_the_stated_error() {
     set(root.path(), 6, true);
     let exact = evaluate(root.path(), EXACT_PIXELS).0.methods[0].pixels.clone().unwrap();
     let binned = evaluate(root.path(), 0).0.methods[0].pixels.clone().unwrap();
-    assert!((exact.ap - binned.ap).abs() <= binned.binning_error && binned.binning_error < 1e-4, "{} {} {}", exact.ap, binned.ap, binned.binning_error);
+    assert!(
+        (exact.ap - binned.ap).abs() <= binned.binning_error && binned.binning_error < 1e-4,
+        "{} {} {}",
+        exact.ap,
+        binned.ap,
+        binned.binning_error
+    );
 }
 
 #[test]

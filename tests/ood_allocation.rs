@@ -56,7 +56,8 @@ fn draw(detection: &mut Detection, step: usize) {
 #[test]
 fn nothing_is_allocated_per_frame() {
     let logits = Array3::from_shape_fn((11, 23, 40), |(c, y, x)| ((c * 7 + y + x) % 13) as f32);
-    let mut detection = Detection { score: Array2::zeros((180, 320)), mask: Array2::zeros((180, 320)), ..Detection::default() };
+    let mut detection =
+        Detection { score: Array2::zeros((180, 320)), mask: Array2::zeros((180, 320)), ..Detection::default() };
     let mut finder = RegionFinder::new(0.001);
     let mut tracker = Tracker::new("s", Vec::new(), TrackSettings::default());
     let mut before = 0;

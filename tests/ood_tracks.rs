@@ -70,7 +70,11 @@ proptest! {
 }
 
 fn detection(width: usize, height: usize, boxes: &[(usize, usize, usize, usize, f32)]) -> Detection {
-    let mut detection = Detection { score: Array2::zeros((height, width)), mask: Array2::zeros((height, width)), ..Detection::default() };
+    let mut detection = Detection {
+        score: Array2::zeros((height, width)),
+        mask: Array2::zeros((height, width)),
+        ..Detection::default()
+    };
     for &(x, y, w, h, score) in boxes {
         for row in y..y + h {
             for column in x..x + w {
@@ -121,7 +125,10 @@ fn at(milliseconds: u64) -> Moment {
 }
 
 fn ended(tracker: &mut Tracker) -> Vec<Event> {
-    tracker.drain_changes().filter_map(|change| if let Change::Ended(event) = change { Some(event) } else { None }).collect()
+    tracker
+        .drain_changes()
+        .filter_map(|change| if let Change::Ended(event) = change { Some(event) } else { None })
+        .collect()
 }
 
 #[test]
@@ -143,7 +150,20 @@ fn an_event_has_the_times_of_its_frames() {
     assert_eq!((event.peak_score, event.bounding_box.x), (4.0, 112));
     assert_eq!(event.nearest_class.as_deref(), Some("car"));
     let json: serde_json::Value = serde_json::to_value(event).unwrap();
-    for key in ["stream", "start_s", "end_s", "start_wall", "end_wall", "track_id", "box", "area_share", "peak_score", "mean_confidence", "nearest_class", "thumbnail"] {
+    for key in [
+        "stream",
+        "start_s",
+        "end_s",
+        "start_wall",
+        "end_wall",
+        "track_id",
+        "box",
+        "area_share",
+        "peak_score",
+        "mean_confidence",
+        "nearest_class",
+        "thumbnail",
+    ] {
         assert!(json.get(key).is_some(), "{key}");
     }
     assert_eq!(json["box"]["width"], 20);
@@ -183,11 +203,15 @@ fn flicker_makes_no_event_and_gaps_end_none() {
 #[test]
 fn neighbours_keep_their_identities() {
     let mut tracker = Tracker::new("s", Vec::new(), TrackSettings::default());
-    let first: Vec<u64> = tracker.update(at(0), &[region(0, 1.0), region(100, 1.0)]).iter().map(|i| i.track_id).collect();
+    let first: Vec<u64> =
+        tracker.update(at(0), &[region(0, 1.0), region(100, 1.0)]).iter().map(|i| i.track_id).collect();
     assert_eq!(first, [1, 2]);
     // The order of the regions changes, a third one appears.
-    let second: Vec<u64> =
-        tracker.update(at(40), &[region(103, 1.0), region(300, 1.0), region(2, 1.0)]).iter().map(|i| i.track_id).collect();
+    let second: Vec<u64> = tracker
+        .update(at(40), &[region(103, 1.0), region(300, 1.0), region(2, 1.0)])
+        .iter()
+        .map(|i| i.track_id)
+        .collect();
     assert_eq!(second, [2, 3, 1]);
 }
 

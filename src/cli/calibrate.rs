@@ -94,7 +94,9 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// The footage will not do, the model cannot do what is asked for, or the file cannot be written.
 pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
     if args.output.exists() && !args.overwrite {
-        return Err(Error::usage(format!("-o {}: it exists already", args.output.display())).hint("--overwrite replaces it"));
+        return Err(
+            Error::usage(format!("-o {}: it exists already", args.output.display())).hint("--overwrite replaces it")
+        );
     }
     if !(args.every.is_finite() && args.every >= 0.0) {
         return Err(Error::usage("--every must be 0 or more seconds"));
@@ -168,7 +170,8 @@ fn methods(args: &CalibrateArgs, network: &Network) -> Result<Vec<Method>> {
     let names = match &args.methods {
         Some(list) => split_list(list),
         None => {
-            let bank: &[&str] = if args.codebook.is_some() { &["bank", "bank-cluster", "bank-cluster-ensemble"] } else { &[] };
+            let bank: &[&str] =
+                if args.codebook.is_some() { &["bank", "bank-cluster", "bank-cluster-ensemble"] } else { &[] };
             ["default"].iter().chain(TRAINING_FREE).chain(bank).map(|name| (*name).to_owned()).collect()
         }
     };
@@ -178,7 +181,9 @@ fn methods(args: &CalibrateArgs, network: &Network) -> Result<Vec<Method>> {
         if clusters || method.recipe.terms.iter().all(|term| term.unit == Unit::Pixel) {
             methods.push(method);
         } else if args.methods.is_some() {
-            return Err(Error::usage(format!("method `{name}` clusters features, and the model has no feature output")));
+            return Err(Error::usage(format!(
+                "method `{name}` clusters features, and the model has no feature output"
+            )));
         }
     }
     if methods.is_empty() {
@@ -208,7 +213,13 @@ struct Looker<'a> {
 
 impl Looker<'_> {
     /// Takes one input to its end; false when the user stopped it.
-    fn look(&mut self, reader: &mut dyn FrameReader, network: &mut Network, frames: &mut FrameStore, bar: &ProgressBar) -> Result<bool> {
+    fn look(
+        &mut self,
+        reader: &mut dyn FrameReader,
+        network: &mut Network,
+        frames: &mut FrameStore,
+        bar: &ProgressBar,
+    ) -> Result<bool> {
         let mut next = Duration::ZERO;
         while self.interrupts.load(Ordering::Relaxed) == 0 {
             let frame = match reader.read(PATIENCE)? {

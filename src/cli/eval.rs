@@ -190,7 +190,11 @@ fn from_scores(
     Ok((None, names.into_iter().map(|name| (name, false)).collect(), gathered))
 }
 
-fn from_network(args: &EvalArgs, dataset: &Dataset, bar: &ProgressBar) -> Result<(Option<String>, Vec<Named>, Gathered)> {
+fn from_network(
+    args: &EvalArgs,
+    dataset: &Dataset,
+    bar: &ProgressBar,
+) -> Result<(Option<String>, Vec<Named>, Gathered)> {
     let session = SessionOptions { threads: args.threads, provider: args.provider };
     let mut network = Network::load(args.model.as_deref(), &session)?;
     for assumption in network.assumptions() {
@@ -235,7 +239,9 @@ fn methods(args: &EvalArgs, network: &Network, calibration: Option<&Calibration>
                 tracing::warn!("method `{name}` is left out: the model has no feature output to cluster");
                 continue;
             }
-            return Err(Error::usage(format!("method `{name}` clusters features, and the model has no feature output")));
+            return Err(Error::usage(format!(
+                "method `{name}` clusters features, and the model has no feature output"
+            )));
         }
         methods.push(method);
     }

@@ -115,7 +115,9 @@ impl Dataset {
             return Err(Error::usage(format!("data set {}: no such folder", root.display())));
         }
         let mut set = Self {
-            name: root.file_name().map_or_else(|| root.display().to_string(), |name| name.to_string_lossy().into_owned()),
+            name: root
+                .file_name()
+                .map_or_else(|| root.display().to_string(), |name| name.to_string_lossy().into_owned()),
             samples: Vec::new(),
             coding: Coding::Values { anomaly: ood_value.unwrap_or(1) },
             unlabelled: 0,
@@ -132,8 +134,12 @@ impl Dataset {
             Layout::Pairs => set.folders(root, &["masks", "labels", "annotations"], "")?,
         }
         if set.samples.is_empty() && set.problems.is_empty() {
-            return Err(Error::usage(format!("data set {}: no labelled image of layout {}", root.display(), layout_name(layout)))
-                .hint(format!("expected {}", layout.expects())));
+            return Err(Error::usage(format!(
+                "data set {}: no labelled image of layout {}",
+                root.display(),
+                layout_name(layout)
+            ))
+            .hint(format!("expected {}", layout.expects())));
         }
         set.samples.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)));
         Ok(set)
@@ -223,7 +229,7 @@ impl Dataset {
 
     fn folders(&mut self, root: &Path, masks: &[&str], suffix: &str) -> Result<()> {
         let folder = masks.iter().map(|name| root.join(name)).find(|folder| folder.is_dir()).ok_or_else(|| {
-            Error::usage(format!("data set {}: it has no folder {}", root.display(), masks.join("/, ").to_owned() + "/"))
+            Error::usage(format!("data set {}: it has no folder {}/", root.display(), masks.join("/, ")))
         })?;
         self.two_folders(&root.join("images"), &folder, suffix)
     }
@@ -322,7 +328,9 @@ fn natural(name: &str) -> Vec<(String, u64)> {
 
 fn open_image(path: &Path) -> Result<DynamicImage> {
     let failed = |error: String| Error::failed(format!("{}: it cannot be read: {error}", path.display()));
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(|error| failed(error.to_string()))?;
+    let reader = ImageReader::open(path)
+        .and_then(ImageReader::with_guessed_format)
+        .map_err(|error| failed(error.to_string()))?;
     reader.decode().map_err(|error| failed(error.to_string()))
 }
 

@@ -126,7 +126,10 @@ pub fn gather_files(
     }
     methods.sort();
     if methods.is_empty() {
-        methods.push((folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned(), folder.to_path_buf()));
+        methods.push((
+            folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned(),
+            folder.to_path_buf(),
+        ));
     }
     let mut paths = vec![Vec::with_capacity(dataset.samples.len()); methods.len()];
     let mut truths = Vec::with_capacity(dataset.samples.len());
@@ -136,7 +139,8 @@ pub fn gather_files(
         for ((_, folder), paths) in methods.iter().zip(&mut paths) {
             let path = folder.join(format!("{}.npy", sample.name));
             if !path.is_file() {
-                missing.get_or_insert_with(|| Error::failed(format!("{}: this score map is not there", path.display())));
+                missing
+                    .get_or_insert_with(|| Error::failed(format!("{}: this score map is not there", path.display())));
             }
             paths.push(path);
         }

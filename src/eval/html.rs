@@ -79,7 +79,10 @@ fn page(evaluation: &Evaluation, gathered: &Gathered) -> Result<String> {
         notes.push(format!("{} skipped: {}", evaluation.skipped.len(), evaluation.skipped.join("; ")));
     }
     if evaluation.binning_error() > 0.0 {
-        notes.push(format!("scores were binned: pixel metrics are within {:.1e} of their exact values", evaluation.binning_error()));
+        notes.push(format!(
+            "scores were binned: pixel metrics are within {:.1e} of their exact values",
+            evaluation.binning_error()
+        ));
     }
     for note in notes {
         let _ = write!(html, "<p class=\"note\">{}</p>", escape(&note));
@@ -142,9 +145,8 @@ fn table(html: &mut String, evaluation: &Evaluation) {
         for (column, value) in values.iter().enumerate() {
             // Of all but the false-positive rate, more is better.
             let better = |a: f64, b: f64| if column == 2 { a < b } else { a > b };
-            let best = value.is_some_and(|value| {
-                columns.iter().filter_map(|row| row[column]).all(|other| !better(other, value))
-            });
+            let best = value
+                .is_some_and(|value| columns.iter().filter_map(|row| row[column]).all(|other| !better(other, value)));
             let class = if best && columns.len() > 1 { " class=\"best\"" } else { "" };
             let _ = write!(html, "<td{class}>{}</td>", percent(*value));
         }
@@ -193,7 +195,12 @@ fn pictures(html: &mut String, method: &MethodResult, index: usize, gathered: &G
         let worst_first: Box<dyn Iterator<Item = &(f64, usize)>> =
             if title.starts_with("Worst") { Box::new(images.iter().rev()) } else { Box::new(images.iter()) };
         for &(ap, image) in worst_first {
-            let _ = write!(html, "<p class=\"lead\">{}, AP {:.2} %</p><div class=\"four\">", escape(&method.images[image].name), 100.0 * ap);
+            let _ = write!(
+                html,
+                "<p class=\"lead\">{}, AP {:.2} %</p><div class=\"four\">",
+                escape(&method.images[image].name),
+                100.0 * ap
+            );
             for (caption, picture) in four(method, index, image, gathered)? {
                 let data = base64(&jpeg(&picture)?);
                 let _ = write!(
@@ -208,7 +215,12 @@ fn pictures(html: &mut String, method: &MethodResult, index: usize, gathered: &G
 }
 
 /// Input, truth, score and mask of one image.
-fn four(method: &MethodResult, index: usize, image: usize, gathered: &Gathered) -> Result<[(&'static str, RgbImage); 4]> {
+fn four(
+    method: &MethodResult,
+    index: usize,
+    image: usize,
+    gathered: &Gathered,
+) -> Result<[(&'static str, RgbImage); 4]> {
     let truth = &gathered.truths[image];
     let (width, height) = (truth.width() as u32, truth.height() as u32);
     let mut scores = Vec::new();

@@ -29,13 +29,9 @@ pub fn prepare(picture: &RgbImage, spec: &InputSpec, tensor: &mut Vec<f32>) -> W
             }
         }
     }
-    let share = |start: usize, length: usize, side: usize| {
-        (start as f64 / side as f64, (start + length) as f64 / side as f64)
-    };
-    Window {
-        x: share(content.x, content.width, spec.width),
-        y: share(content.y, content.height, spec.height),
-    }
+    let share =
+        |start: usize, length: usize, side: usize| (start as f64 / side as f64, (start + length) as f64 / side as f64);
+    Window { x: share(content.x, content.width, spec.width), y: share(content.y, content.height, spec.height) }
 }
 
 /// Scores pictures with one network and any number of recipes, each on the same outputs.

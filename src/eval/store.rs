@@ -110,7 +110,9 @@ impl Scores {
                 let place = path.display();
                 if array.dim() != (height, width) {
                     let (rows, columns) = array.dim();
-                    return Err(Error::failed(format!("{place}: scores are {columns}x{rows}, the mask is {width}x{height}")));
+                    return Err(Error::failed(format!(
+                        "{place}: scores are {columns}x{rows}, the mask is {width}x{height}"
+                    )));
                 }
                 if array.iter().any(|value| value.is_nan()) {
                     return Err(Error::failed(format!("{place}: it has NaN values")));

@@ -55,7 +55,8 @@ pub struct FrameStore {
 }
 
 fn temporary(error: std::io::Error) -> Error {
-    Error::failed(format!("temporary file for calibration: {error}")).hint("TMPDIR names another folder for temporary files")
+    Error::failed(format!("temporary file for calibration: {error}"))
+        .hint("TMPDIR names another folder for temporary files")
 }
 
 impl FrameStore {
@@ -103,7 +104,10 @@ impl FrameStore {
         if self.seen == 0 {
             self.shapes = shapes;
         } else if self.shapes != shapes {
-            return Err(Error::failed(format!("calibration: the network's outputs changed from {:?} to {shapes:?}", self.shapes)));
+            return Err(Error::failed(format!(
+                "calibration: the network's outputs changed from {:?} to {shapes:?}",
+                self.shapes
+            )));
         }
         let number = self.seen;
         self.seen += 1;
@@ -269,13 +273,19 @@ pub fn calibrate(
         }
     }
     for method in &options.methods {
-        let mut calibrated =
-            CalibratedMethod { name: method.name.clone(), k: method.recipe.k.clone(), threshold: 0.0, terms: method.recipe.terms.clone() };
+        let mut calibrated = CalibratedMethod {
+            name: method.name.clone(),
+            k: method.recipe.k.clone(),
+            threshold: 0.0,
+            terms: method.recipe.terms.clone(),
+        };
         // The score is a sum of terms that are already there: it needs no other look at the frames.
         let count = values.first().map_or(0, |frames| frames.iter().map(Vec::len).sum());
         let mut score = vec![0.0_f32; count];
         for term in &mut calibrated.terms {
-            let Some(index) = terms.iter().position(|known| *known == Measured::new(term, &method.recipe)) else { continue };
+            let Some(index) = terms.iter().position(|known| *known == Measured::new(term, &method.recipe)) else {
+                continue;
+            };
             if method.recipe.terms.len() > 1 {
                 (term.mean, term.deviation) = (statistics[index].0 as f32, statistics[index].1 as f32);
             }
@@ -295,15 +305,19 @@ fn check_footage(frames: &FrameStore) -> Result<()> {
         return Err(constant_footage());
     }
     if frames.len() < MIN_FRAMES || frames.distinct() < MIN_FRAMES as u64 {
-        return Err(Error::failed(format!("calibration: the footage has {} different frames, at least {MIN_FRAMES} are needed", frames.distinct()))
-            .hint("a few minutes of ordinary driving are best; give more videos, or a smaller --every"));
+        return Err(Error::failed(format!(
+            "calibration: the footage has {} different frames, at least {MIN_FRAMES} are needed",
+            frames.distinct()
+        ))
+        .hint("a few minutes of ordinary driving are best; give more videos, or a smaller --every"));
     }
     Ok(())
 }
 
 fn constant_footage() -> Error {
-    Error::failed("calibration: the footage does not change, it says nothing about ordinary scenes")
-        .hint(format!("at least {MIN_FRAMES} different frames of ordinary driving are needed; a still or black picture will not do"))
+    Error::failed("calibration: the footage does not change, it says nothing about ordinary scenes").hint(format!(
+        "at least {MIN_FRAMES} different frames of ordinary driving are needed; a still or black picture will not do"
+    ))
 }
 
 /// Centroids of the features of every other frame.
@@ -314,7 +328,9 @@ fn make_codebook(frames: &mut FrameStore, centroids: usize) -> Result<Codebook> 
     for index in (0..frames.len()).step_by(2) {
         let features = frames.with_frame(index, |maps| {
             if maps.features.is_empty() {
-                return Err(Error::usage("the model has no feature output, so there is nothing to make a codebook from"));
+                return Err(Error::usage(
+                    "the model has no feature output, so there is nothing to make a codebook from",
+                ));
             }
             cpu.grid_features(maps, true)
         })?;
@@ -328,10 +344,13 @@ fn make_codebook(frames: &mut FrameStore, centroids: usize) -> Result<Codebook> 
         }
     }
     if points < 2 * centroids {
-        return Err(Error::failed(format!("calibration: {points} feature vectors are too few for a codebook of {centroids}"))
-            .hint("give more footage, or a smaller --codebook"));
+        return Err(Error::failed(format!(
+            "calibration: {points} feature vectors are too few for a codebook of {centroids}"
+        ))
+        .hint("give more footage, or a smaller --codebook"));
     }
-    let points = Array2::from_shape_vec((points, dims), rows).map_err(|error| Error::failed(format!("codebook: {error}")))?;
+    let points =
+        Array2::from_shape_vec((points, dims), rows).map_err(|error| Error::failed(format!("codebook: {error}")))?;
     let found = cpu.kmeans(points.view(), Seeds::PlusPlus { k: centroids, seed: 0 }, CODEBOOK_ITERATIONS)?;
     Ok(Codebook { centroids: found.centroids })
 }
@@ -353,8 +372,10 @@ fn ordinary_frames(values: &[Vec<Vec<f32>>]) -> Result<Vec<bool>> {
     }
     let odd = keep.iter().filter(|keep| !**keep).count();
     if odd as f64 > MAX_ODD_SHARE * frames as f64 {
-        return Err(Error::failed(format!("calibration: {odd} of {frames} frames stand out from the others, at most a quarter may"))
-            .hint("leave out what is not ordinary driving, such as parking, tunnels or covered lenses"));
+        return Err(Error::failed(format!(
+            "calibration: {odd} of {frames} frames stand out from the others, at most a quarter may"
+        ))
+        .hint("leave out what is not ordinary driving, such as parking, tunnels or covered lenses"));
     }
     Ok(keep)
 }

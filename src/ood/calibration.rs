@@ -108,7 +108,15 @@ pub struct CodebookFile {
 impl Calibration {
     /// An empty one of the current format.
     pub fn new(model: ModelId, footage: Footage) -> Self {
-        Self { format: FORMAT, model, footage, methods: Vec::new(), statistics: Vec::new(), codebook: None, centroids: None }
+        Self {
+            format: FORMAT,
+            model,
+            footage,
+            methods: Vec::new(),
+            statistics: Vec::new(),
+            codebook: None,
+            centroids: None,
+        }
     }
 
     /// Reads a file and its codebook, for the model whose file has this SHA-256.
@@ -120,10 +128,13 @@ impl Calibration {
         let text = fs::read_to_string(path).map_err(|error| {
             Error::usage(format!("{place}: {error}")).hint("`oodstream calibrate INPUT... -o FILE` writes one")
         })?;
-        let mut calibration: Self =
-            toml::from_str(&text).map_err(|error| Error::usage(format!("{place}: {}", error.to_string().trim_end())))?;
+        let mut calibration: Self = toml::from_str(&text)
+            .map_err(|error| Error::usage(format!("{place}: {}", error.to_string().trim_end())))?;
         if calibration.format != FORMAT {
-            return Err(Error::usage(format!("{place}: it has format {}, this program reads {FORMAT}", calibration.format)));
+            return Err(Error::usage(format!(
+                "{place}: it has format {}, this program reads {FORMAT}",
+                calibration.format
+            )));
         }
         if !calibration.model.sha256.eq_ignore_ascii_case(model_sha256) {
             return Err(Error::usage(format!(
@@ -138,7 +149,10 @@ impl Calibration {
             let bytes = fs::read(&path)
                 .map_err(|error| Error::usage(format!("{place}: its codebook {}: {error}", path.display())))?;
             if sha256_hex(&bytes) != file.sha256.to_ascii_lowercase() {
-                return Err(Error::usage(format!("{place}: its codebook {} is another file than was written", path.display())));
+                return Err(Error::usage(format!(
+                    "{place}: its codebook {} is another file than was written",
+                    path.display()
+                )));
             }
             calibration.centroids = Some(Arc::new(Codebook { centroids: npy::read(&path)? }));
         }
@@ -146,13 +160,19 @@ impl Calibration {
     }
 
     fn check(&self) -> Result<()> {
-        let good = |term: &Term| term.deviation > 0.0 && term.deviation.is_finite() && term.mean.is_finite() && term.weight.is_finite();
+        let good = |term: &Term| {
+            term.deviation > 0.0 && term.deviation.is_finite() && term.mean.is_finite() && term.weight.is_finite()
+        };
         for method in &self.methods {
             if method.terms.is_empty() || !method.terms.iter().all(good) || !method.threshold.is_finite() {
-                return Err(Error::usage(format!("methods: `{}` needs terms with std > 0 and a finite threshold", method.name)));
+                return Err(Error::usage(format!(
+                    "methods: `{}` needs terms with std > 0 and a finite threshold",
+                    method.name
+                )));
             }
         }
-        match self.statistics.iter().find(|entry| !(entry.std > 0.0 && entry.std.is_finite() && entry.mean.is_finite())) {
+        match self.statistics.iter().find(|entry| !(entry.std > 0.0 && entry.std.is_finite() && entry.mean.is_finite()))
+        {
             Some(bad) => Err(Error::usage(format!(
                 "statistics: {}:{} needs a finite mean and std > 0",
                 unit_name(bad.unit),
@@ -176,7 +196,8 @@ impl Calibration {
                 sha256: sha256_hex(&fs::read(&beside).map_err(failed)?),
             });
         }
-        let text = toml::to_string(self).map_err(|error| Error::failed(format!("calibration {}: {error}", path.display())))?;
+        let text =
+            toml::to_string(self).map_err(|error| Error::failed(format!("calibration {}: {error}", path.display())))?;
         fs::write(path, text).map_err(failed)
     }
 
@@ -187,7 +208,8 @@ impl Calibration {
     /// The calibration lacks what the method cannot do without.
     pub fn apply(&self, method: &mut Method) -> Result<()> {
         let known = self.methods.iter().find(|known| {
-            known.name == method.name && (known.k == method.recipe.k || method.recipe.terms.iter().all(|term| term.unit == Unit::Pixel))
+            known.name == method.name
+                && (known.k == method.recipe.k || method.recipe.terms.iter().all(|term| term.unit == Unit::Pixel))
         });
         if let Some(known) = known {
             method.recipe.terms.clone_from(&known.terms);

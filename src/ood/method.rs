@@ -84,7 +84,9 @@ impl Method {
             ("default", None) => named("cluster-ensemble").ok_or_else(|| invalid("it is not known".to_owned()))?,
             _ => match named(body) {
                 Some(method) => method,
-                None if body.contains([':', '*', '+']) => parse_sum(body).map_err(|message| invalid(message).hint(known()))?,
+                None if body.contains([':', '*', '+']) => {
+                    parse_sum(body).map_err(|message| invalid(message).hint(known()))?
+                }
                 None => return Err(invalid("it is not known".to_owned()).hint(known())),
             },
         };

@@ -229,11 +229,7 @@ impl Dataset {
 
     fn folders(&mut self, root: &Path, masks: &[&str], suffix: &str) -> Result<()> {
         let folder = masks.iter().map(|name| root.join(name)).find(|folder| folder.is_dir()).ok_or_else(|| {
-            Error::usage(format!(
-                "data set {}: it has no folder {}",
-                root.display(),
-                masks.join("/, ").to_owned() + "/"
-            ))
+            Error::usage(format!("data set {}: it has no folder {}/", root.display(), masks.join("/, ")))
         })?;
         self.two_folders(&root.join("images"), &folder, suffix)
     }

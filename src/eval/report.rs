@@ -71,18 +71,19 @@ impl Evaluation {
         let width = self.methods.iter().map(|method| method.name.chars().count()).max().unwrap_or(0).max(6);
         let _ = writeln!(
             text,
-            "\n{:width$}  {:>6} {:>6} {:>6}  {:>6} {:>6} {:>6}",
-            "method", "AP", "AUROC", "FPR95", "sIoU", "PPV", "F1"
+            "\n{:width$}  {:8}  {:>6} {:>6} {:>6}  {:>6} {:>6} {:>6}",
+            "method", "training", "AP", "AUROC", "FPR95", "sIoU", "PPV", "F1"
         );
         let percent =
             |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{:.2}", 100.0 * value));
-        for method in &self.methods {
+        for (index, method) in self.methods.iter().enumerate() {
             let pixels = method.pixels.as_ref();
             let components = method.components.as_ref();
             let _ = writeln!(
                 text,
-                "{:width$}  {:>6} {:>6} {:>6}  {:>6} {:>6} {:>6}",
+                "{:width$}  {:8}  {:>6} {:>6} {:>6}  {:>6} {:>6} {:>6}",
                 method.name,
+                self.training(index),
                 percent(pixels.map(|pixels| pixels.ap)),
                 percent(pixels.map(|pixels| pixels.auroc)),
                 percent(pixels.map(|pixels| pixels.fpr95)),

@@ -196,7 +196,7 @@ impl Canvas {
             let mut config = pool.config();
             let caps = info.to_caps().map_err(|_| failed())?;
             config.set_params(Some(&caps), u32::try_from(info.size()).map_err(|_| failed())?, 0, 0);
-            config.add_option(&gst_video::BUFFER_POOL_OPTION_VIDEO_META);
+            config.add_option(gst_video::BUFFER_POOL_OPTION_VIDEO_META);
             pool.set_config(config).map_err(|_| failed())?;
             pool.set_active(true).map_err(|_| failed())?;
             if let Some((_, old)) = slot.replace((info, pool.upcast())) {

@@ -103,7 +103,7 @@ fn mmseg_with_argmax_at_its_end() {
         .typed_output("output", INT64, &[1, 1, 64, 64])
         .save(&place.path("mmseg.onnx"));
     let found = inspect(&place, "mmseg.onnx");
-    assert!(assumed(&found, "`output` is a argmax of logits: the raw logits `enlarged`"), "{found}");
+    assert!(assumed(&found, "`output` is the argmax of logits: the raw logits `enlarged`"), "{found}");
     assert_eq!(shape(&found["logits"]), [19, 64, 64]);
     assert_eq!(shape(&found["features"][0]), [8, 32, 32]);
     assert!(found["placement"].to_string().matches("ArgMax").count() == 0, "{found}");
@@ -238,8 +238,8 @@ fn wrong_batch_and_a_provider_that_is_not_there() {
         .output("logits", &[4, 4, 8, 8])
         .save(&place.path("batch.onnx"));
     place.run("model inspect batch.onnx").code(1).says(&["[4, 3, 32, 32]", "several pictures", "batch size 1"]);
-    let providers = place.run("doctor --json -").json()["checks"].to_string();
-    if providers.contains("cuda") {
+    let doctor = place.run("doctor").stdout;
+    if doctor.lines().any(|line| line.contains("providers") && line.contains("cuda")) {
         eprintln!("skipped: this machine's runtime has CUDA");
         return;
     }

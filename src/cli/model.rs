@@ -12,6 +12,11 @@ use crate::model::network::{Provider, folder_of, parse};
 use crate::model::{Manifest, Network, SessionOptions};
 use crate::{Error, Result};
 
+/// Maps with fewer pixels say too little about where something is to be listed for people.
+const FEWEST_PIXELS: usize = 200;
+/// Places that are listed for people.
+const MOST_LINES: usize = 16;
+
 /// Arguments of `oodstream model`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -132,9 +137,10 @@ fn print(found: &Inspection) {
         line("assumed", assumption);
     }
     if !found.taps.is_empty() {
-        println!("\nFeatures can be taken from (--feature NAME), the nearest to the logits of each size first:");
+        println!("\nFeatures can be taken from (--feature NAME; --json lists more), the nearest to the logits of each size first:");
         println!("  {:>6} x {:>4} x {:>4} {:>8} {:>13}  name", "D", "h", "w", "MB", "K-Means GMAC");
-        for tap in &found.taps {
+        let useful = found.taps.iter().filter(|tap| tap.height * tap.width >= FEWEST_PIXELS);
+        for tap in useful.take(MOST_LINES) {
             let cost = tap.clustering() as f64 / 1e9;
             println!(
                 "  {:>6} x {:>4} x {:>4} {:>8.2} {cost:>13.3}  {}",

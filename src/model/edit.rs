@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::graph::{Dim, Model, Port};
+use super::graph::{Dim, Model, Node, Port};
 use super::wire::{Message, push_length};
 
 /// Changes to a graph, applied to a copy of the file's bytes.
@@ -18,6 +18,11 @@ impl Edit {
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Takes an operator out.
+    pub fn drop_node(&mut self, node: &Node<'_>) {
+        self.dropped.push(node.field.clone());
     }
 
     /// Takes an input or output out of the graph's list.

@@ -69,6 +69,8 @@ pub struct Node<'a> {
     pub outputs: Vec<&'a str>,
     /// Attribute `axis`, where it has one.
     pub axis: Option<i64>,
+    /// Where it lies in the file.
+    pub(super) field: Range<usize>,
 }
 
 /// A file next to the model that holds weights.
@@ -104,6 +106,8 @@ pub struct Model<'a> {
     pub parameters: u64,
     /// Files that hold weights.
     pub external: BTreeSet<External<'a>>,
+    /// Whether operators hold graphs, which may take tensors that their operator does not list as inputs.
+    pub has_inner_graphs: bool,
     producers: HashMap<&'a str, usize>,
 }
 
@@ -159,6 +163,7 @@ impl<'a> Model<'a> {
             constants: found.constants,
             parameters: found.parameters,
             external: found.external,
+            has_inner_graphs: found.has_inner_graphs,
             producers,
         })
     }
@@ -216,6 +221,7 @@ struct Collector<'a> {
     constants: HashSet<&'a str>,
     parameters: u64,
     external: BTreeSet<External<'a>>,
+    has_inner_graphs: bool,
 }
 
 impl<'a> Collector<'a> {
@@ -232,6 +238,7 @@ impl<'a> Collector<'a> {
         if depth > MAX_DEPTH {
             return Err(Error::failed(format!("its graphs are nested more than {MAX_DEPTH} deep")));
         }
+        self.has_inner_graphs |= depth > 0;
         let mut reader = field.message()?;
         while let Some(field) = reader.field()? {
             match field.number {
@@ -275,7 +282,7 @@ impl<'a> Collector<'a> {
 
     fn node(&mut self, field: &Field<'a>, depth: usize) -> Result<Node<'a>> {
         self.count()?;
-        let mut node = Node { name: "", operator: "", domain: "", inputs: Vec::new(), outputs: Vec::new(), axis: None };
+        let mut node = Node { name: "", operator: "", domain: "", inputs: Vec::new(), outputs: Vec::new(), axis: None, field: field.range.clone() };
         let mut reader = field.message()?;
         while let Some(field) = reader.field()? {
             match field.number {

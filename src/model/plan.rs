@@ -69,11 +69,12 @@ pub fn plan(model: &Model<'_>, manifest: &Manifest, features: &[String], keep: K
         let channels_last = feature.is_output && channels_last;
         names.push(planner.expose(&wanted, feature.tensor, port.filter(|_| feature.is_output), channels_last));
     }
-    // Outputs that nobody asks for still cost time: argmax over a full-size map, auxiliary heads.
-    for port in &model.outputs {
-        if keep == Keep::Needed && port.name != logits && !names.iter().any(|name| name == port.name) {
-            planner.edit.drop_port(port);
-        }
+    if keep == Keep::Needed {
+        // Outputs that nobody asks for still cost time: argmax over a full-size map, auxiliary heads.
+        let gone = model.outputs.iter().filter(|port| port.name != logits && !names.iter().any(|name| name == port.name));
+        gone.for_each(|port| planner.edit.drop_port(port));
+        let taken: Vec<&str> = features.iter().map(|feature| feature.tensor).chain([source.tensor]).collect();
+        tap::unneeded(model, &taken).into_iter().for_each(|node| planner.edit.drop_node(node));
     }
     let source = source.tensor.to_owned();
     Ok(Plan { edit: planner.edit, picture, source, logits, features: names, assumptions: planner.assumptions })
@@ -254,7 +255,7 @@ impl<'m, 'a> Planner<'m, 'a> {
             return Err(Error::failed(message).hint(EXPORT_HINT));
         }
         self.assume(format!(
-            "output `{}` is a {} of logits: the raw logits `{}` before it are taken",
+            "output `{}` is the {} of logits: the raw logits `{}` before it are taken",
             port.name,
             over.kind.name(),
             head.logits

@@ -120,6 +120,22 @@ pub fn taps<'a>(model: &Model<'a>, logits: &'a str) -> Vec<Tap<'a>> {
     found
 }
 
+/// Operators that none of `tensors` needs. ONNX Runtime runs them all the same when they are in the graph.
+///
+/// None where operators hold graphs: what those take is not listed.
+pub fn unneeded<'m, 'a>(model: &'m Model<'a>, tensors: &[&'a str]) -> Vec<&'m Node<'a>> {
+    if model.has_inner_graphs {
+        return Vec::new();
+    }
+    let mut needed: HashSet<&str> = tensors.iter().copied().collect();
+    let mut queue: VecDeque<&str> = tensors.iter().copied().collect();
+    while let Some(tensor) = queue.pop_front() {
+        let inputs = model.producer(tensor).map_or(&[][..], |node| &node.inputs);
+        queue.extend(inputs.iter().filter(|input| needed.insert(input)));
+    }
+    model.nodes.iter().filter(|node| !node.outputs.iter().any(|output| needed.contains(output))).collect()
+}
+
 /// The tensor that `name` stands for: a tensor, or an operator's first output.
 pub fn resolve<'a>(model: &Model<'a>, name: &str) -> Option<&'a str> {
     let tensor = model.nodes.iter().flat_map(|node| &node.outputs).find(|output| **output == name);

@@ -1,0 +1,23 @@
+//! The reader, the walk to the features and the editor of ONNX graphs, on any bytes.
+//!
+//!     cargo +nightly fuzz run graph
+//!
+//! `tests/model_hostile.rs` does the same with a fixed number of mutations on the stable compiler.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use oodstream::model::graph::Model;
+use oodstream::model::manifest::Manifest;
+use oodstream::model::plan::{Keep, plan};
+use oodstream::model::tap;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(model) = Model::read(bytes) else { return };
+    for output in &model.outputs {
+        let _ = tap::taps(&model, tap::head(&model, output.name).logits);
+    }
+    if let Ok(plan) = plan(&model, &Manifest::default(), &[], Keep::Needed) {
+        let edited = plan.edit.apply(&model);
+        assert!(Model::read(&edited).is_ok());
+    }
+});

@@ -14,6 +14,8 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from data import CLASSES, IMAGE_SUFFIXES, DataError, Frames, normalise, resize_to_input
@@ -21,12 +23,12 @@ from export import session
 from metrics import average_precision, confusion, segmentation_metrics
 from scoring import STATISTICS, cluster_labels, fused, term_map, to_grid, upsample
 
+CLUSTER_KS = (5, 10, 20, 40)
+ENSEMBLE = (5, 10, 20)
+
 
 def segmentation(run, frames):
     """(mean IoU, pixel accuracy, IoU per class) at the labels' resolution."""
-    import torch
-    import torch.nn.functional as F
-
     matrix = np.zeros((len(CLASSES), len(CLASSES)), np.int64)
     for image, label in zip(frames.images, frames.labels):
         logits = run.run(["logits"], {"input": normalise(resize_to_input(image))[None]})[0]
@@ -51,13 +53,12 @@ def pairs(folder):
     return found
 
 
-def methods(scoring, cluster_ks=(5, 10, 20, 40)):
+def methods(scoring):
     """{name: function (logits on the grid, labels of the first feature, labels of the default's) -> map}."""
     table = {name: (lambda l, a, b, name=name: term_map(name, "pixel", l, a, [])) for name in STATISTICS}
-    for k in cluster_ks:
+    for k in CLUSTER_KS:
         table[f"cluster K={k}"] = lambda l, a, b, k=k: term_map("max-logit", "cluster", l, a, [k])
-    ensemble = [5, 10, 20]
-    table["cluster-ensemble"] = lambda l, a, b: term_map("max-logit", "cluster", l, a, ensemble)
+    table["cluster-ensemble"] = lambda l, a, b: term_map("max-logit", "cluster", l, a, ENSEMBLE)
     table["cluster-ensemble, default features"] = lambda l, a, b: term_map("max-logit", "cluster", l, b, scoring["k"])
     table["cluster-ensemble entropy, default features"] = lambda l, a, b: term_map("entropy", "cluster", l, b, scoring["k"])
     table["default"] = lambda l, a, b: fused(scoring["terms"], l, b, scoring["k"])
@@ -76,7 +77,7 @@ def anomaly(run, folder, features, scoring, only=None):
         maps = [m[0] for m in maps]
         grid = maps[1].shape[1:]
         logits = to_grid(maps[0], grid)
-        first = cluster_labels(maps[1:2], grid, sorted({5, 10, 20, 40}), scoring["seed"]) if only is None else None
+        first = cluster_labels(maps[1:2], grid, CLUSTER_KS, scoring["seed"]) if only is None else None
         default = cluster_labels(maps[1:], grid, scoring["k"], scoring["seed"])
         for name, method in table.items():
             score = upsample(method(logits, first, default), mask.shape)

@@ -21,7 +21,8 @@ from torch import nn
 
 import checkpoint
 from calibrate import calibrate
-from data import CLASSES, HEIGHT, MEAN, PALETTE, STD, WIDTH, DataError, Frames, normalise, resize_to_input
+from data import (CLASSES, HEIGHT, MEAN, PALETTE, STD, WIDTH, DataError, Frames, class_weights, normalise,
+                  resize_to_input)
 from network import SegmentationNet
 
 OPSET = 17
@@ -53,6 +54,16 @@ def load_net(path):
     net = SegmentationNet(len(CLASSES), state["variant"])
     net.load_state_dict(state["average"])
     return net.eval(), state["variant"]
+
+
+def undo_class_weights(net, weights):
+    """Take the loss weights out of the logits: softmax then estimates the plain class probabilities.
+
+    A loss that weighs class c by w_c trains p_c * w_c / sum; subtracting ln w_c from the logit of c gives p_c back
+    (logit adjustment, Menon et al. 2021). It raises the pixel accuracy and keeps rare classes from being overconfident.
+    """
+    with torch.no_grad():
+        net.classifier.bias -= torch.from_numpy(np.log(weights))
 
 
 def session(model, threads=2):
@@ -161,6 +172,7 @@ def export(path, data, out, name="default"):
     """Write OUT/NAME.onnx and OUT/NAME.toml from a checkpoint, or raise `ExportError`."""
     data, out = Path(data), Path(out)
     net, variant = load_net(path)
+    undo_class_weights(net, class_weights(Frames(data / "train").class_shares()))
     frames = Frames(data / "val")
     images = np.stack([normalise(resize_to_input(image)) for image in frames.images[:: max(len(frames) // 4, 1)][:4]])
     model = to_onnx(net)

@@ -1,4 +1,4 @@
-"""Pixel metrics over a whole set at once, exact, without sorting the known pixels more than once."""
+"""Pixel metrics over a whole set at once, exact."""
 
 import numpy as np
 

@@ -23,6 +23,7 @@ import checkpoint
 from calibrate import calibrate
 from data import (CLASSES, HEIGHT, MEAN, PALETTE, STD, WIDTH, DataError, Frames, class_weights, normalise,
                   resize_to_input)
+from distance import Distance, fit
 from network import SegmentationNet
 
 OPSET = 17
@@ -35,16 +36,22 @@ class ExportError(Exception):
 
 
 class Outputs(nn.Module):
-    """What the ONNX file gives: raw logits at stride 4; decoder map at stride 8; backbone maps at strides 8 and 16."""
+    """What the ONNX file gives: logits at stride 4; decoder map at stride 8; backbone maps at strides 8 and 16.
 
-    def __init__(self, net):
+    With a `Distance` the logits of a pixel are all lowered by its distance from the training data.
+    """
+
+    def __init__(self, net, distance=None):
         super().__init__()
-        self.net = net
+        self.net, self.distance = net, distance
         # The exporter puts back the mode it finds: a wrapper left in training mode would switch the network's norms.
         self.eval()
 
     def forward(self, image):
         logits, decoder, maps = self.net(image)
+        if self.distance is not None:
+            size = (int(logits.shape[-2]), int(logits.shape[-1]))
+            logits = logits - F.interpolate(self.distance(maps[2]), size=size, mode="bilinear", align_corners=False)
         return logits, F.avg_pool2d(decoder, 2), maps[1], maps[2]
 
 
@@ -82,7 +89,8 @@ def half_weights(model):
     model = onnx.ModelProto.FromString(model.SerializeToString())
     graph, casts = model.graph, []
     for tensor in graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) != 4:
+        # The distance is a difference of large numbers and stays in 32 bits.
+        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) != 4 or tensor.name.startswith("distance."):
             continue
         full = numpy_helper.to_array(tensor)
         if np.abs(full).max() > np.finfo(np.float16).max:
@@ -97,13 +105,13 @@ def half_weights(model):
     return model
 
 
-def to_onnx(net):
-    """Trace the network; the spatial size is fixed, the batch is not."""
+def to_onnx(outputs):
+    """Trace `Outputs`; the spatial size is fixed, the batch is not."""
     path = Path(os.environ.get("TMPDIR", "/tmp")) / f"oodstream-export-{os.getpid()}.onnx"
     with warnings.catch_warnings():
         # Sizes are meant to become constants.
         warnings.simplefilter("ignore")
-        torch.onnx.export(Outputs(net), (torch.zeros(2, 3, HEIGHT, WIDTH),), str(path), input_names=["input"],
+        torch.onnx.export(outputs, (torch.zeros(2, 3, HEIGHT, WIDTH),), str(path), input_names=["input"],
                           output_names=OUTPUTS, opset_version=OPSET, dynamo=False,
                           dynamic_axes={name: {0: "batch"} for name in ["input", *OUTPUTS]})
     try:
@@ -120,13 +128,13 @@ def to_onnx(net):
     return model
 
 
-def largest_difference(net, model, images):
+def largest_difference(outputs, model, images):
     """Largest absolute difference per output between PyTorch and ONNX Runtime, on batches of 1 and of all images."""
     run = session(model.SerializeToString())
     worst = np.zeros(len(OUTPUTS))
     for batch in (images[:1], images):
         with torch.no_grad():
-            want = Outputs(net)(torch.from_numpy(batch))
+            want = outputs(torch.from_numpy(batch))
         got = run.run(OUTPUTS, {"input": batch})
         for i, (a, b) in enumerate(zip(want, got)):
             if tuple(a.shape) != b.shape:
@@ -168,21 +176,26 @@ def manifest(name, variant, digest, scoring):
     return "\n".join(lines) + "\n"
 
 
-def export(path, data, out, name="default"):
+def export(path, data, out, name="default", extra=None):
     """Write OUT/NAME.onnx and OUT/NAME.toml from a checkpoint, or raise `ExportError`."""
     data, out = Path(data), Path(out)
     net, variant = load_net(path)
-    undo_class_weights(net, class_weights(Frames(data / "train").class_shares()))
+    train = Frames(data / "train")
+    undo_class_weights(net, class_weights(train.class_shares()))
+    # The distance is fitted to the features that the stored weights give, rounding included.
+    features = session(half_weights(to_onnx(Outputs(net))).SerializeToString())
+    distance = Distance(*fit(features, [train, Frames(extra)] if extra else [train]))
+    outputs = Outputs(net, distance)
+    model = to_onnx(outputs)
     frames = Frames(data / "val")
     images = np.stack([normalise(resize_to_input(image)) for image in frames.images[:: max(len(frames) // 4, 1)][:4]])
-    model = to_onnx(net)
-    full = largest_difference(net, model, images)
-    print("ONNX (32 bit) against PyTorch, largest difference:", {k: f"{v:.2e}" for k, v in full.items()})
+    full = largest_difference(outputs, model, images)
+    print("ONNX (32 bit) against PyTorch, largest difference:", {k: f"{v:.2e}" for k, v in full.items()}, flush=True)
     if not max(full.values()) < TOLERANCE:
         raise ExportError(f"ONNX differs from PyTorch by {max(full.values()):.3g}, at most {TOLERANCE} is allowed")
     model = half_weights(model)
-    half = largest_difference(net, model, images)
-    print("ONNX (16-bit weights) against PyTorch, largest difference:", {k: f"{v:.2e}" for k, v in half.items()})
+    half = largest_difference(outputs, model, images)
+    print("ONNX (16-bit weights) against PyTorch, largest difference:", {k: f"{v:.2e}" for k, v in half.items()}, flush=True)
     payload = model.SerializeToString()
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / f"{name}.onnx", payload)
@@ -199,9 +212,10 @@ def main():
     parser.add_argument("--data", required=True, help="folder with train/ and val/, for the check and the calibration")
     parser.add_argument("--out", required=True)
     parser.add_argument("--name", default="default")
+    parser.add_argument("--extra", help="further ordinary labelled frames (images/, labels/) for the distance")
     args = parser.parse_args()
     try:
-        export(args.checkpoint, args.data, args.out, args.name)
+        export(args.checkpoint, args.data, args.out, args.name, args.extra)
     except (ExportError, DataError, checkpoint.CheckpointError) as error:
         sys.exit(f"export: {error}")
 

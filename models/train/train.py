@@ -158,7 +158,7 @@ def run(args):
     checkpoint.save(out / "final.ckpt", {"variant": args.variant, "average": average.state_dict()})
     if not args.no_export:
         import export
-        export.export(out / "final.ckpt", data, out)
+        export.export(out / "final.ckpt", data, out, extra=args.extra)
 
 
 def main():

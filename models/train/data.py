@@ -65,7 +65,7 @@ class Frames:
         return counts / max(counts.sum(), 1)
 
 
-def class_weights(shares, power=0.4, low=0.5, high=2.5):
+def class_weights(shares, power, low=0.5, high=2.5):
     """Loss weight per class: rarer is heavier, bounded, so that thin classes count and big ones still do."""
     return np.clip((np.median(shares) / np.maximum(shares, 1e-6)) ** power, low, high).astype(np.float32)
 

@@ -21,8 +21,7 @@ from torch import nn
 
 import checkpoint
 from calibrate import calibrate
-from data import (CLASSES, HEIGHT, MEAN, PALETTE, STD, WIDTH, DataError, Frames, class_weights, normalise,
-                  resize_to_input)
+from data import (CLASSES, HEIGHT, MEAN, PALETTE, STD, WIDTH, DataError, Frames, normalise, resize_to_input)
 from distance import Distance, fit
 from network import SegmentationNet
 
@@ -56,10 +55,11 @@ class Outputs(nn.Module):
 
 
 def load_net(path):
-    """The averaged weights of a checkpoint as a network in inference mode."""
+    """The averaged weights of a checkpoint, its loss weights undone, as a network in inference mode; and its variant."""
     state = checkpoint.load(path)
     net = SegmentationNet(len(CLASSES), state["variant"])
     net.load_state_dict(state["average"])
+    undo_class_weights(net, state["weights"])
     return net.eval(), state["variant"]
 
 
@@ -70,7 +70,7 @@ def undo_class_weights(net, weights):
     (logit adjustment, Menon et al. 2021). It raises the pixel accuracy and keeps rare classes from being overconfident.
     """
     with torch.no_grad():
-        net.classifier.bias -= torch.from_numpy(np.log(weights))
+        net.classifier.bias -= weights.log()
 
 
 def session(model, threads=2):
@@ -181,7 +181,6 @@ def export(path, data, out, name="default", extra=None):
     data, out = Path(data), Path(out)
     net, variant = load_net(path)
     train = Frames(data / "train")
-    undo_class_weights(net, class_weights(train.class_shares()))
     # The distance is fitted to the features that the stored weights give, rounding included.
     features = session(half_weights(to_onnx(Outputs(net))).SerializeToString())
     distance = Distance(*fit(features, [train, Frames(extra)] if extra else [train]))

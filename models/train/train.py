@@ -103,13 +103,17 @@ def run(args):
     data, out = Path(args.data), Path(args.out)
     frames = Frames(data / "train")
     extra = Frames(args.extra) if args.extra else None
-    weights = torch.from_numpy(class_weights(frames.class_shares()))
+    weights = torch.from_numpy(class_weights(frames.class_shares(), args.weight_power))
     out.mkdir(parents=True, exist_ok=True)
 
     torch.manual_seed(args.seed)
     net = SegmentationNet(len(CLASSES), args.variant)
     if args.init:
-        net.load_state_dict(checkpoint.load(args.init)["average"])
+        start = checkpoint.load(args.init)
+        net.load_state_dict(start["average"])
+        with torch.no_grad():
+            # Logits carry the loss weights they were trained with; carry them over to the weights of this run.
+            net.classifier.bias += weights.log() - start["weights"].log()
     else:
         net.backbone.load_imagenet(backbone_file(args.variant, args.backbone))
     average = SegmentationNet(len(CLASSES), args.variant).eval()
@@ -155,7 +159,7 @@ def run(args):
         checkpoint.save(last, state)
         seconds = time.monotonic() - start
         print(f"epoch {epoch + 1}/{args.epochs} loss {mean:.4f} {seconds / batches.steps:.2f} s/step", flush=True)
-    checkpoint.save(out / "final.ckpt", {"variant": args.variant, "average": average.state_dict()})
+    checkpoint.save(out / "final.ckpt", {"variant": args.variant, "weights": weights, "average": average.state_dict()})
     if not args.no_export:
         import export
         export.export(out / "final.ckpt", data, out, extra=args.extra)
@@ -175,6 +179,7 @@ def main():
     parser.add_argument("--backbone-lr", type=float, default=3e-4)
     parser.add_argument("--decoder-lr", type=float, default=2e-3)
     parser.add_argument("--decay", type=float, default=0.02)
+    parser.add_argument("--weight-power", type=float, default=0.4, help="0: no class weights in the loss")
     parser.add_argument("--average", type=float, default=0.998, help="decay of the moving average of the weights")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)

@@ -1,4 +1,4 @@
-"""Run inside Blender: `blender -b -P render_clip.py -- OUT [--every 15] [--samples 8]`.
+"""Run inside Blender: `blender -b -P render_clip.py -- OUT [--every 15] [--samples 4]`.
 
 The sample's drive: OUT/rgb_####.png, OUT/ids_####.png (254 = unknown thing) and OUT/motion.json for the sound.
 Frames that exist are kept.
@@ -18,7 +18,7 @@ from street.plan import draw_plan  # noqa: E402
 from street.street import StreetBuilder  # noqa: E402
 
 SEED, FPS = 77, 15
-START, COW, SOFA = 4.0, 34.0, 70.0
+START, COW, SOFA = 7.0, 34.0, 70.0
 CRUISE, SLOW, SHIFT = 8.5, 3.7, 1.9
 
 
@@ -44,7 +44,7 @@ def offset(s, lane):
 def drive():
     """Positions and speeds, one per frame."""
     s, track, steps = START, [], 20
-    while s < SOFA + 5:
+    while s < SOFA + 2:
         track.append((s, speed(s)))
         for _ in range(steps):
             s += speed(s) / (FPS * steps)
@@ -79,7 +79,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("out")
     parser.add_argument("--every", type=int, default=1, help="render every n-th frame only (preview)")
-    parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--samples", type=int, default=4)
     args = parser.parse_args(sys.argv[sys.argv.index("--") + 1:])
     out = os.path.abspath(args.out)
     os.makedirs(out, exist_ok=True)

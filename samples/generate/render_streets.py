@@ -43,7 +43,7 @@ def main():
     parser.add_argument("out")
     parser.add_argument("--streets", type=int, default=54)
     parser.add_argument("--per-street", type=int, default=3)
-    parser.add_argument("--samples", type=int, default=20)
+    parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--first-seed", type=int, default=1000)
     args = parser.parse_args(sys.argv[sys.argv.index("--") + 1:])
     os.makedirs(args.out, exist_ok=True)

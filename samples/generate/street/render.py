@@ -141,7 +141,7 @@ def settings(scene, samples, size=(640, 360)):
     c = scene.cycles
     c.device, c.samples, c.use_denoising = "CPU", samples, False
     c.use_adaptive_sampling = False
-    c.max_bounces, c.diffuse_bounces, c.glossy_bounces = 2, 1, 2
+    c.max_bounces, c.diffuse_bounces, c.glossy_bounces = 1, 1, 1
     c.use_fast_gi, c.fast_gi_method, c.ao_bounces_render = True, "REPLACE", 1
     scene.world.light_settings.distance = 15.0
     c.transmission_bounces = c.volume_bounces = c.transparent_max_bounces = 0
@@ -179,7 +179,7 @@ def outputs(scene, folder):
     albedo = mix("ADD", layers.outputs["DiffCol"], (0.1, 0.1, 0.1, 0))
     guide = mix("ADD", albedo, mix("MULTIPLY", layers.outputs["Normal"], (0.5, 0.5, 0.5, 0)))
     smooth = tree.nodes.new("CompositorNodeBilateralblur")
-    smooth.iterations, smooth.sigma_color, smooth.sigma_space = 2, 0.22, 4.0
+    smooth.iterations, smooth.sigma_color, smooth.sigma_space = 1, 0.22, 3.0
     tree.links.new(mix("DIVIDE", layers.outputs["Combined_sky"], albedo), smooth.inputs[0])
     tree.links.new(guide, smooth.inputs[1])
     picture = mix("ADD", mix("MULTIPLY", smooth.outputs[0], albedo), layers.outputs["Combined_sun"])

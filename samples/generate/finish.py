@@ -147,7 +147,7 @@ def clip(raw, samples, unpack):
         sound(motion, scratch / "sound.wav")
         ffmpeg("-framerate", motion["fps"], "-i", scratch / "%04d.png", "-i", scratch / "sound.wav",
                "-vf", "hqdn3d=2:1.5:2.5:2.5,scale=out_color_matrix=bt709:out_range=tv,format=yuv420p", "-colorspace", "bt709", "-color_primaries", "bt709",
-               "-color_trc", "bt709", "-c:v", "libx264", "-preset", "slow", "-crf", "24", "-g", 30, "-threads", 1,
+               "-color_trc", "bt709", "-c:v", "libx264", "-preset", "slow", "-crf", "26", "-g", 30, "-threads", 1,
                "-c:a", "aac", "-b:a", "64k", "-movflags", "+faststart", "-map_metadata", -1, "-fflags", "+bitexact", "-flags:v", "+bitexact",
                "-flags:a", "+bitexact", samples / "street.mp4")
     ffmpeg("-i", samples / "street.mp4", "-start_number", 0, "-fps_mode", "passthrough", unpack / "frames" / "%04d.png")

@@ -128,18 +128,18 @@ impl Tile<'_> {
                 let x: [V; P] = std::array::from_fn(|p| V::load(row.add(p * V::N)));
                 for (t, sum) in sums.iter_mut().enumerate() {
                     let c = V::splat(*self.c.as_ptr().add(d * T + t));
-                    for p in 0..P {
-                        sum[p] = x[p].mul_add(c, sum[p]);
+                    for (sum, x) in sum.iter_mut().zip(x) {
+                        *sum = x.mul_add(c, *sum);
                     }
                 }
             }
         }
         for (t, sum) in sums.iter().enumerate() {
             let id = V::splat((self.first + t) as f32);
-            for p in 0..P {
-                top.index[p] = V::select_greater(sum[p], top.best[p], id, top.index[p]);
-                top.second[p] = top.second[p].max(sum[p].min(top.best[p]));
-                top.best[p] = top.best[p].max(sum[p]);
+            for (p, &sum) in sum.iter().enumerate() {
+                top.index[p] = V::select_greater(sum, top.best[p], id, top.index[p]);
+                top.second[p] = top.second[p].max(sum.min(top.best[p]));
+                top.best[p] = top.best[p].max(sum);
             }
         }
     }

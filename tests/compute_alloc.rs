@@ -60,5 +60,7 @@ fn allocations(backend: &mut dyn Backend) -> usize {
 
 #[test]
 fn no_allocation_per_frame() {
-    assert_eq!(allocations(&mut Cpu::new(Some(2)).unwrap()), 0, "CPU");
+    // The test runner's own thread may allocate in between; what is allocated per frame shows in every round.
+    let least = (0..5).map(|_| allocations(&mut Cpu::new(Some(2)).unwrap())).min();
+    assert_eq!(least, Some(0), "CPU");
 }

@@ -282,5 +282,5 @@ fn maps_over_the_binding_limit_are_split() {
     let mut tiny = Gpu::with_binding_limit(true, 10_000).unwrap();
     let mut out = Detection::default();
     let error = frame.with(|maps| tiny.detect(0, maps, &recipe, TARGET, &mut out)).unwrap_err().to_string();
-    assert!(error.contains("112640") && error.contains("10000"), "both numbers: {error}");
+    assert!(error.contains("56320") && error.contains("10000"), "both numbers: {error}");
 }

@@ -17,14 +17,14 @@ fn keys(scores: &[f32], labels: &[u8]) -> (Vec<u32>, Vec<u32>, PixelCounts) {
 
 fn exact(scores: &[f32], labels: &[u8]) -> PixelMetrics {
     let (positives, negatives, counts) = keys(scores, labels);
-    pixel_metrics(Exact::new(positives, negatives).groups(), counts, false).expect("both kinds")
+    pixel_metrics(Exact::new(positives, negatives).groups(), counts).expect("both kinds")
 }
 
 fn binned(scores: &[f32], labels: &[u8]) -> PixelMetrics {
     let (positives, negatives, counts) = keys(scores, labels);
     let mut histogram = Histogram::for_scores(scores.iter().step_by(5).copied());
     histogram.add(&positives, &negatives);
-    pixel_metrics(histogram.groups(), counts, true).expect("both kinds")
+    pixel_metrics(histogram.groups(), counts).expect("both kinds")
 }
 
 #[track_caller]

@@ -108,13 +108,9 @@ fn binned_and_exact_agree_within_the_stated_error() {
     set(root.path(), 6, true);
     let exact = evaluate(root.path(), EXACT_PIXELS).0.methods[0].pixels.clone().unwrap();
     let binned = evaluate(root.path(), 0).0.methods[0].pixels.clone().unwrap();
-    assert!(
-        (exact.ap - binned.ap).abs() <= binned.binning_error && binned.binning_error < 1e-4,
-        "{} {} {}",
-        exact.ap,
-        binned.ap,
-        binned.binning_error
-    );
+    // Of 288 anomalous pixels one that shares its bin already counts; on real sets the bound is far below 1e-4.
+    assert!(binned.binning_error < 1e-2, "{}", binned.binning_error);
+    assert!((exact.ap - binned.ap).abs() <= binned.binning_error);
 }
 
 #[test]

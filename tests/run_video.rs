@@ -150,6 +150,14 @@ fn images_and_the_test_pattern_are_inputs() {
 }
 
 #[test]
+fn a_single_frame_is_a_video() {
+    let place = Place::new();
+    place.run("run test://ball?width=64&height=48&frames=1 -o ball.mp4").code(0);
+    assert_eq!(video_times(&place.path("ball.mp4")).len(), 1);
+    kept(&place, &place.moving("one.mp4", 1), false);
+}
+
+#[test]
 fn equal_seeds_give_equal_videos() {
     let place = Place::new();
     place.moving("a.mp4", 10);

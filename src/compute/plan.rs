@@ -31,7 +31,7 @@ pub(crate) const TIE_SHARE: f64 = 1e-10;
 pub(crate) const CONSTANT_SHARE: f64 = 1e-12;
 
 /// A warm-started run has converged when at most one point in this many changes its cluster.
-pub(crate) const WARM_CONVERGENCE: usize = 1000;
+pub(crate) const WARM_CONVERGENCE: usize = 256;
 
 /// The terms of a score, gathered: `constant + sum_s coefficient[s] * statistic[s]`, once per pixel and once for the
 /// value that is averaged over clusters (the mean is linear, so one mean serves all terms).

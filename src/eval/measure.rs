@@ -102,9 +102,7 @@ pub fn measure(
         }
     } else {
         let mut sample = Vec::new();
-        // A few hundred images tell the distribution of thousands.
-        let step = gathered.samples.len().div_ceil(200);
-        for image in (0..gathered.samples.len()).step_by(step) {
+        for image in 0..gathered.samples.len() {
             sample.extend(gathered.scores.sample(index, image)?.into_iter().step_by(3));
         }
         Ranking::Binned(Box::new(Histogram::for_scores(sample)))
@@ -116,7 +114,7 @@ pub fn measure(
             let (positives, negatives) = keys(gathered, index, image)?;
             let counts = gathered.truths[image].counts();
             ranking.lock().unwrap_or_else(PoisonError::into_inner).add(&positives, &negatives);
-            let mut pixels = pixel_metrics(Exact::new(positives, negatives).groups(), counts, false);
+            let mut pixels = pixel_metrics(Exact::new(positives, negatives).groups(), counts);
             if let Some(pixels) = &mut pixels {
                 pixels.curve = Vec::new();
             }
@@ -127,11 +125,9 @@ pub fn measure(
     let (pixels, bars) = match ranking.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Ranking::Exact { positives, negatives } => {
             let exact = Exact::new(positives, negatives);
-            (pixel_metrics(exact.groups(), counts, false), bars(|| exact.groups(), counts))
+            (pixel_metrics(exact.groups(), counts), bars(|| exact.groups(), counts))
         }
-        Ranking::Binned(histogram) => {
-            (pixel_metrics(histogram.groups(), counts, true), bars(|| histogram.groups(), counts))
-        }
+        Ranking::Binned(histogram) => (pixel_metrics(histogram.groups(), counts), bars(|| histogram.groups(), counts)),
     };
     let mut result = MethodResult { name: name.to_owned(), pixels, components: None, bars, images };
     if let Some(threshold) = result.pixels.as_ref().map(|pixels| pixels.best_threshold) {

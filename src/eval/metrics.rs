@@ -60,8 +60,10 @@ impl std::ops::AddAssign for PixelCounts {
 
 /// The metrics of a ranking; `None` where they are undefined, that is without any anomalous or without any known pixel.
 ///
-/// `binned`: the groups are bins of different scores rather than ties, so the error they hide is bounded.
-pub fn pixel_metrics(groups: impl Iterator<Item = Group>, counts: PixelCounts, binned: bool) -> Option<PixelMetrics> {
+/// A group may be a bin of different scores, of which one is counted apart. The error that the others' unknown order can
+/// make is bounded: within a bin an anomalous pixel ranks worst below all of the bin's known pixels of other scores and
+/// above all of its anomalous ones, and best the other way round. For groups of true ties the bound is 0.
+pub fn pixel_metrics(groups: impl Iterator<Item = Group>, counts: PixelCounts) -> Option<PixelMetrics> {
     if counts.anomalous == 0 || counts.known == 0 {
         return None;
     }
@@ -80,14 +82,27 @@ pub fn pixel_metrics(groups: impl Iterator<Item = Group>, counts: PixelCounts, b
         let step = group.positives as f64 / all_positives;
         ap += step * precision;
         area += group.negatives as f64 * (before_tp as f64 + group.positives as f64 / 2.0);
-        if binned && group.positives > 0 {
-            // Within a bin the precision is lowest when all known pixels come first, highest when they come last.
-            ap_low += step * (before_tp + 1) as f64 / (before_tp + 1 + fp) as f64;
-            ap_high += step * tp as f64 / (tp + before_fp) as f64;
-            area_error += group.negatives as f64 * group.positives as f64 / 2.0;
+        let Group { tied_positives, tied_negatives, .. } = group;
+        let (loose_positives, loose_negatives) = (group.positives - tied_positives, group.negatives - tied_negatives);
+        if tied_positives > 0 {
+            let step = tied_positives as f64 / all_positives;
+            let (low_tp, high_fp) = (before_tp + tied_positives, before_fp + loose_negatives + tied_negatives);
+            let (high_tp, low_fp) = (before_tp + loose_positives + tied_positives, before_fp + tied_negatives);
+            ap_low += step * (low_tp as f64 / (low_tp + high_fp) as f64);
+            ap_high += step * (high_tp as f64 / (high_tp + low_fp) as f64);
         }
-        if fpr95.is_none() && u128::from(tp) * 20 >= u128::from(counts.anomalous) * 19 {
-            fpr95 = Some((fp as f64 / all_negatives, group.negatives as f64 / all_negatives));
+        if loose_positives > 0 {
+            let step = loose_positives as f64 / all_positives;
+            ap_low += step * ((before_tp + 1) as f64 / (before_tp + 1 + fp) as f64);
+            ap_high += step * (tp as f64 / (tp + before_fp) as f64);
+        }
+        let pairs = group.positives as f64 * group.negatives as f64;
+        area_error += (pairs - tied_positives as f64 * tied_negatives as f64) / 2.0;
+        let enough = |tp: u64| u128::from(tp) * 20 >= u128::from(counts.anomalous) * 19;
+        if fpr95.is_none() && enough(tp) {
+            // If the pixels of other scores cannot get there alone, those of the common score count in any order.
+            let hidden = if enough(before_tp + loose_positives) { group.negatives } else { loose_negatives };
+            fpr95 = Some((fp as f64 / all_negatives, hidden as f64 / all_negatives));
         }
         let f1 = 2.0 * tp as f64 / (tp + fp + counts.anomalous) as f64;
         if f1 > best_f1 {
@@ -103,8 +118,7 @@ pub fn pixel_metrics(groups: impl Iterator<Item = Group>, counts: PixelCounts, b
     }
     let (fpr95, fpr_error) = fpr95.unwrap_or((1.0, 0.0));
     let area_unit = all_positives * all_negatives;
-    let binning_error =
-        if binned { (ap - ap_low).max(ap_high - ap).max(area_error / area_unit).max(fpr_error) } else { 0.0 };
+    let binning_error = (ap - ap_low).max(ap_high - ap).max(area_error / area_unit).max(fpr_error);
     Some(PixelMetrics { ap, auroc: area / area_unit, fpr95, best_f1, best_threshold, binning_error, curve })
 }
 
@@ -136,7 +150,7 @@ mod tests {
         };
         let (positives, negatives) = (keys(true), keys(false));
         let counts = counts(positives.len() as u64, negatives.len() as u64);
-        pixel_metrics(Exact::new(positives, negatives).groups(), counts, false)
+        pixel_metrics(Exact::new(positives, negatives).groups(), counts)
     }
 
     #[test]
@@ -181,13 +195,35 @@ mod tests {
         let (positives, negatives) = (keys(true), keys(false));
         histogram.add(&positives, &negatives);
         let counts = counts(positives.len() as u64, negatives.len() as u64);
-        let binned = pixel_metrics(histogram.groups(), counts, true).unwrap();
+        let binned = pixel_metrics(histogram.groups(), counts).unwrap();
         let difference = (binned.ap - metrics.ap)
             .abs()
             .max((binned.auroc - metrics.auroc).abs())
             .max((binned.fpr95 - metrics.fpr95).abs());
         assert!(difference <= binned.binning_error, "{difference} > {}", binned.binning_error);
         assert!(binned.binning_error < 1e-4, "{}", binned.binning_error);
+    }
+
+    #[test]
+    fn true_ties_hide_nothing() {
+        // Three levels with many pixels of both kinds, as clusters give, on a background that is all different.
+        let scores: Vec<(f32, bool)> = (0..90_000_u32)
+            .map(|i| {
+                let score = if i % 4 == 0 { i as f32 / 9000.0 } else { [1.25, 3.7, 8.1][(i % 3) as usize] };
+                (score, i % 29 == 0 || (i % 5 == 0 && i > 60_000))
+            })
+            .collect();
+        let metrics = exact(&scores).unwrap();
+        assert_eq!(metrics.binning_error, 0.0);
+        let keys = |wanted: bool| -> Vec<u32> {
+            scores.iter().filter(|(_, label)| *label == wanted).map(|(score, _)| key(*score)).collect()
+        };
+        let (positives, negatives) = (keys(true), keys(false));
+        let mut histogram = Histogram::for_scores(scores.iter().step_by(7).map(|(score, _)| *score));
+        histogram.add(&positives, &negatives);
+        let binned = pixel_metrics(histogram.groups(), counts(positives.len() as u64, negatives.len() as u64)).unwrap();
+        assert!(binned.binning_error < 1e-4, "{}", binned.binning_error);
+        assert!((binned.ap - metrics.ap).abs() <= binned.binning_error);
     }
 
     #[test]

@@ -11,6 +11,10 @@ pub struct Group {
     pub positives: u64,
     /// Known pixels.
     pub negatives: u64,
+    /// Those of the anomalous pixels that are known to have one and the same score.
+    pub tied_positives: u64,
+    /// The known pixels of that same score.
+    pub tied_negatives: u64,
 }
 
 /// Maps a score to an integer of the same order; -0.0 and 0.0 are one. NaN has no place in a ranking.
@@ -59,7 +63,13 @@ impl Exact {
             };
             let positives = take(&self.positives, &mut p);
             let negatives = take(&self.negatives, &mut n);
-            Some(Group { score: score_of(highest), positives, negatives })
+            Some(Group {
+                score: score_of(highest),
+                positives,
+                negatives,
+                tied_positives: positives,
+                tied_negatives: negatives,
+            })
         })
     }
 }
@@ -68,41 +78,64 @@ impl Exact {
 const COARSE: usize = 1 << 16;
 /// Fine bins to share out; the sum of both stays under 2^21.
 const FINE: u64 = 1 << 20;
+/// No key at all: it would be a NaN's.
+const NO_KEY: u32 = u32::MAX;
 
-/// A histogram over all `f32`, fine where scores are dense: 32 MiB for any number of pixels.
+/// A histogram over all `f32`, fine where scores are dense: 40 MiB for any number of pixels.
 ///
 /// The 2^16 intervals of equal upper key bits get bins in proportion to the scores seen in a first look, half of the
-/// bins being spread evenly over the range; an interval with 2^16 bins is exact. What the bins hide is bounded by
+/// bins being spread evenly over the range; an interval with 2^16 bins is exact. Scores that many pixels share, as those
+/// of a cluster, are counted apart within their bin, for true ties hide nothing. What the bins do hide is bounded by
 /// `metrics::PixelMetrics::binning_error`.
 #[derive(Debug, Clone)]
 pub struct Histogram {
     offset: Vec<u32>,
     bins: Vec<u32>,
-    positives: Vec<u64>,
-    negatives: Vec<u64>,
+    /// The key of each bin that is counted apart.
+    common: Vec<u32>,
+    counts: Vec<Counts>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    positives: u64,
+    negatives: u64,
+    tied_positives: u64,
+    tied_negatives: u64,
 }
 
 impl Histogram {
-    /// Lays out the bins for scores distributed as `sample`, which should span their range.
+    /// Lays out the bins for scores distributed as `sample`, which should span their range and have their common values.
     pub fn for_scores(sample: impl IntoIterator<Item = f32>) -> Self {
+        let mut keys: Vec<u32> = sample.into_iter().map(key).collect();
+        keys.sort_unstable();
         let mut seen = vec![0_u64; COARSE];
-        for score in sample {
-            seen[(key(score) >> 16) as usize] += 1;
+        for key in &keys {
+            seen[(key >> 16) as usize] += 1;
         }
-        let total: u64 = seen.iter().sum();
-        let first = seen.iter().position(|&count| count > 0).unwrap_or(0);
-        let last = seen.iter().rposition(|&count| count > 0).unwrap_or(0);
+        let total = keys.len().max(1) as u64;
+        let first = keys.first().map_or(0, |key| (key >> 16) as usize);
+        let last = keys.last().map_or(0, |key| (key >> 16) as usize);
         let even = FINE / 2 / (last - first + 1) as u64;
         let (mut offset, mut bins) = (Vec::with_capacity(COARSE), Vec::with_capacity(COARSE));
         let mut next = 0_u32;
         for (index, &count) in seen.iter().enumerate() {
-            let share = if (first..=last).contains(&index) { even + FINE / 2 * count / total.max(1) } else { 0 };
+            let share = if (first..=last).contains(&index) { even + FINE / 2 * count / total } else { 0 };
             let share = share.clamp(1, 1 << 16) as u32;
             offset.push(next);
             bins.push(share);
             next += share;
         }
-        Self { offset, bins, positives: vec![0; next as usize], negatives: vec![0; next as usize] }
+        let size = next as usize;
+        let mut histogram = Self { offset, bins, common: vec![NO_KEY; size], counts: vec![Counts::default(); size] };
+        let mut most = vec![0_u32; size];
+        for same in keys.chunk_by(|a, b| a == b) {
+            let bin = histogram.bin(same[0]);
+            if same.len() as u32 > most[bin] {
+                (most[bin], histogram.common[bin]) = (same.len() as u32, same[0]);
+            }
+        }
+        histogram
     }
 
     fn bin(&self, key: u32) -> usize {
@@ -110,15 +143,27 @@ impl Histogram {
         self.offset[coarse] as usize + ((u64::from(key & 0xffff) * u64::from(self.bins[coarse])) >> 16) as usize
     }
 
+    /// The bin of a key, and whether the key is the one that is counted apart there.
+    fn place(&mut self, key: u32) -> (usize, u64) {
+        let bin = self.bin(key);
+        let common = &mut self.common[bin];
+        if *common == NO_KEY {
+            *common = key;
+        }
+        (bin, u64::from(*common == key))
+    }
+
     /// Adds the keys of anomalous and known pixels.
     pub fn add(&mut self, positives: &[u32], negatives: &[u32]) {
         for &key in positives {
-            let bin = self.bin(key);
-            self.positives[bin] += 1;
+            let (bin, tied) = self.place(key);
+            self.counts[bin].positives += 1;
+            self.counts[bin].tied_positives += tied;
         }
         for &key in negatives {
-            let bin = self.bin(key);
-            self.negatives[bin] += 1;
+            let (bin, tied) = self.place(key);
+            self.counts[bin].negatives += 1;
+            self.counts[bin].tied_negatives += tied;
         }
     }
 
@@ -128,12 +173,13 @@ impl Histogram {
             let bins = self.bins[coarse];
             (0..bins).rev().filter_map(move |fine| {
                 let bin = (self.offset[coarse] + fine) as usize;
-                let (positives, negatives) = (self.positives[bin], self.negatives[bin]);
+                let Counts { positives, negatives, tied_positives, tied_negatives } = self.counts[bin];
                 if positives + negatives == 0 {
                     return None;
                 }
                 let low = (u64::from(fine) << 16).div_ceil(u64::from(bins)) as u32;
-                Some(Group { score: score_of((coarse as u32) << 16 | low), positives, negatives })
+                let score = score_of((coarse as u32) << 16 | low);
+                Some(Group { score, positives, negatives, tied_positives, tied_negatives })
             })
         })
     }

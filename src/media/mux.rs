@@ -114,6 +114,8 @@ pub(super) struct Feed {
     /// The demuxer made Pango markup of plain text; the muxer takes the plain text.
     markup: bool,
     started: bool,
+    /// When the packet before was due.
+    before: Option<i64>,
     /// The first packet's time, once there was one, in nanoseconds.
     first: Option<i64>,
 }
@@ -134,10 +136,19 @@ impl Feed {
                 self.source.send_event(gst::event::Tag::new(tags));
             }
         }
+        let packet_time = packet.time();
         let moved = i64::try_from(self.priming()).unwrap_or(0);
         let time = |t: i64| gst::ClockTime::from_nseconds(u64::try_from(t + moved).unwrap_or(0));
         let mut buffer = if self.markup { plain_text(packet.buffer) } else { packet.buffer };
         let stamp = buffer.make_mut();
+        // Without one the muxer takes the last packet to last no time at all, and players leave it out.
+        if let Some((now, before)) = packet_time.zip(self.before)
+            && self.track.kind == Kind::Audio
+            && stamp.duration().is_none()
+        {
+            stamp.set_duration(u64::try_from(now - before).ok().map(gst::ClockTime::from_nseconds));
+        }
+        self.before = packet_time;
         stamp.set_pts(packet.pts.map(time));
         stamp.set_dts(packet.dts.map(time));
         // An error shows on the bus.
@@ -211,6 +222,7 @@ pub(super) fn link_tracks(
             movable: container != Container::Matroska,
             markup,
             started: false,
+            before: None,
             first: None,
         });
     }

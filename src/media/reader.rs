@@ -61,6 +61,8 @@ pub(super) struct PipelineReader {
     /// Where the last frame ends, in nanoseconds.
     end: u64,
     last_time: Option<u64>,
+    /// All sinks are at their end: audio and subtitles are complete as well. The bus says so once.
+    over: bool,
     ended: Option<EndOfInput>,
 }
 
@@ -94,14 +96,15 @@ impl PipelineReader {
         let _ = pipeline.set_state(gst::State::Playing);
         let deadline = Instant::now() + OPENING;
         let mut containers = Vec::new();
+        let mut over = false;
+        let mut failed = false;
         let first = loop {
             let sample = sink.try_pull_sample(gst::ClockTime::from_mseconds(20));
-            let mut over = false;
             while let Some(message) = bus.pop() {
                 match message.view() {
                     gst::MessageView::Tag(tag) => gather_tags(&tag.tags(), &shared, &mut containers),
                     gst::MessageView::Eos(_) => over = true,
-                    _ => over |= trouble.note(&message),
+                    _ => failed |= trouble.note(&message),
                 }
             }
             if let Some(sample) = sample {
@@ -111,7 +114,7 @@ impl PipelineReader {
             if complete && !probe.video.load(Ordering::Acquire) && trouble.missing.is_none() {
                 return Err(no_video(name, &probe));
             }
-            if over || (sink.is_eos() && complete) {
+            if over || failed || (sink.is_eos() && complete) {
                 // Frames decoded just before the error.
                 if let Some(sample) = sink.try_pull_sample(gst::ClockTime::from_mseconds(100)) {
                     break sample;
@@ -155,6 +158,7 @@ impl PipelineReader {
             corrupted: 0,
             end: 0,
             last_time: None,
+            over,
             ended: None,
         })
     }
@@ -254,11 +258,9 @@ impl FrameReader for PipelineReader {
             if let Some(sample) = self.sink.try_pull_sample(wait) {
                 return self.take(sample).map(Read::Frame);
             }
-            let mut over = false;
             while let Some(message) = self.bus.pop() {
                 match message.view() {
-                    // All sinks are at their end: audio and subtitles are complete as well.
-                    gst::MessageView::Eos(_) => over = true,
+                    gst::MessageView::Eos(_) => self.over = true,
                     _ => {
                         if self.trouble.note(&message) {
                             self.last_sign = Instant::now();
@@ -266,7 +268,7 @@ impl FrameReader for PipelineReader {
                     }
                 }
             }
-            if over || (self.trouble.error.is_some() && (self.sink.is_eos() || self.last_sign.elapsed() > AFTER_ERROR))
+            if self.over || (self.trouble.error.is_some() && (self.sink.is_eos() || self.last_sign.elapsed() > AFTER_ERROR))
             {
                 // A frame may have come between the pull and the message.
                 if let Some(sample) = self.sink.try_pull_sample(gst::ClockTime::ZERO) {

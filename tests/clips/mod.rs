@@ -146,6 +146,13 @@ pub fn times(path: &Path, stream: &str) -> Vec<f64> {
     times
 }
 
+/// How many pictures of an unfinished file can be read; 0 when it cannot be opened.
+pub fn frames_to_play(path: &Path) -> usize {
+    let args = ["-v", "quiet", "-of", "csv=p=0", "-select_streams", "v:0", "-show_entries", "packet=pts_time"];
+    let output = Command::new("ffprobe").args(args).arg(path).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).lines().filter(|line| !line.is_empty()).count()
+}
+
 /// The compressed bytes of a stream, as a hash over all its packets, in order.
 pub fn stream_hash(path: &Path, stream: &str) -> String {
     let output = Command::new("ffmpeg")

@@ -302,21 +302,30 @@ impl Pass<'_> {
         let labels = unsafe { self.labels.range(r * points.n + first, count) };
         let sums = &mut self.sums[run.first * stride..(run.first + run.k) * stride];
         let counts = &mut self.counts[run.first..run.first + run.k];
-        for (i, (label, &new)) in labels.iter_mut().zip(&new).enumerate() {
-            if *label == new {
-                continue;
+        // The rows of changed points lie anywhere: ask for all of them before the first is read.
+        let (mut moved, mut moves) = ([0usize; BLOCK], 0);
+        for (i, (label, new)) in labels.iter().zip(&new).enumerate() {
+            if label != new {
+                moved[moves] = i;
+                moves += 1;
+                for d in (0..stride).step_by(16) {
+                    V::prefetch(points.rows.as_ptr().wrapping_add((first + i) * stride + d));
+                }
             }
+        }
+        self.changed[r] += moves as u32;
+        for &i in &moved[..moves] {
+            let (old, new) = (labels[i], new[i]);
             let row = &points.rows[(first + i) * stride..][..stride];
-            if *label != u32::MAX {
-                counts[*label as usize] -= 1;
-                let sum = &mut sums[*label as usize * stride..][..stride];
+            if old != u32::MAX {
+                counts[old as usize] -= 1;
+                let sum = &mut sums[old as usize * stride..][..stride];
                 sum.iter_mut().zip(row).for_each(|(s, v)| *s -= f64::from(*v));
             }
             counts[new as usize] += 1;
             let sum = &mut sums[new as usize * stride..][..stride];
             sum.iter_mut().zip(row).for_each(|(s, v)| *s += f64::from(*v));
-            self.changed[r] += 1;
-            *label = new;
+            labels[i] = new;
         }
     }
 }

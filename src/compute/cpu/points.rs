@@ -145,17 +145,19 @@ impl Kernel for CentreBlock<'_> {
     #[inline(always)]
     fn run<V: Lanes, const P: usize>(mut self) {
         let count = self.rows.len() / self.stride;
-        let whole = (count / 4 * 4, self.mean.len() / 4 * 4);
-        for d in (0..whole.1).step_by(4) {
-            for p in (0..whole.0).step_by(4) {
+        let dims = self.block.len() / BLOCK;
+        let (whole_points, whole_dims) = (count / 4 * 4, dims / 4 * 4);
+        for d in (0..whole_dims).step_by(4) {
+            for p in (0..whole_points).step_by(4) {
                 self.square(d, p);
             }
         }
-        for p in whole.0..count {
-            let row = &mut self.rows[p * self.stride..][..self.stride];
-            row.iter_mut().zip(self.mean).for_each(|(v, m)| *v -= m);
-            for (lanes, v) in self.block.chunks_exact_mut(BLOCK).zip(row) {
-                lanes[p] = *v;
+        for p in 0..count {
+            let first = if p < whole_points { whole_dims } else { 0 };
+            for d in first..dims {
+                let v = &mut self.rows[p * self.stride + d];
+                *v -= self.mean[d];
+                self.block[d * BLOCK + p] = *v;
             }
         }
         self.norms.fill(0.0);
@@ -171,18 +173,19 @@ impl CentreBlock<'_> {
     /// Four values of four points: centred in place, and turned into the block. Small enough to stay in registers.
     #[inline(always)]
     fn square(&mut self, d: usize, p: usize) {
-        let mean = &self.mean[d..][..4];
         let mut square = [[0.0f32; 4]; 4];
         for (i, values) in square.iter_mut().enumerate() {
             let row = &mut self.rows[(p + i) * self.stride + d..][..4];
-            for ((value, v), m) in values.iter_mut().zip(row).zip(mean) {
-                *v -= m;
-                *value = *v;
+            for j in 0..4 {
+                row[j] -= self.mean[d + j];
+                values[j] = row[j];
             }
         }
-        // Rows are padded beyond the block's dimensions.
-        for (j, lanes) in self.block.chunks_exact_mut(BLOCK).skip(d).take(4).enumerate() {
-            lanes[p..p + 4].copy_from_slice(&[square[0][j], square[1][j], square[2][j], square[3][j]]);
+        for j in 0..4 {
+            let lanes = &mut self.block[(d + j) * BLOCK + p..][..4];
+            for i in 0..4 {
+                lanes[i] = square[i][j];
+            }
         }
     }
 }

@@ -242,8 +242,9 @@ fn shape(spec: &Spec, limit: u64) -> Shape {
     let (n, dims) = (spec.plan.pixels, spec.plan.dims);
     let total: usize = spec.k.iter().sum();
     let mut stretch = chunk_len(n);
-    // Fewer, longer stretches where their sums would not fit.
-    while n.div_ceil(stretch) > 1 && (n.div_ceil(stretch) * total.max(1) * dims * 8) as u64 > limit {
+    // Fewer, longer stretches where their sums would not fit, as long as the points of one do.
+    let sums = |stretch: usize| (n.div_ceil(stretch) * total.max(1) * dims * 8) as u64;
+    while sums(stretch) > limit && (2 * stretch * dims * 4) as u64 <= limit {
         stretch *= 2;
     }
     let padded = n.next_multiple_of(TILE);

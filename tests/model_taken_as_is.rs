@@ -201,6 +201,7 @@ fn a_chosen_feature_and_one_that_is_not_there() {
         place.run("model inspect chosen.onnx --feature early_relu --feature late_relu --json -").code(0).json();
     assert_eq!([shape(&found["features"][0]), shape(&found["features"][1])], [[6, 8, 8], [10, 8, 8]]);
     place.moving("a.mp4", 2);
+    place.run("model inspect chosen.onnx --feature logits").code(2).says(&["`logits` is named twice"]);
     let ended = place.run("run a.mp4 -o out.mp4 --model chosen.onnx --feature nowhere").code(2);
     ended.says(&["--feature `nowhere`", "`logits`", "model inspect"]);
 }

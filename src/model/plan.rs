@@ -58,7 +58,7 @@ pub enum Keep {
 pub fn plan(model: &Model<'_>, manifest: &Manifest, features: &[String], keep: Keep) -> Result<Plan> {
     let mut planner = Planner { model, keep, edit: Edit::default(), assumptions: Vec::new() };
     let picture = planner.picture(manifest)?;
-    let (source, from_output) = planner.logits(manifest)?;
+    let (source, from_output) = planner.logits(manifest, features)?;
     let channels_last = planner.channels_last(&picture, &source);
     let features = planner.features(manifest, features, &source)?;
     let logits = planner.expose("logits", &source, from_output, channels_last);
@@ -68,6 +68,9 @@ pub fn plan(model: &Model<'_>, manifest: &Manifest, features: &[String], keep: K
         let port = model.outputs.iter().find(|port| port.name == feature.tensor);
         let channels_last = feature.is_output && channels_last;
         names.push(planner.expose(&wanted, feature.tensor, port.filter(|_| feature.is_output), channels_last));
+        if names[..index].contains(&names[index]) || names[index] == logits {
+            return Err(Error::usage(format!("`{}` is named twice among the logits and features", feature.tensor)));
+        }
     }
     if keep == Keep::Needed {
         // Outputs that nobody asks for still cost time: argmax over a full-size map, auxiliary heads.
@@ -221,7 +224,7 @@ impl<'m, 'a> Planner<'m, 'a> {
     }
 
     /// The tensor with the raw logits, and the output it is, where it is one.
-    fn logits(&mut self, manifest: &Manifest) -> Result<(Source<'a>, Option<&'m Port<'a>>)> {
+    fn logits(&mut self, manifest: &Manifest, chosen: &[String]) -> Result<(Source<'a>, Option<&'m Port<'a>>)> {
         let model = self.model;
         if let Some(name) = &manifest.outputs.logits {
             return if let Some(port) = model.outputs.iter().find(|port| port.name == name) {
@@ -232,7 +235,7 @@ impl<'m, 'a> Planner<'m, 'a> {
                 Err(self.not_there("outputs.logits", name))
             };
         }
-        let port = self.logits_output()?;
+        let port = self.logits_output(&[&manifest.outputs.features[..], chosen].concat())?;
         let head = tap::head(model, port.name);
         let Some(over) = head.over else {
             if !is_float(port) {
@@ -267,10 +270,10 @@ impl<'m, 'a> Planner<'m, 'a> {
         Ok((Source { tensor: head.logits, over: Some(over) }, port))
     }
 
-    /// The output that most looks like a map of classes.
-    fn logits_output(&mut self) -> Result<&'m Port<'a>> {
+    /// The output that most looks like a map of classes and is none of `features`.
+    fn logits_output(&mut self, features: &[String]) -> Result<&'m Port<'a>> {
         let outputs = &self.model.outputs;
-        let is_feature = |port: &Port<'_>| port.name.starts_with("features");
+        let is_feature = |port: &Port<'_>| port.name.starts_with("features") || features.iter().any(|name| name == port.name);
         if let Some(port) = outputs.iter().find(|port| port.name == "logits" && rank(port) == 4) {
             return Ok(port);
         }

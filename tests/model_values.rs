@@ -1,0 +1,105 @@
+//! What is put around a graph changes its form, never its values.
+
+mod onnx;
+
+use std::path::Path;
+
+use onnx::{FLOAT, FLOAT16, Graph, UINT8};
+use oodstream::model::{Network, SessionOptions};
+
+const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+const STD: [f32; 3] = [0.229, 0.224, 0.225];
+const WIDTH: usize = 24;
+const HEIGHT: usize = 16;
+
+/// Code values of a picture, `[3, HEIGHT, WIDTH]`.
+fn picture() -> Vec<f32> {
+    (0..3 * HEIGHT * WIDTH).map(|n| ((n * 37 + n * n % 101) % 256) as f32).collect()
+}
+
+fn normalised() -> Vec<f32> {
+    let plane = WIDTH * HEIGHT;
+    picture().iter().enumerate().map(|(n, value)| (value / 255.0 - MEAN[n / plane]) / STD[n / plane]).collect()
+}
+
+/// Everything after a normalised f32 NCHW picture: `body` is the first tensor, `raw` the logits, `relu` the features.
+fn network(graph: Graph, input: &str) -> Graph {
+    graph.conv(input, "body", 3, 8, 2).node("Relu", &["body"], "relu", &[]).conv("relu", "raw", 8, 6, 1)
+}
+
+fn reference() -> Graph {
+    let shape = [1, 3, HEIGHT as u64, WIDTH as u64];
+    network(Graph::default().input("input", &shape), "input")
+        .output("raw", &[1, 6, HEIGHT as u64 / 2, WIDTH as u64 / 2])
+        .output("relu", &[1, 8, HEIGHT as u64 / 2, WIDTH as u64 / 2])
+}
+
+/// Logits and features of `graph` for `tensor`, row-major.
+fn maps(folder: &Path, graph: Graph, tensor: &[f32], features: &[&str]) -> [Vec<f32>; 2] {
+    let path = folder.join("network.onnx");
+    graph.save(&path);
+    let features = features.iter().map(|name| (*name).to_owned()).collect();
+    let mut network = Network::load(Some(&path), &SessionOptions { features, threads: Some(1), ..SessionOptions::default() }).unwrap();
+    let outputs = network.infer(tensor).unwrap();
+    outputs
+        .with_maps(|maps| {
+            assert_eq!(maps.logits.dim(), (6, HEIGHT / 2, WIDTH / 2));
+            assert_eq!(maps.features[0].dim(), (8, HEIGHT / 2, WIDTH / 2));
+            Ok([maps.logits.iter().copied().collect(), maps.features[0].iter().copied().collect()])
+        })
+        .unwrap()
+}
+
+#[track_caller]
+fn close(found: &[Vec<f32>; 2], expected: &[Vec<f32>; 2], tolerance: f32) {
+    for (found, expected) in found.iter().zip(expected) {
+        let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst <= tolerance, "{worst}");
+    }
+}
+
+#[test]
+fn tapped_features_and_unsquashed_logits_are_the_graphs_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = maps(folder.path(), reference(), &normalised(), &["relu"]);
+    assert!(expected[0].iter().any(|value| value.abs() > 0.5), "the check needs values");
+    let shape = [1, 3, HEIGHT as u64, WIDTH as u64];
+    let squashed = network(Graph::default().input("input", &shape), "input")
+        .node_with("Softmax", &["raw"], "probabilities", &[("axis", 1)])
+        .output("probabilities", &[1, 6, HEIGHT as u64 / 2, WIDTH as u64 / 2]);
+    close(&maps(folder.path(), squashed, &normalised(), &[]), &expected, 0.0);
+}
+
+#[test]
+fn bytes_in_nhwc_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = maps(folder.path(), reference(), &normalised(), &["relu"]);
+    let rows = |values: [f32; 3], scale: f32| values.map(|value| value * scale);
+    let graph = Graph::default()
+        .typed_input("image", UINT8, &[1, HEIGHT as u64, WIDTH as u64, 3])
+        .constant("mean", &[3], &rows(MEAN, 255.0))
+        .constant("std", &[3], &rows(STD, 255.0))
+        .node_with("Cast", &["image"], "float", &[("to", FLOAT)])
+        .node("Sub", &["float", "mean"], "centred", &[])
+        .node("Div", &["centred", "std"], "scaled", &[])
+        .node("Transpose", &["scaled"], "nchw", &[("perm", &[0, 3, 1, 2])]);
+    let graph = network(graph, "nchw")
+        .node("Transpose", &["raw"], "last", &[("perm", &[0, 2, 3, 1])])
+        .output("last", &[1, HEIGHT as u64 / 2, WIDTH as u64 / 2, 6]);
+    close(&maps(folder.path(), graph, &picture(), &[]), &expected, 1e-4);
+}
+
+#[test]
+fn half_floats() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = maps(folder.path(), reference(), &normalised(), &["relu"]);
+    let graph = Graph::default()
+        .typed_input("image", FLOAT16, &[1, 3, HEIGHT as u64, WIDTH as u64])
+        .node_with("Cast", &["image"], "float", &[("to", FLOAT)]);
+    let graph = network(graph, "float")
+        .node_with("Cast", &["raw"], "logits", &[("to", FLOAT16)])
+        .typed_output("logits", FLOAT16, &[1, 6, HEIGHT as u64 / 2, WIDTH as u64 / 2]);
+    let found = maps(folder.path(), graph, &normalised(), &[]);
+    close(&found, &expected, 0.02);
+    assert_ne!(found[0], expected[0], "f16 rounds, or it was not used");
+}

@@ -39,7 +39,9 @@ fn maps(folder: &Path, graph: Graph, tensor: &[f32], features: &[&str]) -> [Vec<
     let path = folder.join("network.onnx");
     graph.save(&path);
     let features = features.iter().map(|name| (*name).to_owned()).collect();
-    let mut network = Network::load(Some(&path), &SessionOptions { features, threads: Some(1), ..SessionOptions::default() }).unwrap();
+    let mut network =
+        Network::load(Some(&path), &SessionOptions { features, threads: Some(1), ..SessionOptions::default() })
+            .unwrap();
     let outputs = network.infer(tensor).unwrap();
     outputs
         .with_maps(|maps| {
@@ -93,12 +95,17 @@ fn bytes_in_nhwc_order() {
 fn half_floats() {
     let folder = tempfile::tempdir().unwrap();
     let expected = maps(folder.path(), reference(), &normalised(), &["relu"]);
-    let graph = Graph::default()
-        .typed_input("image", FLOAT16, &[1, 3, HEIGHT as u64, WIDTH as u64])
-        .node_with("Cast", &["image"], "float", &[("to", FLOAT)]);
-    let graph = network(graph, "float")
-        .node_with("Cast", &["raw"], "logits", &[("to", FLOAT16)])
-        .typed_output("logits", FLOAT16, &[1, 6, HEIGHT as u64 / 2, WIDTH as u64 / 2]);
+    let graph = Graph::default().typed_input("image", FLOAT16, &[1, 3, HEIGHT as u64, WIDTH as u64]).node_with(
+        "Cast",
+        &["image"],
+        "float",
+        &[("to", FLOAT)],
+    );
+    let graph = network(graph, "float").node_with("Cast", &["raw"], "logits", &[("to", FLOAT16)]).typed_output(
+        "logits",
+        FLOAT16,
+        &[1, 6, HEIGHT as u64 / 2, WIDTH as u64 / 2],
+    );
     let found = maps(folder.path(), graph, &normalised(), &[]);
     close(&found, &expected, 0.02);
     assert_ne!(found[0], expected[0], "f16 rounds, or it was not used");

@@ -137,7 +137,9 @@ fn print(found: &Inspection) {
         line("assumed", assumption);
     }
     if !found.taps.is_empty() {
-        println!("\nFeatures can be taken from (--feature NAME; --json lists more), the nearest to the logits of each size first:");
+        println!(
+            "\nFeatures can be taken from (--feature NAME; --json lists more), the nearest to the logits of each size first:"
+        );
         println!("  {:>6} x {:>4} x {:>4} {:>8} {:>13}  name", "D", "h", "w", "MB", "K-Means GMAC");
         let useful = found.taps.iter().filter(|tap| tap.height * tap.width >= FEWEST_PIXELS);
         for tap in useful.take(MOST_LINES) {

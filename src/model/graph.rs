@@ -282,7 +282,15 @@ impl<'a> Collector<'a> {
 
     fn node(&mut self, field: &Field<'a>, depth: usize) -> Result<Node<'a>> {
         self.count()?;
-        let mut node = Node { name: "", operator: "", domain: "", inputs: Vec::new(), outputs: Vec::new(), axis: None, field: field.range.clone() };
+        let mut node = Node {
+            name: "",
+            operator: "",
+            domain: "",
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            axis: None,
+            field: field.range.clone(),
+        };
         let mut reader = field.message()?;
         while let Some(field) = reader.field()? {
             match field.number {

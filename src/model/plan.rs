@@ -74,7 +74,8 @@ pub fn plan(model: &Model<'_>, manifest: &Manifest, features: &[String], keep: K
     }
     if keep == Keep::Needed {
         // Outputs that nobody asks for still cost time: argmax over a full-size map, auxiliary heads.
-        let gone = model.outputs.iter().filter(|port| port.name != logits && !names.iter().any(|name| name == port.name));
+        let gone =
+            model.outputs.iter().filter(|port| port.name != logits && !names.iter().any(|name| name == port.name));
         gone.for_each(|port| planner.edit.drop_port(port));
         let taken: Vec<&str> = features.iter().map(|feature| feature.tensor).chain([source.tensor]).collect();
         tap::unneeded(model, &taken).into_iter().for_each(|node| planner.edit.drop_node(node));
@@ -273,7 +274,8 @@ impl<'m, 'a> Planner<'m, 'a> {
     /// The output that most looks like a map of classes and is none of `features`.
     fn logits_output(&mut self, features: &[String]) -> Result<&'m Port<'a>> {
         let outputs = &self.model.outputs;
-        let is_feature = |port: &Port<'_>| port.name.starts_with("features") || features.iter().any(|name| name == port.name);
+        let is_feature =
+            |port: &Port<'_>| port.name.starts_with("features") || features.iter().any(|name| name == port.name);
         if let Some(port) = outputs.iter().find(|port| port.name == "logits" && rank(port) == 4) {
             return Ok(port);
         }

@@ -268,7 +268,8 @@ impl FrameReader for PipelineReader {
                     }
                 }
             }
-            if self.over || (self.trouble.error.is_some() && (self.sink.is_eos() || self.last_sign.elapsed() > AFTER_ERROR))
+            if self.over
+                || (self.trouble.error.is_some() && (self.sink.is_eos() || self.last_sign.elapsed() > AFTER_ERROR))
             {
                 // A frame may have come between the pull and the message.
                 if let Some(sample) = self.sink.try_pull_sample(gst::ClockTime::ZERO) {

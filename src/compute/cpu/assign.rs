@@ -128,8 +128,8 @@ impl Tile<'_> {
                 let x: [V; P] = std::array::from_fn(|p| V::load(row.add(p * V::N)));
                 for (t, sum) in sums.iter_mut().enumerate() {
                     let c = V::splat(*self.c.as_ptr().add(d * T + t));
-                    for p in 0..P {
-                        sum[p] = x[p].mul_add(c, sum[p]);
+                    for (sum, x) in sum.iter_mut().zip(x) {
+                        *sum = x.mul_add(c, *sum);
                     }
                 }
             }

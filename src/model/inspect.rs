@@ -7,9 +7,10 @@ use std::time::Instant;
 use ort::value::ValueType;
 use serde::Serialize;
 
+use super::describe::describe;
 use super::graph::{Dim, FLOAT};
 use super::network::{self, Network, Provider, SessionOptions};
-use super::plan::{self, Keep, describe};
+use super::plan::{self, Keep};
 use super::provider::{self, Placement};
 use super::{Manifest, tap};
 use crate::{Error, Result};

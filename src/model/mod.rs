@@ -2,6 +2,8 @@
 //! its input tensor.
 
 pub mod classes;
+mod collect;
+pub mod describe;
 pub mod edit;
 pub mod graph;
 pub mod inspect;

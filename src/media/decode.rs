@@ -9,6 +9,7 @@ use gstreamer as gst;
 use gstreamer_app as gst_app;
 use gstreamer_pbutils as gst_pbutils;
 
+use super::message::no_index;
 use super::reader::{PipelineReader, Probe, frame_sink};
 use super::track::{Kind, Shared, Track};
 use super::writer::FileWriter;
@@ -99,7 +100,7 @@ pub(super) fn with_writer(
 
 pub(super) fn check_readable(path: &Path) -> Result<()> {
     let name = path.display();
-    let file = std::fs::File::open(path).map_err(|e| match e.kind() {
+    let mut file = std::fs::File::open(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => Error::failed(format!("{name}: there is no such file")),
         _ => Error::failed(format!("{name}: cannot be opened: {e}")),
     })?;
@@ -110,6 +111,9 @@ pub(super) fn check_readable(path: &Path) -> Result<()> {
     if meta.is_file() && meta.len() == 0 {
         return Err(Error::failed(format!("{name}: the file is empty (zero bytes)"))
             .hint("the recording or the copy failed; fetch it again"));
+    }
+    if meta.is_file() && mp4::lacks_index(&mut file) {
+        return Err(no_index(path));
     }
     Ok(())
 }

@@ -61,10 +61,7 @@ impl Trouble {
                 .hint("give a video (mp4, mov, mkv, avi, webm, ts) or a folder of images");
         }
         if debug.contains("moov") || debug.contains("no playable streams") || error.message().contains("no playable") {
-            return Error::failed(format!("{name}: the index of the file is missing (no `moov` box)")).hint(
-                "the recording was cut off before it was finished; a tool such as `untrunc` can rebuild it from a whole \
-                 file of the same camera",
-            );
+            return no_index(path);
         }
         if let Some(gst::ResourceError::OpenRead | gst::ResourceError::Read | gst::ResourceError::NotFound) =
             error.kind::<gst::ResourceError>()
@@ -94,4 +91,12 @@ impl Trouble {
 
 fn source_of(message: &gst::Message) -> String {
     message.src().map(|s| s.name().to_string()).unwrap_or_default()
+}
+
+/// An MP4 or MOV file without its index, which cameras write last.
+pub(super) fn no_index(path: &Path) -> Error {
+    Error::failed(format!("{}: the index of the file is missing (no `moov` box)", path.display())).hint(
+        "the recording was cut off before it was finished; a tool such as `untrunc` can rebuild it from a whole file of the \
+         same camera",
+    )
 }

@@ -120,6 +120,13 @@ fn bad(what: &str) -> Error {
 }
 
 /// Position and size of the `moov` box.
+/// Whether this is an MP4 or MOV file without an index. GStreamer's demuxer finds that out as well, but now and then its
+/// complaint is lost while the streams are still being looked for.
+pub(super) fn lacks_index(file: &mut File) -> bool {
+    let mut head = [0; 8];
+    file.read_exact(&mut head).is_ok() && &head[4..] == b"ftyp" && find_moov(file).is_err()
+}
+
 fn find_moov(file: &mut File) -> Result<(u64, usize)> {
     let length = file.metadata()?.len();
     let mut at = 0;

@@ -1,5 +1,7 @@
 //! Plain views of one I420 picture: what `media` hands out and `model` and `draw` work on, free of GStreamer.
 
+use crate::{Error, Result};
+
 /// Y'CbCr to R'G'B' coefficients of a picture (ITU-R BT.601 or BT.709).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Matrix {
@@ -70,6 +72,11 @@ impl PlaneMut<'_> {
     pub fn row_mut(&mut self, y: usize) -> &mut [u8] {
         &mut self.data[y * self.stride..y * self.stride + self.columns]
     }
+
+    /// The same plane to read from.
+    pub fn view(&self) -> Plane<'_> {
+        Plane { data: self.data, stride: self.stride, columns: self.columns, rows: self.rows }
+    }
 }
 
 /// A read-only I420 picture: full-size luma, chroma at half size rounded up in both directions.
@@ -95,6 +102,32 @@ impl I420<'_> {
     pub fn height(&self) -> usize {
         self.y.rows
     }
+
+    /// Whether the planes fit each other and their data.
+    ///
+    /// # Errors
+    /// They do not; the message names the plane.
+    pub fn check(&self) -> Result<()> {
+        let (width, height) = (self.width(), self.height());
+        let chroma = (width.div_ceil(2), height.div_ceil(2));
+        for (name, plane, size) in [("Y", self.y, (width, height)), ("U", self.u, chroma), ("V", self.v, chroma)] {
+            let fits = size.0 > 0
+                && size.1 > 0
+                && (plane.columns, plane.rows) == size
+                && plane.stride >= plane.columns
+                && plane.data.len() >= plane.stride * (plane.rows - 1) + plane.columns;
+            if !fits {
+                return Err(Error::failed(format!(
+                    "a {width}x{height} picture whose {name} plane is {}x{} with stride {} in {} bytes",
+                    plane.columns,
+                    plane.rows,
+                    plane.stride,
+                    plane.data.len()
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A writable I420 picture, see [`I420`].
@@ -119,5 +152,10 @@ impl I420Mut<'_> {
     /// Luma rows.
     pub fn height(&self) -> usize {
         self.y.rows
+    }
+
+    /// The same picture to read from.
+    pub fn view(&self) -> I420<'_> {
+        I420 { y: self.y.view(), u: self.u.view(), v: self.v.view(), colour: self.colour }
     }
 }

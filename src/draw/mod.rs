@@ -134,7 +134,7 @@ impl Painter {
         caption: &Caption,
     ) -> Result<()> {
         let (width, height) = (picture.width(), picture.height());
-        check(picture)?;
+        picture.view().check()?;
         let score = whole("score map", detection.score.view(), width, height)?;
         let mask = whole("mask", detection.mask.view(), width, height)?;
         if self.tables.as_ref().is_none_or(|t| (t.height, t.colour) != (height, picture.colour)) {
@@ -167,7 +167,7 @@ impl Painter {
         caption: &Caption,
     ) -> Result<()> {
         let (width, height) = (source.width(), source.height());
-        check(target)?;
+        target.view().check()?;
         if (target.width(), target.height()) != (beside_width(width), height) {
             return Err(Error::failed(format!(
                 "side by side, a {width}x{height} picture needs {}x{height}, not {}x{}",
@@ -213,30 +213,6 @@ fn whole<'a, T>(name: &str, map: ArrayView2<'a, T>, width: usize, height: usize)
     }
     let (rows, columns) = map.dim();
     Err(Error::failed(format!("a {columns}x{rows} {name} cannot be drawn on a {width}x{height} picture")))
-}
-
-fn check(picture: &I420Mut<'_>) -> Result<()> {
-    let (width, height) = (picture.width(), picture.height());
-    let chroma = (width.div_ceil(2), height.div_ceil(2));
-    for (name, plane, size) in
-        [("Y", &picture.y, (width, height)), ("U", &picture.u, chroma), ("V", &picture.v, chroma)]
-    {
-        let fits = size.0 > 0
-            && size.1 > 0
-            && (plane.columns, plane.rows) == size
-            && plane.stride >= plane.columns
-            && plane.data.len() >= plane.stride * (plane.rows - 1) + plane.columns;
-        if !fits {
-            return Err(Error::failed(format!(
-                "a {width}x{height} picture whose {name} plane is {}x{} with stride {} in {} bytes",
-                plane.columns,
-                plane.rows,
-                plane.stride,
-                plane.data.len()
-            )));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -166,7 +166,7 @@ impl Prepare {
                 out.len()
             )));
         }
-        check(picture)?;
+        picture.check()?;
         let size = (picture.width(), picture.height());
         let index = match self.plans.iter().position(|p| p.picture == size) {
             Some(index) => index,
@@ -202,30 +202,6 @@ fn grow(row: &mut Vec<f32>, length: usize) {
     if row.len() < length {
         row.resize(length, 0.0);
     }
-}
-
-fn check(picture: &I420<'_>) -> Result<()> {
-    let (width, height) = (picture.width(), picture.height());
-    let chroma = (width.div_ceil(2), height.div_ceil(2));
-    for (name, plane, size) in
-        [("Y", &picture.y, (width, height)), ("U", &picture.u, chroma), ("V", &picture.v, chroma)]
-    {
-        let fits = size.0 > 0
-            && size.1 > 0
-            && (plane.columns, plane.rows) == size
-            && plane.stride >= plane.columns
-            && plane.data.len() >= plane.stride * (plane.rows - 1) + plane.columns;
-        if !fits {
-            return Err(Error::failed(format!(
-                "a {width}x{height} picture whose {name} plane is {}x{} with stride {} in {} bytes",
-                plane.columns,
-                plane.rows,
-                plane.stride,
-                plane.data.len()
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Code values to normalised RGB: `r' = clamp(luma * y + r_v * v + r_0) * gain + bias`, and so on.

@@ -11,7 +11,10 @@ use toml::{Table, Value};
 
 use crate::compute::ComputeChoice;
 use crate::draw::Style;
+use crate::media::live::SourceOptions;
+use crate::media::publish::{HlsOptions, RecordOptions, ServeOptions};
 use crate::model::network::Provider;
+use crate::pipeline::{Policy, Sync};
 use crate::{Error, Result};
 
 /// A whole pipeline file. Every key is optional.
@@ -28,6 +31,20 @@ pub struct Config {
     pub encode: EncodeConfig,
     /// Sizes of the pipeline itself.
     pub pipeline: PipelineConfig,
+    /// What happens when live pictures come faster than they are worked on.
+    pub live: LiveConfig,
+    /// How live inputs are read.
+    pub source: SourceOptions,
+    /// The RTSP server.
+    pub serve: ServeOptions,
+    /// Recordings in segments.
+    pub record: RecordOptions,
+    /// HLS output.
+    pub hls: HlsOptions,
+    /// Health, metrics and reload over HTTP.
+    pub http: HttpConfig,
+    /// Inputs that run at the same time, each with its outputs.
+    pub stream: Vec<StreamConfig>,
 }
 
 /// `[model]`
@@ -116,6 +133,58 @@ impl Default for PipelineConfig {
     fn default() -> Self {
         Self { queue: 1 }
     }
+}
+
+/// `[live]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LiveConfig {
+    /// Which frames are left out when there are too many.
+    pub policy: Policy,
+    /// Whether the drawing belongs to the frame, or the video keeps its full rate.
+    pub sync: Sync,
+    /// Frames older than this when the network could take them are left out, in seconds; no limit when left out.
+    pub max_latency_s: Option<f64>,
+    /// Frames that may wait for the network per stream, for `drop-oldest` and `wait`.
+    pub queue: usize,
+    /// Pictures of several streams that the network takes at once; 0: one on a CPU, one per stream elsewhere.
+    pub batch: usize,
+    /// Milliseconds that a batch waits to be filled.
+    pub batch_wait_ms: u64,
+}
+
+impl Default for LiveConfig {
+    fn default() -> Self {
+        Self {
+            policy: Policy::default(),
+            sync: Sync::default(),
+            max_latency_s: None,
+            queue: 4,
+            batch: 0,
+            batch_wait_ms: 5,
+        }
+    }
+}
+
+/// `[http]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Address of `/healthz`, `/readyz`, `/metrics` and `/reload`: a port on loopback, or `HOST:PORT`; none when left out.
+    pub listen: Option<String>,
+}
+
+/// `[[stream]]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamConfig {
+    /// In events, metrics and file names.
+    pub name: Option<String>,
+    /// The input.
+    pub input: String,
+    /// The outputs, as `-o` takes them.
+    #[serde(default)]
+    pub output: Vec<String>,
 }
 
 impl Config {

@@ -35,7 +35,7 @@ fn reads(path: &Path) -> (u64, EndOfInput) {
     let end = loop {
         match reader.read(WAIT).unwrap() {
             Read::Frame(frame) => assert!(writer.write(frame, WAIT).unwrap().is_none()),
-            Read::TimedOut => panic!("no frame in {WAIT:?}"),
+            Read::Signal(_) | Read::TimedOut => panic!("no frame in {WAIT:?}"),
             Read::End(end) => break end,
         }
     };

@@ -103,7 +103,7 @@ pub fn frames_of(mut reader: Box<dyn FrameReader>, network: &mut Network, limit:
     let mut frames = Vec::new();
     while frames.len() < limit {
         match reader.read(PATIENCE)? {
-            Read::TimedOut => {}
+            Read::Signal(_) | Read::TimedOut => {}
             Read::End(_) => break,
             Read::Frame(frame) => {
                 prepare.run(&frame.map()?.i420(), &mut tensor)?;

@@ -198,6 +198,7 @@ fn open(input: &Input) -> Result<Box<dyn FrameReader>> {
         Input::File(path) => media::open_file(&OpenFile { path, output: None, encoding: &encoding, stream: 0 })?,
         Input::Images(files) => media::open_images(files, None, &encoding, 0)?,
         Input::Test(spec) => media::open_test(spec, None, &encoding, 0)?,
+        Input::Live(input) => (media::open_live(input, &Default::default(), 0)?, None),
     };
     Ok(reader)
 }
@@ -224,7 +225,7 @@ impl Looker<'_> {
         while self.interrupts.load(Ordering::Relaxed) == 0 {
             let frame = match reader.read(PATIENCE)? {
                 Read::Frame(frame) => frame,
-                Read::TimedOut => continue,
+                Read::Signal(_) | Read::TimedOut => continue,
                 Read::End(end) => {
                     for note in &end.notes {
                         tracing::warn!("{note}");

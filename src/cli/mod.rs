@@ -114,6 +114,7 @@ fn open_input(input: &Input, output: Option<&Path>, encoding: &Encoding, stream:
         Input::File(path) => media::open_file(&OpenFile { path, output, encoding, stream }),
         Input::Images(files) => media::open_images(files, output, encoding, stream),
         Input::Test(spec) => media::open_test(spec, output, encoding, stream),
+        Input::Live(input) => Ok((media::open_live(input, &Default::default(), stream)?, None)),
     }
 }
 

@@ -33,11 +33,12 @@ enum Show {
 
 impl Progress {
     /// Starts to show the run of an input called `name`.
-    pub fn new(name: &str, info: &VideoInfo, quiet: bool) -> Self {
-        let total = info
-            .frames
-            .or_else(|| Some((info.duration? as f64 / 1e9 * info.fps?).round() as u64))
-            .filter(|total| *total > 0);
+    pub fn new(name: &str, info: Option<&VideoInfo>, quiet: bool) -> Self {
+        let total = info.and_then(|info| {
+            info.frames
+                .or_else(|| Some((info.duration? as f64 / 1e9 * info.fps?).round() as u64))
+                .filter(|total| *total > 0)
+        });
         let show = if quiet {
             Show::Nothing
         } else if std::io::stderr().is_terminal() {

@@ -244,9 +244,9 @@ impl Job<'_> {
                 (self.report(name, None, Some(error.to_string())), code)
             }
             Ok((reader, writer)) => {
-                let info = reader.info().clone();
+                let info = reader.info().cloned();
                 tracing::debug!(?info, "opened {name}");
-                let progress = Progress::new(&name, &info, self.quiet);
+                let progress = Progress::new(&name, info.as_ref(), self.quiet);
                 let control = Control::watching(Arc::clone(interrupts));
                 if let Some(error) = recorders.iter_mut().find_map(|recorder| recorder.begin(&name).err()) {
                     control.fail(error);

@@ -74,10 +74,9 @@ pub fn open_test(spec: &str, output: Option<&Path>, encoding: &Encoding, stream:
 /// # Errors
 /// As [`open_file`].
 pub fn probe(path: &Path) -> Result<VideoInfo> {
-    use super::FrameReader;
     init()?;
     check_readable(path)?;
-    file_reader(path, 0).map(|reader| reader.info().clone())
+    file_reader(path, 0).map(|reader| reader.video_info().clone())
 }
 
 pub(super) fn with_writer(

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use gst_video::prelude::*;
 use gstreamer as gst;
@@ -20,6 +21,10 @@ pub struct Frame {
     pub running_time: u64,
     /// Nanoseconds, where the input says.
     pub duration: Option<u64>,
+    /// When a live input captured it, on this machine's clock; none for files.
+    pub captured: Option<Instant>,
+    /// There is no signal: this repeats the last picture of a live input, which is this old.
+    pub lost: Option<Duration>,
     buffer: gst::Buffer,
     info: gst_video::VideoInfo,
     canvas: Canvas,
@@ -46,7 +51,7 @@ impl Frame {
         canvas: Canvas,
     ) -> Self {
         let duration = buffer.duration().map(gst::ClockTime::nseconds);
-        Self { stream, index, running_time, duration, buffer, info, canvas }
+        Self { stream, index, running_time, duration, captured: None, lost: None, buffer, info, canvas }
     }
 
     pub(super) fn set_index_and_time(&mut self, stream: u32, index: u64, running_time: u64, duration: u64) {
@@ -100,6 +105,17 @@ impl Frame {
         picture.v.data.fill(128);
         drop(view);
         Ok(frame)
+    }
+
+    /// A second hold on the same picture. Writing to either one copies it first.
+    #[must_use]
+    pub fn share(&self) -> Frame {
+        Frame { buffer: self.buffer.clone(), info: self.info.clone(), canvas: self.canvas.clone(), ..*self }
+    }
+
+    /// Caps of the picture.
+    pub(super) fn video_info(&self) -> &gst_video::VideoInfo {
+        &self.info
     }
 
     /// The buffer, stamped with the frame's times.

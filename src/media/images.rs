@@ -77,8 +77,8 @@ impl FrameReader for ImageReader {
         Ok(Read::Frame(frame))
     }
 
-    fn info(&self) -> &VideoInfo {
-        &self.info
+    fn info(&self) -> Option<&VideoInfo> {
+        Some(&self.info)
     }
 }
 
@@ -86,7 +86,7 @@ fn decode(file: &Path) -> Result<(Frame, VideoInfo, gst_video::VideoInfo)> {
     check_readable(file)?;
     let mut reader = file_reader(file, 0)?;
     match reader.read(Duration::from_secs(10))? {
-        Read::Frame(frame) => Ok((frame, reader.info().clone(), reader.frame_info().clone())),
+        Read::Frame(frame) => Ok((frame, reader.video_info().clone(), reader.frame_info().clone())),
         _ => Err(Error::failed(format!("{}: the image cannot be decoded", file.display()))),
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::LiveInput;
 use crate::{Error, Result};
 
 /// Extensions taken for videos in a folder.
@@ -21,6 +22,8 @@ pub enum Input {
     Images(Vec<PathBuf>),
     /// A synthetic input, `test://...`.
     Test(String),
+    /// A live input.
+    Live(LiveInput),
 }
 
 impl Input {
@@ -34,6 +37,7 @@ impl Input {
                 .and_then(|file| file.parent()?.file_name())
                 .map_or_else(|| PathBuf::from("images"), PathBuf::from),
             Self::Test(_) => PathBuf::from("test"),
+            Self::Live(_) => PathBuf::from("live"),
         }
     }
 }
@@ -47,6 +51,7 @@ impl fmt::Display for Input {
                 write!(f, "{folder} ({} images)", files.len())
             }
             Self::Test(spec) => f.write_str(spec),
+            Self::Live(input) => input.fmt(f),
         }
     }
 }

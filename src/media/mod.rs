@@ -16,11 +16,13 @@ mod encoder;
 mod frame;
 mod images;
 mod input;
+pub mod live;
 mod message;
 mod mp4;
 mod mux;
 mod output;
 mod plain;
+pub mod publish;
 mod reader;
 mod track;
 mod writer;
@@ -37,6 +39,7 @@ pub use encoder::{EncoderInfo, encoders};
 pub use frame::{Frame, FrameView, FrameViewMut};
 pub use images::open_images;
 pub use input::{Input, expand_input};
+pub use live::{LiveInput, open_live};
 pub use plain::plain_copy;
 
 use crate::{Error, Result, frame::Colour};
@@ -64,8 +67,27 @@ pub enum Read {
     Frame(Frame),
     /// Nothing within the time limit; ask again.
     TimedOut,
+    /// A live input was lost or came back. What follows are repeats of its last picture, or pictures again.
+    Signal(Signal),
     /// There is no more.
     End(EndOfInput),
+}
+
+/// A change in the connection to a live input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signal {
+    /// Pictures stopped coming, or the first attempt to get any failed.
+    Lost {
+        /// Why, for people; never holds credentials.
+        reason: String,
+    },
+    /// The first picture, or pictures again after a loss.
+    Back {
+        /// How long there were none; zero for the first picture of all when the first attempt brought it.
+        away: Duration,
+        /// Codec, size and rate of what comes now, for people.
+        what: String,
+    },
 }
 
 /// How an input ended.
@@ -95,8 +117,8 @@ pub trait FrameReader: Send {
     /// told by [`EndOfInput`].
     fn read(&mut self, timeout: Duration) -> Result<Read>;
 
-    /// What is known about the input.
-    fn info(&self) -> &VideoInfo;
+    /// What is known about the input; nothing before a live input has brought its first picture.
+    fn info(&self) -> Option<&VideoInfo>;
 }
 
 /// Any sink of frames. Dropping a writer at any moment stops it; what was written stays under the temporary name.

@@ -163,6 +163,11 @@ impl PipelineReader {
         })
     }
 
+    /// What is known about the input.
+    pub fn video_info(&self) -> &VideoInfo {
+        &self.info
+    }
+
     /// The caps of the frames.
     pub fn frame_info(&self) -> &gst_video::VideoInfo {
         &self.frame_info
@@ -295,8 +300,8 @@ impl FrameReader for PipelineReader {
         }
     }
 
-    fn info(&self) -> &VideoInfo {
-        &self.info
+    fn info(&self) -> Option<&VideoInfo> {
+        Some(&self.info)
     }
 }
 

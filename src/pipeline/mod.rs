@@ -8,10 +8,12 @@
 //! the source, so that their number bounds the memory and nothing is allocated per frame after the first round.
 
 pub mod control;
+mod policy;
 pub mod run;
 pub mod stage;
 pub mod stats;
 
 pub use control::Control;
+pub use policy::{Policy, Sync};
 pub use run::{Engine, Observer, Outcome, run};
 pub use stats::{StageReport, StageStats};

@@ -262,7 +262,7 @@ fn source(
     while !control.stopping() {
         let start = std::time::Instant::now();
         match reader.read(PATIENCE)? {
-            Read::TimedOut => waiting += start.elapsed(),
+            Read::Signal(_) | Read::TimedOut => waiting += start.elapsed(),
             Read::End(seen) => {
                 *end = Some(seen);
                 break;

@@ -185,6 +185,9 @@ pub struct StreamConfig {
     /// The outputs, as `-o` takes them.
     #[serde(default)]
     pub output: Vec<String>,
+    /// A file, played at the speed at which it was taken.
+    #[serde(default)]
+    pub realtime: bool,
 }
 
 impl Config {
@@ -223,13 +226,25 @@ impl Config {
                 Err(Error::usage(format!("{key} is {value}, it must be {range}")))
             }
         };
-        share("draw.opacity", self.draw.opacity, false)?;
+        self.draw.check()?;
         share("detect.smoothing", self.detect.smoothing, true)?;
         let at_least_one = |key: &str, value: usize| {
             if value == 0 { Err(Error::usage(format!("{key} is 0, it must be at least 1"))) } else { Ok(()) }
         };
         at_least_one("detect.max_iterations", self.detect.max_iterations)?;
         at_least_one("pipeline.queue", self.pipeline.queue)?;
+        at_least_one("live.queue", self.live.queue)?;
+        if (self.live.policy, self.live.sync) == (Policy::Wait, Sync::Newest) {
+            return Err(Error::usage("live.sync = newest never waits for the network, and live.policy = wait does")
+                .hint("leave the policy out, or take drop-oldest"));
+        }
+        for (key, seconds) in
+            [("live.max_latency_s", self.live.max_latency_s), ("source.stall_s", Some(self.source.stall_s))]
+        {
+            if let Some(seconds) = seconds.filter(|seconds| !(*seconds > 0.0 && *seconds <= 86400.0)) {
+                return Err(Error::usage(format!("{key} is {seconds}, it must be above 0 to 86400 seconds")));
+            }
+        }
         at_least_one("model.threads", self.model.threads.unwrap_or(1))?;
         for &k in self.detect.k.iter().flatten() {
             at_least_one("detect.k", k)?;
@@ -252,11 +267,30 @@ impl Config {
 
 /// Relative paths of a pipeline file start at its folder, so that it works from anywhere.
 fn anchor_paths(table: &mut Table, folder: &Path) {
-    for (section, key) in [("model", "path"), ("detect", "calibration")] {
-        if let Some(Value::String(path)) = table.get_mut(section).and_then(|section| section.get_mut(key))
+    let anchor = |path: &mut Value| {
+        if let Value::String(path) = path
             && Path::new(path.as_str()).is_relative()
+            && !path.contains("://")
         {
             *path = folder.join(path.as_str()).to_string_lossy().into_owned();
+        }
+    };
+    for (section, key) in [
+        ("model", "path"),
+        ("detect", "calibration"),
+        ("source", "credentials"),
+        ("source", "tls_ca"),
+        ("serve", "users"),
+        ("serve", "certificate"),
+        ("serve", "key"),
+    ] {
+        if let Some(path) = table.get_mut(section).and_then(|section| section.get_mut(key)) {
+            anchor(path);
+        }
+    }
+    for stream in table.get_mut("stream").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(input) = stream.get_mut("input") {
+            anchor(input);
         }
     }
 }

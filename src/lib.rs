@@ -12,10 +12,11 @@
 //! | the dense maths: K-Means, statistics, upsampling (WGSL and CPU) | [`compute`] |
 //! | heat map, outlines, legend on the I420 frame | [`draw`] |
 //! | reports, masks, score maps, events | [`output`], [`npy`] |
+//! | health, metrics and reload over HTTP | [`monitor`] |
 //! | evaluation on labelled images | [`eval`] |
 //! | measurements | [`bench`] |
 //!
-//! Imports run one way: cli -> pipeline -> {media, model, ood, draw, output} -> compute, frame, error.
+//! Imports run one way: cli -> monitor -> pipeline -> {media, model, ood, draw, output} -> compute, frame, error.
 
 pub mod bench;
 pub mod cli;
@@ -27,6 +28,7 @@ pub mod eval;
 pub mod frame;
 pub mod media;
 pub mod model;
+pub mod monitor;
 pub mod npy;
 pub mod ood;
 pub mod output;

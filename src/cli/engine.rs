@@ -1,11 +1,14 @@
 //! From a configuration to what a run needs: network, back end and the recipe of the score.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use crate::compute::{self, Recipe, Unit};
 use crate::config::{Config, DetectConfig};
 use crate::model::{Network, SessionOptions};
 use crate::ood::calibration::{Calibration, ready};
 use crate::ood::method::Method;
-use crate::pipeline::Engine;
+use crate::pipeline::{Engine, Settings, Tunable};
 use crate::{Error, Result};
 
 /// The engine that `config` asks for, ready to run.
@@ -15,7 +18,8 @@ use crate::{Error, Result};
 pub fn open(config: &Config) -> Result<Engine> {
     let network = network(config)?;
     let backend = compute::open(config.detect.compute, config.model.threads)?;
-    let (recipe, threshold_known) = recipe(&network, &config.detect)?;
+    let recipe = recipe(&network, &config.detect)?;
+    let threshold = Some(recipe.threshold).filter(|threshold| threshold.is_finite());
     tracing::info!(
         "network {} on {}, score `{}` on {}",
         network.path().display(),
@@ -27,9 +31,10 @@ pub fn open(config: &Config) -> Result<Engine> {
         network,
         backend,
         recipe,
-        threshold_known,
-        style: config.draw,
-        queue: config.pipeline.queue,
+        settings: Arc::new(Settings::new(Tunable { threshold, style: config.draw })),
+        ahead: config.pipeline.queue,
+        batch: 1,
+        batch_wait: Duration::ZERO,
         stages: Default::default(),
     })
 }
@@ -54,8 +59,8 @@ pub fn network(config: &Config) -> Result<Network> {
     Ok(network)
 }
 
-/// The score that `detect` asks for, and whether its threshold is known.
-fn recipe(network: &Network, detect: &DetectConfig) -> Result<(Recipe, bool)> {
+/// The score that `detect` asks for; its threshold is finite when it is known.
+fn recipe(network: &Network, detect: &DetectConfig) -> Result<Recipe> {
     let calibration =
         detect.calibration.as_deref().map(|path| Calibration::load(path, network.sha256())).transpose()?;
     let mut method = Method::parse(&detect.method, network.manifest().scoring.as_ref())?;
@@ -77,6 +82,5 @@ fn recipe(network: &Network, detect: &DetectConfig) -> Result<(Recipe, bool)> {
     recipe.warm_start = detect.warm_start;
     recipe.smoothing = (detect.smoothing < 1.0).then_some(detect.smoothing);
     recipe.threshold = detect.threshold.unwrap_or(recipe.threshold);
-    let known = recipe.threshold.is_finite();
-    Ok((recipe, known))
+    Ok(recipe)
 }

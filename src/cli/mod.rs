@@ -6,11 +6,14 @@ pub mod doctor;
 pub mod engine;
 pub mod eval;
 pub mod interrupt;
+pub mod live;
 pub mod model;
+pub mod options;
 pub mod outputs;
 pub mod progress;
 pub mod report;
 pub mod run;
+pub mod streams;
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -58,7 +61,7 @@ struct Verbosity {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Video in, the same video out with the unknown marked
-    Run(Box<run::RunArgs>),
+    Run(Box<options::RunArgs>),
     /// How fast it is here
     Bench(bench::BenchArgs),
     /// Thresholds and statistics from ordinary footage

@@ -1,15 +1,17 @@
 //! What `-o` asks for, by its form, and which file each input is written to.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use crate::media::publish::Target;
+use crate::output::{Existing, Wanted};
 use crate::{Error, Result};
 
 /// Everything that the `-o` options of one run ask for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outputs {
-    /// Where the video goes; `None` is `NAME.ood.mp4` in the working directory.
-    pub video: Option<VideoOutput>,
+    /// Where the video goes, as it was given; nothing is `NAME.ood.mp4` in the working directory for files.
+    pub video: Vec<String>,
     /// `events:FILE`, one JSON object a line.
     pub events: Option<PathBuf>,
     /// `masks:DIR`, one PNG a frame.
@@ -54,17 +56,59 @@ impl Outputs {
                     once(outputs.scores.is_some(), "scores:")?;
                     outputs.scores = Some(path.into());
                 }
-                Some((scheme @ ("rtsp" | "rtsps" | "rtsp+push" | "hls" | "display"), _)) => {
-                    return Err(Error::usage(format!("{place}: {scheme}: outputs are not built in yet"))
-                        .hint("write a file for now: -o out.mp4 or -o out.mkv"));
-                }
-                _ => {
-                    once(outputs.video.is_some(), "a video output")?;
-                    outputs.video = Some(video(option, &place)?);
-                }
+                _ => outputs.video.push(option.clone()),
             }
         }
         Ok(outputs)
+    }
+
+    /// Whether nothing at all is asked for.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What is to be kept beside the video.
+    pub fn wanted(&self, existing: Existing) -> Wanted<'_> {
+        Wanted {
+            events: self.events.as_deref(),
+            masks: self.masks.as_deref(),
+            scores: self.scores.as_deref(),
+            existing,
+        }
+    }
+
+    /// Where the videos of files go.
+    ///
+    /// # Errors
+    /// More than one place, or one that files do not have.
+    pub fn of_files(&self) -> Result<VideoOutput> {
+        match self.video.as_slice() {
+            [] => Ok(VideoOutput::Folder(PathBuf::new())),
+            [one] => VideoOutput::parse(one),
+            [.., last] => Err(Error::usage(format!("-o {last}: a video output is given twice"))),
+        }
+    }
+}
+
+impl VideoOutput {
+    fn parse(option: &str) -> Result<Self> {
+        let place = format!("-o {option}");
+        if option == "none" {
+            return Ok(Self::Nothing);
+        }
+        if Target::parse(option).map_err(|error| error.at(&place))?.is_some_and(|target| target.is_live()) {
+            return Err(Error::usage(format!("{place}: this output is for live inputs"))
+                .hint("play a file at its own speed with --realtime"));
+        }
+        let path = PathBuf::from(option);
+        if option.ends_with('/') || path.is_dir() {
+            return Ok(Self::Folder(path));
+        }
+        match path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase).as_deref() {
+            Some("mp4" | "mkv" | "m4v" | "mov") => Ok(Self::File(path)),
+            _ => Err(Error::usage(format!("{place}: not an output that is known"))
+                .hint("x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, masks:DIR or scores:DIR")),
+        }
     }
 
     /// Makes the folder that the videos go to.
@@ -72,7 +116,10 @@ impl Outputs {
     /// # Errors
     /// It cannot be made.
     pub fn make_folder(&self) -> Result<()> {
-        let Some(VideoOutput::Folder(folder)) = &self.video else { return Ok(()) };
+        let Self::Folder(folder) = self else { return Ok(()) };
+        if folder.as_os_str().is_empty() {
+            return Ok(());
+        }
         std::fs::create_dir_all(folder)
             .map_err(|error| Error::failed(format!("-o {}: cannot be made: {error}", folder.display())))
     }
@@ -82,15 +129,14 @@ impl Outputs {
     /// # Errors
     /// One file for several inputs.
     pub fn files(&self, names: &[PathBuf]) -> Result<Vec<Option<PathBuf>>> {
-        let folder = match &self.video {
-            Some(VideoOutput::Nothing) => return Ok(vec![None; names.len()]),
-            Some(VideoOutput::File(path)) if names.len() == 1 => return Ok(vec![Some(path.clone())]),
-            Some(VideoOutput::File(path)) => {
+        let folder = match self {
+            Self::Nothing => return Ok(vec![None; names.len()]),
+            Self::File(path) if names.len() == 1 => return Ok(vec![Some(path.clone())]),
+            Self::File(path) => {
                 return Err(Error::usage(format!("-o {}: one file for {} inputs", path.display(), names.len()))
                     .hint("give a folder: -o DIR/ writes one NAME.ood.mp4 per input"));
             }
-            Some(VideoOutput::Folder(folder)) => folder.as_path(),
-            None => Path::new(""),
+            Self::Folder(folder) => folder.as_path(),
         };
         let mut taken = HashSet::new();
         Ok(names
@@ -111,21 +157,6 @@ impl Outputs {
     }
 }
 
-fn video(option: &str, place: &str) -> Result<VideoOutput> {
-    if option == "none" {
-        return Ok(VideoOutput::Nothing);
-    }
-    let path = PathBuf::from(option);
-    if option.ends_with('/') || path.is_dir() {
-        return Ok(VideoOutput::Folder(path));
-    }
-    match path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase).as_deref() {
-        Some("mp4" | "mkv" | "m4v" | "mov") => Ok(VideoOutput::File(path)),
-        _ => Err(Error::usage(format!("{place}: not an output that is known"))
-            .hint("x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, masks:DIR or scores:DIR")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,13 +172,14 @@ mod tests {
     #[test]
     fn forms_are_told_apart() {
         let outputs = parse(&["x.mkv", "events:e.jsonl", "masks:m", "scores:s"]).unwrap();
-        assert_eq!(outputs.video, Some(VideoOutput::File("x.mkv".into())));
+        assert_eq!(outputs.of_files().unwrap(), VideoOutput::File("x.mkv".into()));
         assert_eq!((outputs.events, outputs.masks), (Some("e.jsonl".into()), Some("m".into())));
-        assert_eq!(parse(&["marked/"]).unwrap().video, Some(VideoOutput::Folder("marked/".into())));
+        assert_eq!(parse(&["marked/"]).unwrap().of_files().unwrap(), VideoOutput::Folder("marked/".into()));
+        assert!(parse(&["events:a", "events:b"]).unwrap_err().to_string().contains("twice"));
         for (options, word) in
-            [(&["x.gif"][..], "x.gif"), (&["a.mp4", "b.mp4"], "twice"), (&["rtsp://0.0.0.0:8554/a"], "not built in")]
+            [(&["x.gif"][..], "x.gif"), (&["a.mp4", "b.mp4"], "twice"), (&["rtsp://0.0.0.0:8554/a"], "--realtime")]
         {
-            let error = parse(options).unwrap_err();
+            let error = parse(options).unwrap().of_files().unwrap_err();
             assert!(error.to_string().contains(word), "{error}");
             assert_eq!(error.exit_code(), 2);
         }
@@ -155,7 +187,8 @@ mod tests {
 
     #[test]
     fn inputs_of_one_stem_get_files_of_their_own() {
-        let files = Outputs::default().files(&paths(&["d/a.mp4", "d/a.avi", "e/a.avi", "b.mov"])).unwrap();
+        let files =
+            Outputs::default().of_files().unwrap().files(&paths(&["d/a.mp4", "d/a.avi", "e/a.avi", "b.mov"])).unwrap();
         let expected =
             ["a.ood.mp4", "a.avi.ood.mp4", "a.avi.2.ood.mp4", "b.ood.mp4"].map(|name| Some(PathBuf::from(name)));
         assert_eq!(files, expected);
@@ -163,7 +196,7 @@ mod tests {
 
     #[test]
     fn one_file_for_several_inputs_is_refused() {
-        let outputs = parse(&["x.mp4"]).unwrap();
-        assert!(outputs.files(&paths(&["a.mp4", "b.mp4"])).unwrap_err().to_string().contains("2 inputs"));
+        let output = parse(&["x.mp4"]).unwrap().of_files().unwrap();
+        assert!(output.files(&paths(&["a.mp4", "b.mp4"])).unwrap_err().to_string().contains("2 inputs"));
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::pipeline::StageReport;
+use crate::pipeline::{LatencyReport, StageReport};
 use crate::{Error, Result};
 
 /// Everything that `run --json` says. Times are in seconds, shares 0..1.
@@ -54,6 +54,24 @@ pub struct InputReport {
     pub encoder: Option<String>,
     /// What went wrong, if something did.
     pub error: Option<String>,
+    /// What only live inputs have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live: Option<LiveReport>,
+}
+
+/// The live side of a stream.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LiveReport {
+    /// Its name.
+    pub name: String,
+    /// Time from capture to the hand-over to the encoder.
+    pub latency: Option<LatencyReport>,
+    /// How often pictures came back after a loss.
+    pub reconnects: u64,
+    /// Repeats of the last picture while there was no signal.
+    pub repeats: u64,
+    /// Frames left out since they were older than the latency limit; part of `dropped`.
+    pub stale: u64,
 }
 
 /// Writes `report` as JSON to a file, or to standard output for `-`.

@@ -1,141 +1,23 @@
-//! `oodstream run`: video in, the same video out with the unknown marked.
+//! `oodstream run`: video in, the same video out with the unknown marked. Files here, one after the other; live in
+//! [`super::live`].
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
+use super::options::RunArgs;
 use super::outputs::Outputs;
 use super::progress::Progress;
 use super::report::{InputReport, RunReport, write_json};
-use super::{DAMAGED, INTERRUPTED, engine, interrupt, open_input};
+use super::streams::{self, Inputs};
+use super::{DAMAGED, INTERRUPTED, engine, interrupt, live, open_input};
 use crate::Result;
-use crate::compute::ComputeChoice;
 use crate::config::Config;
-use crate::draw::{Palette, View};
+use crate::draw::View;
 use crate::media::{self, Encoding, Input};
-use crate::model::network::Provider;
-use crate::output::{Recorder, Wanted};
-use crate::pipeline::{self, Control, Engine, Outcome};
-
-/// Options of `run`.
-#[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "\
-Examples:
-  oodstream run drive.mp4                             drive.ood.mp4 in the working directory
-  oodstream run drive.mp4 -o marked.mkv --view side-by-side
-  oodstream run archive/ 'trips/*.mp4' -o marked/     folders and globs, one output per video
-  oodstream run drive.mp4 -o none -o events:e.jsonl -o masks:masks/
-  oodstream run 'test://ball?frames=100' -o t.mp4     a built-in pattern
-  oodstream run drive.mp4 -c pipelines/dashcam.toml --set detect.threshold=1.5")]
-pub struct RunArgs {
-    /// A video, a folder of videos or images, a glob, or test://
-    #[arg(required = true, value_name = "INPUT")]
-    inputs: Vec<String>,
-    /// x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, masks:DIR, scores:DIR; repeatable
-    #[arg(short, long, value_name = "OUT")]
-    output: Vec<String>,
-    /// Pipeline file
-    #[arg(short, long, value_name = "FILE.toml")]
-    config: Option<PathBuf>,
-    /// Change one key of the pipeline file; repeatable
-    #[arg(long, value_name = "SECTION.KEY=VALUE")]
-    set: Vec<String>,
-    /// Network [default: the one that ships with the program]
-    #[arg(short, long, value_name = "FILE.onnx")]
-    model: Option<PathBuf>,
-    /// Score by name: default, max-logit, msp, entropy, energy, cluster, cluster-ensemble, ...
-    #[arg(long, value_name = "NAME")]
-    method: Option<String>,
-    /// Mark pixels with at least this score
-    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
-    threshold: Option<f32>,
-    /// Where K-Means and the score maps are computed
-    #[arg(long, value_name = "WHERE")]
-    compute: Option<ComputeChoice>,
-    /// Where the network runs
-    #[arg(long, value_name = "WHERE")]
-    provider: Option<Provider>,
-    /// Threads of the network [default: one per core]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
-    /// Tensor or operator to take features from, see `oodstream model inspect`; repeatable
-    #[arg(long, value_name = "NAME")]
-    feature: Vec<String>,
-    /// A file written by `oodstream calibrate`
-    #[arg(long, value_name = "FILE.toml")]
-    calibration: Option<PathBuf>,
-    /// What the output shows
-    #[arg(long)]
-    view: Option<View>,
-    /// Share of the heat map in the mix, 0 to 1
-    #[arg(long, value_name = "SHARE")]
-    opacity: Option<f32>,
-    /// Colour map of the heat map
-    #[arg(long, value_name = "NAME")]
-    palette: Option<Palette>,
-    /// Leave the legend out
-    #[arg(long)]
-    no_legend: bool,
-    /// H.264 encoder element of GStreamer [default: by rank, hardware first]
-    #[arg(long, value_name = "ELEMENT")]
-    encoder: Option<String>,
-    /// Bit rate in kbit/s
-    #[arg(long, value_name = "KBIT/S", conflicts_with = "crf")]
-    bitrate: Option<u32>,
-    /// Constant quality, 0 to 51, lower is better
-    #[arg(long, value_name = "N")]
-    crf: Option<u32>,
-    /// Speed preset of the encoder
-    #[arg(long, value_name = "NAME")]
-    preset: Option<String>,
-    /// Replace an existing output
-    #[arg(long)]
-    overwrite: bool,
-    /// Report for machines; - is standard output
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-}
-
-impl RunArgs {
-    /// The configuration that the options ask for.
-    fn config(&self) -> Result<Config> {
-        let mut config = Config::load(self.config.as_deref(), &self.set)?;
-        fn put<T: Clone>(target: &mut T, option: Option<&T>) {
-            if let Some(value) = option {
-                target.clone_from(value);
-            }
-        }
-        fn put_some<T: Clone>(target: &mut Option<T>, option: Option<&T>) {
-            if option.is_some() {
-                *target = option.cloned();
-            }
-        }
-        put_some(&mut config.model.path, self.model.as_ref());
-        put(&mut config.model.provider, self.provider.as_ref());
-        put_some(&mut config.model.threads, self.threads.as_ref());
-        if !self.feature.is_empty() {
-            config.model.features.clone_from(&self.feature);
-        }
-        put(&mut config.detect.method, self.method.as_ref());
-        put_some(&mut config.detect.threshold, self.threshold.as_ref());
-        put(&mut config.detect.compute, self.compute.as_ref());
-        put_some(&mut config.detect.calibration, self.calibration.as_ref());
-        put(&mut config.draw.view, self.view.as_ref());
-        put(&mut config.draw.opacity, self.opacity.as_ref());
-        put(&mut config.draw.palette, self.palette.as_ref());
-        put_some(&mut config.encode.encoder, self.encoder.as_ref());
-        if self.bitrate.is_some() || self.crf.is_some() {
-            config.encode.bitrate = self.bitrate;
-            config.encode.crf = self.crf;
-        }
-        put_some(&mut config.encode.preset, self.preset.as_ref());
-        config.draw.legend &= !self.no_legend;
-        config.encode.overwrite |= self.overwrite;
-        config.check()?;
-        Ok(config)
-    }
-}
+use crate::output::{Existing, Records};
+use crate::pipeline::{self, Control, Engine, Flow, Meter, Outcome, Stream};
 
 /// Runs the command; its exit code.
 ///
@@ -147,21 +29,17 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
     let config = args.config()?;
     let outputs = Outputs::parse(&args.output)?;
     media::init()?;
-    let mut inputs = Vec::new();
-    for argument in &args.inputs {
-        inputs.extend(media::expand_input(argument)?);
-    }
-    let files = outputs.files(&inputs.iter().map(Input::file_name).collect::<Vec<_>>())?;
-    outputs.make_folder()?;
+    let inputs = match streams::resolve(args, &config, &outputs)? {
+        Inputs::Files(inputs) => inputs,
+        Inputs::Live(planned) => return live::run(args, config, &outputs, planned, quiet),
+    };
+    let video = outputs.of_files()?;
+    let files = video.files(&inputs.iter().map(Input::file_name).collect::<Vec<_>>())?;
+    video.make_folder()?;
     let interrupts = interrupt::watch()?;
     let mut engine = engine::open(&config)?;
-    let wanted = Wanted {
-        events: outputs.events.as_deref(),
-        masks: outputs.masks.as_deref(),
-        scores: outputs.scores.as_deref(),
-        overwrite: config.encode.overwrite,
-    };
-    let mut recorders = wanted.recorders(&engine.network.manifest().classes.names)?;
+    let existing = if config.encode.overwrite { Existing::Replace } else { Existing::Refuse };
+    let records = Records::open(outputs.wanted(existing), &engine.network.manifest().classes.names)?;
     let encoding = encoding(&config);
     let mut reports = Vec::new();
     let mut worst = 0;
@@ -171,10 +49,11 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
             file: file.as_deref(),
             index: index as u32,
             encoding: &encoding,
+            queue: config.pipeline.queue,
             quiet,
             alone: inputs.len() == 1,
         };
-        let (report, code) = job.run(&mut engine, &mut recorders, &interrupts);
+        let (report, code) = job.run(&mut engine, &records, &interrupts);
         reports.push(report);
         worst = worse(worst, code);
         if code == INTERRUPTED {
@@ -190,7 +69,7 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
         provider: engine.network.provider().name(),
         model: engine.network.path().display().to_string(),
         method: config.detect.method,
-        threshold: engine.threshold_known.then_some(engine.recipe.threshold),
+        threshold: engine.settings.get().threshold,
     };
     if !quiet {
         let order: Vec<&str> = stages.iter().map(|(name, _)| *name).collect();
@@ -203,11 +82,11 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
 }
 
 /// Of two exit codes the one that says more: interrupted, failed, damaged, done.
-fn worse(a: u8, b: u8) -> u8 {
+pub(super) fn worse(a: u8, b: u8) -> u8 {
     [INTERRUPTED, 2, 1, DAMAGED].into_iter().find(|code| [a, b].contains(code)).unwrap_or(0)
 }
 
-fn encoding(config: &Config) -> Encoding {
+pub(super) fn encoding(config: &Config) -> Encoding {
     Encoding {
         encoder: config.encode.encoder.clone(),
         bitrate_kbps: config.encode.bitrate,
@@ -224,44 +103,45 @@ struct Job<'a> {
     file: Option<&'a Path>,
     index: u32,
     encoding: &'a Encoding,
+    queue: usize,
     quiet: bool,
     alone: bool,
 }
 
 impl Job<'_> {
     /// Runs it; what to report and the exit code it asks for.
-    fn run(
-        &self,
-        engine: &mut Engine,
-        recorders: &mut [Box<dyn Recorder>],
-        interrupts: &Arc<AtomicU32>,
-    ) -> (InputReport, u8) {
+    fn run(&self, engine: &mut Engine, records: &Records<'_>, interrupts: &Arc<AtomicU32>) -> (InputReport, u8) {
         let name = self.input.to_string();
-        match open_input(self.input, self.file, self.encoding, self.index) {
+        let meter = Meter::new(&name);
+        let opened = records
+            .of_stream(&name)
+            .and_then(|recorders| Ok((recorders, open_input(self.input, self.file, self.encoding, self.index)?)));
+        match opened {
             Err(error) => {
                 eprintln!("oodstream: error: {error}");
                 let code = error.exit_code();
-                (self.report(name, None, Some(error.to_string())), code)
+                (self.report(name, &meter, None, Some(error.to_string())), code)
             }
-            Ok((reader, writer)) => {
+            Ok((recorders, (reader, writer))) => {
                 let info = reader.info().cloned();
                 tracing::debug!(?info, "opened {name}");
                 let progress = Progress::new(&name, info.as_ref(), self.quiet);
-                let control = Control::watching(Arc::clone(interrupts));
-                if let Some(error) = recorders.iter_mut().find_map(|recorder| recorder.begin(&name).err()) {
-                    control.fail(error);
-                }
-                let outcome = pipeline::run(engine, &control, &progress, recorders, reader, writer);
+                let [hub, control] = [(), ()].map(|()| Control::watching(Arc::clone(interrupts)));
+                let flow = Flow::all(self.queue);
+                let stream =
+                    Stream { reader, writer, recorders, observer: &progress, control: &control, meter: &meter, flow };
+                let outcome = pipeline::run(engine, &hub, vec![stream]).pop().unwrap_or_default();
                 progress.finish();
-                let code = self.tell(&name, &outcome);
+                let code = self.tell(&name, &meter, &outcome);
                 let error = outcome.error.as_ref().map(ToString::to_string);
-                (self.report(name, Some(outcome), error), code)
+                (self.report(name, &meter, Some(outcome), error), code)
             }
         }
     }
 
     /// Prints how it ended and gives the exit code.
-    fn tell(&self, name: &str, outcome: &Outcome) -> u8 {
+    fn tell(&self, name: &str, meter: &Meter, outcome: &Outcome) -> u8 {
+        let seen = meter.read();
         if let Some(written) = &outcome.written
             && !self.quiet
         {
@@ -269,8 +149,8 @@ impl Job<'_> {
             eprintln!(
                 "{name} -> {}{note}: {} frames, unknown {:.2} %, {}",
                 written.path.display(),
-                outcome.frames_out,
-                outcome.ood_share_mean * 100.0,
+                seen.frames_out,
+                seen.share_mean * 100.0,
                 written.encoder
             );
         }
@@ -290,7 +170,7 @@ impl Job<'_> {
                 error.exit_code()
             }
             None if outcome.interrupted => INTERRUPTED,
-            None if outcome.frames_in == 0 => {
+            None if seen.frames_in == 0 => {
                 eprintln!("oodstream: error: {name}: no frame could be decoded");
                 1
             }
@@ -299,20 +179,22 @@ impl Job<'_> {
         }
     }
 
-    fn report(&self, path: String, outcome: Option<Outcome>, error: Option<String>) -> InputReport {
+    fn report(&self, path: String, meter: &Meter, outcome: Option<Outcome>, error: Option<String>) -> InputReport {
+        let seen = meter.read();
         let end = outcome.as_ref().and_then(|outcome| outcome.end.as_ref());
         let written = outcome.as_ref().and_then(|outcome| outcome.written.as_ref());
         InputReport {
             path,
-            frames_in: outcome.as_ref().map_or(0, |outcome| outcome.frames_in),
-            frames_out: outcome.as_ref().map_or(0, |outcome| outcome.frames_out),
-            dropped: 0,
+            frames_in: seen.frames_in,
+            frames_out: seen.frames_out,
+            dropped: seen.dropped(),
             damaged: end.map_or(0, |end| end.damaged),
             truncated: end.is_some_and(|end| end.truncated),
-            ood_share_mean: outcome.as_ref().map_or(0.0, |outcome| outcome.ood_share_mean),
+            ood_share_mean: seen.share_mean,
             output: written.map(|written| written.path.display().to_string()),
             encoder: written.map(|written| written.encoder.clone()),
             error,
+            live: None,
         }
     }
 }

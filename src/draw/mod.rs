@@ -2,6 +2,8 @@
 //!
 //! Everything happens on the code values of I420, luma at full and chroma at half resolution; no RGB picture is made.
 
+use std::time::Duration;
+
 use ndarray::ArrayView2;
 
 use crate::compute::Detection;
@@ -16,6 +18,7 @@ mod contour;
 mod legend;
 mod mix;
 mod palette;
+mod sign;
 mod text;
 
 pub use palette::Palette;
@@ -24,6 +27,7 @@ use blend::{Blend, Layers};
 use legend::{Facts, Legend};
 use mix::Mix;
 use palette::Table;
+use sign::Sign;
 
 /// What is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
@@ -52,6 +56,17 @@ pub struct Style {
     pub legend: bool,
     /// Colours of the scores.
     pub palette: Palette,
+}
+
+impl Style {
+    /// # Errors
+    /// An opacity outside of 0..=1.
+    pub fn check(&self) -> Result<()> {
+        if (0.0..=1.0).contains(&self.opacity) {
+            return Ok(());
+        }
+        Err(Error::usage(format!("draw.opacity is {}, it must be 0 to 1", self.opacity)))
+    }
 }
 
 impl Default for Style {
@@ -101,6 +116,7 @@ pub struct Painter {
     tables: Option<Tables>,
     blend: Blend,
     legend: Legend,
+    sign: Option<Sign>,
 }
 
 impl Painter {
@@ -109,10 +125,15 @@ impl Painter {
     /// # Errors
     /// An opacity outside of 0..=1.
     pub fn new(style: Style) -> Result<Self> {
-        if !(0.0..=1.0).contains(&style.opacity) {
-            return Err(Error::usage(format!("opacity {} is not in 0..1", style.opacity)));
-        }
-        Ok(Self { style, isa: Isa::detect(), tables: None, blend: Blend::default(), legend: Legend::new()? })
+        style.check()?;
+        Ok(Self {
+            style,
+            isa: Isa::detect(),
+            tables: None,
+            blend: Blend::default(),
+            legend: Legend::new()?,
+            sign: None,
+        })
     }
 
     /// What it was made with.
@@ -166,7 +187,24 @@ impl Painter {
         threshold: f32,
         caption: &Caption,
     ) -> Result<()> {
+        let (width, pane) = (source.width(), target.width() / 2);
+        self.copy_beside(source, target)?;
+        let mut right = I420Mut {
+            y: right(&mut target.y, pane, width),
+            u: right(&mut target.u, pane / 2, width.div_ceil(2)),
+            v: right(&mut target.v, pane / 2, width.div_ceil(2)),
+            colour: source.colour,
+        };
+        self.paint(&mut right, detection, scale, threshold, caption)
+    }
+
+    /// Copies `source` to both panes of `target` and draws nothing.
+    ///
+    /// # Errors
+    /// `target` is not [`beside_width`] columns wide and as high as `source`.
+    pub fn copy_beside(&self, source: &I420<'_>, target: &mut I420Mut<'_>) -> Result<()> {
         let (width, height) = (source.width(), source.height());
+        source.check()?;
         target.view().check()?;
         if (target.width(), target.height()) != (beside_width(width), height) {
             return Err(Error::failed(format!(
@@ -180,13 +218,21 @@ impl Painter {
         twice(&source.y, &mut target.y, pane);
         twice(&source.u, &mut target.u, pane / 2);
         twice(&source.v, &mut target.v, pane / 2);
-        let mut right = I420Mut {
-            y: right(&mut target.y, pane, width),
-            u: right(&mut target.u, pane / 2, width.div_ceil(2)),
-            v: right(&mut target.v, pane / 2, width.div_ceil(2)),
-            colour: source.colour,
+        Ok(())
+    }
+
+    /// Darkens `picture` and writes across it that there has been no signal for `age`.
+    ///
+    /// # Errors
+    /// The picture's planes do not fit each other, or the font cannot be read.
+    pub fn paint_no_signal(&mut self, picture: &mut I420Mut<'_>, age: Duration) -> Result<()> {
+        picture.view().check()?;
+        let sign = match &mut self.sign {
+            Some(sign) => sign,
+            none => none.insert(Sign::new()?),
         };
-        self.paint(&mut right, detection, scale, threshold, caption)
+        sign.draw(picture, age);
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ndarray::{ArrayView3, ArrayView4};
 use ort::session::Session;
@@ -37,6 +38,7 @@ pub struct Network {
     manifest: Manifest,
     input: InputSpec,
     input_name: String,
+    max_batch: Option<usize>,
     logits: String,
     features: Vec<String>,
     provider: Provider,
@@ -88,12 +90,14 @@ impl Network {
         let (session, provider, profiled) = provider::open(&graph, folder, options)?;
         let channels = check_outputs(&session, &logits, &features)?;
         find_classes(&mut manifest, &logits, channels, &mut assumptions)?;
+        let max_batch = (!picture.free_batch || has_fixed_batch(&session)).then_some(1);
         let mut network = Self {
             session,
             path,
             sha256,
             manifest,
             input,
+            max_batch,
             input_name: picture.name,
             logits,
             features,
@@ -164,18 +168,31 @@ impl Network {
         &self.assumptions
     }
 
+    /// Most pictures that one call takes; none: any number.
+    pub fn max_batch(&self) -> Option<usize> {
+        self.max_batch
+    }
+
     /// Runs the network on one prepared picture, `[3, height, width]` in [`Network::input`]'s form.
     ///
     /// # Errors
     /// `tensor` has another length, or ONNX Runtime fails.
     pub fn infer(&mut self, tensor: &[f32]) -> Result<Outputs> {
+        let mut outputs = self.infer_batch(tensor, 1)?;
+        outputs.pop().ok_or_else(|| Error::failed(format!("model {}: no outputs", self.path.display())))
+    }
+
+    /// Runs the network on the first `count` pictures of `tensor`, `[count, 3, height, width]`, at once; the outputs of
+    /// each, in order.
+    ///
+    /// # Errors
+    /// `tensor` is shorter, there are more pictures than [`Network::max_batch`], or ONNX Runtime fails.
+    pub fn infer_batch(&mut self, tensor: &[f32], count: usize) -> Result<Vec<Outputs>> {
         let InputSpec { width, height, .. } = self.input;
-        let view = ArrayView4::from_shape((1, 3, height, width), tensor).map_err(|_| {
-            Error::failed(format!(
-                "a prepared picture has {} values, the network takes {}",
-                tensor.len(),
-                3 * width * height
-            ))
+        let length = count * 3 * width * height;
+        let view = tensor.get(..length).and_then(|part| ArrayView4::from_shape((count, 3, height, width), part).ok());
+        let view = view.ok_or_else(|| {
+            Error::failed(format!("prepared pictures have {} values, the network takes {length}", tensor.len()))
         })?;
         let failed =
             |error: ort::Error| Error::failed(format!("model {}: inference failed: {error}", self.path.display()));
@@ -186,28 +203,39 @@ impl Network {
                 .remove(name)
                 .ok_or_else(|| Error::failed(format!("model {}: output `{name}` is missing", self.path.display())))
         };
-        Ok(Outputs {
+        let tensors = Arc::new(Tensors {
             logits: take(&self.logits)?,
             features: self.features.iter().map(|name| take(name)).collect::<Result<_>>()?,
-        })
+        });
+        Ok((0..count).map(|index| Outputs { tensors: Arc::clone(&tensors), index, count }).collect())
     }
 }
 
-/// What the network gave for one picture; the tensors stay in ONNX Runtime's memory.
+/// What one call of the network gave; the tensors stay in ONNX Runtime's memory.
 #[derive(Debug)]
-pub struct Outputs {
+struct Tensors {
     logits: DynValue,
     features: Vec<DynValue>,
+}
+
+/// What the network gave for one picture.
+#[derive(Debug)]
+pub struct Outputs {
+    tensors: Arc<Tensors>,
+    /// Its place among the pictures of the call, and their number.
+    index: usize,
+    count: usize,
 }
 
 impl Outputs {
     /// Hands the maps of the picture to `use_maps`, without a copy.
     ///
     /// # Errors
-    /// A tensor is not `[1, C, h, w]` f32, or `use_maps` fails.
+    /// A tensor is not `[count, C, h, w]` f32, or `use_maps` fails.
     pub fn with_maps<R>(&self, use_maps: impl FnOnce(&Maps<'_>) -> Result<R>) -> Result<R> {
-        let logits = plane(&self.logits, "logits")?;
-        match self.features.as_slice() {
+        let plane = |value, what| plane(value, what, self.index, self.count);
+        let logits = plane(&self.tensors.logits, "logits")?;
+        match self.tensors.features.as_slice() {
             [] => use_maps(&Maps { logits, features: &[] }),
             [one] => use_maps(&Maps { logits, features: &[plane(one, "features")?] }),
             many => {
@@ -218,17 +246,21 @@ impl Outputs {
     }
 }
 
-fn plane<'a>(value: &'a DynValue, what: &str) -> Result<ArrayView3<'a, f32>> {
+/// The map of picture `index` of `count`.
+fn plane<'a>(value: &'a DynValue, what: &str, index: usize, count: usize) -> Result<ArrayView3<'a, f32>> {
     let (shape, data) = value
         .try_extract_tensor::<f32>()
         .map_err(|error| Error::failed(format!("the network's {what} cannot be read as f32: {error}")))?;
-    match shape.iter().map(|&size| size as usize).collect::<Vec<_>>().as_slice() {
-        &[1, channels, height, width] | &[channels, height, width] => {
-            ArrayView3::from_shape((channels, height, width), data)
-                .map_err(|error| Error::failed(format!("the network's {what}: {error}")))
-        }
-        other => Err(Error::failed(format!("the network's {what} have shape {other:?}, expected [1, C, h, w]"))),
-    }
+    let sizes: Vec<usize> = shape.iter().map(|&size| size as usize).collect();
+    let (pictures, map) = match sizes.as_slice() {
+        &[pictures, channels, height, width] => (pictures, (channels, height, width)),
+        &[channels, height, width] => (1, (channels, height, width)),
+        _ => (0, (0, 0, 0)),
+    };
+    let length = map.0 * map.1 * map.2;
+    let part = data.get(index * length..(index + 1) * length).filter(|_| pictures == count);
+    part.and_then(|part| ArrayView3::from_shape(map, part).ok())
+        .ok_or_else(|| Error::failed(format!("the network's {what} have shape {sizes:?}, expected [{count}, C, h, w]")))
 }
 
 /// The folder that a file lies in.
@@ -299,6 +331,13 @@ fn input_spec(picture: &Picture, manifest: &Manifest, assumptions: &mut Vec<Stri
         }
     };
     Ok(InputSpec { width, height, mean, std, resize })
+}
+
+/// Whether an output has a batch of a size of its own.
+fn has_fixed_batch(session: &Session) -> bool {
+    session.outputs().iter().any(
+        |output| matches!(output.dtype(), ValueType::Tensor { shape, .. } if shape.first().is_some_and(|&n| n >= 0)),
+    )
 }
 
 /// Checks what ONNX Runtime makes of the outputs; gives the channels of the logits where they are fixed.

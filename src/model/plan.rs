@@ -20,6 +20,8 @@ pub struct Picture {
     pub width: Option<usize>,
     /// Rows, where the graph fixes them.
     pub height: Option<usize>,
+    /// Whether it takes several pictures at once.
+    pub free_batch: bool,
     /// The graph's own order of axes.
     pub layout: Layout,
     /// The graph's own element type.
@@ -190,12 +192,19 @@ impl<'m, 'a> Planner<'m, 'a> {
                 layout.name()
             )));
         }
-        let picture = Picture { name: name.to_owned(), width: width.length(), height: height.length(), layout, dtype };
+        let picture = Picture {
+            name: name.to_owned(),
+            width: width.length(),
+            height: height.length(),
+            free_batch: batch.length().is_none(),
+            layout,
+            dtype,
+        };
         if (dtype == Dtype::F32 && layout == Layout::Nchw) || self.keep == Keep::All {
             return Ok(picture);
         }
         self.adapt_input(port, [Dim::Fixed(1), Dim::Fixed(3), height, width], dtype, layout);
-        Ok(Picture { name: PICTURE.to_owned(), ..picture })
+        Ok(Picture { name: PICTURE.to_owned(), free_batch: false, ..picture })
     }
 
     /// Puts a new f32 NCHW input in front of `port`.

@@ -9,7 +9,7 @@ use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder as _};
 use ndarray::ArrayView2;
 
-use super::{Recorder, Seen, stem};
+use super::{Recorder, Seen};
 use crate::{Error, Result};
 
 /// How the values of a score map are stored, both little endian.
@@ -146,62 +146,16 @@ impl ScoreFolder {
 }
 
 /// `masks:DIR`: the mask of every frame.
-#[derive(Debug)]
-pub struct Masks {
-    directory: PathBuf,
-    overwrite: bool,
-    folder: Option<MaskFolder>,
-}
-
-impl Masks {
-    /// A recorder into `directory`, which is made when the first stream begins.
-    pub fn new(directory: &Path, overwrite: bool) -> Self {
-        Self { directory: directory.into(), overwrite, folder: None }
-    }
-}
-
-impl Recorder for Masks {
-    fn begin(&mut self, stream: &str) -> Result<()> {
-        self.folder = Some(MaskFolder::new(&self.directory, &stem(stream), self.overwrite)?);
-        Ok(())
-    }
-
+impl Recorder for MaskFolder {
     fn record(&mut self, seen: &Seen<'_, '_>) -> Result<()> {
-        self.folder.as_mut().map_or(Ok(()), |folder| folder.write(seen.index, seen.detection.mask.view()).map(|_| ()))
-    }
-
-    fn finish(&mut self) -> Result<()> {
-        Ok(())
+        self.write(seen.index, seen.detection.mask.view()).map(|_| ())
     }
 }
 
 /// `scores:DIR`: the score map of every frame.
-#[derive(Debug)]
-pub struct Scores {
-    directory: PathBuf,
-    overwrite: bool,
-    folder: Option<ScoreFolder>,
-}
-
-impl Scores {
-    /// A recorder into `directory`, which is made when the first stream begins.
-    pub fn new(directory: &Path, overwrite: bool) -> Self {
-        Self { directory: directory.into(), overwrite, folder: None }
-    }
-}
-
-impl Recorder for Scores {
-    fn begin(&mut self, stream: &str) -> Result<()> {
-        self.folder = Some(ScoreFolder::new(&self.directory, &stem(stream), Precision::F32, self.overwrite)?);
-        Ok(())
-    }
-
+impl Recorder for ScoreFolder {
     fn record(&mut self, seen: &Seen<'_, '_>) -> Result<()> {
-        self.folder.as_mut().map_or(Ok(()), |folder| folder.write(seen.index, seen.detection.score.view()).map(|_| ()))
-    }
-
-    fn finish(&mut self) -> Result<()> {
-        Ok(())
+        self.write(seen.index, seen.detection.score.view()).map(|_| ())
     }
 }
 

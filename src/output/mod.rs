@@ -4,10 +4,12 @@ pub mod events;
 pub mod maps;
 
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use crate::Result;
 use crate::compute::{Detection, Maps};
+pub use events::{EventLog, EventRecorder, Existing};
 
 /// One frame and what was found in it.
 #[derive(Debug, Clone, Copy)]
@@ -16,20 +18,16 @@ pub struct Seen<'a, 'm> {
     pub index: u64,
     /// Running time of the frame.
     pub running_time: Duration,
+    /// Wall time of its capture, where the stream is live.
+    pub wall: Option<SystemTime>,
     /// Score map, mask and clusters.
     pub detection: &'a Detection,
     /// What the network said.
     pub maps: &'a Maps<'m>,
 }
 
-/// Keeps something of every frame's result. One recorder serves all inputs of a run, one after the other.
+/// Keeps something of every frame's result of one stream.
 pub trait Recorder: Send {
-    /// A new stream begins.
-    ///
-    /// # Errors
-    /// Its place cannot be made.
-    fn begin(&mut self, stream: &str) -> Result<()>;
-
     /// Called for every frame, in order, before it is drawn on.
     ///
     /// # Errors
@@ -40,7 +38,9 @@ pub trait Recorder: Send {
     ///
     /// # Errors
     /// What was to be kept cannot be completed.
-    fn finish(&mut self) -> Result<()>;
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What a run asks to be kept.
@@ -52,25 +52,49 @@ pub struct Wanted<'a> {
     pub masks: Option<&'a Path>,
     /// Folder for one score map per frame.
     pub scores: Option<&'a Path>,
-    /// Whether existing files may be replaced.
-    pub overwrite: bool,
+    /// What happens to an events file that is there already.
+    pub existing: Existing,
 }
 
-impl Wanted<'_> {
-    /// The recorders for it; `classes` are the names of the logits' channels.
+/// What keeps the results of all streams of a run.
+#[derive(Debug)]
+pub struct Records<'a> {
+    wanted: Wanted<'a>,
+    events: Option<Arc<EventLog>>,
+    classes: Vec<String>,
+}
+
+impl<'a> Records<'a> {
+    /// Opens what `wanted` names; `classes` are the names of the logits' channels.
     ///
     /// # Errors
-    /// The events file cannot be made, or exists and `overwrite` is off.
-    pub fn recorders(&self, classes: &[String]) -> Result<Vec<Box<dyn Recorder>>> {
+    /// The events file cannot be made, or exists and is to be left alone.
+    pub fn open(wanted: Wanted<'a>, classes: &[String]) -> Result<Self> {
+        let events = wanted.events.map(|path| EventLog::open(path, wanted.existing)).transpose()?.map(Arc::new);
+        Ok(Self { wanted, events, classes: classes.to_vec() })
+    }
+
+    /// The events file, if there is one.
+    pub fn events(&self) -> Option<&Arc<EventLog>> {
+        self.events.as_ref()
+    }
+
+    /// The recorders of the stream called `stream`.
+    ///
+    /// # Errors
+    /// A folder cannot be made.
+    pub fn of_stream(&self, stream: &str) -> Result<Vec<Box<dyn Recorder>>> {
         let mut recorders: Vec<Box<dyn Recorder>> = Vec::new();
-        if let Some(path) = self.events {
-            recorders.push(Box::new(events::EventFile::create(path, classes, self.overwrite)?));
+        let overwrite = self.wanted.existing == Existing::Replace;
+        if let Some(log) = &self.events {
+            recorders.push(Box::new(EventRecorder::new(Arc::clone(log), stream, &self.classes)));
         }
-        if let Some(folder) = self.masks {
-            recorders.push(Box::new(maps::Masks::new(folder, self.overwrite)));
+        if let Some(folder) = self.wanted.masks {
+            recorders.push(Box::new(maps::MaskFolder::new(folder, &stem(stream), overwrite)?));
         }
-        if let Some(folder) = self.scores {
-            recorders.push(Box::new(maps::Scores::new(folder, self.overwrite)));
+        if let Some(folder) = self.wanted.scores {
+            let precision = maps::Precision::default();
+            recorders.push(Box::new(maps::ScoreFolder::new(folder, &stem(stream), precision, overwrite)?));
         }
         Ok(recorders)
     }

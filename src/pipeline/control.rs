@@ -19,6 +19,7 @@ pub const PATIENCE: Duration = Duration::from_millis(100);
 pub struct Control {
     interrupts: Arc<AtomicU32>,
     stop: AtomicBool,
+    failed: AtomicBool,
     error: Mutex<Option<Error>>,
 }
 
@@ -36,12 +37,18 @@ impl Control {
     /// Ends the reading because of `error`, which is reported if it is the first.
     pub fn fail(&self, error: Error) {
         self.lock().get_or_insert(error);
+        self.failed.store(true, Ordering::Relaxed);
         self.stop();
     }
 
     /// Whether no more frames shall be read.
     pub fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed) || self.interrupted()
+    }
+
+    /// Whether something went wrong: nothing handed on from here will come back.
+    pub fn failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Whether the user asked for the end.
@@ -64,26 +71,36 @@ impl Control {
     }
 
     /// Sends `item`, waiting for room in slices of [`PATIENCE`]; `false` when the receiver is gone or the run aborted.
-    pub fn send<T>(&self, sender: &Sender<T>, mut item: T) -> bool {
-        loop {
-            match sender.send_timeout(item, PATIENCE) {
-                Ok(()) => return true,
-                Err(SendTimeoutError::Disconnected(_)) => return false,
-                Err(SendTimeoutError::Timeout(_)) if self.aborted() => return false,
-                Err(SendTimeoutError::Timeout(back)) => item = back,
-            }
-        }
+    pub fn send<T>(&self, sender: &Sender<T>, item: T) -> bool {
+        send_unless(|| self.aborted(), sender, item)
     }
 
     /// The next item, waiting in slices of [`PATIENCE`]; `None` when the senders are gone and all is read, or the run aborted.
     pub fn receive<T>(&self, receiver: &Receiver<T>) -> Option<T> {
-        loop {
-            match receiver.recv_timeout(PATIENCE) {
-                Ok(item) => return Some(item),
-                Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) if self.aborted() => return None,
-                Err(RecvTimeoutError::Timeout) => {}
-            }
+        receive_unless(|| self.aborted(), receiver)
+    }
+}
+
+/// Sends `item`, asking `give_up` every [`PATIENCE`]; `false` when it said so or the receiver is gone.
+pub fn send_unless<T>(give_up: impl Fn() -> bool, sender: &Sender<T>, mut item: T) -> bool {
+    loop {
+        match sender.send_timeout(item, PATIENCE) {
+            Ok(()) => return true,
+            Err(SendTimeoutError::Disconnected(_)) => return false,
+            Err(SendTimeoutError::Timeout(_)) if give_up() => return false,
+            Err(SendTimeoutError::Timeout(back)) => item = back,
+        }
+    }
+}
+
+/// The next item, asking `give_up` every [`PATIENCE`]; `None` when it said so or the senders are gone and all is read.
+pub fn receive_unless<T>(give_up: impl Fn() -> bool, receiver: &Receiver<T>) -> Option<T> {
+    loop {
+        match receiver.recv_timeout(PATIENCE) {
+            Ok(item) => return Some(item),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) if give_up() => return None,
+            Err(RecvTimeoutError::Timeout) => {}
         }
     }
 }

@@ -1,19 +1,32 @@
 //! The staged pipeline: one named thread per stage, bounded channels between them, one road out.
 //!
 //! ```text
-//! source -> prepare -> infer -> detect -> track -> draw -> sink
-//!    ^------------------ spare jobs -----------------------'
+//! stream 0: source -.                               .-> track -> draw -> sink
+//! stream 1: source --+-> prepare -> infer -> detect +-> track -> draw -> sink
+//! stream 2: source -'                               '-> track -> draw -> sink
+//!              ^--------------------- spare jobs ------------------------'
 //! ```
-//! A job carries one frame and every buffer that its stages need. The jobs go round: the sink hands an emptied one back to
-//! the source, so that their number bounds the memory and nothing is allocated per frame after the first round.
+//! A job carries one frame and what its stages found. The jobs of a stream go round: the sink hands an emptied one back to the
+//! source, so that their number bounds the memory, nothing is allocated per frame after the first round, and a stream whose
+//! sink is stuck has no jobs left that could hold up the others. What happens to frames that find no job or no room is the
+//! stream's policy: a file waits, a live stream leaves frames out, and counts them.
 
+mod analyse;
 pub mod control;
+mod drawing;
+mod gather;
+mod job;
+mod lane;
+mod meter;
 mod policy;
 pub mod run;
+mod settings;
 pub mod stage;
 pub mod stats;
 
 pub use control::Control;
-pub use policy::{Policy, Sync};
-pub use run::{Engine, Observer, Outcome, run};
+pub use meter::{LATENCY_BOUNDS, LatencyReport, Link, Meter, Reading};
+pub use policy::{Flow, Policy, Sync};
+pub use run::{Engine, Observer, Outcome, Stream, run};
+pub use settings::{Settings, Tunable};
 pub use stats::{StageReport, StageStats};

@@ -1,5 +1,7 @@
 //! What gives way when live frames come faster than they are worked on.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// Which frames are left out. Always after decoding, never before.
@@ -24,4 +26,24 @@ pub enum Sync {
     Exact,
     /// The newest one that is finished, with its age. Every frame is shown.
     Newest,
+}
+
+/// How the frames of one stream are let through.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Flow {
+    /// Which frames are left out.
+    pub policy: Policy,
+    /// Which result is drawn on a frame.
+    pub sync: Sync,
+    /// Frames that may wait for the network.
+    pub queue: usize,
+    /// Frames older than this when the network could take them are left out.
+    pub max_age: Option<Duration>,
+}
+
+impl Flow {
+    /// Every frame with its own result, `queue` of them waiting: for files.
+    pub fn all(queue: usize) -> Self {
+        Self { policy: Policy::Wait, sync: Sync::Exact, queue, max_age: None }
+    }
 }

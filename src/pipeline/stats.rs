@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::Result;
+
 /// Counts and busy times of one stage.
 #[derive(Debug)]
 pub struct StageStats {
@@ -26,6 +28,8 @@ pub struct StageReport {
     pub busy_p50_s: f64,
     /// 95th percentile of the same.
     pub busy_p95_s: f64,
+    /// Frames waiting in front of the stage when it took one last.
+    pub queue: usize,
     /// Most frames seen waiting in front of the stage.
     pub queue_max: usize,
 }
@@ -68,6 +72,21 @@ impl StageStats {
         result
     }
 
+    /// Runs `work` as this stage's work on `frames` frames at once.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub fn time_each(&self, frames: usize, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        if frames == 0 {
+            return Ok(());
+        }
+        let start = Instant::now();
+        let result = work();
+        let each = start.elapsed() / frames as u32;
+        (0..frames).for_each(|_| self.add(each));
+        result
+    }
+
     /// Notes one frame that took `busy` of work.
     pub fn add(&self, busy: Duration) {
         self.frames.fetch_add(1, Ordering::Relaxed);
@@ -85,6 +104,7 @@ impl StageStats {
             frames: self.frames(),
             busy_p50_s: quantile(0.5),
             busy_p95_s: quantile(0.95),
+            queue: self.queue.load(Ordering::Relaxed),
             queue_max: self.queue_max.load(Ordering::Relaxed),
         }
     }

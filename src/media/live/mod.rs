@@ -25,6 +25,11 @@ impl LiveInput {
     }
 }
 
+impl LiveInput {
+    pub fn realtime(_: &std::path::Path) -> Self {
+        Self { address: String::new() }
+    }
+}
 impl fmt::Display for LiveInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.address)

@@ -25,6 +25,20 @@ pub enum Target {
     Display,
 }
 
+impl Target {
+    pub fn parse(_: &str) -> Result<Option<Self>> {
+        Ok(None)
+    }
+    pub fn is_live(&self) -> bool {
+        true
+    }
+}
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("")
+    }
+}
+
 /// `[serve]`: the RTSP server.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -35,6 +49,8 @@ pub struct ServeOptions {
     pub certificate: Option<PathBuf>,
     /// PEM file with the certificate's key.
     pub key: Option<PathBuf>,
+    /// File with `user:password` for the servers that are pushed to, for addresses without any.
+    pub push_credentials: Option<PathBuf>,
 }
 
 /// `[record]`: recordings in segments.

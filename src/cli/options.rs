@@ -1,0 +1,200 @@
+//! The options of `run`, and the configuration that they ask for.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::Result;
+use crate::compute::ComputeChoice;
+use crate::config::Config;
+use crate::draw::{Palette, View};
+use crate::media::live::Transport;
+use crate::model::network::Provider;
+use crate::pipeline::{Policy, Sync};
+
+/// Options of `run`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  oodstream run drive.mp4                             drive.ood.mp4 in the working directory
+  oodstream run drive.mp4 -o marked.mkv --view side-by-side
+  oodstream run archive/ 'trips/*.mp4' -o marked/     folders and globs, one output per video
+  oodstream run drive.mp4 -o none -o events:e.jsonl -o masks:masks/
+  oodstream run 'test://ball?frames=100' -o t.mp4     a built-in pattern
+  oodstream run drive.mp4 -c pipelines/dashcam.toml --set detect.threshold=1.5
+Live:
+  oodstream run rtsp://camera/1 -o rtsp://127.0.0.1:8554/front -o events:front.jsonl --http 9090
+  oodstream run v4l2:///dev/video0 -o hls:/var/www/road -o 'rec/%Y%m%d-%H%M%S.mp4'
+  oodstream run rtsp://a/1 rtsp://b/1 -o 'rtsp://127.0.0.1:8554/{name}'    two cameras, one network
+  oodstream run drive.mp4 --realtime -o rtsp://127.0.0.1:8554/drive
+  oodstream run -c pipelines/multi-camera.toml        inputs and outputs from the file")]
+pub struct RunArgs {
+    /// A video, a folder of videos or images, a glob, test://, or live: rtsp://, rtsps://, http://, v4l2:///dev/videoN
+    #[arg(value_name = "INPUT")]
+    pub inputs: Vec<String>,
+    /// x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, masks:DIR, scores:DIR; live also rtsp://HOST:PORT/NAME,
+    /// rtsp+push://, hls:DIR, display:, x-%Y%m%d-%H%M%S.mp4; {name} is the stream's name; repeatable
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Vec<String>,
+    /// Pipeline file
+    #[arg(short, long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// Change one key of the pipeline file; repeatable
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+    /// Network [default: the one that ships with the program]
+    #[arg(short, long, value_name = "FILE.onnx")]
+    model: Option<PathBuf>,
+    /// Score by name: default, max-logit, msp, entropy, energy, cluster, cluster-ensemble, ...
+    #[arg(long, value_name = "NAME")]
+    method: Option<String>,
+    /// Mark pixels with at least this score
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
+    threshold: Option<f32>,
+    /// Where K-Means and the score maps are computed
+    #[arg(long, value_name = "WHERE")]
+    compute: Option<ComputeChoice>,
+    /// Where the network runs
+    #[arg(long, value_name = "WHERE")]
+    provider: Option<Provider>,
+    /// Threads of the network [default: one per core]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Tensor or operator to take features from, see `oodstream model inspect`; repeatable
+    #[arg(long, value_name = "NAME")]
+    feature: Vec<String>,
+    /// A file written by `oodstream calibrate`
+    #[arg(long, value_name = "FILE.toml")]
+    calibration: Option<PathBuf>,
+    /// What the output shows
+    #[arg(long)]
+    view: Option<View>,
+    /// Share of the heat map in the mix, 0 to 1
+    #[arg(long, value_name = "SHARE")]
+    opacity: Option<f32>,
+    /// Colour map of the heat map
+    #[arg(long, value_name = "NAME")]
+    palette: Option<Palette>,
+    /// Leave the legend out
+    #[arg(long)]
+    no_legend: bool,
+    /// H.264 encoder element of GStreamer [default: by rank, hardware first]
+    #[arg(long, value_name = "ELEMENT")]
+    encoder: Option<String>,
+    /// Bit rate in kbit/s
+    #[arg(long, value_name = "KBIT/S", conflicts_with = "crf")]
+    bitrate: Option<u32>,
+    /// Constant quality, 0 to 51, lower is better
+    #[arg(long, value_name = "N")]
+    crf: Option<u32>,
+    /// Speed preset of the encoder
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// Replace an existing output
+    #[arg(long)]
+    overwrite: bool,
+    /// Report for machines; - is standard output
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Play files at the speed at which they were taken, as a live input
+    #[arg(long, help_heading = "Live")]
+    pub realtime: bool,
+    /// Which frames are left out when they come too fast [default: latest]
+    #[arg(long, value_name = "POLICY", help_heading = "Live")]
+    policy: Option<Policy>,
+    /// exact: what is drawn belongs to the frame; newest: full rate, with the newest result and its age
+    #[arg(long, value_name = "HOW", help_heading = "Live")]
+    sync: Option<Sync>,
+    /// Leave out frames that are older than this when the network could take them
+    #[arg(long, value_name = "SECONDS", help_heading = "Live")]
+    max_latency: Option<f64>,
+    /// How RTP comes from RTSP cameras [default: auto, UDP and then TCP]
+    #[arg(long, value_name = "HOW", help_heading = "Live")]
+    transport: Option<Transport>,
+    /// File with user:password of the cameras, for addresses without any
+    #[arg(long, value_name = "FILE", help_heading = "Live")]
+    credentials: Option<PathBuf>,
+    /// Port on loopback, or HOST:PORT, of /healthz, /readyz, /metrics and /reload
+    #[arg(long, value_name = "ADDRESS", help_heading = "Live")]
+    http: Option<String>,
+    /// Stop after this long (90, 90s, 5m, 2h)
+    #[arg(long = "for", value_name = "TIME", value_parser = duration, help_heading = "Live")]
+    pub stop_after: Option<Duration>,
+}
+
+impl RunArgs {
+    /// The configuration that the options ask for.
+    pub fn config(&self) -> Result<Config> {
+        let mut config = Config::load(self.config.as_deref(), &self.set)?;
+        fn put<T: Clone>(target: &mut T, option: Option<&T>) {
+            if let Some(value) = option {
+                target.clone_from(value);
+            }
+        }
+        fn put_some<T: Clone>(target: &mut Option<T>, option: Option<&T>) {
+            if option.is_some() {
+                *target = option.cloned();
+            }
+        }
+        put_some(&mut config.model.path, self.model.as_ref());
+        put(&mut config.model.provider, self.provider.as_ref());
+        put_some(&mut config.model.threads, self.threads.as_ref());
+        if !self.feature.is_empty() {
+            config.model.features.clone_from(&self.feature);
+        }
+        put(&mut config.detect.method, self.method.as_ref());
+        put_some(&mut config.detect.threshold, self.threshold.as_ref());
+        put(&mut config.detect.compute, self.compute.as_ref());
+        put_some(&mut config.detect.calibration, self.calibration.as_ref());
+        put(&mut config.draw.view, self.view.as_ref());
+        put(&mut config.draw.opacity, self.opacity.as_ref());
+        put(&mut config.draw.palette, self.palette.as_ref());
+        put_some(&mut config.encode.encoder, self.encoder.as_ref());
+        if self.bitrate.is_some() || self.crf.is_some() {
+            config.encode.bitrate = self.bitrate;
+            config.encode.crf = self.crf;
+        }
+        put_some(&mut config.encode.preset, self.preset.as_ref());
+        put(&mut config.live.policy, self.policy.as_ref());
+        put(&mut config.live.sync, self.sync.as_ref());
+        put_some(&mut config.live.max_latency_s, self.max_latency.as_ref());
+        put(&mut config.source.transport, self.transport.as_ref());
+        put_some(&mut config.source.credentials, self.credentials.as_ref());
+        put_some(&mut config.http.listen, self.http.as_ref());
+        config.draw.legend &= !self.no_legend;
+        config.encode.overwrite |= self.overwrite;
+        config.check()?;
+        Ok(config)
+    }
+}
+
+/// A time such as `90`, `90s`, `5m` or `2h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let scale = match unit {
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("`{unit}` is not s, m or h")),
+    };
+    let seconds = number.parse::<f64>().map_err(|_| "not a number of seconds".to_owned())? * scale;
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| "it must be more than 0 seconds".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(
+            ["90", "1.5s", "2m", "1h"].map(|text| duration(text).unwrap().as_secs_f64()),
+            [90.0, 1.5, 120.0, 3600.0]
+        );
+        for text in ["", "0", "-1", "5d", "x"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

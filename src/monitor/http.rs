@@ -1,0 +1,131 @@
+//! The HTTP server, on a thread of its own.
+
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::thread::{self, JoinHandle};
+
+use axum::Router;
+use axum::extract::State as Shared;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, put};
+use tokio::sync::oneshot;
+
+use super::health::{State, health};
+use super::{Slot, metrics};
+use crate::{Error, Result};
+
+/// Answers until it is dropped.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Listens at `address`, which is a port on loopback or `HOST:PORT`, and answers from `slot`.
+    ///
+    /// # Errors
+    /// `address` is malformed, not to be found or in use.
+    pub fn start(address: &str, slot: Slot) -> Result<Self> {
+        let place = format!("http.listen = {address}");
+        let failed = |error: &dyn std::fmt::Display| Error::failed(format!("{place}: {error}"));
+        let wanted = match address.parse::<u16>() {
+            Ok(port) => format!("127.0.0.1:{port}"),
+            Err(_) => address.to_owned(),
+        };
+        let addresses: Vec<SocketAddr> = wanted
+            .to_socket_addrs()
+            .map_err(|error| {
+                Error::usage(format!("{place}: {error}")).hint("a port, or HOST:PORT such as 127.0.0.1:9090")
+            })?
+            .collect();
+        let listener = TcpListener::bind(addresses.as_slice())
+            .map_err(|error| failed(&error).hint("another program may have the port; choose another one"))?;
+        let address = listener.local_addr().map_err(|error| failed(&error))?;
+        if !address.ip().is_loopback() {
+            tracing::warn!("{place}: everybody who can reach {address} can read the metrics and ask for a reload");
+        }
+        listener.set_nonblocking(true).map_err(|error| failed(&error))?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(|error| failed(&error))?;
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::Builder::new()
+            .name("http".to_owned())
+            .spawn(move || {
+                runtime.block_on(async {
+                    let serving = async {
+                        let listener = tokio::net::TcpListener::from_std(listener)?;
+                        axum::serve(listener, router(slot)).await
+                    };
+                    // An open connection is no reason to go on: no graceful end.
+                    tokio::select! {
+                        ended = serving => if let Err(error) = ended { tracing::error!("http: {error}") },
+                        _ = stopped => {}
+                    }
+                });
+            })
+            .map_err(|error| failed(&error))?;
+        tracing::info!("http://{address}/healthz /readyz /metrics /reload");
+        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn router(slot: Slot) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/reload", put(reload).post(reload))
+        .with_state(slot)
+}
+
+fn json(status: StatusCode, value: &serde_json::Value) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response()
+}
+
+async fn healthz(Shared(slot): Shared<Slot>) -> Response {
+    let streams: Vec<_> = slot.get().map(|watch| watch.streams.iter().map(health).collect()).unwrap_or_default();
+    let down = streams.is_empty() || streams.iter().any(|stream| stream.state == State::Down);
+    let status = if down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    json(status, &serde_json::json!({ "streams": streams }))
+}
+
+async fn readyz(Shared(slot): Shared<Slot>) -> Response {
+    let ready = slot.get().is_some();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    json(status, &serde_json::json!({ "ready": ready }))
+}
+
+async fn metrics(Shared(slot): Shared<Slot>) -> Response {
+    match metrics::text(&slot) {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => json(StatusCode::INTERNAL_SERVER_ERROR, &serde_json::json!({ "error": error.to_string() })),
+    }
+}
+
+async fn reload(Shared(slot): Shared<Slot>) -> Response {
+    let Some(watch) = slot.get() else {
+        return json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({ "error": "not ready yet" }));
+    };
+    match (watch.reload)() {
+        Ok(now) => json(StatusCode::OK, &serde_json::json!({ "reloaded": now })),
+        Err(error) => json(StatusCode::BAD_REQUEST, &serde_json::json!({ "error": error.to_string() })),
+    }
+}

@@ -1,0 +1,152 @@
+//! The draw stage of one stream: a result onto its frame, or the newest result onto every frame.
+
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender};
+
+use super::job::Job;
+use super::lane::give_back;
+use super::settings::Settings;
+use crate::Result;
+use crate::compute::Detection;
+use crate::draw::{Caption, Painter, ScoreScale, View, beside_width};
+use crate::media::Frame;
+
+/// Results that are finished, for frames that do not wait for their own.
+pub(super) struct Newest {
+    /// Jobs behind the track stage.
+    pub finished: Receiver<Box<Job>>,
+    /// Where they go when a newer one is there.
+    pub spare: Sender<Box<Job>>,
+    shown: Option<Box<Job>>,
+}
+
+impl Newest {
+    pub fn new(finished: Receiver<Box<Job>>, spare: Sender<Box<Job>>) -> Self {
+        Self { finished, spare, shown: None }
+    }
+
+    /// The newest finished job.
+    fn take(&mut self, maps: &Sender<Box<Detection>>) -> Option<&Job> {
+        while let Ok(done) = self.finished.try_recv() {
+            if let Some(mut old) = self.shown.replace(done) {
+                give_back(maps, old.detection.take());
+                old.clear();
+                // There is room for all of them.
+                let _ = self.spare.try_send(old);
+            }
+        }
+        self.shown.as_deref()
+    }
+}
+
+/// Draws the frames of one stream.
+pub(super) struct Drawing<'a> {
+    settings: &'a Settings,
+    version: u64,
+    painter: Painter,
+    scale: RunningScale,
+    caption: Caption,
+    /// Maps that were drawn go back here.
+    maps: Sender<Box<Detection>>,
+    newest: Option<Newest>,
+}
+
+impl<'a> Drawing<'a> {
+    pub fn new(settings: &'a Settings, maps: Sender<Box<Detection>>, newest: Option<Newest>) -> Result<Self> {
+        let version = settings.version();
+        let painter = Painter::new(settings.get().style)?;
+        Ok(Self {
+            settings,
+            version,
+            painter,
+            scale: RunningScale::default(),
+            caption: Caption::default(),
+            maps,
+            newest,
+        })
+    }
+
+    /// Draws what there is to draw on the job's frame.
+    pub fn draw(&mut self, job: &mut Job) -> Result<()> {
+        let version = self.settings.version();
+        if version != self.version {
+            self.painter = Painter::new(self.settings.get().style)?;
+            self.version = version;
+        }
+        let Job { frame: Some(frame), detection, threshold, ood_share, .. } = job else { return Ok(()) };
+        if let Some(age) = frame.lost {
+            return self.no_signal(frame, age);
+        }
+        if let Some(newest) = &mut self.newest {
+            let Some(Job { frame: Some(seen), detection: Some(found), threshold, .. }) = newest.take(&self.maps) else {
+                return self.painter_only(frame);
+            };
+            *ood_share = found.ood_share;
+            let age = Duration::from_nanos(frame.running_time.saturating_sub(seen.running_time));
+            self.caption.lines.clear();
+            self.caption.lines.push(format!("result {:.1} s old", age.as_secs_f64()));
+            let scale = self.scale.update(found, *threshold);
+            return paint(&mut self.painter, frame, found, scale, *threshold, &self.caption);
+        }
+        let Some(found) = detection.take() else { return Ok(()) };
+        *ood_share = found.ood_share;
+        let scale = self.scale.update(&found, *threshold);
+        let drawn = paint(&mut self.painter, frame, &found, scale, *threshold, &self.caption);
+        give_back(&self.maps, Some(found));
+        drawn
+    }
+
+    /// A frame before the first result: as it is, in the size of those to come.
+    fn painter_only(&mut self, frame: &mut Frame) -> Result<()> {
+        if self.painter.style().view == View::SideBySide {
+            let mut wide = frame.new_like(beside_width(frame.width() as usize) as u32, frame.height())?;
+            self.painter.copy_beside(&frame.map()?.i420(), &mut wide.map_mut()?.i420())?;
+            *frame = wide;
+        }
+        Ok(())
+    }
+
+    fn no_signal(&mut self, frame: &mut Frame, age: Duration) -> Result<()> {
+        self.painter_only(frame)?;
+        self.painter.paint_no_signal(&mut frame.map_mut()?.i420(), age)
+    }
+}
+
+fn paint(
+    painter: &mut Painter,
+    frame: &mut Frame,
+    found: &Detection,
+    scale: ScoreScale,
+    threshold: f32,
+    caption: &Caption,
+) -> Result<()> {
+    if painter.style().view == View::SideBySide {
+        let mut wide = frame.new_like(beside_width(frame.width() as usize) as u32, frame.height())?;
+        painter.paint_beside(&frame.map()?.i420(), &mut wide.map_mut()?.i420(), found, scale, threshold, caption)?;
+        *frame = wide;
+        return Ok(());
+    }
+    painter.paint(&mut frame.map_mut()?.i420(), found, scale, threshold, caption)
+}
+
+/// The scores between which the colour map is spread: follows the frames slowly, so that colours do not flicker.
+#[derive(Default)]
+struct RunningScale(Option<ScoreScale>);
+
+impl RunningScale {
+    /// Weight of the newest frame.
+    const PACE: f32 = 0.05;
+
+    fn update(&mut self, detection: &Detection, threshold: f32) -> ScoreScale {
+        let (low, high) = detection
+            .grid_score
+            .iter()
+            .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &score| (low.min(score), high.max(score)));
+        let high = high.max(threshold + (threshold - low).abs() * 0.25);
+        let scale = self.0.get_or_insert(ScoreScale { low, high });
+        scale.low += (low - scale.low) * Self::PACE;
+        scale.high += (high - scale.high) * Self::PACE;
+        *scale
+    }
+}

@@ -1,0 +1,50 @@
+//! One frame on its way, and the batch in which it meets the network.
+
+use crate::compute::Detection;
+use crate::media::Frame;
+use crate::model::Outputs;
+
+/// One frame on its way, with what its stages found.
+#[derive(Default)]
+pub(super) struct Job {
+    pub frame: Option<Frame>,
+    pub outputs: Option<Outputs>,
+    pub detection: Option<Box<Detection>>,
+    pub threshold: f32,
+    pub ood_share: f32,
+    /// The first frame after a loss of signal: nothing is carried over from before.
+    pub fresh: bool,
+}
+
+impl Job {
+    /// Lets go of the frame and of what belongs to it.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether there is a picture that the network has not seen yet.
+    pub fn is_new_picture(&self) -> bool {
+        self.frame.as_ref().is_some_and(|frame| frame.lost.is_none())
+    }
+}
+
+/// Jobs of one or several streams that the network takes at once.
+///
+/// The number of batches in circulation says how far `prepare` may run ahead of `infer`: with one, a picture is chosen when
+/// the network is free and never waits for it.
+pub(super) struct Batch {
+    /// Stream and job, in turn; repeats of a lost signal are among them and take no slot.
+    pub jobs: Vec<(usize, Box<Job>)>,
+    /// Streams that have come to their end.
+    pub ended: Vec<usize>,
+    /// Prepared pictures, `[slots, 3, height, width]`.
+    pub tensor: Vec<f32>,
+    /// Prepared pictures in `tensor`.
+    pub slots: usize,
+}
+
+impl Batch {
+    pub fn new(elements: usize) -> Self {
+        Self { jobs: Vec::new(), ended: Vec::new(), tensor: vec![0.0; elements], slots: 0 }
+    }
+}

@@ -39,7 +39,7 @@ pub fn resolve(args: &RunArgs, config: &Config, outputs: &Outputs) -> Result<Inp
         return from_file(config, outputs).map(Inputs::Live);
     }
     if args.inputs.is_empty() {
-        return Err(Error::usage("there is no input").hint("name a video, or a pipeline file with [[stream]] by -c"));
+        return Err(Error::usage("there is no INPUT").hint("name a video, or a pipeline file with [[stream]] by -c"));
     }
     let mut inputs = Vec::new();
     for argument in &args.inputs {

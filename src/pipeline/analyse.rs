@@ -5,7 +5,7 @@ use crossbeam::channel::{Receiver, Sender};
 use super::control::Control;
 use super::job::{Batch, Job};
 use super::meter::Meter;
-use super::policy::Policy;
+use super::policy::{Flow, Policy, Sync};
 use super::settings::Settings;
 use super::stats::StageStats;
 use crate::Result;
@@ -53,7 +53,7 @@ pub(super) fn infer(
 pub(super) struct Outlet<'a> {
     pub control: &'a Control,
     pub meter: &'a Meter,
-    pub policy: Policy,
+    pub flow: Flow,
     /// Maps that are free.
     pub maps: Receiver<Box<Detection>>,
     /// Has room for every job of the stream.
@@ -68,7 +68,7 @@ impl Outlet<'_> {
     /// Maps to fill. A stream that may fall behind waits for its own; any other goes without, so that one stream whose
     /// drawing is stuck does not hold up the rest.
     fn take_maps(&self, control: &Control) -> Option<Box<Detection>> {
-        match self.policy {
+        match self.flow.policy {
             Policy::Wait => control.receive(&self.maps),
             Policy::DropOldest | Policy::Latest => self.maps.try_recv().ok(),
         }
@@ -97,7 +97,10 @@ pub(super) fn detect(
             // Waiting for the maps of an earlier frame is not work of this stage.
             job.detection = outlet.take_maps(control);
             if job.detection.is_none() {
-                outlet.meter.crowded_out();
+                // Where every frame is shown, one result less is no loss.
+                if outlet.flow.sync == Sync::Exact {
+                    outlet.meter.crowded_out();
+                }
                 job.clear();
                 let _ = outlet.spare.try_send(job);
                 continue;

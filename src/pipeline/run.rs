@@ -193,7 +193,7 @@ fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes:
             outlets.push(Some(Outlet {
                 control,
                 meter,
-                policy: flow.policy,
+                flow,
                 maps: maps_out,
                 track: to_track,
                 spare: spare_in.clone(),

@@ -110,3 +110,33 @@ fn half_floats() {
     close(&found, &expected, 0.02);
     assert_ne!(found[0], expected[0], "f16 rounds, or it was not used");
 }
+
+#[test]
+fn several_pictures_at_once_give_what_each_gives_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let shape = [0, 3, HEIGHT as u64, WIDTH as u64];
+    let free = network(Graph::default().input("input", &shape), "input")
+        .output("raw", &[0, 6, HEIGHT as u64 / 2, WIDTH as u64 / 2])
+        .output("relu", &[0, 8, HEIGHT as u64 / 2, WIDTH as u64 / 2]);
+    let path = folder.path().join("network.onnx");
+    free.save(&path);
+    let options = SessionOptions { features: vec!["relu".into()], threads: Some(1), ..SessionOptions::default() };
+    let mut network = Network::load(Some(&path), &options).unwrap();
+    assert_eq!(network.max_batch(), None);
+    let pictures: Vec<Vec<f32>> =
+        (0..3).map(|n| normalised().iter().map(|value| value * (1.0 + n as f32)).collect()).collect();
+    let logits = |outputs: &oodstream::model::Outputs| {
+        outputs.with_maps(|maps| Ok((maps.logits.to_owned(), maps.features[0].to_owned()))).unwrap()
+    };
+    let alone: Vec<_> = pictures.iter().map(|picture| logits(&network.infer(picture).unwrap())).collect();
+    let together = network.infer_batch(&pictures.concat(), 3).unwrap();
+    for (outputs, alone) in together.iter().zip(&alone) {
+        let (found, features) = logits(outputs);
+        assert!((&found - &alone.0).iter().all(|difference| difference.abs() < 1e-5));
+        assert!((&features - &alone.1).iter().all(|difference| difference.abs() < 1e-5));
+    }
+    // More than there are is an error, not a panic.
+    assert!(network.infer_batch(&pictures[0], 2).is_err());
+    reference().save(&path);
+    assert_eq!(Network::load(Some(&path), &options).unwrap().max_batch(), Some(1));
+}

@@ -62,6 +62,15 @@ pub(super) struct Target {
 impl Target {
     /// Checks that `path` may and can be written, and creates the temporary file.
     pub fn check(path: &Path, input: Option<&Path>, encoding: &Encoding) -> Result<Self> {
+        let target = Self::claim(path, input, encoding)?;
+        if target.file.metadata().is_ok_and(|meta| meta.len() > 0) {
+            tracing::warn!("{} of an unfinished run is replaced", target.temporary.display());
+        }
+        Ok(target)
+    }
+
+    /// As [`Target::check`], for one who wants what an unfinished run left there.
+    pub fn claim(path: &Path, input: Option<&Path>, encoding: &Encoding) -> Result<Self> {
         let name = path.display();
         let container = Container::of(path)?;
         let folder = match path.parent() {
@@ -85,17 +94,13 @@ impl Target {
             return Err(Error::usage(format!("{name}: it exists already"))
                 .hint("give another name with -o, or --overwrite to replace it"));
         }
-        let file_name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let temporary = folder.join(format!(".{file_name}.part"));
+        let temporary = Self::temporary_of(path);
         let file = OpenOptions::new().create(true).write(true).truncate(false).open(&temporary).map_err(|e| {
             Error::failed(format!("{name}: the folder {} cannot be written: {e}", folder.display()))
                 .hint("give a folder that you may write to")
         })?;
         if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
             return Err(Error::failed(format!("{name}: another run is writing it now")));
-        }
-        if file.metadata().is_ok_and(|meta| meta.len() > 0) {
-            tracing::warn!("{} of an unfinished run is replaced", temporary.display());
         }
         Ok(Self {
             path: path.to_path_buf(),
@@ -106,6 +111,12 @@ impl Target {
             keep: false,
             file,
         })
+    }
+
+    /// The name of `path` while it is written.
+    pub fn temporary_of(path: &Path) -> PathBuf {
+        let file_name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        path.with_file_name(format!(".{file_name}.part"))
     }
 
     /// From now on the temporary file stays, whatever happens.

@@ -8,7 +8,7 @@ use gst::prelude::*;
 use gstreamer as gst;
 
 use super::decode::link;
-use super::encoder::{choose, configure, parser_of};
+use super::encoder::{Purpose, choose, configure, parser_of};
 use super::{Encoding, element, init};
 use crate::{Error, Result};
 
@@ -29,7 +29,7 @@ pub fn plain_copy(input: &Path, output: &Path) -> Result<u64> {
     let filter = element("capsfilter")?;
     filter.set_property("caps", gst::Caps::builder("video/x-raw").field("format", "I420").build());
     let encoder = choose(None)?;
-    configure(&encoder, &Encoding::default(), 0.0)?;
+    configure(&encoder, &Encoding::default(), 0.0, Purpose::File)?;
     let parser = element(parser_of(&encoder))?;
     let muxer = element("mp4mux")?;
     let sink = element("filesink")?;

@@ -19,7 +19,7 @@ use crate::{Error, Result};
 const QUEUED_FRAMES: u64 = 3;
 /// Nanoseconds from one key frame to the next at most: how much a killed process can lose, and how far players have to
 /// decode when they seek.
-const KEY_FRAMES: u64 = 2_000_000_000;
+pub(super) const KEY_FRAMES: u64 = 2_000_000_000;
 /// Packets of the other streams go to the muxer this far ahead of the frames, in nanoseconds.
 const AHEAD: u64 = 1_000_000_000;
 
@@ -71,9 +71,8 @@ impl FileWriter {
         }
         let encode = encoder::choose(encoding.encoder.as_deref())?;
         let name = encoder::name_of(&encode);
-        let rate = f64::from(frames.fps().numer().max(1)) / f64::from(frames.fps().denom().max(1));
-        let pixels = f64::from(frames.width() * encoding.width_factor) * f64::from(frames.height());
-        encoder::configure(&encode, encoding, pixels * if rate > 1.0 { rate } else { 25.0 })?;
+        let pixels = pixels_per_second(frames, encoding.width_factor);
+        encoder::configure(&encode, encoding, pixels, encoder::Purpose::File)?;
         tracing::info!("{}: encoded by {name}", target.path.display());
 
         let muxer = mux::muxer(target.container, shared)?;
@@ -88,12 +87,7 @@ impl FileWriter {
         let queue = mux::packet_queue()?;
         let parser = element(encoder::parser_of(&encode))?;
         let mut chain = vec![video.clone().upcast(), element("videoconvert")?];
-        // 4:2:0 in H.264 and H.265 has even sizes only.
-        let odd = (frames.width() * encoding.width_factor % 2, frames.height() % 2);
-        if odd != (0, 0) {
-            let crop = element("videocrop")?;
-            crop.set_property("right", odd.0 as i32);
-            crop.set_property("bottom", odd.1 as i32);
+        if let Some(crop) = crop_to_even(frames.width() * encoding.width_factor, frames.height())? {
             chain.push(crop);
             tracing::info!("{}: cropped by one pixel, video has even sizes", target.path.display());
         }
@@ -253,8 +247,26 @@ impl Drop for FileWriter {
     }
 }
 
+/// How much there is to encode; 25 frames a second where the rate is not known.
+pub(super) fn pixels_per_second(frames: &gst_video::VideoInfo, factor: u32) -> f64 {
+    let rate = f64::from(frames.fps().numer().max(1)) / f64::from(frames.fps().denom().max(1));
+    let pixels = f64::from(frames.width() * factor) * f64::from(frames.height());
+    pixels * if rate > 1.0 { rate } else { 25.0 }
+}
+
+/// What takes the last column or row of odd sizes away: 4:2:0 in H.264 and H.265 has even sizes only.
+pub(super) fn crop_to_even(width: u32, height: u32) -> Result<Option<gst::Element>> {
+    if (width % 2, height % 2) == (0, 0) {
+        return Ok(None);
+    }
+    let crop = element("videocrop")?;
+    crop.set_property("right", (width % 2) as i32);
+    crop.set_property("bottom", (height % 2) as i32);
+    Ok(Some(crop))
+}
+
 /// The caps of the frames written: those read, `factor` times as wide.
-fn output_caps(frames: &gst_video::VideoInfo, factor: u32) -> Result<gst::Caps> {
+pub(super) fn output_caps(frames: &gst_video::VideoInfo, factor: u32) -> Result<gst::Caps> {
     let width = frames.width().checked_mul(factor.max(1)).filter(|w| *w <= 16384);
     let width = width.ok_or_else(|| Error::usage("the output would be wider than 16384 pixels"))?;
     gst_video::VideoInfo::builder(gst_video::VideoFormat::I420, width, frames.height())

@@ -1,29 +1,49 @@
 //! Live outputs: the frames of one stream are encoded once, and the packets go to any number of places: an RTSP server,
 //! HLS, another server, recordings. A place that is slow or gone never holds up the others or the pipeline.
 
+//!
+//! ```text
+//! frame -> appsrc ! encoder ! parser ! appsink -+-> lane -> appsrc ! parser ! muxer ! filesink   recording, HLS
+//!                                               +-> lane -> appsrc ! rtspclientsink             push
+//!                                               +-> feed -> appsrc ! payloader of an RTSP server's media
+//! ```
+//! A lane is a bounded queue with a thread of its own; a feed is a bounded queue in a media that lives while somebody
+//! watches. Neither is ever waited for: what has no room is dropped up to the next key frame, and counted.
+
+mod anchor;
+mod chain;
+mod display;
+mod encode;
+mod feed;
+mod hls;
+mod lane;
+mod push;
+mod record;
+mod secure;
+mod server;
+mod target;
+mod template;
+mod writer;
+
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Encoding, FrameWriter};
-use crate::{Error, Result};
+pub use server::Servers;
+pub use target::{Address, Target};
 
-/// Where a live output goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// `rtsp://HOST:PORT/NAME`, `rtsps://...`: served here.
-    Serve(String),
-    /// `rtsp+push://...`: sent to another server.
-    Push(String),
-    /// `hls:DIR`
-    Hls(PathBuf),
-    /// `x.mp4`; with strftime fields in its name, in segments.
-    Record(PathBuf),
-    /// `display:`
-    Display,
-}
+use super::{Encoding, FrameWriter, encoder, init};
+use crate::{Error, Result};
+use feed::Feed;
+use lane::{Lane, Order, Place};
+use writer::{LiveWriter, Parts, Places};
+
+/// Packets that wait for a lane: some seconds of them, so that the end of a file or a slow disk costs nothing.
+const LANE_ROOM: usize = 256;
+/// Frames that wait for a display.
+const DISPLAY_ROOM: usize = 2;
 
 impl Target {
     pub fn parse(_: &str) -> Result<Option<Self>> {
@@ -77,7 +97,7 @@ impl Default for RecordOptions {
 pub struct HlsOptions {
     /// Length of a segment in seconds.
     pub segment_s: u32,
-    /// Segments kept on the disk.
+    /// Segments in the playlist; up to three more are on the disk, the one being written among them.
     pub segments: u32,
 }
 
@@ -100,17 +120,30 @@ pub struct OutputStatus {
     pub restarts: AtomicU64,
     /// Whether it works now.
     pub up: AtomicBool,
+    /// Its clients are counted by somebody else.
+    serves: bool,
 }
 
-/// The RTSP servers of this process, one per address, shared by its streams.
-pub struct Servers {
-    _options: ServeOptions,
-}
+impl OutputStatus {
+    fn new(target: &Target) -> Arc<Self> {
+        let serves = matches!(target, Target::Serve(_));
+        Arc::new(Self { name: target.to_string(), serves, ..Self::default() })
+    }
 
-impl Servers {
-    /// No server yet.
-    pub fn new(options: &ServeOptions) -> Self {
-        Self { _options: options.clone() }
+    /// Whether it works now.
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    fn set_up(&self, up: bool) {
+        self.up.store(up, Ordering::Relaxed);
+        if !self.serves {
+            self.clients.store(u64::from(up), Ordering::Relaxed);
+        }
+    }
+
+    fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -129,13 +162,68 @@ pub struct PublishOptions {
 
 /// Opens the outputs of one stream. The encoder starts with the first frame.
 ///
+/// The writer never waits: see [`FrameWriter::write`]'s timeout as zero. [`Written::path`](super::Written::path) names all
+/// places, joined by commas.
+///
 /// # Errors
-/// A port in use, a bad certificate, a folder that cannot be written, an output that exists, no display.
+/// A port in use, a bad certificate, a folder that cannot be written, an output that exists, an encoder that is not there,
+/// no display.
 pub fn open(
     targets: &[Target],
     servers: &Servers,
     options: &PublishOptions,
 ) -> Result<(Box<dyn FrameWriter>, Vec<Arc<OutputStatus>>)> {
-    let _ = (targets, servers, options);
-    Err(Error::failed("not built in yet"))
+    init()?;
+    if let Some(twice) = targets.iter().enumerate().find(|(i, target)| targets[..*i].contains(target)) {
+        return Err(Error::usage(format!("{}: this output is given twice", twice.1)));
+    }
+    // Found out now rather than with the first frame.
+    let encode = encoder::choose(options.encoding.encoder.as_deref())?;
+    encoder::configure(&encode, &options.encoding, 0.0, encoder::Purpose::Live)?;
+    let parser = encoder::parser_of(&encode);
+
+    let order = Arc::new(Order::default());
+    let key = Arc::new(AtomicBool::new(false));
+    let statuses: Vec<_> = targets.iter().map(OutputStatus::new).collect();
+    let mut key_every = super::writer::KEY_FRAMES;
+    let (mut places, mut display, mut mounts) = (Places::default(), None, Vec::new());
+    for (target, status) in targets.iter().zip(&statuses) {
+        let place: Box<dyn Place> = match target {
+            Target::Serve(address) => {
+                let feed = Feed::new(parser, status, &key);
+                mounts.push(servers.mount(address, &feed)?);
+                status.set_up(true);
+                places.feeds.push(feed);
+                continue;
+            }
+            Target::Display => {
+                let place = Box::new(display::Display::open(&order)?);
+                display = Some(Lane::start(place, DISPLAY_ROOM, status, &order, "display")?);
+                continue;
+            }
+            Target::Push(address) => Box::new(push::Push::open(address, options.push_credentials.as_deref(), &order)?),
+            Target::Hls(folder) => {
+                // Segments end at key frames.
+                key_every = key_every.min(u64::from(options.hls.segment_s.max(1)) * 1_000_000_000);
+                Box::new(hls::Hls::open(folder, &options.hls, &order)?)
+            }
+            Target::Record(path) => Box::new(record::Recorder::open(path, options, &order)?),
+        };
+        let thread = target.kind();
+        places.lanes.push(Lane::start(place, LANE_ROOM, status, &order, thread)?);
+    }
+    let encoded = targets.iter().zip(&statuses).filter(|(target, _)| **target != Target::Display);
+    let writer = LiveWriter::new(Parts {
+        encoding: options.encoding.clone(),
+        encoder_name: encoder::name_of(&encode),
+        places,
+        display,
+        mounts,
+        encoded: encoded.map(|(_, status)| Arc::clone(status)).collect(),
+        order,
+        name: targets.iter().map(Target::to_string).collect::<Vec<_>>().join(", "),
+        key,
+        key_every,
+    });
+    Ok((Box::new(writer), statuses))
 }

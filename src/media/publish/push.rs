@@ -1,0 +1,110 @@
+//! Pushing to another RTSP server, over and over again.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use gst::prelude::*;
+use gstreamer as gst;
+
+use super::anchor::anchor;
+use super::chain::Chain;
+use super::lane::{Order, Packet, Place};
+use super::record::parser_of;
+use super::target::Address;
+use crate::media::element;
+use crate::{Error, Result};
+
+/// Microseconds after which a TCP connection that takes nothing counts as lost.
+const TIMEOUT_US: u64 = 5_000_000;
+
+pub(super) struct Push {
+    address: Address,
+    order: Arc<Order>,
+    chain: Option<Chain>,
+    /// The server agreed to take the stream.
+    accepted: Arc<AtomicBool>,
+}
+
+impl Push {
+    /// # Errors
+    /// The file with the credentials cannot be read or is malformed.
+    pub fn open(address: &Address, credentials: Option<&Path>, order: &Arc<Order>) -> Result<Self> {
+        let mut address = address.clone();
+        if let (None, Some(path)) = (&address.credentials, credentials) {
+            address.credentials = Some(read_credentials(path)?);
+        }
+        Ok(Self { address, order: Arc::clone(order), chain: None, accepted: Arc::default() })
+    }
+}
+
+impl Place for Push {
+    fn start(&mut self, first: &Packet) -> Result<()> {
+        let parser = element(parser_of(&first.caps))?;
+        parser.set_property("config-interval", -1i32);
+        let sink = element("rtspclientsink")?;
+        sink.set_property("location", self.address.to_string());
+        sink.set_property_from_str("protocols", "tcp");
+        sink.set_property("tcp-timeout", TIMEOUT_US);
+        sink.set_property("latency", 0u32);
+        if let Some((user, password)) = &self.address.credentials {
+            sink.set_property("user-id", user);
+            sink.set_property("user-pw", password);
+        }
+        let chain = Chain::new(&first.caps, true, &[parser, sink])?;
+        anchor(&chain.source);
+        self.accepted = Arc::default();
+        chain.play()?;
+        self.chain = Some(chain);
+        Ok(())
+    }
+
+    fn take(&mut self, packet: Packet) -> Result<()> {
+        let Some(chain) = &self.chain else { return Err(Error::failed("there is no connection")) };
+        if packet.key && !chain.takes(&packet.caps) {
+            self.chain = None;
+            self.start(&packet)?;
+        }
+        let Some(chain) = &self.chain else { return Err(Error::failed("there is no connection")) };
+        chain.push(packet.buffer, &self.order)
+    }
+
+    fn check(&mut self) -> Result<bool> {
+        let Some(chain) = &self.chain else { return Ok(false) };
+        let accepted = &self.accepted;
+        chain.check(&mut |message| {
+            if let gst::MessageView::Progress(progress) = message.view() {
+                let (kind, code, text) = progress.get();
+                tracing::debug!("{kind:?} {code}: {text}");
+                if kind == gst::ProgressType::Complete && code == "record" {
+                    accepted.store(true, Ordering::Release);
+                }
+            }
+        })?;
+        Ok(self.accepted.load(Ordering::Acquire))
+    }
+
+    fn finish(&mut self, _: &Order) -> Result<()> {
+        self.abandon();
+        Ok(())
+    }
+
+    fn abandon(&mut self) {
+        // Says goodbye to the server, if it listens.
+        self.chain = None;
+    }
+}
+
+/// The first `user:password` line of a file.
+fn read_credentials(path: &Path) -> Result<(String, String)> {
+    let shown = path.display();
+    let text = fs::read_to_string(path)
+        .map_err(|e| Error::failed(format!("push_credentials: {shown} cannot be read: {e}")))?;
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+    let (user, password) = line
+        .and_then(|line| line.split_once(':'))
+        .filter(|(user, _)| !user.is_empty())
+        .ok_or_else(|| Error::failed(format!("push_credentials: {shown} holds no line `user:password`")))?;
+    Ok((user.to_owned(), password.to_owned()))
+}

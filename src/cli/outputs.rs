@@ -96,7 +96,9 @@ impl VideoOutput {
         if option == "none" {
             return Ok(Self::Nothing);
         }
-        if Target::parse(option).map_err(|error| error.at(&place))?.is_some_and(|target| target.is_live()) {
+        // A file's name may hold anything, only addresses have a form.
+        let target = if option.contains(':') { Target::parse(option).map_err(|error| error.at(&place))? } else { None };
+        if target.is_some_and(|target| !matches!(target, Target::Record(_))) {
             return Err(Error::usage(format!("{place}: this output is for live inputs"))
                 .hint("play a file at its own speed with --realtime"));
         }

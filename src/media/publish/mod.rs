@@ -1,6 +1,5 @@
 //! Live outputs: the frames of one stream are encoded once, and the packets go to any number of places: an RTSP server,
 //! HLS, another server, recordings. A place that is slow or gone never holds up the others or the pipeline.
-
 //!
 //! ```text
 //! frame -> appsrc ! encoder ! parser ! appsink -+-> lane -> appsrc ! parser ! muxer ! filesink   recording, HLS
@@ -44,20 +43,6 @@ use writer::{LiveWriter, Parts, Places};
 const LANE_ROOM: usize = 256;
 /// Frames that wait for a display.
 const DISPLAY_ROOM: usize = 2;
-
-impl Target {
-    pub fn parse(_: &str) -> Result<Option<Self>> {
-        Ok(None)
-    }
-    pub fn is_live(&self) -> bool {
-        true
-    }
-}
-impl std::fmt::Display for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("")
-    }
-}
 
 /// `[serve]`: the RTSP server.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

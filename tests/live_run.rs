@@ -1,0 +1,384 @@
+//! Live runs through the binary: cameras that are killed, stalled and changed, monitors that must not notice, health, metrics,
+//! reload, the ready pipeline files, and everything that is refused.
+
+mod camera;
+mod common;
+mod live;
+mod onnx;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use camera::{Camera, CameraOptions, Codec};
+use common::Place;
+use live::{Monitor, free_port, until, until_served};
+use serde_json::Value;
+
+/// The binary at work. Killed when a test fails.
+struct Live {
+    child: Child,
+    log: std::path::PathBuf,
+}
+
+impl Live {
+    fn start(place: &Place, arguments: &str) -> Self {
+        let log = place.path("log.txt");
+        let child = place
+            .program()
+            .args(arguments.split_whitespace())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Self { child, log }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    /// Ends it as systemd would; how long that took.
+    #[track_caller]
+    fn stop(&mut self, code: i32) -> Duration {
+        let start = Instant::now();
+        self.signal("-TERM");
+        until("the run ends", || self.child.try_wait().unwrap().is_some());
+        assert_eq!(self.child.wait().unwrap().code(), Some(code), "{}", self.log());
+        start.elapsed()
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Status and body of a request.
+fn http(port: u16, method: &str, path: &str) -> (u16, String) {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return (0, String::new()) };
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    let status = answer.split_whitespace().nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+    (status, body)
+}
+
+/// The value of a metric's line that begins with `line`.
+fn metric(port: u16, line: &str) -> f64 {
+    let (_, text) = http(port, "GET", "/metrics");
+    text.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok()).unwrap_or(f64::NAN)
+}
+
+/// The signal lines of an events file: what happened.
+fn signals(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).filter(|v| v.get("signal").is_some()).collect()
+}
+
+fn count(path: &Path, what: &str) -> usize {
+    signals(path).iter().filter(|line| line["signal"] == what).count()
+}
+
+fn camera_outages(transport: &str) {
+    let place = Place::new();
+    let events = place.path("e.jsonl");
+    let options = CameraOptions { size: (320, 192), fps: 15, ..CameraOptions::default() };
+    let mut camera = Camera::start(options.clone());
+    let port = free_port();
+    let mut run = Live::start(
+        &place,
+        &format!(
+            "run rtsp://127.0.0.1:{}/camera -o rtsp://127.0.0.1:{port}/front -o events:e.jsonl --json report.json \
+             --transport {transport} --set source.stall_s=1.5",
+            camera.port()
+        ),
+    );
+    until("the camera is found", || count(&events, "back") == 1);
+    until_served(port, "front", "");
+    let mut monitor = Monitor::start(&format!("rtsp://127.0.0.1:{port}/front"), "tcp");
+    monitor.sees(20);
+
+    // Killed, and started again on the same port with another size.
+    let at = camera.port();
+    camera.kill();
+    until("the loss is told", || count(&events, "lost") == 1);
+    monitor.sees(5);
+    let returned = Instant::now();
+    let mut camera = Camera::start(CameraOptions { port: Some(at), size: (256, 160), ..options.clone() });
+    until("the camera is back", || count(&events, "back") == 2);
+    println!("{transport}: back {:.2} s after a killed camera was started again", returned.elapsed().as_secs_f64());
+    monitor.sees(20);
+
+    // Stalled.
+    camera.stop();
+    until("the stall is told", || count(&events, "lost") == 2);
+    monitor.sees(5);
+    let returned = Instant::now();
+    camera.cont();
+    until("the camera is back", || count(&events, "back") == 3);
+    println!("{transport}: back {:.2} s after a stalled camera went on", returned.elapsed().as_secs_f64());
+    monitor.sees(20);
+
+    // Another codec.
+    camera.kill();
+    until("the loss is told", || count(&events, "lost") == 3);
+    let _camera = Camera::start(CameraOptions { port: Some(at), codec: Codec::Jpeg, ..options });
+    until("the camera is back", || count(&events, "back") == 4);
+    monitor.sees(20);
+    assert!(monitor.is_running(), "one connection all the time");
+
+    let took = run.stop(130);
+    println!("stopped in {:.2} s", took.as_secs_f64());
+    let report: Value = serde_json::from_str(&fs::read_to_string(place.path("report.json")).unwrap()).unwrap();
+    let stream = &report["inputs"][0];
+    assert_eq!(stream["live"]["reconnects"], 3, "{stream}");
+    assert!(stream["live"]["repeats"].as_u64().unwrap() > 0);
+    assert!(stream["live"]["latency"]["p95_s"].as_f64().unwrap() > 0.0);
+    let told = signals(&events);
+    assert!(told.iter().all(|line| line["wall"].as_str().is_some_and(|wall| wall.ends_with('Z'))), "{told:?}");
+    assert!(told[2]["format"].as_str().unwrap().contains("256x160"), "{told:?}");
+}
+
+#[test]
+fn a_camera_over_tcp_is_lost_and_comes_back() {
+    camera_outages("tcp");
+}
+
+#[test]
+fn a_camera_over_udp_is_lost_and_comes_back() {
+    camera_outages("udp");
+}
+
+#[test]
+fn passwords_are_nowhere() {
+    let place = Place::new();
+    let secret = "hunter2-S3cret";
+    let camera = Camera::start(CameraOptions { auth: Some(("me".into(), secret.into())), ..CameraOptions::default() });
+    fs::write(place.path("users"), format!("watcher:{secret}\n")).unwrap();
+    let (http_port, port) = (free_port(), free_port());
+    let mut run = Live::start(
+        &place,
+        &format!(
+            "-vv run rtsp://me:{secret}@127.0.0.1:{}/camera rtsp://me:wrong-{secret}@127.0.0.1:{}/camera \
+             -o rtsp://127.0.0.1:{port}/{{name}} -o events:e.jsonl --json r.json --http {http_port} --set serve.users=users",
+            camera.port(),
+            camera.port()
+        ),
+    );
+    until("one is up and the other one is refused", || {
+        let log = place.path("e.jsonl");
+        count(&log, "back") == 1 && signals(&log).iter().any(|line| line["reason"].as_str().is_some_and(|r| r.contains("password")))
+    });
+    let (status, health) = http(http_port, "GET", "/healthz");
+    assert_eq!(status, 503);
+    let (_, metrics) = http(http_port, "GET", "/metrics");
+    run.stop(130);
+    let texts = ["e.jsonl", "r.json", "log.txt"].map(|name| fs::read_to_string(place.path(name)).unwrap());
+    for text in texts.iter().chain([&health, &metrics]) {
+        assert!(!text.contains(secret), "the password is in: {text}");
+    }
+}
+
+#[test]
+fn health_metrics_and_reload() {
+    let place = Place::new();
+    fs::write(place.path("p.toml"), "[detect]\nthreshold = 1e9\n").unwrap();
+    let port = free_port();
+    let mut run = Live::start(&place, &format!("run test://ball?live=1&width=160&height=96 -o none -c p.toml --http {port}"));
+    until("it is ready", || http(port, "GET", "/readyz").0 == 200);
+    until("it is up", || http(port, "GET", "/healthz").0 == 200);
+    let (_, health) = http(port, "GET", "/healthz");
+    let health: Value = serde_json::from_str(&health).unwrap();
+    assert_eq!(health["streams"][0]["state"], "up", "{health}");
+    until("frames are counted", || metric(port, "oodstream_frames_out_total{stream=\"test\"}") > 10.0);
+    let (_, text) = http(port, "GET", "/metrics");
+    for line in [
+        "oodstream_frames_in_total{stream=\"test\"}",
+        "oodstream_frames_dropped_total{stream=\"test\",reason=\"crowded\"}",
+        "oodstream_latency_seconds_bucket{le=\"0.5\",stream=\"test\"}",
+        "oodstream_stage_busy_seconds{stage=\"infer\",quantile=\"0.95\"}",
+        "oodstream_stream_state{stream=\"test\",state=\"up\"} 1",
+        "oodstream_reconnects_total{stream=\"test\"} 0",
+        "oodstream_resident_memory_bytes ",
+        "# EOF",
+    ] {
+        assert!(text.contains(line), "no {line} in {text}");
+    }
+    assert_eq!(metric(port, "oodstream_ood_share{stream=\"test\"}"), 0.0);
+
+    // A lower threshold marks everything, without a gap.
+    fs::write(place.path("p.toml"), "[detect]\nthreshold = -1e9\n[draw]\nopacity = 0.9\n").unwrap();
+    let (status, body) = http(port, "PUT", "/reload");
+    assert_eq!(status, 200, "{body}");
+    until("everything is marked", || metric(port, "oodstream_ood_share{stream=\"test\"}") == 1.0);
+    // A broken file changes nothing.
+    fs::write(place.path("p.toml"), "[detect]\nthreshold = \"low\"\n").unwrap();
+    let (status, body) = http(port, "PUT", "/reload");
+    assert!(status == 400 && body.contains("threshold"), "{status} {body}");
+    // SIGHUP does the same as the request.
+    fs::write(place.path("p.toml"), "[detect]\nthreshold = 1e9\n").unwrap();
+    run.signal("-HUP");
+    until("nothing is marked", || metric(port, "oodstream_ood_share{stream=\"test\"}") == 0.0);
+    fs::write(place.path("p.toml"), "[draw]\nview = \"side-by-side\"\n").unwrap();
+    let (status, body) = http(port, "PUT", "/reload");
+    assert!(status == 400 && body.contains("restart"), "{status} {body}");
+    assert_eq!(http(port, "GET", "/nothing").0, 404);
+    run.stop(130);
+}
+
+#[test]
+fn four_streams_take_turns_and_the_end_of_one_is_not_felt() {
+    let place = Place::new();
+    let doomed = Camera::start(CameraOptions { size: (160, 96), fps: 25, ..CameraOptions::default() });
+    let pattern = "test://ball?live=1&width=160&height=96&fps=25";
+    let port = free_port();
+    let mut run = Live::start(
+        &place,
+        &format!(
+            "run {pattern} {pattern} {pattern} rtsp://127.0.0.1:{}/camera -o none -o events:e.jsonl --http {port} --json r.json",
+            doomed.port()
+        ),
+    );
+    let frames = |stream: &str| metric(port, &format!("oodstream_frames_out_total{{stream=\"{stream}\"}}"));
+    let patterns = ["test", "test-2", "test-3"];
+    until("all are up", || http(port, "GET", "/healthz").0 == 200);
+    until("frames come", || patterns.iter().all(|stream| frames(stream) > 50.0));
+    doomed.kill();
+    until("the loss is told", || count(&place.path("e.jsonl"), "lost") == 1);
+    let before = patterns.map(frames);
+    until("the others go on", || patterns.iter().zip(before).all(|(stream, before)| frames(stream) > before + 50.0));
+    run.stop(130);
+    let report: Value = serde_json::from_str(&fs::read_to_string(place.path("r.json")).unwrap()).unwrap();
+    let out: Vec<f64> = (0..3).map(|n| report["inputs"][n]["frames_out"].as_f64().unwrap()).collect();
+    let (low, high) = out.iter().fold((f64::MAX, 0.0f64), |(low, high), &n| (low.min(n), high.max(n)));
+    assert!(low >= 0.9 * high, "{out:?}");
+    assert!(report["inputs"][3]["error"].is_null());
+}
+
+#[test]
+fn the_ready_pipeline_files_run() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
+    let pattern = "test://ball?live=1&width=160&height=96";
+    for (name, inputs, streams) in [
+        ("camera.toml", &["v4l2:///dev/video0?width=1280&height=720&fps=30"][..], 1),
+        ("rtsp-monitor.toml", &["rtsp://127.0.0.1:8555/camera"], 1),
+        ("multi-camera.toml", &["rtsp://127.0.0.1:8555/front", "rtsp://127.0.0.1:8555/rear"], 3),
+    ] {
+        let place = Place::new();
+        let (port, http_port) = (free_port(), free_port());
+        let mut text = fs::read_to_string(folder.join(name)).unwrap();
+        for input in inputs {
+            assert!(text.contains(input), "{name}: {input}");
+            text = text.replace(input, pattern);
+        }
+        let sample = folder.parent().unwrap().join("samples/street.mp4");
+        text = text
+            .replace("../samples/street.mp4", &sample.to_string_lossy())
+            .replace("127.0.0.1:8554", &format!("127.0.0.1:{port}"))
+            .replace("listen = \"9090\"", &format!("listen = \"{http_port}\""));
+        fs::write(place.path("p.toml"), text).unwrap();
+        fs::create_dir(place.path("recordings")).unwrap();
+        let extra = if name == "rtsp-monitor.toml" { format!("--http {http_port}") } else { String::new() };
+        let mut run = Live::start(&place, &format!("run -c p.toml --json r.json -o events:e.jsonl {extra}"));
+        until("all are up", || http(http_port, "GET", "/healthz").0 == 200);
+        run.stop(130);
+        let report: Value = serde_json::from_str(&fs::read_to_string(place.path("r.json")).unwrap()).unwrap();
+        let ran = report["inputs"].as_array().unwrap();
+        assert_eq!(ran.len(), streams, "{name}");
+        assert!(ran.iter().all(|stream| stream["frames_out"].as_u64() > Some(0)), "{name}: {report}");
+        if name == "camera.toml" {
+            assert!(place.path("live/live.m3u8").exists());
+            assert_eq!(fs::read_dir(place.path("recordings")).unwrap().count(), 1);
+        }
+    }
+}
+
+#[test]
+fn every_frame_of_a_file_in_real_time_or_the_newest_result_on_each() {
+    let place = Place::new();
+    place.moving("a.mp4", 50);
+    place.run("run a.mp4 --realtime -o out.mp4 --json r.json --policy wait").code(0);
+    assert_eq!(live::decoded(&place.path("out.mp4")), 50);
+    place.run("run a.mp4 --realtime --sync newest -o newest.mkv --json n.json").code(0);
+    let report: Value = serde_json::from_str(&fs::read_to_string(place.path("n.json")).unwrap()).unwrap();
+    assert_eq!(report["inputs"][0]["frames_in"], 50);
+    assert!(report["wall_s"].as_f64().unwrap() > 1.5, "played too fast");
+}
+
+#[test]
+fn what_cannot_be_done_is_refused() {
+    let place = Place::new();
+    place.moving("a.mp4", 3);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().port();
+    let busy = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let busy_port = busy.local_addr().unwrap().port().to_string();
+    let _ = taken;
+    fs::write(place.path("bad.pem"), "not a certificate\n").unwrap();
+    fs::write(place.path("twice.toml"), "[[stream]]\nname = \"a\"\ninput = \"test://ball?live=1\"\n[[stream]]\nname = \"a\"\ninput = \"test://ball?live=1\"\n").unwrap();
+    fs::write(place.path("same.toml"), "[[stream]]\ninput = \"test://ball?live=1\"\noutput = [\"rtsp://127.0.0.1:9/x\"]\n[[stream]]\ninput = \"test://ball?live=1\"\noutput = [\"rtsp://127.0.0.1:9/x\"]\n").unwrap();
+    let live = "run test://ball?live=1";
+    for (arguments, code, words) in [
+        (live.to_owned(), 2, &["output", "rtsp://"][..]),
+        (format!("{live} a.mp4 -o none"), 2, &["a.mp4", "--realtime"]),
+        (format!("{live} {} -o x.mp4", "test://ball?live=1"), 2, &["{name}"]),
+        (format!("{live} -o none --policy never"), 2, &["policy", "latest"]),
+        (format!("{live} -o none --policy wait --sync newest"), 2, &["live.sync", "live.policy"]),
+        (format!("{live} -o none --max-latency 0"), 2, &["live.max_latency_s"]),
+        (format!("{live} -o none --http nowhere"), 2, &["http.listen", "nowhere"]),
+        (format!("{live} -o none --http {busy_port}"), 1, &["http.listen", &busy_port]),
+        (format!("{live} -o rtsp://127.0.0.1:{busy_port}/x"), 1, &[&busy_port]),
+        (format!("{live} -o rtsps://127.0.0.1:{}/x", free_port()), 2, &["certificate"]),
+        (format!("{live} -o rtsps://127.0.0.1:{}/x --set serve.certificate=bad.pem --set serve.key=bad.pem", free_port()), 1, &["bad.pem"]),
+        (format!("{live} -o none --credentials gone.txt --for 1"), 0, &[]),
+        ("run rtsp://127.0.0.1:1/x -o none --credentials gone.txt".to_owned(), 1, &["gone.txt"]),
+        (format!("{live} -o hls:"), 2, &["hls:"]),
+        (format!("{live} -o display:"), 1, &["display:"]),
+        ("run a.mp4 -o rtsp://127.0.0.1:8554/x".to_owned(), 2, &["--realtime"]),
+        ("run -c twice.toml -o none".to_owned(), 2, &["`a`", "taken"]),
+        ("run -c same.toml".to_owned(), 2, &["{name}"]),
+        ("run v4l2://".to_owned(), 2, &["v4l2"]),
+    ] {
+        let ended: common::Ended = place
+            .program()
+            .args(arguments.split_whitespace())
+            .env_remove("DISPLAY")
+            .env_remove("WAYLAND_DISPLAY")
+            .output()
+            .unwrap()
+            .into();
+        eprintln!("{arguments}");
+        ended.code(code).says(words);
+    }
+}
+
+#[test]
+fn a_camera_that_is_not_there_is_waited_for() {
+    let place = Place::new();
+    let (camera_port, port) = (free_port(), free_port());
+    let mut run = Live::start(
+        &place,
+        &format!("run rtsp://127.0.0.1:{camera_port}/camera -o none -o events:e.jsonl --http {port} --json r.json"),
+    );
+    until("the loss is told", || count(&place.path("e.jsonl"), "lost") == 1);
+    assert_eq!(http(port, "GET", "/readyz").0, 200);
+    let (status, health) = http(port, "GET", "/healthz");
+    assert!(status == 503 && health.contains("down"), "{status} {health}");
+    let _camera = Camera::start(CameraOptions { port: Some(camera_port), ..CameraOptions::default() });
+    until("it is up", || http(port, "GET", "/healthz").0 == 200);
+    run.stop(130);
+}

@@ -86,7 +86,10 @@ fn metric(port: u16, line: &str) -> f64 {
 /// The signal lines of an events file: what happened.
 fn signals(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).filter(|v| v.get("signal").is_some()).collect()
+    text.lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|v| v.get("signal").is_some())
+        .collect()
 }
 
 fn count(path: &Path, what: &str) -> usize {
@@ -96,15 +99,15 @@ fn count(path: &Path, what: &str) -> usize {
 fn camera_outages(transport: &str) {
     let place = Place::new();
     let events = place.path("e.jsonl");
-    let options = CameraOptions { size: (320, 192), fps: 15, ..CameraOptions::default() };
+    let options = CameraOptions { width: 320, height: 192, fps: 15, ..CameraOptions::default() };
     let mut camera = Camera::start(options.clone());
     let port = free_port();
     let mut run = Live::start(
         &place,
         &format!(
-            "run rtsp://127.0.0.1:{}/camera -o rtsp://127.0.0.1:{port}/front -o events:e.jsonl --json report.json \
+            "run {} -o rtsp://127.0.0.1:{port}/front -o events:e.jsonl --json report.json \
              --transport {transport} --set source.stall_s=1.5",
-            camera.port()
+            camera.address()
         ),
     );
     until("the camera is found", || count(&events, "back") == 1);
@@ -118,7 +121,7 @@ fn camera_outages(transport: &str) {
     until("the loss is told", || count(&events, "lost") == 1);
     monitor.sees(5);
     let returned = Instant::now();
-    let mut camera = Camera::start(CameraOptions { port: Some(at), size: (256, 160), ..options.clone() });
+    let mut camera = Camera::start(CameraOptions { port: at, width: 256, height: 160, ..options.clone() });
     until("the camera is back", || count(&events, "back") == 2);
     println!("{transport}: back {:.2} s after a killed camera was started again", returned.elapsed().as_secs_f64());
     monitor.sees(20);
@@ -136,7 +139,7 @@ fn camera_outages(transport: &str) {
     // Another codec.
     camera.kill();
     until("the loss is told", || count(&events, "lost") == 3);
-    let _camera = Camera::start(CameraOptions { port: Some(at), codec: Codec::Jpeg, ..options });
+    let _camera = Camera::start(CameraOptions { port: at, codec: Codec::Jpeg, ..options });
     until("the camera is back", || count(&events, "back") == 4);
     monitor.sees(20);
     assert!(monitor.is_running(), "one connection all the time");
@@ -167,21 +170,21 @@ fn a_camera_over_udp_is_lost_and_comes_back() {
 fn passwords_are_nowhere() {
     let place = Place::new();
     let secret = "hunter2-S3cret";
-    let camera = Camera::start(CameraOptions { auth: Some(("me".into(), secret.into())), ..CameraOptions::default() });
+    let camera = Camera::start(CameraOptions { login: Some(("me".into(), secret.into())), ..CameraOptions::default() });
     fs::write(place.path("users"), format!("watcher:{secret}\n")).unwrap();
     let (http_port, port) = (free_port(), free_port());
     let mut run = Live::start(
         &place,
         &format!(
-            "-vv run rtsp://me:{secret}@127.0.0.1:{}/camera rtsp://me:wrong-{secret}@127.0.0.1:{}/camera \
-             -o rtsp://127.0.0.1:{port}/{{name}} -o events:e.jsonl --json r.json --http {http_port} --set serve.users=users",
-            camera.port(),
-            camera.port()
+            "-vv run {} {} -o rtsp://127.0.0.1:{port}/{{name}} -o events:e.jsonl --json r.json --http {http_port} --set serve.users=users",
+            camera.address_for(&format!("me:{secret}")),
+            camera.address_for(&format!("me:wrong-{secret}"))
         ),
     );
     until("one is up and the other one is refused", || {
         let log = place.path("e.jsonl");
-        count(&log, "back") == 1 && signals(&log).iter().any(|line| line["reason"].as_str().is_some_and(|r| r.contains("password")))
+        count(&log, "back") == 1
+            && signals(&log).iter().any(|line| line["reason"].as_str().is_some_and(|r| r.contains("password")))
     });
     let (status, health) = http(http_port, "GET", "/healthz");
     assert_eq!(status, 503);
@@ -198,7 +201,8 @@ fn health_metrics_and_reload() {
     let place = Place::new();
     fs::write(place.path("p.toml"), "[detect]\nthreshold = 1e9\n").unwrap();
     let port = free_port();
-    let mut run = Live::start(&place, &format!("run test://ball?live=1&width=160&height=96 -o none -c p.toml --http {port}"));
+    let mut run =
+        Live::start(&place, &format!("run test://ball?live=1&width=160&height=96 -o none -c p.toml --http {port}"));
     until("it is ready", || http(port, "GET", "/readyz").0 == 200);
     until("it is up", || http(port, "GET", "/healthz").0 == 200);
     let (_, health) = http(port, "GET", "/healthz");
@@ -243,14 +247,14 @@ fn health_metrics_and_reload() {
 #[test]
 fn four_streams_take_turns_and_the_end_of_one_is_not_felt() {
     let place = Place::new();
-    let doomed = Camera::start(CameraOptions { size: (160, 96), fps: 25, ..CameraOptions::default() });
+    let mut doomed = Camera::start(CameraOptions { width: 160, height: 96, fps: 25, ..CameraOptions::default() });
     let pattern = "test://ball?live=1&width=160&height=96&fps=25";
     let port = free_port();
     let mut run = Live::start(
         &place,
         &format!(
-            "run {pattern} {pattern} {pattern} rtsp://127.0.0.1:{}/camera -o none -o events:e.jsonl --http {port} --json r.json",
-            doomed.port()
+            "run {pattern} {pattern} {pattern} {} -o none -o events:e.jsonl --http {port} --json r.json",
+            doomed.address()
         ),
     );
     let frames = |stream: &str| metric(port, &format!("oodstream_frames_out_total{{stream=\"{stream}\"}}"));
@@ -343,7 +347,14 @@ fn what_cannot_be_done_is_refused() {
         (format!("{live} -o none --http {busy_port}"), 1, &["http.listen", &busy_port]),
         (format!("{live} -o rtsp://127.0.0.1:{busy_port}/x"), 1, &[&busy_port]),
         (format!("{live} -o rtsps://127.0.0.1:{}/x", free_port()), 2, &["certificate"]),
-        (format!("{live} -o rtsps://127.0.0.1:{}/x --set serve.certificate=bad.pem --set serve.key=bad.pem", free_port()), 1, &["bad.pem"]),
+        (
+            format!(
+                "{live} -o rtsps://127.0.0.1:{}/x --set serve.certificate=bad.pem --set serve.key=bad.pem",
+                free_port()
+            ),
+            1,
+            &["bad.pem"],
+        ),
         (format!("{live} -o none --credentials gone.txt --for 1"), 0, &[]),
         ("run rtsp://127.0.0.1:1/x -o none --credentials gone.txt".to_owned(), 1, &["gone.txt"]),
         (format!("{live} -o hls:"), 2, &["hls:"]),
@@ -372,13 +383,13 @@ fn a_camera_that_is_not_there_is_waited_for() {
     let (camera_port, port) = (free_port(), free_port());
     let mut run = Live::start(
         &place,
-        &format!("run rtsp://127.0.0.1:{camera_port}/camera -o none -o events:e.jsonl --http {port} --json r.json"),
+        &format!("run rtsp://127.0.0.1:{camera_port}/cam -o none -o events:e.jsonl --http {port} --json r.json"),
     );
     until("the loss is told", || count(&place.path("e.jsonl"), "lost") == 1);
     assert_eq!(http(port, "GET", "/readyz").0, 200);
     let (status, health) = http(port, "GET", "/healthz");
     assert!(status == 503 && health.contains("down"), "{status} {health}");
-    let _camera = Camera::start(CameraOptions { port: Some(camera_port), ..CameraOptions::default() });
+    let _camera = Camera::start(CameraOptions { port: camera_port, ..CameraOptions::default() });
     until("it is up", || http(port, "GET", "/healthz").0 == 200);
     run.stop(130);
 }

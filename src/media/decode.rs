@@ -10,11 +10,15 @@ use gstreamer_app as gst_app;
 use gstreamer_pbutils as gst_pbutils;
 
 use super::message::no_index;
-use super::reader::{PipelineReader, Probe, frame_sink};
+use super::reader::{Pace, PipelineReader, Probe, frame_sink};
+use super::test_source::TestSpec;
 use super::track::{Kind, Shared, Track};
 use super::writer::FileWriter;
 use super::{Encoding, FrameWriter, OpenFile, Opened, VideoInfo, element, init, mp4, output};
 use crate::{Error, Result};
+
+/// Pictures of a `test://` input that does not say how many.
+const TEST_FRAMES: i32 = 250;
 
 /// Opens a video file, and an output beside it when one is asked for. Returns once the first frame is decoded.
 ///
@@ -29,31 +33,17 @@ pub fn open_file(open: &OpenFile) -> Result<Opened> {
     with_writer(reader, target, open.encoding)
 }
 
-/// Opens a synthetic input: `test://PATTERN?width=640&height=360&fps=25&frames=100`, PATTERN one of videotestsrc's.
+/// Opens a synthetic input: `test://PATTERN?width=640&height=360&fps=25&frames=100`, PATTERN one of videotestsrc's; 250
+/// frames unless told otherwise.
 ///
 /// # Errors
 /// An unknown pattern or key, a value out of range; the output as [`open_file`].
 pub fn open_test(spec: &str, output: Option<&Path>, encoding: &Encoding, stream: u32) -> Result<Opened> {
     init()?;
     let target = output.map(|path| output::Target::check(path, None, encoding)).transpose()?;
-    let spec = TestSpec::parse(spec)?;
-    let source = element("videotestsrc")?;
-    source.set_property("num-buffers", spec.frames);
-    let known = source.find_property("pattern").map(|p| p.value_type());
-    let values = known.and_then(gst::glib::EnumClass::with_type);
-    if values.is_some_and(|class| class.value_by_nick(&spec.pattern).is_none()) {
-        return Err(Error::usage(format!("test://{}: there is no such test pattern", spec.pattern))
-            .hint("smpte, ball, snow, checkers-8, gradient, ... as `gst-inspect-1.0 videotestsrc` lists"));
-    }
-    source.set_property_from_str("pattern", &spec.pattern);
-    let caps = gst::Caps::builder("video/x-raw")
-        .field("format", "I420")
-        .field("width", spec.width)
-        .field("height", spec.height)
-        .field("framerate", gst::Fraction::new(spec.fps, 1))
-        .build();
-    let filter = element("capsfilter")?;
-    filter.set_property("caps", caps);
+    let mut spec = TestSpec::parse(spec)?;
+    let frames = *spec.frames.get_or_insert(TEST_FRAMES);
+    let [source, filter] = spec.elements()?;
     let sink = frame_sink();
     let pipeline = gst::Pipeline::new();
     link(&pipeline, &[source, filter, sink.clone().upcast()])?;
@@ -65,7 +55,7 @@ pub fn open_test(spec: &str, output: Option<&Path>, encoding: &Encoding, stream:
     }
     let name = format!("test://{}", spec.pattern);
     let mut reader = PipelineReader::start(pipeline, sink, Path::new(&name), stream, Arc::default(), probe)?;
-    reader.set_frames(u64::from(spec.frames.unsigned_abs()));
+    reader.set_frames(u64::from(frames.unsigned_abs()));
     with_writer(reader, target, encoding)
 }
 
@@ -119,6 +109,10 @@ pub(super) fn check_readable(path: &Path) -> Result<()> {
 
 /// `filesrc ! parsebin`, with the first video stream decoded into an appsink and the other streams into tracks.
 pub(super) fn file_reader(path: &Path, stream: u32) -> Result<PipelineReader> {
+    file_reader_at(path, stream, Pace::Taken)
+}
+
+pub(super) fn file_reader_at(path: &Path, stream: u32, pace: Pace) -> Result<PipelineReader> {
     let pipeline = gst::Pipeline::new();
     let source = element("filesrc")?;
     source.set_property("location", path);
@@ -132,6 +126,11 @@ pub(super) fn file_reader(path: &Path, stream: u32) -> Result<PipelineReader> {
 
     let decoder = element("decodebin")?;
     let sink = frame_sink();
+    if pace == Pace::RealTime {
+        // The clock starts with the first frame.
+        sink.set_async(true);
+        sink.set_sync(true);
+    }
     let chain = picture_chain(&sink)?;
     pipeline.add(&decoder).map_err(gst_failed)?;
     link(&pipeline, &chain)?;
@@ -190,7 +189,7 @@ fn lengthen(pad: &gst::Pad, duration: mp4::MovieDuration) {
 
 /// Deinterlaces what is interlaced, turns what is tagged as rotated and makes it I420 of one size. Each element passes
 /// frames through untouched when it has nothing to do.
-fn picture_chain(sink: &gst_app::AppSink) -> Result<Vec<gst::Element>> {
+pub(super) fn picture_chain(sink: &gst_app::AppSink) -> Result<Vec<gst::Element>> {
     let deinterlace = element("deinterlace")?;
     // One frame out for each frame in: the times of the output are those of the input.
     deinterlace.set_property_from_str("fields", "top");
@@ -276,55 +275,4 @@ pub(super) fn link(pipeline: &gst::Pipeline, chain: &[gst::Element]) -> Result<(
 
 pub(super) fn gst_failed(e: gst::glib::BoolError) -> Error {
     Error::failed(format!("GStreamer: {}", e.message))
-}
-
-/// A parsed `test://` address.
-#[derive(Debug, PartialEq, Eq)]
-struct TestSpec {
-    pattern: String,
-    width: i32,
-    height: i32,
-    fps: i32,
-    frames: i32,
-}
-
-impl TestSpec {
-    fn parse(spec: &str) -> Result<Self> {
-        let rest = spec.strip_prefix("test://").unwrap_or(spec);
-        let (pattern, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let pattern = if pattern.is_empty() { "smpte" } else { pattern };
-        let mut parsed = Self { pattern: pattern.to_string(), width: 640, height: 360, fps: 25, frames: 250 };
-        for part in query.split('&').filter(|part| !part.is_empty()) {
-            let (key, value) = part.split_once('=').unwrap_or((part, ""));
-            let (slot, range) = match key {
-                "width" => (&mut parsed.width, 2..=16384),
-                "height" => (&mut parsed.height, 2..=16384),
-                "fps" => (&mut parsed.fps, 1..=1000),
-                "frames" => (&mut parsed.frames, 1..=i32::MAX),
-                _ => {
-                    return Err(Error::usage(format!("{spec}: unknown key `{key}`"))
-                        .hint("test://ball?width=640&height=360&fps=25&frames=250"));
-                }
-            };
-            *slot = value.parse().ok().filter(|v| range.contains(v)).ok_or_else(|| {
-                Error::usage(format!("{spec}: `{key}` must be a number from {} to {}", range.start(), range.end()))
-            })?;
-        }
-        Ok(parsed)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn test_addresses() {
-        let spec = TestSpec::parse("test://ball?width=64&fps=10&frames=7").unwrap();
-        assert_eq!(spec, TestSpec { pattern: "ball".into(), width: 64, height: 360, fps: 10, frames: 7 });
-        assert_eq!(TestSpec::parse("test://").unwrap().pattern, "smpte");
-        assert!(TestSpec::parse("test://ball?size=3").unwrap_err().to_string().contains("`size`"));
-        assert!(TestSpec::parse("test://ball?width=abc").unwrap_err().to_string().contains("`width`"));
-        assert!(TestSpec::parse("test://ball?frames=0").is_err());
-    }
 }

@@ -2,7 +2,7 @@
 
 use gstreamer as gst;
 
-/// Elements needed for files, with the Debian package of each.
+/// Elements needed for inputs and files, with the Debian package of each.
 const NEEDED: &[(&str, &str)] = &[
     ("filesrc", "libgstreamer1.0-0"),
     ("filesink", "libgstreamer1.0-0"),
@@ -18,6 +18,11 @@ const NEEDED: &[(&str, &str)] = &[
     ("deinterlace", "gstreamer1.0-plugins-good"),
     ("videoflip", "gstreamer1.0-plugins-good"),
     ("videocrop", "gstreamer1.0-plugins-good"),
+    ("rtspsrc", "gstreamer1.0-plugins-good"),
+    ("souphttpsrc", "gstreamer1.0-plugins-good"),
+    ("multipartdemux", "gstreamer1.0-plugins-good"),
+    ("v4l2src", "gstreamer1.0-plugins-good"),
+    ("hlsdemux", "gstreamer1.0-plugins-bad"),
     ("qtdemux", "gstreamer1.0-plugins-good"),
     ("matroskademux", "gstreamer1.0-plugins-good"),
     ("avidemux", "gstreamer1.0-plugins-good"),

@@ -11,7 +11,7 @@ const VIDEOS: &[&str] =
     &["mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "m2ts", "mpg", "mpeg", "3gp", "flv", "wmv", "ogv"];
 /// Extensions taken for images in a folder.
 const IMAGES: &[&str] = &["png", "jpg", "jpeg", "bmp", "webp", "tif", "tiff"];
-const LIVE: &[&str] = &["rtsp", "rtsps", "rtmp", "http", "https", "v4l2", "srt", "udp"];
+const KNOWN: &str = "give a file, a folder, a glob, test://, rtsp://, rtsps://, http://, https:// or v4l2://";
 
 /// One input: each becomes one output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Input {
                 .and_then(|file| file.parent()?.file_name())
                 .map_or_else(|| PathBuf::from("images"), PathBuf::from),
             Self::Test(_) => PathBuf::from("test"),
-            Self::Live(_) => PathBuf::from("live"),
+            Self::Live(input) => input.file_name(),
         }
     }
 }
@@ -56,12 +56,15 @@ impl fmt::Display for Input {
     }
 }
 
-/// What `arg` means: a path, a folder of videos or of images, a glob, or a `test://` address.
+/// What `arg` means: a path, a folder of videos or of images, a glob, or the address of a live or `test://` input.
 ///
 /// # Errors
-/// Nothing there, a folder without videos or images, a pattern that matches nothing or is malformed, an address of a
-/// kind that is not built in.
+/// Nothing there, a folder without videos or images, a pattern that matches nothing or is malformed, a malformed
+/// address or one of an unknown kind.
 pub fn expand_input(arg: &str) -> Result<Vec<Input>> {
+    if let Some(live) = LiveInput::parse(arg)? {
+        return Ok(vec![Input::Live(live)]);
+    }
     if arg.starts_with("test://") {
         return Ok(vec![Input::Test(arg.to_string())]);
     }
@@ -69,12 +72,7 @@ pub fn expand_input(arg: &str) -> Result<Vec<Input>> {
         if scheme == "file" {
             return expand_path(Path::new(rest));
         }
-        if LIVE.contains(&scheme) {
-            return Err(Error::usage(format!("{scheme}://: live inputs are not built into this version"))
-                .hint("give a file, a folder, a glob or test://"));
-        }
-        return Err(Error::usage(format!("{scheme}://: this kind of input is not known"))
-            .hint("give a file, a folder, a glob or test://"));
+        return Err(Error::usage(format!("{scheme}://: this kind of input is not known")).hint(KNOWN));
     }
     let path = Path::new(arg);
     if path.exists() {
@@ -175,10 +173,15 @@ mod tests {
         assert!(expand_input(&arg("*.webm")).unwrap_err().to_string().contains("nothing matches"));
         assert!(expand_input(&arg("gone.mp4")).unwrap_err().to_string().contains("gone.mp4"));
         assert_eq!(expand_input("test://ball").unwrap(), [Input::Test("test://ball".into())]);
-        for live in ["rtsp://user:secret@cam/1", "v4l2:///dev/video0", "nope://x"] {
-            let error = expand_input(live).unwrap_err();
+        for live in ["rtsp://user:secret@cam/1", "v4l2:///dev/video0", "test://ball?live=1", "https://cam/a.m3u8"] {
+            let inputs = expand_input(live).unwrap();
+            assert!(matches!(inputs.as_slice(), [Input::Live(_)]), "{inputs:?}");
+            assert!(!format!("{inputs:?} {}", inputs[0]).contains("secret"));
+        }
+        for wrong in ["rtsp://user:secret@", "rtsp://user:secret@cam:port/1", "nope://user:secret@x"] {
+            let error = expand_input(wrong).unwrap_err();
             assert_eq!(error.exit_code(), 2);
-            assert!(!error.to_string().contains("secret"));
+            assert!(!format!("{error} {error:?}").contains("secret"));
         }
     }
 }

@@ -19,18 +19,21 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
-    /// Takes note of a message. True when it was an error.
+    /// Takes note of a message and logs it. True when it was an error.
     pub fn note(&mut self, message: &gst::Message) -> bool {
+        if let Some(text) = text_of(message) {
+            tracing::debug!("{text}");
+        }
+        self.gather(message)
+    }
+
+    /// Takes note of a message. True when it was an error.
+    pub fn gather(&mut self, message: &gst::Message) -> bool {
         match message.view() {
             gst::MessageView::Error(error) => {
                 let detail = error.debug().map(|d| d.to_string()).unwrap_or_default();
-                tracing::debug!("{}: {} ({detail})", source_of(message), error.error());
                 self.error.get_or_insert((error.error(), detail));
                 true
-            }
-            gst::MessageView::Warning(warning) => {
-                tracing::debug!("{}: {}", source_of(message), warning.error());
-                false
             }
             gst::MessageView::Element(_) => {
                 if let Ok(missing) = MissingPluginMessage::parse(message) {
@@ -87,6 +90,16 @@ impl Trouble {
         let detail = debug.lines().last().map(str::trim).unwrap_or_default();
         Error::failed(format!("{name}: cannot be written: {} {detail}", error.message())).hint(hint)
     }
+}
+
+/// An error or a warning with where it is from, for the log.
+pub(super) fn text_of(message: &gst::Message) -> Option<String> {
+    let (error, detail) = match message.view() {
+        gst::MessageView::Error(error) => (error.error(), error.debug()),
+        gst::MessageView::Warning(warning) => (warning.error(), warning.debug()),
+        _ => return None,
+    };
+    Some(format!("{}: {error} ({})", source_of(message), detail.unwrap_or_default()))
 }
 
 fn source_of(message: &gst::Message) -> String {

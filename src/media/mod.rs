@@ -24,6 +24,7 @@ mod output;
 mod plain;
 pub mod publish;
 mod reader;
+mod test_source;
 mod track;
 mod writer;
 

@@ -1,5 +1,6 @@
 //! A GStreamer pipeline that ends in an appsink of I420 frames, as a [`FrameReader`].
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -66,6 +67,15 @@ pub(super) struct PipelineReader {
     ended: Option<EndOfInput>,
 }
 
+/// How fast frames come out of a pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// As fast as they are taken.
+    Taken,
+    /// Each at its time.
+    RealTime,
+}
+
 /// The appsink at the end of every reading pipeline.
 pub(super) fn frame_sink() -> gst_app::AppSink {
     let caps = gst::Caps::builder("video/x-raw").field("format", "I420").build();
@@ -129,7 +139,7 @@ impl PipelineReader {
                 )));
             }
         };
-        let frame_info = video_info_of(&first, name)?;
+        let frame_info = video_info_of(&first, &name.display())?;
         // A size that changes on the way is scaled to the first one: an encoder has one size.
         let size = gst::Caps::builder("video/x-raw")
             .field("format", "I420")
@@ -138,7 +148,9 @@ impl PipelineReader {
             .field("pixel-aspect-ratio", frame_info.par());
         sink.set_caps(Some(&size.build()));
         let duration = pipeline.query_duration::<gst::ClockTime>().map(gst::ClockTime::nseconds).filter(|d| *d > 0);
-        let info = describe(&frame_info, duration, &probe, containers.into_iter().next(), name);
+        let extension = || name.extension().map(|e| e.to_string_lossy().to_uppercase()).unwrap_or_default();
+        let container = containers.into_iter().next().unwrap_or_else(extension);
+        let info = describe(&frame_info, duration, &probe, container);
         std::mem::forget(guard);
         Ok(Self {
             pipeline,
@@ -171,6 +183,16 @@ impl PipelineReader {
     /// The caps of the frames.
     pub fn frame_info(&self) -> &gst_video::VideoInfo {
         &self.frame_info
+    }
+
+    /// When a frame with a running time is due, if the pipeline keeps to real time.
+    pub fn due(&self, running_time: u64) -> Option<Instant> {
+        let due = self.pipeline.base_time()?.nseconds().checked_add(running_time)?;
+        let (clock, now) = (self.pipeline.clock()?.time().nseconds(), Instant::now());
+        match clock.checked_sub(due) {
+            Some(ago) => now.checked_sub(Duration::from_nanos(ago)),
+            None => now.checked_add(Duration::from_nanos(due - clock)),
+        }
     }
 
     /// For inputs that know how many frames they have.
@@ -329,11 +351,11 @@ fn gather_tags(tags: &gst::TagList, shared: &Shared, containers: &mut Vec<String
     }
 }
 
-fn video_info_of(sample: &gst::Sample, name: &Path) -> Result<gst_video::VideoInfo> {
+pub(super) fn video_info_of(sample: &gst::Sample, name: &dyn fmt::Display) -> Result<gst_video::VideoInfo> {
     sample
         .caps()
         .and_then(|caps| gst_video::VideoInfo::from_caps(caps).ok())
-        .ok_or_else(|| Error::failed(format!("{}: frames without a size", name.display())))
+        .ok_or_else(|| Error::failed(format!("{name}: frames without a size")))
 }
 
 fn no_video(name: &Path, probe: &Probe) -> Error {
@@ -346,18 +368,16 @@ fn no_video(name: &Path, probe: &Probe) -> Error {
     }
 }
 
-fn describe(
+pub(super) fn describe(
     frame: &gst_video::VideoInfo,
     duration: Option<u64>,
     probe: &Probe,
-    container: Option<String>,
-    name: &Path,
+    container: String,
 ) -> VideoInfo {
     let rate = frame.fps();
     let fps = (rate.numer() > 0 && rate.denom() > 0).then(|| f64::from(rate.numer()) / f64::from(rate.denom()));
     let par = frame.par();
     let codec = probe.codec.lock().map(|codec| codec.clone()).unwrap_or_default();
-    let extension = name.extension().map(|e| e.to_string_lossy().to_uppercase()).unwrap_or_default();
     VideoInfo {
         width: frame.width(),
         height: frame.height(),
@@ -366,7 +386,7 @@ fn describe(
         duration,
         frames: fps.zip(duration).map(|(fps, ns)| (fps * ns as f64 / 1e9).round() as u64),
         codec,
-        container: container.unwrap_or(extension),
+        container,
         colour: colour_of(frame),
         audio_tracks: probe.audio.load(Ordering::Acquire) as usize,
         subtitle_tracks: probe.subtitles.load(Ordering::Acquire) as usize,

@@ -1,0 +1,104 @@
+//! `test://PATTERN?width=640&height=360&fps=25&frames=250&live=1`: pictures made here.
+
+use gst::prelude::*;
+use gstreamer as gst;
+
+use super::element;
+use crate::{Error, Result};
+
+const EXAMPLE: &str = "test://ball?width=640&height=360&fps=25&frames=250&live=1";
+
+/// A parsed `test://` address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct TestSpec {
+    pub pattern: String,
+    pub width: i32,
+    pub height: i32,
+    pub fps: i32,
+    /// Pictures until its end; none: as its reader thinks fit.
+    pub frames: Option<i32>,
+    /// Comes at the pace of a camera instead of as fast as possible.
+    pub live: bool,
+}
+
+impl TestSpec {
+    /// # Errors
+    /// An unknown key, or a value out of range.
+    pub fn parse(spec: &str) -> Result<Self> {
+        let rest = spec.strip_prefix("test://").unwrap_or(spec);
+        let (pattern, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let pattern = if pattern.is_empty() { "smpte" } else { pattern };
+        let mut parsed =
+            Self { pattern: pattern.to_string(), width: 640, height: 360, fps: 25, frames: None, live: false };
+        for (key, value) in queries(query) {
+            match key {
+                "width" => parsed.width = number(spec, key, value, 2, 16384)?,
+                "height" => parsed.height = number(spec, key, value, 2, 16384)?,
+                "fps" => parsed.fps = number(spec, key, value, 1, 1000)?,
+                "frames" => parsed.frames = Some(number(spec, key, value, 1, i32::MAX)?),
+                "live" => parsed.live = number(spec, key, value, 0, 1)? == 1,
+                _ => return Err(Error::usage(format!("{spec}: unknown key `{key}`")).hint(EXAMPLE)),
+            }
+        }
+        Ok(parsed)
+    }
+
+    /// The elements that make the pictures.
+    ///
+    /// # Errors
+    /// A missing element, or an unknown pattern.
+    pub fn elements(&self) -> Result<[gst::Element; 2]> {
+        let source = element("videotestsrc")?;
+        source.set_property("is-live", self.live);
+        source.set_property("num-buffers", self.frames.unwrap_or(-1));
+        let known = source.find_property("pattern").map(|p| p.value_type());
+        let values = known.and_then(gst::glib::EnumClass::with_type);
+        if values.is_some_and(|class| class.value_by_nick(&self.pattern).is_none()) {
+            return Err(Error::usage(format!("test://{}: there is no such test pattern", self.pattern))
+                .hint("smpte, ball, snow, checkers-8, gradient, ... as `gst-inspect-1.0 videotestsrc` lists"));
+        }
+        source.set_property_from_str("pattern", &self.pattern);
+        let caps = gst::Caps::builder("video/x-raw")
+            .field("format", "I420")
+            .field("width", self.width)
+            .field("height", self.height)
+            .field("framerate", gst::Fraction::new(self.fps, 1))
+            .build();
+        let filter = element("capsfilter")?;
+        filter.set_property("caps", caps);
+        Ok([source, filter])
+    }
+}
+
+/// Keys and values of the part of an address behind its question mark.
+pub(super) fn queries(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query.split('&').filter(|part| !part.is_empty()).map(|part| part.split_once('=').unwrap_or((part, "")))
+}
+
+/// A whole number within limits, or an error that names the address and the key.
+pub(super) fn number(spec: &str, key: &str, value: &str, least: i32, most: i32) -> Result<i32> {
+    value
+        .parse()
+        .ok()
+        .filter(|number| (least..=most).contains(number))
+        .ok_or_else(|| Error::usage(format!("{spec}: `{key}` must be a number from {least} to {most}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_addresses() {
+        let spec = TestSpec::parse("test://ball?width=64&fps=10&frames=7").unwrap();
+        let expected =
+            TestSpec { pattern: "ball".into(), width: 64, height: 360, fps: 10, frames: Some(7), live: false };
+        assert_eq!(spec, expected);
+        let live = TestSpec::parse("test://?live=1").unwrap();
+        assert_eq!((live.pattern.as_str(), live.frames, live.live), ("smpte", None, true));
+        assert!(TestSpec::parse("test://ball?size=3").unwrap_err().to_string().contains("`size`"));
+        assert!(TestSpec::parse("test://ball?width=abc").unwrap_err().to_string().contains("`width`"));
+        assert!(TestSpec::parse("test://ball?frames=0").is_err());
+        assert!(TestSpec::parse("test://ball?live=yes").is_err());
+    }
+}

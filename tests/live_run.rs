@@ -355,7 +355,6 @@ fn what_cannot_be_done_is_refused() {
             1,
             &["bad.pem"],
         ),
-        (format!("{live} -o none --credentials gone.txt --for 1"), 0, &[]),
         ("run rtsp://127.0.0.1:1/x -o none --credentials gone.txt".to_owned(), 1, &["gone.txt"]),
         (format!("{live} -o hls:"), 2, &["hls:"]),
         (format!("{live} -o display:"), 1, &["display:"]),

@@ -1,0 +1,146 @@
+//! Long runs, not part of the suite. Each prints what it measured.
+//!
+//! ```text
+//! cargo test --release --test live_soak soak -- --ignored --nocapture        30 minutes, or OODSTREAM_SOAK_MINUTES
+//! cargo test --release --test live_soak overload -- --ignored --nocapture    5 minutes
+//! ```
+
+mod camera;
+mod common;
+mod live;
+mod onnx;
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use camera::{Camera, CameraOptions};
+use common::Place;
+use live::{Monitor, free_port, until};
+
+/// Least squares: slope and twice its standard error.
+fn slope(points: &[(f64, f64)]) -> (f64, f64) {
+    let n = points.len() as f64;
+    let (mx, my) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0 / n, y + point.1 / n));
+    let xx: f64 = points.iter().map(|(x, _)| (x - mx).powi(2)).sum();
+    let slope = points.iter().map(|(x, y)| (x - mx) * (y - my)).sum::<f64>() / xx;
+    let rest: f64 = points.iter().map(|(x, y)| (y - my - slope * (x - mx)).powi(2)).sum();
+    (slope, 2.0 * (rest / (n - 2.0) / xx).sqrt())
+}
+
+/// Resident memory in MB and descriptors of a process.
+fn usage(id: u32) -> Option<(f64, f64)> {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
+    Some((kib / 1024.0, fs::read_dir(format!("/proc/{id}/fd")).ok()?.count() as f64))
+}
+
+fn program(place: &Place, arguments: &str) -> std::process::Child {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/default.onnx");
+    place
+        .program()
+        .env("OODSTREAM_MODEL", model)
+        .args(arguments.split_whitespace())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(place.path("log.txt")).unwrap())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+#[ignore = "takes 30 minutes"]
+fn soak() {
+    let minutes = std::env::var("OODSTREAM_SOAK_MINUTES").ok().and_then(|text| text.parse().ok()).unwrap_or(30.0);
+    let place = Place::new();
+    fs::create_dir(place.path("rec")).unwrap();
+    let port = free_port();
+    let options = CameraOptions { width: 640, height: 360, fps: 10, ..CameraOptions::default() };
+    let mut camera = Camera::start(options.clone());
+    let at = camera.port();
+    let mut run = program(
+        &place,
+        &format!(
+            "run {} -o rtsp://127.0.0.1:{port}/front -o hls:hls -o rec/%Y%m%d-%H%M%S.mp4 -o events:e.jsonl --json r.json \
+             --set record.segment_s=20 --set record.budget_mb=20",
+            camera.address()
+        ),
+    );
+    let address = format!("rtsp://127.0.0.1:{port}/front");
+    live::until_served(port, "front", "");
+    let mut watching = Monitor::start(&address, "tcp");
+    let (start, mut samples) = (Instant::now(), Vec::new());
+    println!("minute  MB     descriptors  frames seen by one monitor");
+    let mut turn = 0u32;
+    while start.elapsed().as_secs_f64() < minutes * 60.0 {
+        // Half a minute: clients come, are killed and are stopped; every tenth turn the camera is.
+        let until_next = Duration::from_secs(30) * (turn + 1);
+        let killed = Monitor::start(&address, if turn.is_multiple_of(2) { "udp" } else { "tcp" });
+        killed.sees(1);
+        let stopped = Monitor::start(&address, "tcp");
+        stopped.sees(1);
+        stopped.signal("-STOP");
+        drop(killed);
+        if turn % 10 == 5 {
+            camera.kill();
+            camera = Camera::start(CameraOptions { port: at, ..options.clone() });
+        }
+        while start.elapsed() < until_next {
+            let Some((memory, descriptors)) = usage(run.id()) else { break };
+            samples.push((start.elapsed().as_secs_f64() / 3600.0, memory, descriptors));
+            std::thread::sleep(Duration::from_secs(2));
+        }
+        drop(stopped);
+        assert!(run.try_wait().unwrap().is_none(), "it ended: {}", fs::read_to_string(place.path("log.txt")).unwrap());
+        assert!(watching.is_running(), "the monitor was disconnected");
+        if let Some((time, memory, descriptors)) = samples.last() {
+            println!("{:6.1}  {memory:5.1}  {descriptors:11}  {}", time * 60.0, watching.frames());
+        }
+        turn += 1;
+    }
+    assert!(std::process::Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap().success());
+    let stopping = Instant::now();
+    until("it ends", || run.try_wait().unwrap().is_some());
+    println!("stopped in {:.2} s", stopping.elapsed().as_secs_f64());
+    // Warm after a sixth of the time.
+    let warm: Vec<_> = samples.into_iter().filter(|sample| sample.0 > minutes / 360.0).collect();
+    for (what, unit, points) in [
+        ("memory", "MB", warm.iter().map(|sample| (sample.0, sample.1)).collect::<Vec<_>>()),
+        ("descriptors", "", warm.iter().map(|sample| (sample.0, sample.2)).collect()),
+    ] {
+        let (slope, error) = slope(&points);
+        let (low, high) = points.iter().fold((f64::MAX, f64::MIN), |(a, b), p| (a.min(p.1), b.max(p.1)));
+        println!("{what}: {low:.1} to {high:.1} {unit}, slope {slope:+.2} +- {error:.2} {unit} per hour");
+    }
+    println!("segments on the disk: {} files", live::names(&place.path("rec")).len());
+    println!("{}", fs::read_to_string(place.path("r.json")).unwrap());
+}
+
+#[test]
+#[ignore = "takes 5 minutes"]
+fn overload() {
+    let place = Place::new();
+    // What the machine can do, and then three times that.
+    let mut run =
+        program(&place, "run test://ball?live=1&width=640&height=360&fps=200 -o none --for 10s --json can.json");
+    run.wait().unwrap();
+    let report = |name: &str| -> serde_json::Value {
+        serde_json::from_str(&fs::read_to_string(place.path(name)).unwrap()).unwrap()
+    };
+    let can = report("can.json")["inputs"][0]["frames_out"].as_f64().unwrap() / 10.0;
+    let fps = (3.0 * can).ceil();
+    let port = free_port();
+    println!("the machine does {can:.1} frames/s; fed with {fps} for 5 minutes");
+    let mut run = program(
+        &place,
+        &format!(
+            "run test://ball?live=1&width=640&height=360&fps={fps} -o rtsp://127.0.0.1:{port}/x --for 5m --json r.json"
+        ),
+    );
+    run.wait().unwrap();
+    let report = report("r.json");
+    let stream = &report["inputs"][0];
+    println!("{stream:#}");
+    println!("inference p95: {} s", report["stages"]["infer"]["busy_p95_s"]);
+}

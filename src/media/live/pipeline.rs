@@ -232,8 +232,8 @@ impl Recipe {
             let name = factory(element);
             if name == "rtph264depay" || name == "rtph265depay" {
                 // What comes after a loss and before the next key frame is not a picture of the road.
-                element.set_property("wait-for-keyframe", true);
-                element.set_property("request-keyframe", true);
+                switch(element, "wait-for-keyframe", true);
+                switch(element, "request-keyframe", true);
             }
         });
         Ok(())
@@ -263,7 +263,7 @@ impl Recipe {
                     element.set_property("user-pw", &login.password);
                 }
                 if any {
-                    element.set_property("ssl-strict", false);
+                    switch(element, "ssl-strict", false);
                 }
                 // Without it (the file is gone meanwhile) the system's authorities count: no certificate is let through
                 // that should not be.
@@ -347,9 +347,9 @@ fn decoder(pipeline: &gst::Pipeline, entry: &gst::Pad) -> Result<gst::Element> {
         }
     });
     pipeline.connect_deep_element_added(|_, _, element| {
-        if factory(element).starts_with("avdec_") && element.has_property("output-corrupt") {
+        if factory(element).starts_with("avdec_") {
             // Grey pictures before the first key frame, and smeared ones after a loss.
-            element.set_property("output-corrupt", false);
+            switch(element, "output-corrupt", false);
         }
     });
     Ok(decoder)
@@ -367,6 +367,13 @@ fn ignore(pipeline: &gst::Pipeline, pad: &gst::Pad) {
     });
     if let Err(e) = linked {
         tracing::debug!("a stream is left unlinked: {e}");
+    }
+}
+
+/// Sets a property that not every element of a kind has.
+fn switch(element: &gst::Element, name: &str, value: bool) {
+    if element.has_property(name) {
+        element.set_property(name, value);
     }
 }
 

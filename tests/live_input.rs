@@ -4,11 +4,14 @@
 mod camera;
 mod web;
 
-use std::io::Write;
+use std::io::{Read as _, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
+
+use gstreamer::prelude::PluginFeatureExtManual;
 
 use camera::{Camera, CameraOptions, Codec, certificate};
 use oodstream::media::live::{SourceOptions, Transport};
@@ -135,7 +138,15 @@ fn pictures_over_tcp_and_udp() {
         let (away, what, before) = back(reader.as_mut());
         assert_eq!((away, before.len()), (Duration::ZERO, 0));
         assert!(what.contains("H.264") && what.contains("320x240") && what.contains("25 fps"), "{what}");
-        let frames: Vec<Frame> = (0..15).map(|_| frame(reader.as_mut())).collect();
+        let mut ages = Vec::new();
+        let frames: Vec<Frame> = (0..15)
+            .map(|_| {
+                let frame = frame(reader.as_mut());
+                ages.push(frame.captured.unwrap().elapsed().as_millis());
+                frame
+            })
+            .collect();
+        println!("{transport:?}: read {ages:?} ms after their capture");
         in_order(&frames);
         assert_eq!((frames[0].running_time, frames[0].index), (0, 0));
         assert!(frames.iter().all(|frame| frame.lost.is_none() && frame.width() == 320));
@@ -243,6 +254,72 @@ fn h265_and_a_camera_that_takes_only_tcp() {
     let (_, what, _) = back(reader.as_mut());
     assert!(what.contains("H.265"), "{what}");
     frame(reader.as_mut());
+
+    let mut reader = open(&camera.address(), &over(Transport::Udp));
+    let (reason, _) = lost(reader.as_mut());
+    println!("no UDP: {reason}");
+
+    // A machine without a decoder for it: says so and goes on trying, the camera may be set up otherwise.
+    let decoders = gstreamer::ElementFactory::factories_with_type(
+        gstreamer::ElementFactoryType::DECODER,
+        gstreamer::Rank::MARGINAL,
+    );
+    let h265 = gstreamer::Caps::new_empty_simple("video/x-h265");
+    for decoder in decoders.iter().filter(|decoder| decoder.can_sink_any_caps(&h265)) {
+        decoder.set_rank(gstreamer::Rank::NONE);
+    }
+    let mut reader = open(&camera.address(), &over(Transport::Tcp));
+    let (reason, _) = lost(reader.as_mut());
+    assert!(reason.contains("H.265") && reason.contains("apt-get install gstreamer1.0-libav"), "{reason}");
+    assert!(matches!(reader.read(Duration::from_millis(300)).unwrap(), Read::TimedOut));
+}
+
+/// A way to a camera on which UDP gets lost: the ports that the client names are not the ones the camera is told.
+fn without_udp(camera: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for client in listener.incoming().filter_map(Result::ok) {
+            let Ok(server) = TcpStream::connect(("127.0.0.1", camera)) else { break };
+            let (mut from_server, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut from_server, &mut to_client);
+                let _ = to_client.shutdown(std::net::Shutdown::Both);
+            });
+            let (mut client, mut server) = (client, server);
+            std::thread::spawn(move || {
+                let mut bytes = [0; 8192];
+                while let Ok(count) = client.read(&mut bytes) {
+                    // Interleaved packets of the client are not text, and hold no ports.
+                    let text = std::str::from_utf8(&bytes[..count]).ok().filter(|text| text.contains("client_port="));
+                    let rewritten = text.map(|text| {
+                        let (before, after) = text.split_once("client_port=").unwrap();
+                        let rest = after.trim_start_matches(|c: char| c.is_ascii_digit() || c == '-');
+                        format!("{before}client_port=9-10{rest}")
+                    });
+                    let sent = rewritten.as_ref().map_or(&bytes[..count], |text| text.as_bytes());
+                    if count == 0 || server.write_all(sent).is_err() {
+                        break;
+                    }
+                }
+                let _ = server.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn where_udp_gets_lost_tcp_is_taken() {
+    let camera = Camera::start(CameraOptions::default());
+    let port = without_udp(camera.port());
+    let started = Instant::now();
+    let mut reader = open(&format!("rtsp://127.0.0.1:{port}/cam"), &over(Transport::Auto));
+    let (away, ..) = back(reader.as_mut());
+    println!("over TCP after {:.2?} without anything over UDP, away {away:.2?}", started.elapsed());
+    frame(reader.as_mut());
+    let mut reader = open(&format!("rtsp://127.0.0.1:{port}/cam"), &over(Transport::Udp));
+    assert!(matches!(next(reader.as_mut()), Read::Signal(Signal::Lost { .. })));
 }
 
 #[test]
@@ -302,7 +379,7 @@ fn passwords_are_checked_and_never_told() {
 #[test]
 fn waits_for_what_is_not_there() {
     // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut reader = open(&format!("rtsp://127.0.0.1:{port}/cam"), &over(Transport::Tcp));
     let (reason, frames) = lost(reader.as_mut());
     assert_eq!(reason, format!("nothing listens at 127.0.0.1 port {port}"));

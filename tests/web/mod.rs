@@ -102,7 +102,8 @@ fn answer(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
         let head = request.starts_with("HEAD");
         if !authorized {
             state.refused.fetch_add(1, Ordering::AcqRel);
-            let text = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"cam\"\r\nContent-Length: 0\r\n\r\n";
+            let text =
+                "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"cam\"\r\nContent-Length: 0\r\n\r\n";
             stream.write_all(text.as_bytes())?;
         } else if path == "mjpeg" {
             return mjpeg(&mut stream, state);

@@ -200,7 +200,9 @@ impl LiveInput {
             None => (place, None),
         };
         let port = match port {
-            Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or_else(|| wrong("the port is not a number"))?,
+            Some(port) => {
+                port.parse().ok().filter(|port| *port > 0).ok_or_else(|| wrong("the port is not a number"))?
+            }
             None => match scheme {
                 "rtsp" => 554,
                 "rtsps" => 322,

@@ -169,13 +169,7 @@ impl Recipe {
         Ok(Assembly { pipeline, sink, entry, life })
     }
 
-    fn rtsp(
-        &self,
-        pipeline: &gst::Pipeline,
-        server: &Server,
-        decoder: &gst::Element,
-        life: &Arc<Life>,
-    ) -> Result<()> {
+    fn rtsp(&self, pipeline: &gst::Pipeline, server: &Server, decoder: &gst::Element, life: &Arc<Life>) -> Result<()> {
         let source = element("rtspsrc")?;
         source.set_property("location", &server.location);
         if let Some(login) = &self.input.login {
@@ -209,7 +203,8 @@ impl Recipe {
         source.connect("select-stream", false, move |values| {
             let number = values.get(1).and_then(|value| value.get::<u32>().ok());
             let caps = values.get(2).and_then(|value| value.get::<gst::Caps>().ok());
-            let video = caps.and_then(|caps| caps.structure(0)?.get::<String>("media").ok()).is_some_and(|m| m == "video");
+            let video =
+                caps.and_then(|caps| caps.structure(0)?.get::<String>("media").ok()).is_some_and(|m| m == "video");
             let mut chosen = chosen.lock().unwrap_or_else(PoisonError::into_inner);
             Some((video && number.is_some_and(|number| *chosen.get_or_insert(number) == number)).to_value())
         });
@@ -252,8 +247,7 @@ impl Recipe {
         sink.set_drop(false);
         sink.set_sync(true);
         sink.set_async(true);
-        let (login, trust, any) =
-            (self.input.login.clone(), self.options.tls_ca.clone(), self.options.tls_accept_any);
+        let (login, trust, any) = (self.input.login.clone(), self.options.tls_ca.clone(), self.options.tls_accept_any);
         let (sink, life) = (sink.clone(), Arc::clone(life));
         // HLS fetches its playlists and segments with sources of its own.
         pipeline.connect_deep_element_added(move |_, _, element| match factory(element).as_str() {
@@ -279,6 +273,8 @@ impl Recipe {
                 }
             }
             "multipartdemux" => {
+                // Or decodebin waits for streams that never come.
+                switch(element, "single-stream", true);
                 life.timeless.store(true, Ordering::Release);
                 life.paced.store(false, Ordering::Release);
                 sink.set_sync(false);

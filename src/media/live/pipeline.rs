@@ -380,3 +380,35 @@ fn pad(element: &gst::Element, name: &str) -> Result<gst::Pad> {
 fn factory(element: &gst::Element) -> String {
     element.factory().map(|factory| factory.name().to_string()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pipelines_are_freed() {
+        super::super::init().unwrap();
+        for address in ["rtsp://127.0.0.1:9/x", "http://127.0.0.1:9/x", "v4l2:///dev/video97", "test://ball?live=1"] {
+            let input = LiveInput::parse(address).unwrap().unwrap();
+            let recipe = Recipe::new(&input, &SourceOptions::default()).unwrap();
+            let assembly = recipe.assemble().unwrap();
+            let weak = assembly.pipeline.downgrade();
+            // Most of them cannot play, which is no matter here.
+            let _ = assembly.pipeline.set_state(gst::State::Playing);
+            assembly.pipeline.set_state(gst::State::Null).unwrap();
+            drop(assembly);
+            assert!(weak.upgrade().is_none(), "{address}");
+        }
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_refused_at_once() {
+        super::super::init().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        std::fs::write(&ca, "no certificate").unwrap();
+        let input = LiveInput::parse("rtsps://127.0.0.1:9/x").unwrap().unwrap();
+        let options = SourceOptions { tls_ca: Some(ca), ..SourceOptions::default() };
+        assert!(Recipe::new(&input, &options).err().unwrap().to_string().contains("ca.pem"));
+    }
+}

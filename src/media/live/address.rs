@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use gstreamer as gst;
 use gstreamer_video as gst_video;
 
+use super::super::init;
 use super::super::test_source::{TestSpec, number, queries};
 use crate::{Error, Result};
 
@@ -249,6 +250,8 @@ impl Device {
                 "height" => device.height = Some(number(address, key, value, 2, 16384)?),
                 "fps" => device.fps = Some(number(address, key, value, 1, 1000)?),
                 "format" => {
+                    // GStreamer knows the names.
+                    init()?;
                     device.format = Some(Format::parse(value).ok_or_else(|| {
                         Error::usage(format!("{address}: `{value}` is no format that is known"))
                             .hint("mjpeg, h264, h265, yuyv, uyvy, nv12, i420, rgb, bgr, grey")

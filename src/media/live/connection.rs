@@ -145,7 +145,12 @@ impl Connection {
                 self.asked = Some((reason, Instant::now() + ANSWER));
                 return State::Nothing;
             }
-            return State::Lost(reason);
+            let broke = reason.vague && self.pictures.is_some();
+            return State::Lost(if broke {
+                Reason::new(format!("the connection broke ({})", reason.words))
+            } else {
+                reason
+            });
         }
         if self.eos {
             return match &recipe.input.source {

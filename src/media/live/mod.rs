@@ -4,6 +4,12 @@
 //! [`connection`]: a GStreamer pipeline (built in [`pipeline`]) that a thread of its own ([`keeper`]) starts and takes
 //! down, so that a server that does not answer never holds up the reader. [`timeline`] says when a picture was
 //! captured, [`reason`] why it stopped coming, and [`address`] keeps credentials out of everything that is shown.
+//!
+//! What the moment of capture means: for RTSP, V4L2 and the test pattern, when the packet or picture reached this
+//! machine; MJPEG over HTTP says nothing of time, its pictures count as captured when they are decoded; those of HLS
+//! (seconds old by its nature) and of a file when they are due.
+//!
+//! `v4l2://` has not been run with a real camera yet; tested is what happens without one.
 
 mod address;
 mod connection;

@@ -227,8 +227,8 @@ impl Recipe {
             let name = factory(element);
             if name == "rtph264depay" || name == "rtph265depay" {
                 // What comes after a loss and before the next key frame is not a picture of the road.
-                element.set_property("wait-for-keyframe", true);
-                element.set_property("request-keyframe", true);
+                switch(element, "wait-for-keyframe", true);
+                switch(element, "request-keyframe", true);
             }
         });
         Ok(())
@@ -257,7 +257,7 @@ impl Recipe {
                     element.set_property("user-pw", &login.password);
                 }
                 if any {
-                    element.set_property("ssl-strict", false);
+                    switch(element, "ssl-strict", false);
                 }
                 // Without it (the file is gone meanwhile) the system's authorities count: no certificate is let through
                 // that should not be.
@@ -273,6 +273,8 @@ impl Recipe {
                 }
             }
             "multipartdemux" => {
+                // Or decodebin waits for streams that never come.
+                switch(element, "single-stream", true);
                 life.timeless.store(true, Ordering::Release);
                 life.paced.store(false, Ordering::Release);
                 sink.set_sync(false);
@@ -341,9 +343,9 @@ fn decoder(pipeline: &gst::Pipeline, entry: &gst::Pad) -> Result<gst::Element> {
         }
     });
     pipeline.connect_deep_element_added(|_, _, element| {
-        if factory(element).starts_with("avdec_") && element.has_property("output-corrupt") {
+        if factory(element).starts_with("avdec_") {
             // Grey pictures before the first key frame, and smeared ones after a loss.
-            element.set_property("output-corrupt", false);
+            switch(element, "output-corrupt", false);
         }
     });
     Ok(decoder)
@@ -364,10 +366,49 @@ fn ignore(pipeline: &gst::Pipeline, pad: &gst::Pad) {
     }
 }
 
+/// Sets a property that not every element of a kind has.
+fn switch(element: &gst::Element, name: &str, value: bool) {
+    if element.has_property(name) {
+        element.set_property(name, value);
+    }
+}
+
 fn pad(element: &gst::Element, name: &str) -> Result<gst::Pad> {
     element.static_pad(name).ok_or_else(|| Error::failed(format!("{} without a {name} pad", element.name())))
 }
 
 fn factory(element: &gst::Element) -> String {
     element.factory().map(|factory| factory.name().to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pipelines_are_freed() {
+        super::super::init().unwrap();
+        for address in ["rtsp://127.0.0.1:9/x", "http://127.0.0.1:9/x", "v4l2:///dev/video97", "test://ball?live=1"] {
+            let input = LiveInput::parse(address).unwrap().unwrap();
+            let recipe = Recipe::new(&input, &SourceOptions::default()).unwrap();
+            let assembly = recipe.assemble().unwrap();
+            let weak = assembly.pipeline.downgrade();
+            // Most of them cannot play, which is no matter here.
+            let _ = assembly.pipeline.set_state(gst::State::Playing);
+            assembly.pipeline.set_state(gst::State::Null).unwrap();
+            drop(assembly);
+            assert!(weak.upgrade().is_none(), "{address}");
+        }
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_refused_at_once() {
+        super::super::init().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        std::fs::write(&ca, "no certificate").unwrap();
+        let input = LiveInput::parse("rtsps://127.0.0.1:9/x").unwrap().unwrap();
+        let options = SourceOptions { tls_ca: Some(ca), ..SourceOptions::default() };
+        assert!(Recipe::new(&input, &options).err().unwrap().to_string().contains("ca.pem"));
+    }
 }

@@ -110,18 +110,21 @@ impl LiveReader {
     }
 
     /// Does what is due now, without waiting.
-    fn advance(&mut self) -> Result<()> {
+    fn advance(&mut self) {
         match &mut self.phase {
             Phase::Waiting(until) if Instant::now() >= *until => self.connect(),
             Phase::Connected(connection) => match connection.look(&self.recipe) {
-                State::Picture(sample, now) => self.picture(sample, now)?,
+                State::Picture(sample, now) => {
+                    if let Err(e) = self.picture(sample, now) {
+                        self.lose(Reason::new(e.to_string()));
+                    }
+                }
                 State::Over => self.phase = Phase::Over,
                 State::Lost(reason) => self.lose(reason),
                 State::Nothing => {}
             },
             Phase::Waiting(_) | Phase::Over => {}
         }
-        Ok(())
     }
 
     fn patience(&self) -> Patience {
@@ -274,7 +277,7 @@ impl FrameReader for LiveReader {
             if let Some(read) = self.ready.pop_front() {
                 return Ok(read);
             }
-            self.advance()?;
+            self.advance();
             if !self.ready.is_empty() {
                 continue;
             }

@@ -26,7 +26,8 @@ impl Reason {
             return Self::new(format!("the {what} is missing (apt-get install {package})"));
         }
         let Some((error, debug)) = &trouble.error else { return Self::new("the stream stopped") };
-        let detail = debug.lines().last().map(str::trim).unwrap_or_default();
+        // Without a detail the last line is a place in GStreamer's source.
+        let detail = debug.lines().last().map(str::trim).filter(|line| !line.contains(".c(")).unwrap_or_default();
         let text = input.hide(&format!("{} {detail}", error.message()));
         let refused = Self { refused: true, ..Self::new("") };
         let denied = match input.login {
@@ -52,6 +53,6 @@ impl Reason {
         {
             return Self::new(format!("there is no device {}", device.path));
         }
-        Self { vague: true, ..Self::new(text.trim_end_matches('.')) }
+        Self { vague: true, ..Self::new(text.trim().trim_end_matches('.')) }
     }
 }

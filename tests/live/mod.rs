@@ -102,13 +102,13 @@ impl Feeder {
         Self::start(&[target(url)], &servers, &PublishOptions::default(), spec).unwrap()
     }
 
-    fn stop(&mut self) -> Box<dyn FrameWriter> {
+    fn stop(&mut self) -> Result<Box<dyn FrameWriter>> {
         self.stop.store(true, Ordering::SeqCst);
-        self.thread.take().unwrap().join().unwrap().unwrap()
+        self.thread.take().unwrap().join().unwrap()
     }
 
     pub fn finish(mut self) -> Result<Written> {
-        let writer = self.stop();
+        let writer = self.stop()?;
         let start = Instant::now();
         let written = writer.finish(&|| false);
         println!("finished in {:?}", start.elapsed());
@@ -116,7 +116,7 @@ impl Feeder {
     }
 
     pub fn abort(mut self) {
-        self.stop().abort();
+        self.stop().unwrap().abort();
     }
 
     pub fn clients(&self, output: usize) -> u64 {
@@ -132,6 +132,14 @@ impl Feeder {
     pub fn go_on(&self, more: u64) {
         let from = self.written.load(Ordering::SeqCst);
         until("frames written", || self.written.load(Ordering::SeqCst) >= from + more);
+    }
+}
+
+impl Drop for Feeder {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            drop(self.stop());
+        }
     }
 }
 

@@ -152,6 +152,47 @@ fn packet(sample: &gst::Sample) -> Option<Packet> {
     let writable = buffer.make_mut();
     writable.set_pts(pts);
     writable.set_dts(dts);
-    let key = !writable.flags().contains(gst::BufferFlags::DELTA_UNIT);
+    // The parser takes any picture without references for a key frame; decoding starts only at those that carry on from
+    // nothing, and only these have the parameter sets before them.
+    let h265 = caps.structure(0).is_some_and(|s| s.name() == "video/x-h265");
+    let delta = writable.flags().contains(gst::BufferFlags::DELTA_UNIT);
+    let key = !delta && buffer.map_readable().is_ok_and(|bytes| starts_anew(&bytes, h265));
     Some(Packet { buffer, caps, time: pts.nseconds(), key })
+}
+
+/// Whether the first slice of an access unit (a byte stream) is an IDR one, or any random access point of H.265.
+fn starts_anew(unit: &[u8], h265: bool) -> bool {
+    let mut rest = unit;
+    while let Some(at) = rest.windows(3).position(|code| code == [0, 0, 1]) {
+        rest = &rest[at + 3..];
+        let Some(&head) = rest.first() else { return false };
+        let kind = if h265 { head >> 1 & 0x3f } else { head & 0x1f };
+        match (h265, kind) {
+            (false, 1..=4) => return false,
+            (false, 5) => return true,
+            (true, 0..=31) => return (16..=21).contains(&kind),
+            _ => {}
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_frames_are_told_by_their_first_slice() {
+        let h264 = |kinds: &[u8]| {
+            let unit: Vec<u8> = kinds.iter().flat_map(|kind| [0, 0, 0, 1, 0x60 | kind, 9, 9]).collect();
+            starts_anew(&unit, false)
+        };
+        assert!(h264(&[9, 7, 8, 6, 5, 5]));
+        assert!(!h264(&[9, 1, 5]) && !h264(&[9, 7, 8]) && !h264(&[]));
+        let h265 = |kinds: &[u8]| {
+            let unit: Vec<u8> = kinds.iter().flat_map(|kind| [0, 0, 1, kind << 1, 1, 9]).collect();
+            starts_anew(&unit, true)
+        };
+        assert!(h265(&[35, 32, 33, 34, 19]) && h265(&[21]) && !h265(&[35, 1]) && !h265(&[39]));
+    }
 }

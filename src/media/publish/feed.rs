@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use gstreamer as gst;
 use gstreamer_app as gst_app;
@@ -14,6 +15,8 @@ use super::lane::Packet;
 
 /// Packets held for the media; some seconds of them.
 const ROOM: u64 = 64;
+/// The longest that a media may take to end.
+const GOING: Duration = Duration::from_secs(3);
 /// The source's name in the launch line.
 const SOURCE: &str = "packets";
 
@@ -30,6 +33,8 @@ pub(super) struct Feed {
 
 struct Media {
     source: gst_app::AppSrc,
+    /// The server holds it; it holds the source.
+    media: gst::glib::WeakRef<rtsp::RTSPMedia>,
     /// Waits for a key frame: at the start and after a drop.
     broken: bool,
 }
@@ -67,7 +72,7 @@ impl Feed {
                 *media = None;
             }
         });
-        *feed.lock() = Some(Media { source, broken: true });
+        *feed.lock() = Some(Media { source, media: media.downgrade(), broken: true });
         feed.want_key();
     }
 
@@ -94,6 +99,21 @@ impl Feed {
     /// Whether there was a packet yet.
     pub fn has_packets(&self) -> bool {
         self.ready.load(Ordering::Acquire)
+    }
+
+    /// Waits while a media that its last client left goes away: the server would offer it to a new client all the same,
+    /// who could not play it any more.
+    pub fn wait_for_old(&self) {
+        let until = Instant::now() + GOING;
+        while self.is_going() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn is_going(&self) -> bool {
+        let media = self.lock().as_ref().and_then(|media| media.media.upgrade());
+        let status = media.map(|media| media.status());
+        matches!(status, Some(rtsp::RTSPMediaStatus::Unpreparing | rtsp::RTSPMediaStatus::Unprepared))
     }
 
     /// Somebody new watches.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use gst::prelude::*;
 use gstreamer as gst;
@@ -19,12 +19,19 @@ use crate::{Error, Result};
 /// Microseconds after which a TCP connection that takes nothing counts as lost.
 const TIMEOUT_US: u64 = 5_000_000;
 
+/// Steps of the sink's asking: the description of the stream, then the order to take it.
+const ASKED: u32 = 2;
+/// Packets after which a stream counts as flowing.
+const FLOWS: u64 = 10;
+
 pub(super) struct Push {
     address: Address,
     order: Arc<Order>,
     chain: Option<Chain>,
-    /// The server agreed to take the stream.
-    accepted: Arc<AtomicBool>,
+    /// Steps of asking the server to take the stream.
+    asked: u32,
+    /// Packets that went into the sink since the last step.
+    passed: Arc<AtomicU64>,
 }
 
 impl Push {
@@ -35,7 +42,7 @@ impl Push {
         if let (None, Some(path)) = (&address.credentials, credentials) {
             address.credentials = Some(read_credentials(path)?);
         }
-        Ok(Self { address, order: Arc::clone(order), chain: None, accepted: Arc::default() })
+        Ok(Self { address, order: Arc::clone(order), chain: None, asked: 0, passed: Arc::default() })
     }
 }
 
@@ -52,9 +59,17 @@ impl Place for Push {
             sink.set_property("user-id", user);
             sink.set_property("user-pw", password);
         }
-        let chain = Chain::new(&first.caps, true, &[parser, sink])?;
+        let chain = Chain::new(&first.caps, true, &[parser.clone(), sink])?;
         anchor(&chain.source);
-        self.accepted = Arc::default();
+        self.asked = 0;
+        self.passed = Arc::default();
+        let passed = Arc::clone(&self.passed);
+        if let Some(pad) = parser.static_pad("src") {
+            pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+                passed.fetch_add(1, Ordering::Relaxed);
+                gst::PadProbeReturn::Ok
+            });
+        }
         chain.play()?;
         self.chain = Some(chain);
         Ok(())
@@ -72,17 +87,19 @@ impl Place for Push {
 
     fn check(&mut self) -> Result<bool> {
         let Some(chain) = &self.chain else { return Ok(false) };
-        let accepted = &self.accepted;
+        let asked = &mut self.asked;
         chain.check(&mut |message| {
             if let gst::MessageView::Progress(progress) = message.view() {
                 let (kind, code, text) = progress.get();
                 tracing::debug!("{kind:?} {code}: {text}");
-                if kind == gst::ProgressType::Complete && code == "record" {
-                    accepted.store(true, Ordering::Release);
-                }
+                *asked += u32::from(code == "record");
             }
         })?;
-        Ok(self.accepted.load(Ordering::Acquire))
+        // Nothing tells that the server agreed; but before that the sink lets only a few packets in.
+        if self.asked < ASKED {
+            self.passed.store(0, Ordering::Relaxed);
+        }
+        Ok(self.passed.load(Ordering::Relaxed) > FLOWS)
     }
 
     fn finish(&mut self, _: &Order) -> Result<()> {

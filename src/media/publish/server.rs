@@ -257,10 +257,13 @@ fn watch(client: &rtsp::RTSPClient, table: &Arc<Mutex<Table>>) {
     let of_table = Arc::clone(table);
     client.connect_pre_describe_request(move |_, context| {
         // Before the first picture nobody knows what the stream is like; the client asks again.
-        match lock(&of_table).mount_of(context) {
-            Some((_, feed)) if !feed.has_packets() => RTSPStatusCode::ServiceUnavailable,
-            _ => RTSPStatusCode::Ok,
+        let feed = lock(&of_table).mount_of(context).map(|(_, feed)| Arc::clone(feed));
+        match feed {
+            Some(feed) if !feed.has_packets() => return RTSPStatusCode::ServiceUnavailable,
+            Some(feed) => feed.wait_for_old(),
+            None => {}
         }
+        RTSPStatusCode::Ok
     });
     let of_table = Arc::clone(table);
     client.connect_play_request(move |client, context| {

@@ -154,6 +154,7 @@ fn encrypted_streams() {
         users: None,
         certificate: Some(certificate.to_path_buf()),
         key: Some(key.to_path_buf()),
+        ..ServeOptions::default()
     };
     let says = |options: &ServeOptions, what: &str| {
         let error = refused(&[target(&url)], options);

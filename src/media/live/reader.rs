@@ -29,7 +29,7 @@ const LONGEST_REFUSED: Duration = Duration::from_secs(30);
 const STEADY: Duration = Duration::from_secs(5);
 /// Patience with a server of which nothing is known, and with every fourth attempt at one that was quick once.
 const PATIENT: Duration = Duration::from_secs(10);
-const PATIENT_CONNECT: Duration = Duration::from_secs(5);
+const PATIENT_CONNECT: Duration = Duration::from_secs(3);
 /// Least patience with a server that was quick before.
 const QUICK: Duration = Duration::from_secs(2);
 const QUICK_CONNECT: Duration = Duration::from_millis(1500);

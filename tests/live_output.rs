@@ -309,7 +309,8 @@ fn a_window_on_a_display() {
     let _alone = alone();
     let (read, write) = std::io::pipe().unwrap();
     let xvfb = Command::new("Xvfb")
-        .args(["-displayfd", "1", "-screen", "0", "640x480x24", "-nolisten", "tcp"])
+        // Without a reset: the first connection only asks what there is, and ends.
+        .args(["-displayfd", "1", "-screen", "0", "640x480x24", "-nolisten", "tcp", "-noreset"])
         .stdout(write)
         .stderr(std::process::Stdio::null())
         .spawn();

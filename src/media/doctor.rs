@@ -2,7 +2,7 @@
 
 use gstreamer as gst;
 
-/// Elements needed for inputs and files, with the Debian package of each.
+/// Elements needed, with the Debian package of each.
 const NEEDED: &[(&str, &str)] = &[
     ("filesrc", "libgstreamer1.0-0"),
     ("filesink", "libgstreamer1.0-0"),
@@ -30,11 +30,15 @@ const NEEDED: &[(&str, &str)] = &[
     ("qtmux", "gstreamer1.0-plugins-good"),
     ("matroskamux", "gstreamer1.0-plugins-good"),
     ("aacparse", "gstreamer1.0-plugins-good"),
+    ("rtph264pay", "gstreamer1.0-plugins-good"),
+    ("autovideosink", "gstreamer1.0-plugins-good"),
     ("jpegdec", "gstreamer1.0-plugins-good"),
     ("pngdec", "gstreamer1.0-plugins-good"),
     ("vp8dec", "gstreamer1.0-plugins-good"),
     ("vp9dec", "gstreamer1.0-plugins-good"),
     ("tsdemux", "gstreamer1.0-plugins-bad"),
+    ("mpegtsmux", "gstreamer1.0-plugins-bad"),
+    ("rtspclientsink", "gstreamer1.0-rtsp"),
     ("h264parse", "gstreamer1.0-plugins-bad"),
     ("h265parse", "gstreamer1.0-plugins-bad"),
     ("avdec_h264", "gstreamer1.0-libav"),

@@ -10,6 +10,9 @@ use super::lane::{Order, Packet, Place};
 use crate::media::element;
 use crate::{Error, Result};
 
+/// What opens windows, by the name of its element.
+const SINKS: [&str; 6] = ["ximagesink", "xvimagesink", "glimagesink", "waylandsink", "osxvideosink", "d3d11videosink"];
+
 pub(super) struct Display {
     order: Arc<Order>,
     chain: Option<Chain>,
@@ -23,6 +26,11 @@ impl Display {
         if !set("DISPLAY") && !set("WAYLAND_DISPLAY") {
             return Err(Error::failed("display: there is no display, neither DISPLAY nor WAYLAND_DISPLAY is set")
                 .hint("serve the stream instead: -o rtsp://127.0.0.1:8554/view"));
+        }
+        // Without any of these autovideosink shows nothing and says nothing.
+        if !SINKS.iter().any(|name| gst::ElementFactory::find(name).is_some()) {
+            return Err(Error::failed("display: GStreamer has nothing that opens a window")
+                .hint("apt-get install gstreamer1.0-x"));
         }
         Ok(Self { order: Arc::clone(order), chain: None })
     }

@@ -35,7 +35,9 @@ struct Media {
     source: gst_app::AppSrc,
     /// The server holds it; it holds the source.
     media: gst::glib::WeakRef<rtsp::RTSPMedia>,
-    /// Waits for a key frame: at the start and after a drop.
+    /// Had its first key frame.
+    started: bool,
+    /// Lost a packet and waits for the next key frame.
     broken: bool,
 }
 
@@ -72,7 +74,7 @@ impl Feed {
                 *media = None;
             }
         });
-        *feed.lock() = Some(Media { source, media: media.downgrade(), broken: true });
+        *feed.lock() = Some(Media { source, media: media.downgrade(), started: false, broken: false });
         feed.want_key();
     }
 
@@ -82,7 +84,10 @@ impl Feed {
         let mut slot = self.lock();
         let Some(media) = slot.as_mut() else { return };
         if packet.key {
-            media.broken = false;
+            (media.started, media.broken) = (true, false);
+        }
+        if !media.started {
+            return;
         }
         if !media.broken && media.source.current_level_buffers() >= ROOM {
             media.broken = true;

@@ -145,6 +145,9 @@ pub struct PublishOptions {
     pub push_credentials: Option<PathBuf>,
 }
 
+/// A writer to all outputs of a stream, and how each of them does, in their order.
+pub type Published = (Box<dyn FrameWriter>, Vec<Arc<OutputStatus>>);
+
 /// Opens the outputs of one stream. The encoder starts with the first frame.
 ///
 /// The writer never waits: see [`FrameWriter::write`]'s timeout as zero. [`Written::path`](super::Written::path) names all
@@ -153,11 +156,7 @@ pub struct PublishOptions {
 /// # Errors
 /// A port in use, a bad certificate, a folder that cannot be written, an output that exists, an encoder that is not there,
 /// no display.
-pub fn open(
-    targets: &[Target],
-    servers: &Servers,
-    options: &PublishOptions,
-) -> Result<(Box<dyn FrameWriter>, Vec<Arc<OutputStatus>>)> {
+pub fn open(targets: &[Target], servers: &Servers, options: &PublishOptions) -> Result<Published> {
     init()?;
     if let Some(twice) = targets.iter().enumerate().find(|(i, target)| targets[..*i].contains(target)) {
         return Err(Error::usage(format!("{}: this output is given twice", twice.1)));

@@ -1,0 +1,300 @@
+//! Streams served over RTSP on the loopback, with ffmpeg and plain RTSP requests as the monitors.
+
+mod live;
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use live::*;
+use oodstream::media::publish::{PublishOptions, ServeOptions, Servers};
+use oodstream::media::{Encoding, publish};
+
+const BALL: &str = "test://ball?width=160&height=90&frames=50";
+
+fn servers() -> Servers {
+    Servers::new(&ServeOptions::default())
+}
+
+#[test]
+fn monitors_over_tcp_and_udp_at_once() {
+    let _alone = alone();
+    let port = free_port();
+    let url = format!("rtsp://127.0.0.1:{port}/road/front");
+    // An odd size, as cameras do not have but crops do.
+    let feeder = Feeder::serve(&url, "test://ball?width=161&height=91&frames=50");
+    until_served(port, "road/front", "");
+    let monitors = [Monitor::start(&url, "tcp"), Monitor::start(&url, "udp"), Monitor::start(&url, "tcp")];
+    for monitor in &monitors {
+        monitor.sees(30);
+    }
+    assert_eq!(feeder.clients(0), 3);
+    for unknown in ["road", "road/frontal", "other"] {
+        let url = format!("rtsp://127.0.0.1:{port}/{unknown}");
+        assert_eq!(Rtsp::connect(port).ask("DESCRIBE", &url, "").status, 404, "{unknown}");
+    }
+    drop(monitors);
+    until("the clients are gone", || feeder.clients(0) == 0);
+    // Unwatched for a while, then again, from a key frame.
+    feeder.go_on(10);
+    Monitor::start(&url, "tcp").sees(10);
+    let start = Instant::now();
+    let written = feeder.finish().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(5));
+    assert_eq!(written.path.to_str().unwrap(), url);
+    assert!(written.frames > 40 && !written.encoder.is_empty());
+    TcpListener::bind(("127.0.0.1", port)).expect("the port is free again");
+}
+
+#[test]
+fn before_the_first_picture_clients_are_told_to_wait_and_two_streams_share_a_port() {
+    let _alone = alone();
+    let port = free_port();
+    let servers = servers();
+    let urls = ["a", "b"].map(|name| format!("rtsp://127.0.0.1:{port}/{name}"));
+    let options = PublishOptions::default();
+    let (mut first, _) = publish::open(&[target(&urls[0])], &servers, &options).unwrap();
+    let second = Feeder::start(&[target(&urls[1])], &servers, &options, BALL).unwrap();
+    until_served(port, "b", "");
+    assert_eq!(Rtsp::connect(port).ask("DESCRIBE", &urls[0], "").status, 503);
+    let taken = publish::open(&[target(&urls[1])], &servers, &options).map(drop).unwrap_err();
+    assert!(taken.to_string().contains("another stream"), "{taken}");
+    for frame in frames("test://ball?width=64&height=48&frames=3") {
+        assert!(first.write(frame, Duration::ZERO).unwrap().is_none());
+    }
+    let monitor = Monitor::start(&urls[1], "tcp");
+    monitor.sees(5);
+    // One ends, the other goes on.
+    first.finish(&|| false).unwrap();
+    monitor.sees(10);
+    assert_eq!(Rtsp::connect(port).ask("DESCRIBE", &urls[0], "").status, 404);
+    second.finish().unwrap();
+}
+
+#[test]
+fn passwords_are_asked_for() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("users");
+    fs::write(&users, "# monitors\nann:open sesame\nbob:b0b\n").unwrap();
+    let port = free_port();
+    let servers = Servers::new(&ServeOptions { users: Some(users), ..ServeOptions::default() });
+    let url = format!("rtsp://127.0.0.1:{port}/x");
+    let feeder = Feeder::start(&[target(&url)], &servers, &PublishOptions::default(), BALL).unwrap();
+    // `ann:open sesame` in base 64.
+    let basic = "Authorization: Basic YW5uOm9wZW4gc2VzYW1l\r\n";
+    until_served(port, "x", basic);
+    let refused = Rtsp::connect(port).ask("DESCRIBE", &url, "");
+    assert_eq!(refused.status, 401);
+    assert!(refused.headers.contains("Basic") && refused.headers.contains("Digest"), "{}", refused.headers);
+    let wrong = "Authorization: Basic YW5uOndyb25n\r\n";
+    assert_eq!(Rtsp::connect(port).ask("DESCRIBE", &url, wrong).status, 401);
+    // ffmpeg takes digest where it is offered.
+    let with = |who: &str| url.replace("://", &format!("://{who}@"));
+    Monitor::start(&with("bob:b0b"), "tcp").sees(10);
+    let failed = Command::new("ffmpeg")
+        .args(["-nostdin", "-rtsp_transport", "tcp", "-i", &with("bob:wrong"), "-f", "null", "-"])
+        .output()
+        .unwrap();
+    assert!(!failed.status.success() && String::from_utf8_lossy(&failed.stderr).contains("401"));
+    feeder.finish().unwrap();
+}
+
+fn openssl(folder: &Path, arguments: &str) {
+    let made = Command::new("openssl").current_dir(folder).args(arguments.split(' ')).output().expect("openssl runs");
+    assert!(made.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// A certificate and its key.
+fn certificate(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
+    openssl(
+        folder,
+        &format!("req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -days 2 -keyout {name}.key -out {name}.pem"),
+    );
+    (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")))
+}
+
+/// One that was valid on a day long ago.
+fn expired_certificate(folder: &Path) -> (PathBuf, PathBuf) {
+    let settings = "[ca]\ndefault_ca=d\n[d]\ndatabase=index\nserial=serial\nnew_certs_dir=.\ndefault_md=sha256\n\
+        policy=p\n[p]\ncommonName=supplied\n";
+    fs::write(folder.join("ca.conf"), settings).unwrap();
+    fs::write(folder.join("index"), "").unwrap();
+    fs::write(folder.join("serial"), "01\n").unwrap();
+    openssl(folder, "req -new -newkey rsa:2048 -nodes -subj /CN=localhost -keyout old.key -out old.csr");
+    openssl(
+        folder,
+        "ca -batch -selfsign -config ca.conf -keyfile old.key -in old.csr -out old.pem -startdate 200101000000Z \
+         -enddate 200102000000Z -notext",
+    );
+    (folder.join("old.pem"), folder.join("old.key"))
+}
+
+#[test]
+fn encrypted_streams() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (good, key) = certificate(folder.path(), "good");
+    let (_, other_key) = certificate(folder.path(), "other");
+    let (old, old_key) = expired_certificate(folder.path());
+    let none = folder.path().join("none.pem");
+    let junk = folder.path().join("junk.pem");
+    fs::write(&junk, "hello").unwrap();
+    let port = free_port();
+    let url = format!("rtsps://127.0.0.1:{port}/x");
+    let options = |certificate: &Path, key: &Path| ServeOptions {
+        users: None,
+        certificate: Some(certificate.to_path_buf()),
+        key: Some(key.to_path_buf()),
+        ..ServeOptions::default()
+    };
+    let says = |options: &ServeOptions, what: &str| {
+        let error = refused(&[target(&url)], options);
+        assert!(error.to_string().contains(what), "{what}: {error}");
+    };
+    says(&ServeOptions::default(), "needs a certificate");
+    says(&options(&none, &key), "cannot be read");
+    says(&options(&junk, &key), "PEM");
+    says(&options(&good, &other_key), "does not belong");
+    says(&options(&old, &old_key), "expired");
+
+    let servers = Servers::new(&options(&good, &key));
+    let feeder = Feeder::start(&[target(&url)], &servers, &PublishOptions::default(), BALL).unwrap();
+    let plain = target(url.replace("rtsps", "rtsp"));
+    let both = publish::open(&[plain], &servers, &PublishOptions::default()).map(drop).unwrap_err();
+    assert!(both.to_string().contains("with and without TLS"), "{both}");
+    feeder.go_on(10);
+    Monitor::start(&url, "tcp").sees(10);
+    feeder.finish().unwrap();
+}
+
+#[test]
+fn what_cannot_be_served() {
+    let _alone = alone();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let none = ServeOptions::default();
+    let error = refused(&[target(format!("rtsp://127.0.0.1:{port}/x"))], &none);
+    assert!(error.to_string().contains(&format!("port {port} is in use")), "{error}");
+    let error = refused(&[target(format!("rtsp://192.0.2.1:{port}/x"))], &none);
+    assert!(error.to_string().contains("not an address of this machine"), "{error}");
+    let options = ServeOptions { users: Some("no/such/file".into()), ..none.clone() };
+    let error = refused(&[target(format!("rtsp://127.0.0.1:{}/x", free_port()))], &options);
+    assert!(error.to_string().contains("users: no/such/file cannot be read"), "{error}");
+    let twice = target("hls:x");
+    assert_eq!(refused(&[twice.clone(), twice], &none).exit_code(), 2);
+    if std::env::var_os("DISPLAY").is_none() && std::env::var_os("WAYLAND_DISPLAY").is_none() {
+        assert!(refused(&[target("display:")], &none).to_string().contains("no display"));
+    }
+}
+
+#[test]
+fn stopped_and_killed_monitors_disturb_nobody() {
+    let _alone = alone();
+    let port = free_port();
+    let url = format!("rtsp://127.0.0.1:{port}/x");
+    // Enough bits to fill what the system holds for a connection that is not read.
+    let encoding = Encoding { bitrate_kbps: Some(12_000), ..Encoding::default() };
+    let options = PublishOptions { encoding, ..PublishOptions::default() };
+    let noise = "test://snow?width=320&height=180&frames=50";
+    let feeder = Feeder::start(&[target(&url)], &servers(), &options, noise).unwrap();
+    until_served(port, "x", "");
+    let watching = Monitor::start(&url, "tcp");
+    let stopped = [Monitor::start(&url, "tcp"), Monitor::start(&url, "udp")];
+    let killed = Monitor::start(&url, "tcp");
+    for monitor in [&watching, &killed].into_iter().chain(&stopped) {
+        monitor.sees(5);
+    }
+    stopped.iter().for_each(|monitor| monitor.signal("-STOP"));
+    killed.signal("-KILL");
+    let (written, seen) = (feeder.written.load(Ordering::SeqCst), watching.frames());
+    watching.sees(200);
+    let (written, seen) = (feeder.written.load(Ordering::SeqCst) - written, watching.frames() - seen);
+    println!("{seen} of {written} frames seen beside stopped monitors");
+    assert!(seen * 10 >= written * 8, "{seen} of {written}");
+    let dropped = feeder.statuses[0].dropped.load(Ordering::SeqCst);
+    assert!(dropped * 10 <= written, "{dropped} dropped for all");
+    until("the killed one is gone", || feeder.clients(0) <= 3);
+    stopped.iter().for_each(|monitor| monitor.signal("-CONT"));
+    drop(stopped);
+    watching.sees(10);
+    feeder.finish().unwrap();
+}
+
+/// Connects and goes away in all the ways there are.
+fn come_and_go(port: u16, round: usize) {
+    let url = format!("rtsp://127.0.0.1:{port}/x");
+    let mut client = Rtsp::play(port, "x");
+    for _ in 0..5 {
+        client.packet();
+    }
+    if round.is_multiple_of(2) {
+        assert_eq!(client.ask("TEARDOWN", &url, "").status, 200);
+    }
+}
+
+#[test]
+fn coming_and_going_leaves_nothing_behind() {
+    let _alone = alone();
+    let port = free_port();
+    let feeder = Feeder::serve(&format!("rtsp://127.0.0.1:{port}/x"), BALL);
+    until_served(port, "x", "");
+    let rounds = |count| {
+        for round in 0..count {
+            come_and_go(port, round);
+        }
+        until("all are gone", || feeder.clients(0) == 0);
+    };
+    rounds(6);
+    let settled = |limit: usize| until("descriptors are closed", || descriptors() <= limit);
+    // What stays open for good (thread pools) is there by now.
+    feeder.go_on(25);
+    let before = descriptors();
+    rounds(20);
+    settled(before + 4);
+    println!("{before} descriptors before, {} after", descriptors());
+    feeder.finish().unwrap();
+}
+
+#[test]
+#[ignore = "takes minutes; prints figures"]
+fn two_hundred_connects() {
+    let _alone = alone();
+    let port = free_port();
+    let feeder = Feeder::serve(&format!("rtsp://127.0.0.1:{port}/x"), BALL);
+    until_served(port, "x", "");
+    for round in 0..=200 {
+        if round % 20 == 0 {
+            until("all are gone", || feeder.clients(0) == 0);
+            feeder.go_on(25);
+            println!("{round} connects: {} kB resident, {} descriptors", resident_kb(), descriptors());
+        }
+        come_and_go(port, round);
+    }
+    feeder.finish().unwrap();
+}
+
+#[test]
+#[ignore = "takes a minute; prints figures"]
+fn memory_beside_stopped_monitors() {
+    let _alone = alone();
+    let port = free_port();
+    let url = format!("rtsp://127.0.0.1:{port}/x");
+    let encoding = Encoding { bitrate_kbps: Some(12_000), ..Encoding::default() };
+    let options = PublishOptions { encoding, ..PublishOptions::default() };
+    let noise = "test://snow?width=320&height=180&frames=50";
+    let feeder = Feeder::start(&[target(&url)], &servers(), &options, noise).unwrap();
+    until_served(port, "x", "");
+    let monitors = [(); 3].map(|()| Monitor::start(&url, "tcp"));
+    monitors.iter().for_each(|monitor| monitor.sees(5));
+    monitors[..2].iter().for_each(|monitor| monitor.signal("-STOP"));
+    for _ in 0..12 {
+        println!("{} kB resident, {} clients, {} frames", resident_kb(), feeder.clients(0), monitors[2].frames());
+        feeder.go_on(100);
+    }
+    monitors[..2].iter().for_each(|monitor| monitor.signal("-CONT"));
+    feeder.finish().unwrap();
+}

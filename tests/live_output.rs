@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use live::*;
 use oodstream::media::publish::{HlsOptions, PublishOptions, RecordOptions, ServeOptions, Servers};
-use oodstream::media::{Encoding, publish};
+use oodstream::media::{self, Encoding, publish};
 
 const BALL: &str = "test://ball?width=160&height=90&frames=50";
 
@@ -160,6 +160,29 @@ fn one_file_is_finished_or_not_there() {
     // Without a frame there is no file.
     publish::open(&[target(at("d.mp4").to_str().unwrap())], &servers(), &options).unwrap().0.finish(&|| false).unwrap();
     assert_eq!(names(folder.path()), ["a.mp4", "b.mkv"]);
+}
+
+#[test]
+fn software_encoders_do_live_streams() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let there: Vec<_> = media::encoders().into_iter().map(|encoder| encoder.name).collect();
+    for name in ["x264enc", "x265enc", "openh264enc"].into_iter().filter(|name| there.iter().any(|n| n == name)) {
+        let path = folder.path().join(format!("{name}.mp4"));
+        let port = free_port();
+        let url = format!("rtsp://127.0.0.1:{port}/x");
+        let encoding = Encoding { encoder: Some(name.into()), ..Encoding::default() };
+        let options = PublishOptions { encoding, ..PublishOptions::default() };
+        let targets = [target(path.to_str().unwrap()), target(&url)];
+        let feeder = Feeder::start(&targets, &servers(), &options, BALL).unwrap();
+        until_served(port, "x", "");
+        Monitor::start(&url, "tcp").sees(10);
+        let written = feeder.finish().unwrap();
+        assert_eq!(written.encoder, name);
+        let (recorded, frames) = (decoded(&path), written.frames);
+        println!("{name}: {recorded} of {frames}");
+        assert!(recorded + 3 >= frames, "{name}: {recorded} of {frames}");
+    }
 }
 
 /// Not a test: records until it is killed, for the test below.

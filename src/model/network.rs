@@ -252,9 +252,9 @@ fn plane<'a>(value: &'a DynValue, what: &str, index: usize, count: usize) -> Res
         .try_extract_tensor::<f32>()
         .map_err(|error| Error::failed(format!("the network's {what} cannot be read as f32: {error}")))?;
     let sizes: Vec<usize> = shape.iter().map(|&size| size as usize).collect();
-    let (pictures, map) = match sizes.as_slice() {
-        &[pictures, channels, height, width] => (pictures, (channels, height, width)),
-        &[channels, height, width] => (1, (channels, height, width)),
+    let (pictures, map) = match *sizes.as_slice() {
+        [pictures, channels, height, width] => (pictures, (channels, height, width)),
+        [channels, height, width] => (1, (channels, height, width)),
         _ => (0, (0, 0, 0)),
     };
     let length = map.0 * map.1 * map.2;

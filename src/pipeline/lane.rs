@@ -30,8 +30,13 @@ pub(super) struct Source<'a> {
     pub to_network: Sender<Box<Job>>,
     /// The other end of `to_network`, to take out what has waited longest.
     pub waiting: Receiver<Box<Job>>,
-    /// With results drawn when they come: spare jobs, and the way past the network.
-    pub display: Option<(Receiver<Box<Job>>, Sender<Box<Job>>)>,
+    pub display: Option<Display>,
+}
+
+/// The way past the network, for frames that do not wait for their result.
+pub(super) struct Display {
+    pub spare: Receiver<Box<Job>>,
+    pub to_draw: Sender<Box<Job>>,
 }
 
 impl Source<'_> {
@@ -70,7 +75,7 @@ impl Source<'_> {
 
     /// False when there is nobody to hand it to.
     fn hand_on(&self, frame: Frame, fresh: &mut bool) -> bool {
-        let Some((spare, to_draw)) = &self.display else { return self.offer(frame, fresh) };
+        let Some(Display { spare, to_draw }) = &self.display else { return self.offer(frame, fresh) };
         let shown = frame.share();
         if frame.lost.is_none() && !self.offer(frame, fresh) {
             return false;

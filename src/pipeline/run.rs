@@ -11,7 +11,7 @@ use super::control::Control;
 use super::drawing::{Drawing, Newest};
 use super::gather::{Gatherer, Inlet, prepare};
 use super::job::{Batch, Job};
-use super::lane::{Sink, Source, record};
+use super::lane::{Display, Sink, Source, record};
 use super::meter::Meter;
 use super::policy::{Flow, Sync as Drawn};
 use super::settings::Settings;
@@ -179,7 +179,7 @@ fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes:
                     }
                     let (finished_in, finished_out) = bounded(jobs);
                     let newest = Newest::new(finished_out, spare_in.clone());
-                    (Some((shown_out, to_draw)), finished_in, shown_in, Some(newest))
+                    (Some(Display { spare: shown_out, to_draw }), finished_in, shown_in, Some(newest))
                 }
             };
             inlets.push(Inlet {

@@ -11,6 +11,7 @@ mod live;
 mod onnx;
 
 use std::fs;
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -68,6 +69,7 @@ fn soak() {
         ),
     );
     let address = format!("rtsp://127.0.0.1:{port}/front");
+    until("it listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
     live::until_served(port, "front", "");
     let mut watching = Monitor::start(&address, "tcp");
     let (start, mut samples) = (Instant::now(), Vec::new());

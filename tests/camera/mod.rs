@@ -87,6 +87,8 @@ impl Camera {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let port = lines.find_map(|line| line.ok()?.split_once(READY)?.1.trim().parse().ok());
         let port = port.unwrap_or_else(|| panic!("the camera did not start: {:?}", child.wait()));
+        // The harness has a word to say of tests that take long, and ends where nobody listens.
+        std::thread::spawn(move || lines.for_each(drop));
         Self { child, port, tls: options.tls.is_some(), since: Instant::now() }
     }
 

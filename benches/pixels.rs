@@ -5,7 +5,7 @@ use ndarray::Array2;
 use oodstream::compute::Detection;
 use oodstream::draw::{Caption, Painter, ScoreScale, Style, View};
 use oodstream::frame::{Colour, I420, I420Mut, Matrix, Plane, PlaneMut, Range};
-use oodstream::model::prepare::{InputSpec, Prepare, Resize};
+use oodstream::model::prepare::{InputSpec, Prepare, Window};
 
 fn planes(width: usize, height: usize) -> [Vec<u8>; 3] {
     let noise = |length: usize| (0..length).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
@@ -26,11 +26,11 @@ fn prepare(c: &mut Criterion) {
         let picture = view(&planes, width, height);
         let mean = [0.485, 0.456, 0.406];
         let std = [0.229, 0.224, 0.225];
-        let mut prepare = Prepare::new(InputSpec { width: 640, height: 368, mean, std, resize: Resize::Stretch })
-            .expect("a valid input");
+        let mut prepare = Prepare::new(InputSpec { width: 640, height: 368, mean, std }).expect("a valid input");
+        let window = Window { size: (640, 368), x: 0, y: 0 };
         let mut out = vec![0.0; prepare.input_len()];
         c.bench_function(&format!("prepare {width}x{height} to 640x368"), |b| {
-            b.iter(|| prepare.run(&picture, &mut out).expect("planes that fit"));
+            b.iter(|| prepare.run(&picture, window, &mut out).expect("planes that fit"));
         });
     }
 }

@@ -14,6 +14,7 @@ use crate::draw::Style;
 use crate::media::live::SourceOptions;
 use crate::media::publish::{HlsOptions, RecordOptions, ServeOptions};
 use crate::model::network::Provider;
+use crate::model::{Manifest, Resize, Views};
 use crate::pipeline::{Policy, Sync};
 use crate::{Error, Result};
 
@@ -48,7 +49,7 @@ pub struct Config {
 }
 
 /// `[model]`
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
     /// ONNX file; the default model when left out. A relative path starts at the pipeline file's folder.
@@ -63,6 +64,44 @@ pub struct ModelConfig {
     pub fp16: bool,
     /// Tensors or operators to take features from; as the manifest says, else found, when left out.
     pub features: Vec<String>,
+    /// How a frame is brought to the network's size; as the manifest says, else `stretch`, when left out.
+    pub resize: Option<Resize>,
+    /// Share of the network's input that neighbouring tiles have in common, 0 to 0.5.
+    pub tile_overlap: f32,
+    /// Look at the mirror image, too, and take the mean.
+    pub flip: bool,
+    /// Look at the frame at these sizes and take the mean, 0.5 to 4; above 1 it is cut into tiles.
+    pub scales: Vec<f32>,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        let Views { tile_overlap, flip, scales, .. } = Views::default();
+        Self {
+            path: None,
+            provider: Provider::default(),
+            threads: None,
+            device: None,
+            fp16: false,
+            features: Vec::new(),
+            resize: None,
+            tile_overlap,
+            flip,
+            scales,
+        }
+    }
+}
+
+impl ModelConfig {
+    /// How frames are looked at with a model that has this manifest.
+    pub fn views(&self, manifest: &Manifest) -> Views {
+        Views {
+            resize: self.resize.or(manifest.input.resize).unwrap_or_default(),
+            tile_overlap: self.tile_overlap,
+            flip: self.flip,
+            scales: self.scales.clone(),
+        }
+    }
 }
 
 /// `[detect]`
@@ -246,6 +285,7 @@ impl Config {
             }
         }
         at_least_one("model.threads", self.model.threads.unwrap_or(1))?;
+        self.model.views(&Manifest::default()).check().map_err(|error| error.at("[model]"))?;
         for &k in self.detect.k.iter().flatten() {
             at_least_one("detect.k", k)?;
         }

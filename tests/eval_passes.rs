@@ -12,7 +12,6 @@ use oodstream::eval::gather::{GatherOptions, GridSink, ScoreSource, gather, gath
 use oodstream::eval::measure::{EXACT_PIXELS, MethodResult, measure, total_counts};
 use oodstream::eval::report::Evaluation;
 use oodstream::eval::save::save_scores;
-use oodstream::eval::upsample::Window;
 use oodstream::eval::{html, ranking};
 use oodstream::npy::FloatType;
 
@@ -29,8 +28,8 @@ impl ScoreSource for Red {
             let Rgb([r, g, b]) = *picture.get_pixel(x as u32 * 4, y as u32 * 4);
             f32::from(r) + f32::from(g) / 256.0 + f32::from(b) / 65536.0
         });
-        sink(0, grid.view(), Window::default())?;
-        sink(1, grid.mapv(|value| -value).slice(s![.., ..]), Window::default())
+        sink(0, grid.view())?;
+        sink(1, grid.mapv(|value| -value).slice(s![.., ..]))
     }
 }
 

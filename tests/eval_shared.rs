@@ -10,7 +10,6 @@ use oodstream::eval::components::SizeLimits;
 use oodstream::eval::dataset::{Dataset, Layout};
 use oodstream::eval::gather::{GatherOptions, GridSink, ScoreSource, gather};
 use oodstream::eval::measure::{EXACT_PIXELS, measure};
-use oodstream::eval::upsample::Window;
 
 /// How much brighter a place is than its surroundings, from method 1 in five levels: smooth and no good.
 struct Brightness;
@@ -26,8 +25,8 @@ impl ScoreSource for Brightness {
             };
             sum(&near) - sum(&far)
         });
-        sink(0, grid.view(), Window::default())?;
-        sink(1, grid.mapv(|value| (value / 10.0).round().clamp(-2.0, 2.0)).view(), Window::default())
+        sink(0, grid.view())?;
+        sink(1, grid.mapv(|value| (value / 10.0).round().clamp(-2.0, 2.0)).view())
     }
 }
 

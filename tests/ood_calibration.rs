@@ -3,6 +3,7 @@
 use ndarray::{Array3, ArrayView3};
 use oodstream::compute::cpu::Cpu;
 use oodstream::compute::{Backend, Detection, Maps, Size};
+use oodstream::model::{Resize, Views};
 use oodstream::ood::calibrate::{CalibrateOptions, FrameStore, calibrate};
 use oodstream::ood::calibration::{Calibration, Footage, ModelId, ready};
 use oodstream::ood::method::Method;
@@ -47,7 +48,7 @@ fn store(frames: usize, odd: &[usize]) -> FrameStore {
 fn empty() -> Calibration {
     let model = ModelId { file: "m.onnx".to_owned(), sha256: "ab".repeat(32) };
     let footage = Footage { inputs: vec!["a.mp4".to_owned()], frames: 0, odd_frames: 0, false_positive_share: 0.0 };
-    Calibration::new(model, footage)
+    Calibration::new(model, Views::default(), footage)
 }
 
 fn options(methods: &[&str], codebook: Option<usize>) -> CalibrateOptions {
@@ -131,23 +132,32 @@ fn long_footage_is_thinned_evenly() {
 }
 
 #[test]
-fn the_file_comes_back_and_refuses_another_model() {
+fn the_file_comes_back_and_refuses_another_model_or_way_of_looking() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.toml");
     let mut written = run(store(80, &[]), &options(&["max-logit", "bank", SUM], Some(16))).unwrap();
     written.save(&path).unwrap();
     assert_eq!(written.centroids.as_ref().unwrap().centroids.dim(), (16, 6));
-    let read = Calibration::load(&path, &"ab".repeat(32)).unwrap();
+    let read = Calibration::load(&path, &"ab".repeat(32), &Views::default()).unwrap();
     assert_eq!(read, written);
     let share = marked_share(&read, "bank");
     assert!((0.005..0.04).contains(&share), "{share}");
 
-    let error = Calibration::load(&path, &"cd".repeat(32)).unwrap_err();
+    let error = Calibration::load(&path, &"cd".repeat(32), &Views::default()).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("another model") && error.to_string().contains("m.onnx"), "{error}");
 
+    let letterbox = Views { resize: Resize::Letterbox, ..Views::default() };
+    let error = Calibration::load(&path, &"ab".repeat(32), &letterbox).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    let error = error.to_string();
+    assert!(error.contains("by stretch") && error.contains("by letterbox") && error.contains("--resize"), "{error}");
+    // An overlap says nothing where there are no tiles.
+    let unused = Views { tile_overlap: 0.1, ..Views::default() };
+    assert!(Calibration::load(&path, &"ab".repeat(32), &unused).is_ok());
+
     std::fs::write(folder.path().join("c.codebook.npy"), b"x").unwrap();
-    let error = Calibration::load(&path, &"ab".repeat(32)).unwrap_err().to_string();
+    let error = Calibration::load(&path, &"ab".repeat(32), &Views::default()).unwrap_err().to_string();
     assert!(error.contains("c.codebook.npy"), "{error}");
 }
 

@@ -3,11 +3,14 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use ndarray::Array2;
-use oodstream::compute::Detection;
+use ndarray::{Array2, Array3};
+use oodstream::compute::{Detection, Maps};
 use oodstream::draw::{Caption, Painter, ScoreScale, Style, View, beside_width};
 use oodstream::frame::{Colour, I420, I420Mut, Matrix, Plane, PlaneMut, Range};
-use oodstream::model::prepare::{InputSpec, Prepare, Resize};
+use oodstream::model::merge::{Canvas, Merge};
+use oodstream::model::prepare::{InputSpec, Prepare, Window};
+use oodstream::model::views;
+use oodstream::model::{Resize, Views};
 
 struct Counting;
 
@@ -54,7 +57,7 @@ fn view<'a>([y, u, v]: [&'a mut [u8]; 3], width: usize, height: usize) -> I420Mu
 
 #[test]
 fn prepare_allocates_only_for_a_new_picture_size() {
-    let spec = InputSpec { width: 160, height: 96, mean: [0.5; 3], std: [0.2; 3], resize: Resize::Letterbox };
+    let spec = InputSpec { width: 160, height: 96, mean: [0.5; 3], std: [0.2; 3] };
     let mut prepare = Prepare::new(spec).unwrap();
     let mut out = vec![0.0; prepare.input_len()];
     let data = vec![77u8; 320 * 240];
@@ -62,7 +65,7 @@ fn prepare_allocates_only_for_a_new_picture_size() {
         let plane = |columns: usize, rows: usize| Plane { data: &data, stride: columns, columns, rows };
         let (cw, ch) = (width.div_ceil(2), height.div_ceil(2));
         let picture = I420 { y: plane(width, height), u: plane(cw, ch), v: plane(cw, ch), colour: COLOUR };
-        prepare.run(&picture, &mut out).unwrap();
+        prepare.run(&picture, Window { size: (160, 90), x: 0, y: -3 }, &mut out).unwrap();
     };
     assert!(count(|| run(320, 240)) > 0, "the counter counts");
     run(201, 99);
@@ -109,4 +112,30 @@ fn painting_allocates_nothing_once_it_knows_the_digits() {
         let allocations = count(round);
         assert_eq!(allocations, 0, "{style:?}");
     }
+}
+
+#[test]
+fn merging_allocates_only_for_a_new_size() {
+    let spec = InputSpec { width: 64, height: 32, mean: [0.5; 3], std: [0.2; 3] };
+    let looks = Views { resize: Resize::Tile, flip: true, scales: vec![1.0, 1.5], ..Views::default() };
+    let layouts = [(100, 50), (120, 60)].map(|frame| views::Layout::new(&looks, &spec, frame).unwrap());
+    let (logits, features) = (Array3::ones((4, 16, 32)), Array3::ones((8, 8, 16)));
+    let mut merge = Merge::default();
+    let mut canvases = [Canvas::default(), Canvas::default()];
+    let mut round = || {
+        for (layout, canvas) in layouts.iter().zip(&mut canvases) {
+            let maps = Maps { logits: logits.view(), features: &[features.view()] };
+            for view in 0..layout.views().len() {
+                merge.add(layout, view, &maps, canvas).unwrap();
+            }
+            canvas
+                .with_maps(|maps| {
+                    assert!(maps.logits.iter().chain(maps.features[0].iter()).all(|value| (value - 1.0).abs() < 1e-5));
+                    Ok(())
+                })
+                .unwrap();
+        }
+    };
+    assert!(count(&mut round) > 0, "the counter counts");
+    assert_eq!(count(&mut round), 0);
 }

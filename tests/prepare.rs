@@ -1,7 +1,7 @@
 //! I420 to the network's input against a naive f64 reference and against values that Pillow gives.
 
 use oodstream::frame::{Colour, I420, Matrix, Plane, Range};
-use oodstream::model::prepare::{Content, InputSpec, Prepare, Resize};
+use oodstream::model::prepare::{InputSpec, Prepare, Window};
 use proptest::prelude::*;
 
 /// A picture that owns its planes, padding filled with a value that must never be read.
@@ -82,24 +82,22 @@ fn rgb(y: f64, u: f64, v: f64, colour: Colour) -> [f64; 3] {
 }
 
 /// The largest difference to the reference in R'G'B' 0..1, and whether the padding is exactly the mean colour.
-fn compare(picture: &Picture, spec: InputSpec) -> (f64, bool) {
+fn compare(picture: &Picture, spec: InputSpec, window: Window) -> (f64, bool) {
     let mut prepare = Prepare::new(spec).unwrap();
     let mut out = vec![f32::NAN; prepare.input_len()];
     let view = picture.view();
-    let content = prepare.run(&view, &mut out).unwrap();
+    prepare.run(&view, window, &mut out).unwrap();
     let (width, height) = (picture.width as f64, picture.height as f64);
-    let size = (content.width, content.height);
+    let size = window.size;
     let (mut worst, mut padded) = (0.0f64, true);
     for y in 0..spec.height {
         for x in 0..spec.width {
             let got: [f32; 3] = std::array::from_fn(|c| out[(c * spec.height + y) * spec.width + x]);
-            let inside = (content.x..content.x + content.width).contains(&x)
-                && (content.y..content.y + content.height).contains(&y);
-            if !inside {
+            let (cx, cy) = ((x as isize + window.x) as usize, (y as isize + window.y) as usize);
+            if cx >= size.0 || cy >= size.1 {
                 padded &= got == [0.0; 3];
                 continue;
             }
-            let (cx, cy) = (x - content.x, y - content.y);
             let half = (width / 2.0, height / 2.0);
             let want = rgb(
                 sample(&view.y, (width, height), size, cx, cy),
@@ -120,6 +118,11 @@ fn compare(picture: &Picture, spec: InputSpec) -> (f64, bool) {
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
+/// The whole picture at this size.
+fn all(width: usize, height: usize) -> Window {
+    Window { size: (width, height), x: 0, y: 0 }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
@@ -128,16 +131,18 @@ proptest! {
         picture in (1usize..90, 1usize..70),
         padding in 0usize..9,
         input in (1usize..60, 1usize..50),
-        letterbox: bool, bt709: bool, full: bool, seed: u64,
+        size in (1usize..120, 1usize..100),
+        start in (-70isize..130, -60isize..110),
+        whole: bool, bt709: bool, full: bool, seed: u64,
     ) {
         let colour = Colour {
             matrix: if bt709 { Matrix::Bt709 } else { Matrix::Bt601 },
             range: if full { Range::Full } else { Range::Limited },
         };
         let picture = Picture::random(picture.0, picture.1, padding, colour, seed);
-        let resize = if letterbox { Resize::Letterbox } else { Resize::Stretch };
-        let spec = InputSpec { width: input.0, height: input.1, mean: MEAN, std: STD, resize };
-        let (worst, padded) = compare(&picture, spec);
+        let spec = InputSpec { width: input.0, height: input.1, mean: MEAN, std: STD };
+        let window = if whole { all(input.0, input.1) } else { Window { size, x: start.0, y: start.1 } };
+        let (worst, padded) = compare(&picture, spec, window);
         prop_assert!(worst <= 0.05 / 255.0, "differs by {} of 255", worst * 255.0);
         prop_assert!(padded);
     }
@@ -147,8 +152,8 @@ proptest! {
 fn equals_the_reference_on_a_road_camera_size() {
     let colour = Colour { matrix: Matrix::Bt709, range: Range::Limited };
     let picture = Picture::random(640, 360, 32, colour, 7);
-    let spec = InputSpec { width: 320, height: 184, mean: MEAN, std: STD, resize: Resize::Stretch };
-    let (worst, _) = compare(&picture, spec);
+    let spec = InputSpec { width: 320, height: 184, mean: MEAN, std: STD };
+    let (worst, _) = compare(&picture, spec, all(320, 184));
     assert!(worst <= 0.05 / 255.0, "differs by {} of 255", worst * 255.0);
 }
 
@@ -169,10 +174,10 @@ fn filters_as_pillow_does() {
         ],
     ];
     for want in pillow {
-        let spec = InputSpec { width: want.len(), height: 1, mean: [0.0; 3], std: [1.0; 3], resize: Resize::Stretch };
+        let spec = InputSpec { width: want.len(), height: 1, mean: [0.0; 3], std: [1.0; 3] };
         let mut prepare = Prepare::new(spec).unwrap();
         let mut out = vec![f32::NAN; prepare.input_len()];
-        prepare.run(&picture, &mut out).unwrap();
+        prepare.run(&picture, all(want.len(), 1), &mut out).unwrap();
         for (got, want) in out.iter().zip(want.iter().cycle()) {
             assert!((got * 255.0 - want).abs() < 0.01, "{} is not Pillow's {want}", got * 255.0);
         }
@@ -180,25 +185,17 @@ fn filters_as_pillow_does() {
 }
 
 #[test]
-fn the_letterbox_is_centred_and_keeps_the_aspect_ratio() {
-    let spec = InputSpec { width: 640, height: 640, mean: MEAN, std: STD, resize: Resize::Letterbox };
-    assert_eq!(spec.content(1280, 720), Content { x: 0, y: 140, width: 640, height: 360 });
-    assert_eq!(spec.content(300, 600), Content { x: 160, y: 0, width: 320, height: 640 });
-    // As thin as it gets, something is still seen of it.
-    assert_eq!(spec.content(4000, 1), Content { x: 0, y: 319, width: 640, height: 1 });
-}
-
-#[test]
 fn pictures_of_several_sizes_take_turns() {
     let colour = Colour { matrix: Matrix::Bt601, range: Range::Limited };
-    let spec = InputSpec { width: 20, height: 12, mean: MEAN, std: STD, resize: Resize::Letterbox };
+    let spec = InputSpec { width: 20, height: 12, mean: MEAN, std: STD };
+    let window = Window { size: (20, 9), x: 0, y: -1 };
     let pictures: Vec<Picture> =
-        (0..20).map(|i| Picture::random(16 + 7 * i, 40 - i, i % 3, colour, i as u64 + 1)).collect();
+        (0..40).map(|i| Picture::random(16 + 7 * i, 50 - i, i % 3, colour, i as u64 + 1)).collect();
     let mut shared = Prepare::new(spec).unwrap();
     let (mut one, mut other) = (vec![f32::NAN; shared.input_len()], vec![f32::NAN; shared.input_len()]);
     for picture in pictures.iter().chain(&pictures) {
-        let place = shared.run(&picture.view(), &mut one).unwrap();
-        assert_eq!(place, Prepare::new(spec).unwrap().run(&picture.view(), &mut other).unwrap());
+        shared.run(&picture.view(), window, &mut one).unwrap();
+        Prepare::new(spec).unwrap().run(&picture.view(), window, &mut other).unwrap();
         assert_eq!(one, other);
     }
 }
@@ -206,19 +203,21 @@ fn pictures_of_several_sizes_take_turns() {
 #[test]
 fn what_does_not_fit_is_an_error() {
     let colour = Colour { matrix: Matrix::Bt601, range: Range::Limited };
-    let spec = InputSpec { width: 8, height: 8, mean: MEAN, std: STD, resize: Resize::Stretch };
+    let spec = InputSpec { width: 8, height: 8, mean: MEAN, std: STD };
     let picture = Picture::random(16, 16, 0, colour, 3);
     let mut prepare = Prepare::new(spec).unwrap();
-    let error = prepare.run(&picture.view(), &mut [0.0; 10]).unwrap_err().to_string();
+    let error = prepare.run(&picture.view(), all(8, 8), &mut [0.0; 10]).unwrap_err().to_string();
     assert!(error.contains("192") && error.contains("10"), "{error}");
     let mut out = vec![0.0; prepare.input_len()];
     let mut view = picture.view();
     view.u.columns = 7;
-    let error = prepare.run(&view, &mut out).unwrap_err().to_string();
+    let error = prepare.run(&view, all(8, 8), &mut out).unwrap_err().to_string();
     assert!(error.contains("16x16") && error.contains("U plane is 7x8"), "{error}");
     let mut view = picture.view();
     view.y.data = &view.y.data[..255];
-    assert!(prepare.run(&view, &mut out).is_err());
+    assert!(prepare.run(&view, all(8, 8), &mut out).is_err());
+    let nothing = Window { size: (0, 8), x: 0, y: 0 };
+    assert!(prepare.run(&picture.view(), nothing, &mut out).is_err());
     assert!(Prepare::new(InputSpec { std: [0.0, 1.0, 1.0], ..spec }).is_err());
     assert!(Prepare::new(InputSpec { width: 0, ..spec }).is_err());
 }

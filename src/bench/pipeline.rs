@@ -7,8 +7,8 @@ use std::time::Instant;
 use super::median;
 use super::stages::FrameMaps;
 use crate::media::{FrameReader, Read, plain_copy};
-use crate::model::Network;
-use crate::model::prepare::Prepare;
+use crate::model::look::Look;
+use crate::model::{Network, Views};
 use crate::pipeline::control::PATIENCE;
 use crate::{Error, Result};
 
@@ -93,21 +93,24 @@ fn run(clip: &Path, model: &Path, output: &Path) -> Result<()> {
     }
 }
 
-/// The network's maps of the first `limit` frames of an input.
+/// The maps of the first `limit` frames of an input.
 ///
 /// # Errors
 /// The input cannot be read or the network fails.
-pub fn frames_of(mut reader: Box<dyn FrameReader>, network: &mut Network, limit: usize) -> Result<Vec<FrameMaps>> {
-    let mut prepare = Prepare::new(*network.input())?;
-    let mut tensor = vec![0.0; prepare.input_len()];
+pub fn frames_of(
+    mut reader: Box<dyn FrameReader>,
+    network: &mut Network,
+    views: &Views,
+    limit: usize,
+) -> Result<Vec<FrameMaps>> {
+    let mut look = Look::new(network, views.clone())?;
     let mut frames = Vec::new();
     while frames.len() < limit {
         match reader.read(PATIENCE)? {
             Read::Signal(_) | Read::TimedOut => {}
             Read::End(_) => break,
             Read::Frame(frame) => {
-                prepare.run(&frame.map()?.i420(), &mut tensor)?;
-                let maps = network.infer(&tensor)?.with_maps(|maps| {
+                let maps = look.at(network, &frame.map()?.i420(), |maps| {
                     Ok(FrameMaps {
                         logits: maps.logits.to_owned(),
                         features: maps.features.iter().map(|map| map.to_owned()).collect(),

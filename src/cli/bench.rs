@@ -194,7 +194,7 @@ fn stages(args: &StagesArgs) -> Result<()> {
         Some(clip) => {
             media::init()?;
             let (reader, _) = open_input(&media::Input::File(clip.clone()), None, &media::Encoding::default(), 0)?;
-            bench::frames_of(reader, &mut engine.network, args.frames)?
+            bench::frames_of(reader, &mut engine.network, &engine.views, args.frames)?
         }
         None => bench::scene(&shapes(&mut engine.network)?, args.frames, 1),
     };

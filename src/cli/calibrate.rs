@@ -7,11 +7,12 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::ProgressBar;
 
+use super::view::ViewArgs;
 use super::{INTERRUPTED, interrupt};
 use crate::compute::{self, ComputeChoice, Unit};
 use crate::media::{self, Encoding, FrameReader, Input, OpenFile, Read};
+use crate::model::look::Look;
 use crate::model::network::Provider;
-use crate::model::prepare::Prepare;
 use crate::model::{Network, SessionOptions};
 use crate::ood::calibrate::{CalibrateOptions, FrameStore, calibrate};
 use crate::ood::calibration::{Calibration, Footage, ModelId};
@@ -67,6 +68,8 @@ pub struct CalibrateArgs {
     /// Threads of the network [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    #[command(flatten)]
+    views: ViewArgs,
     /// Replace an existing file
     #[arg(long)]
     overwrite: bool,
@@ -108,13 +111,13 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
     }
     let session = SessionOptions { threads: args.threads, provider: args.provider, ..SessionOptions::default() };
     let mut network = Network::load(args.model.as_deref(), &session)?;
+    let views = args.views.views(network.manifest())?;
     let methods = methods(args, &network)?;
     let interrupts = interrupt::watch()?;
     let mut frames = FrameStore::new(args.frames as usize)?;
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
     let mut looker = Looker {
-        prepare: Prepare::new(*network.input())?,
-        tensor: Vec::new(),
+        look: Look::new(&network, views.clone())?,
         every: Duration::from_secs_f64(args.every),
         until: args.calibrate_for.unwrap_or(Duration::MAX),
         interrupts: &interrupts,
@@ -135,7 +138,7 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
     };
     let footage =
         Footage { inputs: args.inputs.clone(), frames: 0, odd_frames: 0, false_positive_share: args.false_positives };
-    let mut calibration = Calibration::new(model, footage);
+    let mut calibration = Calibration::new(model, views, footage);
     let options = CalibrateOptions {
         false_positive_share: args.false_positives,
         codebook: args.codebook.map(|centroids| centroids as usize),
@@ -205,8 +208,7 @@ fn open(input: &Input) -> Result<Box<dyn FrameReader>> {
 
 /// Reads footage and shows some of its frames to the network.
 struct Looker<'a> {
-    prepare: Prepare,
-    tensor: Vec<f32>,
+    look: Look,
     every: Duration,
     until: Duration,
     interrupts: &'a AtomicU32,
@@ -241,9 +243,7 @@ impl Looker<'_> {
                 continue;
             }
             next = time + self.every;
-            self.tensor.resize(self.prepare.input_len(), 0.0);
-            self.prepare.run(&frame.map()?.i420(), &mut self.tensor)?;
-            network.infer(&self.tensor)?.with_maps(|maps| frames.push(maps))?;
+            self.look.at(network, &frame.map()?.i420(), |maps| frames.push(maps))?;
             bar.inc(1);
         }
         Ok(false)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::compute::{self, Recipe, Unit};
 use crate::config::{Config, DetectConfig};
-use crate::model::{Network, SessionOptions};
+use crate::model::{Network, SessionOptions, Views};
 use crate::ood::calibration::{Calibration, ready};
 use crate::ood::method::Method;
 use crate::pipeline::{Engine, Settings, Tunable};
@@ -18,10 +18,11 @@ use crate::{Error, Result};
 pub fn open(config: &Config) -> Result<Engine> {
     let network = network(config)?;
     let backend = compute::open(config.detect.compute, config.model.threads)?;
-    let recipe = recipe(&network, &config.detect)?;
+    let views = config.model.views(network.manifest());
+    let recipe = recipe(&network, &views, &config.detect)?;
     let threshold = Some(recipe.threshold).filter(|threshold| threshold.is_finite());
     tracing::info!(
-        "network {} on {}, score `{}` on {}",
+        "network {} on {}, frames by {views}, score `{}` on {}",
         network.path().display(),
         network.provider().name(),
         config.detect.method,
@@ -29,6 +30,7 @@ pub fn open(config: &Config) -> Result<Engine> {
     );
     Ok(Engine {
         network,
+        views,
         backend,
         recipe,
         settings: Arc::new(Settings::new(Tunable { threshold, style: config.draw })),
@@ -60,9 +62,9 @@ pub fn network(config: &Config) -> Result<Network> {
 }
 
 /// The score that `detect` asks for; its threshold is finite when it is known.
-fn recipe(network: &Network, detect: &DetectConfig) -> Result<Recipe> {
+fn recipe(network: &Network, views: &Views, detect: &DetectConfig) -> Result<Recipe> {
     let calibration =
-        detect.calibration.as_deref().map(|path| Calibration::load(path, network.sha256())).transpose()?;
+        detect.calibration.as_deref().map(|path| Calibration::load(path, network.sha256(), views)).transpose()?;
     let mut method = Method::parse(&detect.method, network.manifest().scoring.as_ref())?;
     if let Some(k) = &detect.k {
         method.recipe.k.clone_from(k);
@@ -81,6 +83,14 @@ fn recipe(network: &Network, detect: &DetectConfig) -> Result<Recipe> {
     recipe.max_iterations = detect.max_iterations;
     recipe.warm_start = detect.warm_start;
     recipe.smoothing = (detect.smoothing < 1.0).then_some(detect.smoothing);
+    let made_with = Views { resize: network.manifest().input.resize.unwrap_or_default(), ..Views::default() };
+    if recipe.threshold.is_finite() && calibration.is_none() && detect.threshold.is_none() && !views.same(&made_with) {
+        tracing::warn!(
+            "the threshold of model {} was found with {made_with}, and frames are looked at by {views}: it may mark too much or \
+             too little; `oodstream calibrate` with the same options finds another",
+            network.path().display()
+        );
+    }
     recipe.threshold = detect.threshold.unwrap_or(recipe.threshold);
     Ok(recipe)
 }

@@ -6,6 +6,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::report::write_json;
+use super::view::ViewArgs;
 use crate::compute::{self, ComputeChoice, Unit};
 use crate::eval::components::SizeLimits;
 use crate::eval::dataset::{Dataset, Layout, layout_name};
@@ -63,6 +64,8 @@ pub struct EvalArgs {
     /// Tensor or operator to take features from; repeatable
     #[arg(long, value_name = "NAME")]
     feature: Vec<String>,
+    #[command(flatten)]
+    views: ViewArgs,
     /// Only the first N images
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -208,11 +211,13 @@ fn from_network(
     for assumption in network.assumptions() {
         tracing::info!("model {}: {assumption}", network.path().display());
     }
-    let calibration = args.calibration.as_deref().map(|path| Calibration::load(path, network.sha256())).transpose()?;
+    let views = args.views.views(network.manifest())?;
+    let calibration =
+        args.calibration.as_deref().map(|path| Calibration::load(path, network.sha256(), &views)).transpose()?;
     let methods = methods(args, &network, calibration.as_ref())?;
     let mut backend = compute::open(args.compute, args.threads)?;
     tracing::info!(
-        "network {} on {}, {} methods on {}",
+        "network {} on {}, frames by {views}, {} methods on {}",
         network.path().display(),
         network.provider().name(),
         methods.len(),
@@ -223,7 +228,7 @@ fn from_network(
     let count = recipes.len();
     let model = network.path().file_name().map(|name| name.to_string_lossy().into_owned());
     bar.set_message("network");
-    let mut source = NetworkSource::new(&mut network, backend.as_mut(), recipes);
+    let mut source = NetworkSource::new(&mut network, views, backend.as_mut(), recipes);
     let gathered = gather(dataset, count, &mut source, options(args), |_| bar.inc(1))?;
     Ok((model, named, gathered))
 }

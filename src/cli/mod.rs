@@ -14,6 +14,7 @@ pub mod progress;
 pub mod report;
 pub mod run;
 pub mod streams;
+mod view;
 
 use std::io::IsTerminal;
 use std::path::Path;

@@ -9,7 +9,7 @@ use crate::cli::report::write_json;
 use crate::model::inspect::{self, Inspection, Map};
 use crate::model::manifest::sha256_hex;
 use crate::model::network::{Provider, folder_of, parse};
-use crate::model::{Manifest, Network, SessionOptions};
+use crate::model::{Manifest, Network, Resize, SessionOptions};
 use crate::{Error, Result};
 
 /// Maps with fewer pixels say too little about where something is to be listed for people.
@@ -124,7 +124,12 @@ fn print(found: &Inspection) {
         line("weights in", file);
     }
     println!("\n`run` would use it like this:");
-    line("picture", &format!("{}x{}", found.picture.0, found.picture.1));
+    let rule = match found.resize {
+        Resize::Stretch => "frames are stretched to it",
+        Resize::Letterbox => "frames are fitted into it with their aspect ratio",
+        Resize::Tile => "frames are cut into tiles of this size",
+    };
+    line("picture", &format!("{}x{}, {rule} (resize = {})", found.picture.0, found.picture.1, found.resize.name()));
     line("logits", &map(&found.logits));
     for feature in &found.features {
         line("features", &map(feature));

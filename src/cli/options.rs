@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::view::ViewArgs;
 use crate::Result;
 use crate::compute::ComputeChoice;
 use crate::config::Config;
@@ -62,6 +63,8 @@ pub struct RunArgs {
     /// Tensor or operator to take features from, see `oodstream model inspect`; repeatable
     #[arg(long, value_name = "NAME")]
     feature: Vec<String>,
+    #[command(flatten)]
+    views: ViewArgs,
     /// A file written by `oodstream calibrate`
     #[arg(long, value_name = "FILE.toml")]
     calibration: Option<PathBuf>,
@@ -141,6 +144,7 @@ impl RunArgs {
         if !self.feature.is_empty() {
             config.model.features.clone_from(&self.feature);
         }
+        self.views.apply(&mut config.model);
         put(&mut config.detect.method, self.method.as_ref());
         put_some(&mut config.detect.threshold, self.threshold.as_ref());
         put(&mut config.detect.compute, self.compute.as_ref());

@@ -10,11 +10,10 @@ use ndarray::ArrayView2;
 use super::dataset::{Dataset, Sample, read_mask, read_sample};
 use super::store::{GridStore, Scores};
 use super::truth::Truth;
-use super::upsample::Window;
 use crate::{Error, Result};
 
 /// Takes the grid of each method for one picture.
-pub type GridSink<'a> = dyn FnMut(usize, ArrayView2<'_, f32>, Window) -> Result<()> + 'a;
+pub type GridSink<'a> = dyn FnMut(usize, ArrayView2<'_, f32>) -> Result<()> + 'a;
 
 /// Scores pictures: a network with its back end, or a stand-in.
 pub trait ScoreSource {
@@ -87,7 +86,7 @@ pub fn gather(
             match decoded {
                 Ok((picture, mask)) => {
                     source
-                        .score(&picture, &mut |method, grid, window| store.put(method, index, grid, window))
+                        .score(&picture, &mut |method, grid| store.put(method, index, grid))
                         .map_err(|error| error.at(sample.image.display()))?;
                     truths[index] = Some(Truth::new(&mask));
                 }

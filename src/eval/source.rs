@@ -4,51 +4,84 @@ use image::RgbImage;
 use image::imageops::{self, FilterType};
 
 use super::gather::{GridSink, ScoreSource};
-use super::upsample::Window;
 use crate::compute::{Backend, Detection, Maps, Recipe, Size};
-use crate::model::Network;
-use crate::model::prepare::InputSpec;
+use crate::model::merge::{Merge, Sight};
+use crate::model::prepare::{InputSpec, Window, overlap};
+use crate::model::views::{Layout, Layouts, mirror};
+use crate::model::{Network, Views};
 use crate::{Error, Result};
 
-/// A picture as the network's input, `[3, height, width]`, and the part of it that is picture.
+/// All views of a picture as the network's input, `[views, 3, height, width]`.
 ///
 /// Resized with a triangle filter whose support grows with the reduction, in 8 bits as Pillow's `BILINEAR` does, for this
 /// is how segmentation networks are trained.
-pub fn prepare(picture: &RgbImage, spec: &InputSpec, tensor: &mut Vec<f32>) -> Window {
-    let content = spec.content(picture.width() as usize, picture.height() as usize);
-    let resized = imageops::resize(picture, content.width as u32, content.height as u32, FilterType::Triangle);
-    let plane = spec.width * spec.height;
+pub fn prepare(picture: &RgbImage, layout: &Layout, spec: &InputSpec, tensor: &mut Vec<f32>) {
+    let length = 3 * spec.width * spec.height;
     tensor.clear();
-    tensor.resize(3 * plane, 0.0);
-    for (y, row) in resized.as_raw().chunks_exact(3 * content.width).enumerate() {
-        let start = (content.y + y) * spec.width + content.x;
-        for (x, pixel) in row.chunks_exact(3).enumerate() {
+    tensor.resize(layout.views().len() * length, 0.0);
+    let mut level: Option<(usize, RgbImage)> = None;
+    for (index, &view) in layout.views().iter().enumerate() {
+        let (before, slot) = tensor.split_at_mut(index * length);
+        let slot = &mut slot[..length];
+        if view.mirrored {
+            mirror(&before[(index - 1) * length..], spec.width, slot);
+            continue;
+        }
+        let window = layout.window(view);
+        let resized = match level.take().filter(|(of, _)| *of == view.level) {
+            Some((_, resized)) => resized,
+            None => imageops::resize(picture, window.size.0 as u32, window.size.1 as u32, FilterType::Triangle),
+        };
+        cut(&resized, window, spec, slot);
+        level = Some((view.level, resized));
+    }
+}
+
+/// Writes what `window` shows of the resized picture into `slot`, normalised.
+fn cut(resized: &RgbImage, window: Window, spec: &InputSpec, slot: &mut [f32]) {
+    let plane = spec.width * spec.height;
+    let (left, columns) = overlap(window.size.0, window.x, spec.width);
+    let (top, rows) = overlap(window.size.1, window.y, spec.height);
+    let rows = resized.as_raw().chunks_exact(3 * window.size.0).skip(rows.start).take(rows.len());
+    for (y, row) in rows.enumerate() {
+        let start = (top + y) * spec.width + left;
+        for (x, pixel) in row[3 * columns.start..3 * columns.end].chunks_exact(3).enumerate() {
             for (channel, &value) in pixel.iter().enumerate() {
                 let value = (f32::from(value) / 255.0 - spec.mean[channel]) / spec.std[channel];
-                tensor[channel * plane + start + x] = value;
+                slot[channel * plane + start + x] = value;
             }
         }
     }
-    let share =
-        |start: usize, length: usize, side: usize| (start as f64 / side as f64, (start + length) as f64 / side as f64);
-    Window { x: share(content.x, content.width, spec.width), y: share(content.y, content.height, spec.height) }
 }
 
 /// Scores pictures with one network and any number of recipes, each on the same outputs.
 pub struct NetworkSource<'a> {
     network: &'a mut Network,
+    layouts: Layouts,
     backend: &'a mut dyn Backend,
     recipes: Vec<Recipe>,
     tensor: Vec<f32>,
+    merge: Merge,
+    sight: Sight,
     detection: Detection,
 }
 
 impl<'a> NetworkSource<'a> {
     /// Pictures are independent: warm start and smoothing over time are switched off.
-    pub fn new(network: &'a mut Network, backend: &'a mut dyn Backend, recipes: Vec<Recipe>) -> Self {
+    pub fn new(network: &'a mut Network, views: Views, backend: &'a mut dyn Backend, recipes: Vec<Recipe>) -> Self {
         let recipes =
             recipes.into_iter().map(|recipe| Recipe { warm_start: false, smoothing: None, ..recipe }).collect();
-        Self { network, backend, recipes, tensor: Vec::new(), detection: Detection::default() }
+        let layouts = Layouts::new(views, *network.input());
+        Self {
+            network,
+            layouts,
+            backend,
+            recipes,
+            tensor: Vec::new(),
+            merge: Merge::default(),
+            sight: Sight::default(),
+            detection: Detection::default(),
+        }
     }
 }
 
@@ -63,13 +96,18 @@ impl ScoreSource for NetworkSource<'_> {
         if picture.width() == 0 || picture.height() == 0 {
             return Err(Error::failed("the picture has no pixels"));
         }
-        let window = prepare(picture, self.network.input(), &mut self.tensor);
-        let outputs = self.network.infer(&self.tensor)?;
-        outputs.with_maps(|maps| {
+        let layout = self.layouts.of((picture.width() as usize, picture.height() as usize))?;
+        prepare(picture, &layout, self.network.input(), &mut self.tensor);
+        self.sight.clear();
+        for outputs in self.network.infer_all(&self.tensor, layout.views().len())? {
+            self.sight.push(outputs);
+        }
+        self.sight.merge(&layout, &mut self.merge)?;
+        self.sight.with_maps(|maps| {
             let grid = grid_of(maps);
             for (method, recipe) in self.recipes.iter().enumerate() {
                 self.backend.detect(method as u32, maps, recipe, grid, &mut self.detection)?;
-                sink(method, self.detection.grid_score.view(), window)?;
+                sink(method, self.detection.grid_score.view())?;
             }
             Ok(())
         })

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use ndarray::{Array2, ArrayView2};
 
-use super::upsample::{Window, upsample};
+use super::upsample::upsample;
 use crate::npy;
 use crate::{Error, Result};
 
@@ -20,7 +20,6 @@ struct Entry {
     offset: u64,
     rows: usize,
     columns: usize,
-    window: Window,
 }
 
 /// Grids of scores by method and image, in a temporary file that vanishes with the program.
@@ -45,7 +44,7 @@ impl GridStore {
     ///
     /// # Errors
     /// A value is NaN, or the temporary file cannot be written.
-    pub fn put(&mut self, method: usize, image: usize, grid: ArrayView2<'_, f32>, window: Window) -> Result<()> {
+    pub fn put(&mut self, method: usize, image: usize, grid: ArrayView2<'_, f32>) -> Result<()> {
         let (rows, columns) = grid.dim();
         if grid.iter().any(|value| value.is_nan()) {
             return Err(Error::failed("the score map has NaN values"));
@@ -54,7 +53,7 @@ impl GridStore {
         let file = self.file.get_mut().unwrap_or_else(PoisonError::into_inner);
         file.seek(SeekFrom::Start(self.end)).map_err(failed)?;
         file.write_all(bytemuck::cast_slice(&values)).map_err(failed)?;
-        self.entries[method][image] = Some(Entry { offset: self.end, rows, columns, window });
+        self.entries[method][image] = Some(Entry { offset: self.end, rows, columns });
         self.end += (values.len() * 4) as u64;
         Ok(())
     }
@@ -67,7 +66,7 @@ impl GridStore {
         }
     }
 
-    fn get(&self, method: usize, image: usize) -> Result<(Array2<f32>, Window)> {
+    fn get(&self, method: usize, image: usize) -> Result<Array2<f32>> {
         let entry = self.entries[method][image].ok_or_else(|| Error::failed("an image has no score map"))?;
         let mut grid = Array2::<f32>::zeros((entry.rows, entry.columns));
         if let Some(values) = grid.as_slice_mut() {
@@ -75,7 +74,7 @@ impl GridStore {
             file.seek(SeekFrom::Start(entry.offset)).map_err(failed)?;
             file.read_exact(bytemuck::cast_slice_mut(values)).map_err(failed)?;
         }
-        Ok((grid, entry.window))
+        Ok(grid)
     }
 }
 
@@ -101,8 +100,7 @@ impl Scores {
     pub fn load(&self, method: usize, image: usize, height: usize, width: usize, out: &mut Vec<f32>) -> Result<()> {
         match self {
             Self::Grids(store) => {
-                let (grid, window) = store.get(method, image)?;
-                upsample(grid.view(), window, height, width, out);
+                upsample(store.get(method, image)?.view(), height, width, out);
             }
             Self::Files(paths) => {
                 let path = &paths[method][image];
@@ -130,7 +128,7 @@ impl Scores {
     /// As [`Scores::load`].
     pub fn sample(&self, method: usize, image: usize) -> Result<Vec<f32>> {
         match self {
-            Self::Grids(store) => Ok(store.get(method, image)?.0.into_iter().collect()),
+            Self::Grids(store) => Ok(store.get(method, image)?.into_iter().collect()),
             Self::Files(paths) => Ok(npy::read(&paths[method][image])?.into_iter().step_by(97).collect()),
         }
     }

@@ -2,26 +2,11 @@
 
 use ndarray::ArrayView2;
 
-/// The part of the grid that shows the picture, in shares of its sides; all of it unless the network's input is letterboxed.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Window {
-    /// Left and right edge, 0..1.
-    pub x: (f64, f64),
-    /// Upper and lower edge, 0..1.
-    pub y: (f64, f64),
-}
-
-impl Default for Window {
-    fn default() -> Self {
-        Self { x: (0.0, 1.0), y: (0.0, 1.0) }
-    }
-}
-
 /// For an output position the first of its two inputs and the weight of the second.
-fn taps(cells: usize, (low, high): (f64, f64), pixels: usize) -> Vec<(usize, f32)> {
+fn taps(cells: usize, pixels: usize) -> Vec<(usize, f32)> {
     (0..pixels)
         .map(|pixel| {
-            let share = low + (high - low) * (pixel as f64 + 0.5) / pixels as f64;
+            let share = (pixel as f64 + 0.5) / pixels as f64;
             let position = (share * cells as f64 - 0.5).clamp(0.0, (cells - 1) as f64);
             let first = (position as usize).min(cells.saturating_sub(2));
             (first, (position - first as f64) as f32)
@@ -30,9 +15,9 @@ fn taps(cells: usize, (low, high): (f64, f64), pixels: usize) -> Vec<(usize, f32
 }
 
 /// Writes `grid` at `height x width` into `out`, row-major.
-pub fn upsample(grid: ArrayView2<'_, f32>, window: Window, height: usize, width: usize, out: &mut Vec<f32>) {
+pub fn upsample(grid: ArrayView2<'_, f32>, height: usize, width: usize, out: &mut Vec<f32>) {
     let (rows, columns) = grid.dim();
-    let (across, down) = (taps(columns, window.x, width), taps(rows, window.y, height));
+    let (across, down) = (taps(columns, width), taps(rows, height));
     out.clear();
     out.resize(height * width, 0.0);
     let widen = |row: usize, wide: &mut Vec<f32>| {
@@ -70,9 +55,9 @@ mod tests {
     #[test]
     fn half_pixel_centres_and_clamped_edges() {
         let mut out = Vec::new();
-        upsample(array![[0.0, 4.0]].view(), Window::default(), 1, 4, &mut out);
+        upsample(array![[0.0, 4.0]].view(), 1, 4, &mut out);
         assert_eq!(out, [0.0, 1.0, 3.0, 4.0]);
-        upsample(array![[0.0], [4.0]].view(), Window::default(), 4, 1, &mut out);
+        upsample(array![[0.0], [4.0]].view(), 4, 1, &mut out);
         assert_eq!(out, [0.0, 1.0, 3.0, 4.0]);
     }
 
@@ -80,15 +65,7 @@ mod tests {
     fn equal_sizes_are_a_copy() {
         let grid = array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]];
         let mut out = Vec::new();
-        upsample(grid.view(), Window::default(), 2, 3, &mut out);
+        upsample(grid.view(), 2, 3, &mut out);
         assert_eq!(out, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
-    }
-
-    #[test]
-    fn a_window_shows_its_part_only() {
-        let grid = array![[9.0, 9.0], [1.0, 2.0], [3.0, 4.0], [9.0, 9.0]];
-        let mut out = Vec::new();
-        upsample(grid.view(), Window { x: (0.0, 1.0), y: (0.25, 0.75) }, 2, 2, &mut out);
-        assert_eq!(out, [1.0, 2.0, 3.0, 4.0]);
     }
 }

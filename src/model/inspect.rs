@@ -12,7 +12,7 @@ use super::graph::{Dim, FLOAT};
 use super::network::{self, Network, Provider, SessionOptions};
 use super::plan::{self, Keep};
 use super::provider::{self, Placement};
-use super::{Manifest, tap};
+use super::{Manifest, Resize, tap};
 use crate::{Error, Result};
 
 /// Taps that are tried at most, the nearest to the logits.
@@ -71,6 +71,8 @@ pub struct Inspection {
     pub external: BTreeSet<String>,
     /// Columns and rows of the picture that it is run at.
     pub picture: (usize, usize),
+    /// How a frame is brought to that size unless the user says another.
+    pub resize: Resize,
     /// The logits as `run` sees them.
     pub logits: Map,
     /// The features as `run` sees them.
@@ -143,6 +145,7 @@ pub fn inspect(path: &Path, options: &SessionOptions) -> Result<Inspection> {
         outputs: model.outputs.iter().map(describe).collect(),
         external: model.external.iter().map(|file| file.location.to_owned()).collect(),
         picture: (input.width, input.height),
+        resize: loaded.manifest().input.resize.unwrap_or_default(),
         logits,
         features: maps,
         classes: loaded.manifest().classes.names.clone(),

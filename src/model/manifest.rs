@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::prepare::Resize;
+use super::views::Resize;
 use crate::compute::Term;
 use crate::{Error, Result};
 
@@ -58,7 +58,7 @@ pub struct InputSection {
     pub mean: Option<[f32; 3]>,
     /// Per channel R, G, B, in units of 0..1; divided by then.
     pub std: Option<[f32; 3]>,
-    /// How the picture is brought to the network's size.
+    /// How the picture is brought to the network's size, unless the user says another.
     pub resize: Option<Resize>,
 }
 

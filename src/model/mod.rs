@@ -1,5 +1,5 @@
-//! All of ONNX: the manifest beside a model, the graph in its file, the runtime library, the session, and the I420 picture as
-//! its input tensor.
+//! All of ONNX: the manifest beside a model, the graph in its file, the runtime library, the session, the I420 picture as its
+//! input tensor, and the parts and sizes in which a frame is looked at.
 
 pub mod classes;
 mod collect;
@@ -8,14 +8,18 @@ pub mod edit;
 pub mod graph;
 pub mod inspect;
 pub mod locate;
+pub mod look;
 pub mod manifest;
+pub mod merge;
 pub mod network;
 pub mod plan;
 pub mod prepare;
 pub mod provider;
 pub mod runtime;
 pub mod tap;
+pub mod views;
 pub mod wire;
 
 pub use manifest::Manifest;
 pub use network::{Network, Outputs, SessionOptions};
+pub use views::{Resize, Views};

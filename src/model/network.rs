@@ -12,7 +12,7 @@ use ort::value::{DynValue, TensorRef, ValueType};
 use super::graph::Model;
 use super::manifest::{Dtype, Manifest, sha256_hex};
 use super::plan::{self, Keep, Picture, Plan};
-use super::prepare::{InputSpec, Resize};
+use super::prepare::InputSpec;
 use super::provider::{self, Placement};
 pub use super::provider::{Provider, SessionOptions};
 use super::{classes, locate};
@@ -209,6 +209,25 @@ impl Network {
         });
         Ok((0..count).map(|index| Outputs { tensors: Arc::clone(&tensors), index, count }).collect())
     }
+
+    /// Runs the network on the first `count` pictures of `tensor` in as few calls as [`Network::max_batch`] allows; the
+    /// outputs of each, in order.
+    ///
+    /// # Errors
+    /// See [`Network::infer_batch`].
+    pub fn infer_all(&mut self, tensor: &[f32], count: usize) -> Result<Vec<Outputs>> {
+        let length = 3 * self.input.width * self.input.height;
+        let most = self.max_batch.unwrap_or(count).max(1);
+        if count <= most {
+            return self.infer_batch(tensor, count);
+        }
+        let mut outputs = Vec::with_capacity(count);
+        for first in (0..count).step_by(most) {
+            let part = tensor.get(first * length..).unwrap_or_default();
+            outputs.extend(self.infer_batch(part, most.min(count - first))?);
+        }
+        Ok(outputs)
+    }
 }
 
 /// What one call of the network gave; the tensors stay in ONNX Runtime's memory.
@@ -308,12 +327,6 @@ fn input_spec(picture: &Picture, manifest: &Manifest, assumptions: &mut Vec<Stri
     };
     let width = side("width", picture.width, manifest.input.width, FREE_SIZE.0)?;
     let height = side("height", picture.height, manifest.input.height, FREE_SIZE.1)?;
-    let resize = manifest.input.resize.unwrap_or_default();
-    if resize == Resize::Letterbox {
-        return Err(
-            Error::usage("input.resize is letterbox, which is not built in yet").hint("use resize = \"stretch\"")
-        );
-    }
     let said = (manifest.input.mean, manifest.input.std);
     let (mean, std) = match picture.dtype {
         // The graph normalises by itself: it gets the code values 0..255.
@@ -330,7 +343,7 @@ fn input_spec(picture: &Picture, manifest: &Manifest, assumptions: &mut Vec<Stri
             (said.0.unwrap_or(IMAGENET_MEAN), said.1.unwrap_or(IMAGENET_STD))
         }
     };
-    Ok(InputSpec { width, height, mean, std, resize })
+    Ok(InputSpec { width, height, mean, std })
 }
 
 /// Whether an output has a batch of a size of its own.

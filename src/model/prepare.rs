@@ -4,24 +4,15 @@
 //! full-size RGB copy exists. The filter is the triangle whose support grows with the reduction, which is what Pillow's
 //! `BILINEAR` and PyTorch's `antialias=True` do and what segmentation networks are trained with.
 
-use crate::frame::{Colour, I420, Matrix, Plane, Range};
+use std::ops::Range;
+
+use crate::frame::{self, Colour, I420, Matrix, Plane};
 use crate::simd::Isa;
 use crate::{Error, Result};
 
 mod resample;
 
 use resample::{Taps, convert, horizontal, vertical};
-
-/// How a picture of another aspect ratio is brought to the input's size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Resize {
-    /// Width and height are scaled independently; the whole input is picture.
-    #[default]
-    Stretch,
-    /// One scale for both, the picture centred, the rest filled with the mean colour (0 after normalisation).
-    Letterbox,
-}
 
 /// What the network wants to see.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,36 +25,25 @@ pub struct InputSpec {
     pub mean: [f32; 3],
     /// Divides R, G, B after the subtraction; not 0.
     pub std: [f32; 3],
-    /// What to do about the aspect ratio.
-    pub resize: Resize,
 }
 
-/// The rectangle of the network's input that holds picture, in input pixels. Everything else is padding.
+/// What the network sees of a picture: the picture is brought to `size`, and the input is cut out of that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Content {
-    /// First column.
-    pub x: usize,
-    /// First row.
-    pub y: usize,
-    /// Columns.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
+pub struct Window {
+    /// Columns and rows that the picture is resized to, at least 1 each.
+    pub size: (usize, usize),
+    /// Column of the resized picture at which the input begins; what lies outside of it is padding.
+    pub x: isize,
+    /// Row of the resized picture at which the input begins.
+    pub y: isize,
 }
 
-impl InputSpec {
-    /// Where a picture of `width x height` (square pixels) comes to lie.
-    pub fn content(&self, width: usize, height: usize) -> Content {
-        match self.resize {
-            Resize::Stretch => Content { x: 0, y: 0, width: self.width, height: self.height },
-            Resize::Letterbox => {
-                let scale = (self.width as f64 / width as f64).min(self.height as f64 / height as f64);
-                let fit = |length: usize, limit: usize| ((length as f64 * scale).round() as usize).clamp(1, limit);
-                let (w, h) = (fit(width, self.width), fit(height, self.height));
-                Content { x: (self.width - w) / 2, y: (self.height - h) / 2, width: w, height: h }
-            }
-        }
-    }
+/// Where `window` pixels that begin at `start` overlap `size` pixels that begin at 0: first pixel of the window, and the
+/// pixels of the picture.
+pub(crate) fn overlap(size: usize, start: isize, window: usize) -> (usize, Range<usize>) {
+    let from = start.max(0).cast_unsigned().min(size);
+    let end = (start + window.cast_signed()).max(0).cast_unsigned().min(size);
+    ((-start).max(0).cast_unsigned().min(window), from..end.max(from))
 }
 
 /// The resampling tables of one plane.
@@ -81,26 +61,25 @@ impl Axes {
     }
 }
 
-/// The resampling tables for one picture size.
+/// The resampling tables from one size to another.
 #[derive(Debug)]
 struct Plan {
     picture: (usize, usize),
-    content: Content,
+    size: (usize, usize),
     luma: Axes,
     chroma: Axes,
 }
 
 impl Plan {
-    fn new(spec: &InputSpec, width: usize, height: usize) -> Self {
-        let content = spec.content(width, height);
+    fn new(picture: (usize, usize), size: (usize, usize)) -> Self {
         let luma = |length: usize, out: usize| Taps::new(length, length as f64, out);
         // Chroma samples sit in the centre of 2 x 2 luma samples; with an odd size the last one is half outside the picture.
         let chroma = |length: usize, out: usize| Taps::new(length.div_ceil(2), length as f64 / 2.0, out);
         Self {
-            picture: (width, height),
-            content,
-            luma: Axes::new(luma(width, content.width), luma(height, content.height)),
-            chroma: Axes::new(chroma(width, content.width), chroma(height, content.height)),
+            picture,
+            size,
+            luma: Axes::new(luma(picture.0, size.0), luma(picture.1, size.1)),
+            chroma: Axes::new(chroma(picture.0, size.0), chroma(picture.1, size.1)),
         }
     }
 }
@@ -114,10 +93,10 @@ struct Rows {
     v: Vec<f32>,
 }
 
-/// Picture sizes whose tables are kept; several streams of different sizes may share one `Prepare`.
-const PLANS: usize = 16;
+/// Pairs of sizes whose tables are kept; several streams of different sizes may share one `Prepare`, each at several scales.
+const PLANS: usize = 32;
 
-/// Turns pictures into the network's input. Allocates only when it meets a picture size for the first time.
+/// Turns pictures into the network's input. Allocates only when it meets a pair of sizes for the first time.
 #[derive(Debug)]
 pub struct Prepare {
     spec: InputSpec,
@@ -154,11 +133,13 @@ impl Prepare {
         3 * self.spec.width * self.spec.height
     }
 
-    /// Writes `picture` as `(rgb - mean) / std`, planar `[3, height, width]`, and says where it lies.
+    /// Writes what `window` shows of `picture` as `(rgb - mean) / std`, planar `[3, height, width]`; padding is 0, the mean
+    /// colour.
     ///
     /// # Errors
-    /// `out` is not [`Prepare::input_len`] long, or the planes of `picture` do not fit each other or their data.
-    pub fn run(&mut self, picture: &I420<'_>, out: &mut [f32]) -> Result<Content> {
+    /// `out` is not [`Prepare::input_len`] long, `window` has no size, or the planes of `picture` do not fit each other or
+    /// their data.
+    pub fn run(&mut self, picture: &I420<'_>, window: Window, out: &mut [f32]) -> Result<()> {
         if out.len() != self.input_len() {
             return Err(Error::failed(format!(
                 "the network's input holds {} values, the buffer {}",
@@ -166,25 +147,29 @@ impl Prepare {
                 out.len()
             )));
         }
+        if window.size.0 == 0 || window.size.1 == 0 {
+            return Err(Error::failed("a picture cannot be resized to nothing"));
+        }
         picture.check()?;
-        let size = (picture.width(), picture.height());
-        let index = match self.plans.iter().position(|p| p.picture == size) {
+        let from = (picture.width(), picture.height());
+        let index = match self.plans.iter().position(|p| (p.picture, p.size) == (from, window.size)) {
             Some(index) => index,
             None => {
                 if self.plans.len() == PLANS {
                     self.plans.remove(0);
                 }
-                self.plans.push(Plan::new(&self.spec, size.0, size.1));
+                self.plans.push(Plan::new(from, window.size));
                 self.plans.len() - 1
             }
         };
         let plan = &self.plans[index];
         let rows = &mut self.rows;
-        grow(&mut rows.source, size.0);
+        grow(&mut rows.source, from.0);
         for row in [&mut rows.y, &mut rows.u, &mut rows.v] {
-            grow(row, plan.content.width);
+            grow(row, self.spec.width);
         }
-        let job = Job { spec: &self.spec, plan, picture, colour: Coefficients::new(&self.spec, picture.colour) };
+        let job =
+            Job { spec: &self.spec, plan, window, picture, colour: Coefficients::new(&self.spec, picture.colour) };
         match self.isa {
             Isa::Plain => job.run::<{ cfg!(target_arch = "aarch64") }>(rows, out),
             // SAFETY: `Isa::detect` gave this value only after it had found the features that the function enables.
@@ -194,7 +179,7 @@ impl Prepare {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => unsafe { job.run_avx512(rows, out) },
         }
-        Ok(plan.content)
+        Ok(())
     }
 }
 
@@ -225,8 +210,8 @@ impl Coefficients {
             Matrix::Bt709 => (0.2126, 0.0722),
         };
         let (black, luma_span, chroma_span): (f64, f64, f64) = match colour.range {
-            Range::Limited => (16.0, 219.0, 224.0),
-            Range::Full => (0.0, 255.0, 255.0),
+            frame::Range::Limited => (16.0, 219.0, 224.0),
+            frame::Range::Full => (0.0, 255.0, 255.0),
         };
         let kg = 1.0 - kr - kb;
         let (luma, r_v, b_u) = (1.0 / luma_span, 2.0 * (1.0 - kr) / chroma_span, 2.0 * (1.0 - kb) / chroma_span);
@@ -250,6 +235,7 @@ impl Coefficients {
 struct Job<'a> {
     spec: &'a InputSpec,
     plan: &'a Plan,
+    window: Window,
     picture: &'a I420<'a>,
     colour: Coefficients,
 }
@@ -257,21 +243,23 @@ struct Job<'a> {
 impl Job<'_> {
     #[inline(always)]
     fn run<const FMA: bool>(&self, rows: &mut Rows, out: &mut [f32]) {
-        let Content { x, y: top, width, height } = self.plan.content;
         let input = (self.spec.width, self.spec.height);
-        if (width, height) != input {
+        let (left, columns) = overlap(self.window.size.0, self.window.x, input.0);
+        let (top, lines) = overlap(self.window.size.1, self.window.y, input.1);
+        if (columns.len(), lines.len()) != input {
             out.fill(0.0);
         }
         let plane = input.0 * input.1;
         let (red, rest) = out.split_at_mut(plane);
         let (green, blue) = rest.split_at_mut(plane);
         let Rows { source, y: luma, u: cb, v: cr } = rows;
+        let width = columns.len();
         let (luma, cb, cr) = (&mut luma[..width], &mut cb[..width], &mut cr[..width]);
-        for row in 0..height {
-            filter::<FMA>(&self.picture.y, &self.plan.luma, row, source, luma);
-            filter::<FMA>(&self.picture.u, &self.plan.chroma, row, source, cb);
-            filter::<FMA>(&self.picture.v, &self.plan.chroma, row, source, cr);
-            let at = (top + row) * input.0 + x;
+        for (row, line) in lines.enumerate() {
+            filter::<FMA>(&self.picture.y, &self.plan.luma, line, columns.start, source, luma);
+            filter::<FMA>(&self.picture.u, &self.plan.chroma, line, columns.start, source, cb);
+            filter::<FMA>(&self.picture.v, &self.plan.chroma, line, columns.start, source, cr);
+            let at = (top + row) * input.0 + left;
             let to = at..at + width;
             let rgb = [&mut red[to.clone()], &mut green[to.clone()], &mut blue[to]];
             convert::<FMA>(&self.colour, luma, cb, cr, rgb);
@@ -291,15 +279,27 @@ impl Job<'_> {
     }
 }
 
-/// Row `row` of the resized `plane`: down the columns first, because that pass is one long multiply-add.
+/// Row `row` of the resized `plane` from column `first` on: down the columns first, because that pass is one long
+/// multiply-add.
 #[inline(always)]
-fn filter<const FMA: bool>(plane: &Plane<'_>, axes: &Axes, row: usize, source: &mut [f32], out: &mut [f32]) {
-    if axes.only_down {
-        return vertical::<FMA>(plane, &axes.down, row, out);
+fn filter<const FMA: bool>(
+    plane: &Plane<'_>,
+    axes: &Axes,
+    row: usize,
+    first: usize,
+    source: &mut [f32],
+    out: &mut [f32],
+) {
+    if out.is_empty() {
+        return;
     }
-    let source = &mut source[..plane.columns];
-    vertical::<FMA>(plane, &axes.down, row, source);
-    horizontal::<FMA>(source, &axes.across, out);
+    if axes.only_down {
+        return vertical::<FMA>(plane, &axes.down, row, first, out);
+    }
+    let needed = axes.across.inputs(first..first + out.len());
+    let source = &mut source[..needed.len()];
+    vertical::<FMA>(plane, &axes.down, row, needed.start, source);
+    horizontal::<FMA>(source, &axes.across, first, out);
 }
 
 #[cfg(test)]
@@ -311,16 +311,16 @@ mod tests {
         let (width, height) = (131, 75);
         let data: Vec<u8> = (0..width * height).map(|i| ((i * 2_654_435_761) >> 13) as u8).collect();
         let plane = |columns: usize, rows: usize| Plane { data: &data, stride: columns, columns, rows };
-        let colour = Colour { matrix: Matrix::Bt709, range: Range::Limited };
+        let colour = Colour { matrix: Matrix::Bt709, range: frame::Range::Limited };
         let picture = I420 { y: plane(width, height), u: plane(66, 38), v: plane(66, 38), colour };
         for (w, h) in [(64, 40), (10, 9), (200, 100)] {
-            let spec = InputSpec { width: w, height: h, mean: [0.0; 3], std: [1.0; 3], resize: Resize::Stretch };
+            let spec = InputSpec { width: w, height: h, mean: [0.0; 3], std: [1.0; 3] };
             let results: Vec<Vec<f32>> = Isa::available()
                 .into_iter()
                 .map(|isa| {
                     let mut prepare = Prepare { isa, ..Prepare::new(spec).unwrap() };
                     let mut out = vec![f32::NAN; prepare.input_len()];
-                    prepare.run(&picture, &mut out).unwrap();
+                    prepare.run(&picture, Window { size: (w, h), x: 0, y: 0 }, &mut out).unwrap();
                     out
                 })
                 .collect();

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::method::{Method, statistic_name, unit_name};
 use crate::compute::{Codebook, Statistic, Term, Unit};
+use crate::model::Views;
 use crate::model::manifest::sha256_hex;
 use crate::npy::{self, FloatType};
 use crate::{Error, Result};
@@ -25,6 +26,9 @@ pub struct Calibration {
     pub format: u32,
     /// The model that it belongs to.
     pub model: ModelId,
+    /// How the frames were looked at; a file without it is of the days when all were stretched.
+    #[serde(default)]
+    pub views: Views,
     /// What it was made from.
     pub footage: Footage,
     /// Thresholds and standardised terms by method.
@@ -107,10 +111,11 @@ pub struct CodebookFile {
 
 impl Calibration {
     /// An empty one of the current format.
-    pub fn new(model: ModelId, footage: Footage) -> Self {
+    pub fn new(model: ModelId, views: Views, footage: Footage) -> Self {
         Self {
             format: FORMAT,
             model,
+            views,
             footage,
             methods: Vec::new(),
             statistics: Vec::new(),
@@ -119,11 +124,11 @@ impl Calibration {
         }
     }
 
-    /// Reads a file and its codebook, for the model whose file has this SHA-256.
+    /// Reads a file and its codebook, for the model whose file has this SHA-256 and that looks at frames in this way.
     ///
     /// # Errors
-    /// It cannot be read, is damaged, is of another format, or was made for another model.
-    pub fn load(path: &Path, model_sha256: &str) -> Result<Self> {
+    /// It cannot be read, is damaged, is of another format, or was made for another model or way of looking.
+    pub fn load(path: &Path, model_sha256: &str, views: &Views) -> Result<Self> {
         let place = format!("calibration {}", path.display());
         let text = fs::read_to_string(path).map_err(|error| {
             Error::usage(format!("{place}: {error}")).hint("`oodstream calibrate INPUT... -o FILE` writes one")
@@ -142,6 +147,13 @@ impl Calibration {
                 calibration.model.file, calibration.model.sha256
             ))
             .hint("run `oodstream calibrate` with this model, or --model with the one it was made for"));
+        }
+        if !calibration.views.same(views) {
+            return Err(Error::usage(format!(
+                "{place}: it was made with frames looked at by {}, and they are now looked at by {views}",
+                calibration.views
+            ))
+            .hint("calibrate again with the same --resize, --tile-overlap, --flip and --scales as `run`"));
         }
         calibration.check().map_err(|error| error.at(&place))?;
         if let Some(file) = &calibration.codebook {

@@ -11,6 +11,7 @@ use super::stats::StageStats;
 use crate::Result;
 use crate::compute::{Backend, Detection, Recipe, Size};
 use crate::model::Network;
+use crate::model::merge::Merge;
 
 /// A job of a stream, or the end of the stream.
 pub(super) type Piece = (usize, Option<Box<Job>>);
@@ -27,10 +28,11 @@ pub(super) fn infer(
     while let Some(mut batch) = control.receive(input) {
         stats.saw_queue(input.len() + 1);
         let Batch { jobs, ended, tensor, slots } = &mut batch;
-        let new = jobs.iter_mut().filter(|(_, job)| job.is_new_picture());
-        stats.time_each(*slots, || {
-            for ((_, job), outputs) in new.zip(network.infer_batch(tensor, *slots)?) {
-                job.outputs = Some(outputs);
+        let frames = jobs.iter().filter(|(_, job)| job.views() > 0).count();
+        stats.time_each(frames, || {
+            let mut outputs = network.infer_all(tensor, *slots)?.into_iter();
+            for (_, job) in jobs.iter_mut() {
+                outputs.by_ref().take(job.views()).for_each(|outputs| job.sight.push(outputs));
             }
             Ok(())
         })?;
@@ -86,6 +88,7 @@ pub(super) fn detect(
     mut outlets: Vec<Option<Outlet<'_>>>,
 ) -> Result<()> {
     let mut recipe = recipe.clone();
+    let mut merge = Merge::default();
     while let Some((lane, job)) = control.receive(input) {
         stats.saw_queue(input.len() + 1);
         let Some(slot) = outlets.get_mut(lane) else { continue };
@@ -93,7 +96,7 @@ pub(super) fn detect(
             *slot = None;
             continue;
         };
-        if job.outputs.is_some() {
+        if !job.sight.is_empty() {
             // Waiting for the maps of an earlier frame is not work of this stage.
             job.detection = outlet.take_maps(control);
             if job.detection.is_none() {
@@ -105,7 +108,7 @@ pub(super) fn detect(
                 let _ = outlet.spare.try_send(job);
                 continue;
             }
-            let found = stats.time(|| score(lane as u32, &mut job, outlet, backend, &mut recipe, settings));
+            let found = stats.time(|| score(lane as u32, &mut job, outlet, &mut merge, backend, &mut recipe, settings));
             if let Err(error) = found {
                 outlet.control.fail(error);
                 *slot = None;
@@ -122,18 +125,22 @@ fn score(
     lane: u32,
     job: &mut Job,
     outlet: &mut Outlet<'_>,
+    merge: &mut Merge,
     backend: &mut dyn Backend,
     recipe: &mut Recipe,
     settings: &Settings,
 ) -> Result<()> {
-    let Job { frame: Some(frame), outputs: Some(outputs), detection: Some(detection), .. } = job else { return Ok(()) };
+    let Job { frame: Some(frame), layout: Some(layout), sight, detection: Some(detection), .. } = job else {
+        return Ok(());
+    };
     let size = Size { width: frame.width() as usize, height: frame.height() as usize };
     if job.fresh {
         backend.reset(lane);
     }
     let known = settings.get().threshold.or(outlet.threshold);
     recipe.threshold = known.unwrap_or(f32::INFINITY);
-    outputs.with_maps(|maps| {
+    sight.merge(layout, merge)?;
+    sight.with_maps(|maps| {
         backend.detect(lane, maps, recipe, size, detection)?;
         if known.is_none() {
             // Nothing says which score is high for this network and method: take the first frame as ordinary.

@@ -9,7 +9,9 @@ use super::job::{Batch, Job};
 use super::meter::Meter;
 use super::stats::StageStats;
 use crate::Result;
+use crate::model::look::prepare_views;
 use crate::model::prepare::Prepare;
+use crate::model::views::Layouts;
 
 /// Where the frames of one stream come from.
 pub(super) struct Inlet<'a> {
@@ -127,6 +129,7 @@ pub(super) fn prepare(
     stats: &StageStats,
     mut gatherer: Gatherer<'_>,
     mut prepare: Prepare,
+    mut layouts: Layouts,
     spare: &Receiver<Batch>,
     output: &Sender<Batch>,
 ) -> Result<()> {
@@ -138,10 +141,20 @@ pub(super) fn prepare(
         stats.saw_queue(gatherer.inlets.iter().map(|inlet| inlet.waiting.len()).max().unwrap_or(0) + 1);
         let Batch { jobs, tensor, slots, .. } = &mut batch;
         for (lane, job) in jobs.iter_mut().filter(|(_, job)| job.is_new_picture()) {
-            let slot = tensor.chunks_exact_mut(elements).nth(*slots);
-            let (Some(frame), Some(slot)) = (&job.frame, slot) else { continue };
-            match stats.time(|| prepare.run(&frame.map()?.i420(), slot)) {
-                Ok(_) => *slots += 1,
+            let Some(frame) = &job.frame else { continue };
+            let prepared = stats.time(|| {
+                let mapped = frame.map()?;
+                let picture = mapped.i420();
+                let layout = layouts.of((picture.width(), picture.height()))?;
+                let (start, end) = (*slots, *slots + layout.views().len());
+                if tensor.len() < end * elements {
+                    tensor.resize(end * elements, 0.0);
+                }
+                prepare_views(&mut prepare, &layout, &picture, &mut tensor[start * elements..end * elements])?;
+                Ok((layout, end))
+            });
+            match prepared {
+                Ok((layout, end)) => (job.layout, *slots) = (Some(layout), end),
                 Err(error) => {
                     // A picture that cannot be read ends its own stream only.
                     gatherer.inlets[*lane].control.fail(error);

@@ -1,14 +1,20 @@
 //! One frame on its way, and the batch in which it meets the network.
 
+use std::sync::Arc;
+
 use crate::compute::Detection;
 use crate::media::Frame;
-use crate::model::Outputs;
+use crate::model::merge::Sight;
+use crate::model::views::Layout;
 
 /// One frame on its way, with what its stages found.
 #[derive(Default)]
 pub(super) struct Job {
     pub frame: Option<Frame>,
-    pub outputs: Option<Outputs>,
+    /// How the network looks at the frame, once it is prepared.
+    pub layout: Option<Arc<Layout>>,
+    /// What the network said; empty until it has run.
+    pub sight: Sight,
     pub detection: Option<Box<Detection>>,
     pub threshold: f32,
     pub ood_share: f32,
@@ -17,9 +23,15 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// Lets go of the frame and of what belongs to it.
+    /// Lets go of the frame and of what belongs to it; buffers are kept.
     pub fn clear(&mut self) {
-        *self = Self::default();
+        self.sight.clear();
+        *self = Self { sight: std::mem::take(&mut self.sight), ..Self::default() };
+    }
+
+    /// Pictures that the network has to see for this frame.
+    pub fn views(&self) -> usize {
+        self.layout.as_ref().map_or(0, |layout| layout.views().len())
     }
 
     /// Whether there is a picture that the network has not seen yet.
@@ -37,7 +49,7 @@ pub(super) struct Batch {
     pub jobs: Vec<(usize, Box<Job>)>,
     /// Streams that have come to their end.
     pub ended: Vec<usize>,
-    /// Prepared pictures, `[slots, 3, height, width]`.
+    /// Prepared pictures, `[slots, 3, height, width]`, one for each view of each frame; it grows to what it needs.
     pub tensor: Vec<f32>,
     /// Prepared pictures in `tensor`.
     pub slots: usize,

@@ -152,15 +152,20 @@ impl Source<'_> {
 
 /// The stage that keeps what is to be kept of a frame's result.
 pub(super) fn record(job: &mut Job, recorders: &mut [Box<dyn Recorder>]) -> Result<()> {
-    let Job { frame: Some(frame), outputs, detection: Some(detection), .. } = job else { return Ok(()) };
-    // The network's tensors go back to its memory here, whether somebody wanted them or not.
-    let Some(outputs) = outputs.take().filter(|_| !recorders.is_empty()) else { return Ok(()) };
+    let Job { frame: Some(frame), sight, detection: Some(detection), .. } = job else { return Ok(()) };
+    if recorders.is_empty() || sight.is_empty() {
+        sight.clear();
+        return Ok(());
+    }
     let running_time = Duration::from_nanos(frame.running_time);
     let wall = frame.captured.and_then(|captured| SystemTime::now().checked_sub(captured.elapsed()));
-    outputs.with_maps(|maps| {
+    let result = sight.with_maps(|maps| {
         let seen = Seen { index: frame.index, running_time, wall, detection, maps };
         recorders.iter_mut().try_for_each(|recorder| recorder.record(&seen))
-    })
+    });
+    // The network's tensors go back to its memory here, whether somebody wanted them or not.
+    sight.clear();
+    result
 }
 
 /// Hands drawn frames to the writer and their jobs back to the source.

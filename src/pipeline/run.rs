@@ -21,6 +21,7 @@ use crate::compute::{Backend, Detection, Recipe};
 use crate::media::{EndOfInput, FrameReader, FrameWriter, Signal, Written};
 use crate::model::Network;
 use crate::model::prepare::Prepare;
+use crate::model::views::{Layouts, Views};
 use crate::output::Recorder;
 use crate::{Error, Result};
 
@@ -28,6 +29,8 @@ use crate::{Error, Result};
 pub struct Engine {
     /// The network.
     pub network: Network,
+    /// How frames are looked at.
+    pub views: Views,
     /// Where the dense maths runs.
     pub backend: Box<dyn Backend>,
     /// How the score is made; its threshold is that of `settings`.
@@ -143,9 +146,10 @@ pub fn run(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>) -> Vec<
 }
 
 fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes: &mut [Outcome]) -> Result<()> {
-    let Engine { network, backend, recipe, settings, ahead, batch, batch_wait, stages } = engine;
+    let Engine { network, views, backend, recipe, settings, ahead, batch, batch_wait, stages } = engine;
     let (settings, stages, recipe) = (&**settings, &**stages, &*recipe);
     let preparing = Prepare::new(*network.input())?;
+    let layouts = Layouts::new(views.clone(), *network.input());
     let most = network.max_batch().unwrap_or(usize::MAX).min(*batch).clamp(1, streams.len().max(1));
     thread::scope(|scope| {
         let mut inlets = Vec::with_capacity(streams.len());
@@ -233,7 +237,7 @@ fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes:
         let (to_detect, detect_in) = bounded(on_the_way + outlets.len());
         let gatherer = Gatherer::new(inlets, most, *batch_wait);
         spawn(scope, hub, &stages.prepare, move || {
-            prepare(hub, &stages.prepare, gatherer, preparing, &batch_out, &to_infer)
+            prepare(hub, &stages.prepare, gatherer, preparing, layouts, &batch_out, &to_infer)
         })?;
         spawn(scope, hub, &stages.infer, move || infer(hub, &stages.infer, network, &infer_in, &batch_in, &to_detect))?;
         spawn(scope, hub, &stages.detect, move || {

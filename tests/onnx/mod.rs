@@ -199,3 +199,22 @@ pub fn no_logits() -> Graph {
         .node("Flatten", &["pooled"], "classes", &[])
         .output("classes", &[1, 3])
 }
+
+/// Pixels passed through: `logits` as they are (3 channels), `features` as means of `pool x pool`; the batch as given, 0: free.
+pub fn pass_through(width: u64, height: u64, pool: u64, batch: u64) -> Graph {
+    Graph::default()
+        .input("input", &[batch, 3, height, width])
+        .node("Identity", &["input"], "logits", &[])
+        .node("AveragePool", &["input"], "features", &[("kernel_shape", &[pool, pool]), ("strides", &[pool, pool])])
+        .output("logits", &[batch, 3, height, width])
+        .output("features", &[batch, 3, height / pool, width / pool])
+}
+
+/// Two classes, both the less likely the brighter a pixel is: what is white is unknown. No features.
+pub fn white_is_unknown(width: u64, height: u64) -> Graph {
+    Graph::default()
+        .input("input", &[1, 3, height, width])
+        .constant("w", &[2, 3, 1, 1], &[-1.0; 6])
+        .node("Conv", &["input", "w"], "logits", &[])
+        .output("logits", &[1, 2, height, width])
+}

@@ -1,5 +1,7 @@
 //! The separable triangle filter and the colour conversion of one row.
 
+use std::ops::Range;
+
 use super::Coefficients;
 use crate::frame::Plane;
 
@@ -49,6 +51,11 @@ impl Taps {
         taps
     }
 
+    /// The inputs that some neighbouring outputs, at least one, are made of.
+    pub(super) fn inputs(&self, outputs: Range<usize>) -> Range<usize> {
+        self.first[outputs.start]..self.first[outputs.end - 1] + self.count
+    }
+
     /// Whether each output is its input sample: the pass can be left out.
     pub(super) fn is_identity(&self) -> bool {
         self.count == 1 && self.first.iter().enumerate().all(|(output, &first)| output == first)
@@ -61,40 +68,40 @@ fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// The weighted sum of the source rows that make output row `row`, all columns of `plane`.
+/// The weighted sum of the source rows that make output row `row`, the columns of `plane` from `column` on.
 #[inline(always)]
-pub(super) fn vertical<const FMA: bool>(plane: &Plane<'_>, taps: &Taps, row: usize, out: &mut [f32]) {
+pub(super) fn vertical<const FMA: bool>(plane: &Plane<'_>, taps: &Taps, row: usize, column: usize, out: &mut [f32]) {
     let (first, weights) = (taps.first[row], &taps.weights[row * taps.count..][..taps.count]);
     let (fours, rest) = weights.as_chunks::<4>();
     let mut at = first;
     for (index, four) in fours.iter().enumerate() {
         match index {
-            0 => add_rows::<4, FMA, true>(plane, at, four, out),
-            _ => add_rows::<4, FMA, false>(plane, at, four, out),
+            0 => add_rows::<4, FMA, true>(plane, (at, column), four, out),
+            _ => add_rows::<4, FMA, false>(plane, (at, column), four, out),
         }
         at += 4;
     }
     match (fours.is_empty(), rest) {
-        (true, [a]) => add_rows::<1, FMA, true>(plane, at, &[*a], out),
-        (true, [a, b]) => add_rows::<2, FMA, true>(plane, at, &[*a, *b], out),
-        (true, [a, b, c]) => add_rows::<3, FMA, true>(plane, at, &[*a, *b, *c], out),
-        (false, [a]) => add_rows::<1, FMA, false>(plane, at, &[*a], out),
-        (false, [a, b]) => add_rows::<2, FMA, false>(plane, at, &[*a, *b], out),
-        (false, [a, b, c]) => add_rows::<3, FMA, false>(plane, at, &[*a, *b, *c], out),
+        (true, [a]) => add_rows::<1, FMA, true>(plane, (at, column), &[*a], out),
+        (true, [a, b]) => add_rows::<2, FMA, true>(plane, (at, column), &[*a, *b], out),
+        (true, [a, b, c]) => add_rows::<3, FMA, true>(plane, (at, column), &[*a, *b, *c], out),
+        (false, [a]) => add_rows::<1, FMA, false>(plane, (at, column), &[*a], out),
+        (false, [a, b]) => add_rows::<2, FMA, false>(plane, (at, column), &[*a, *b], out),
+        (false, [a, b, c]) => add_rows::<3, FMA, false>(plane, (at, column), &[*a, *b, *c], out),
         _ => {}
     }
 }
 
-/// `out = (FIRST ? 0 : out) + sum_k weights[k] * plane[first + k]`
+/// `out = (FIRST ? 0 : out) + sum_k weights[k] * plane[first + k][column..]`
 #[inline(always)]
 fn add_rows<const N: usize, const FMA: bool, const FIRST: bool>(
     plane: &Plane<'_>,
-    first: usize,
+    (first, column): (usize, usize),
     weights: &[f32; N],
     out: &mut [f32],
 ) {
     let length = out.len();
-    let rows: [&[u8]; N] = std::array::from_fn(|k| &plane.row(first + k)[..length]);
+    let rows: [&[u8]; N] = std::array::from_fn(|k| &plane.row(first + k)[column..][..length]);
     for (x, out) in out.iter_mut().enumerate() {
         let mut sum = if FIRST { 0.0 } else { *out };
         for k in 0..N {
@@ -104,22 +111,23 @@ fn add_rows<const N: usize, const FMA: bool, const FIRST: bool>(
     }
 }
 
-/// Filters one row of samples across.
+/// Filters one row of samples across, to the outputs from `output` on; `source` begins with the first sample that these need.
 #[inline(always)]
-pub(super) fn horizontal<const FMA: bool>(source: &[f32], taps: &Taps, out: &mut [f32]) {
+pub(super) fn horizontal<const FMA: bool>(source: &[f32], taps: &Taps, output: usize, out: &mut [f32]) {
     match taps.count {
-        1 => across::<1, FMA>(source, taps, out),
-        2 => across::<2, FMA>(source, taps, out),
-        3 => across::<3, FMA>(source, taps, out),
-        4 => across::<4, FMA>(source, taps, out),
-        5 => across::<5, FMA>(source, taps, out),
-        6 => across::<6, FMA>(source, taps, out),
-        7 => across::<7, FMA>(source, taps, out),
-        8 => across::<8, FMA>(source, taps, out),
+        1 => across::<1, FMA>(source, taps, output, out),
+        2 => across::<2, FMA>(source, taps, output, out),
+        3 => across::<3, FMA>(source, taps, output, out),
+        4 => across::<4, FMA>(source, taps, output, out),
+        5 => across::<5, FMA>(source, taps, output, out),
+        6 => across::<6, FMA>(source, taps, output, out),
+        7 => across::<7, FMA>(source, taps, output, out),
+        8 => across::<8, FMA>(source, taps, output, out),
         count => {
-            for ((out, &first), weights) in out.iter_mut().zip(&taps.first).zip(taps.weights.chunks_exact(count)) {
+            let (firsts, weights) = (&taps.first[output..], &taps.weights[output * count..]);
+            for ((out, &first), weights) in out.iter_mut().zip(firsts).zip(weights.chunks_exact(count)) {
                 let mut sum = 0.0;
-                for (weight, sample) in weights.iter().zip(&source[first..first + count]) {
+                for (weight, sample) in weights.iter().zip(&source[first - firsts[0]..][..count]) {
                     sum = multiply_add::<FMA>(*weight, *sample, sum);
                 }
                 *out = sum;
@@ -129,9 +137,11 @@ pub(super) fn horizontal<const FMA: bool>(source: &[f32], taps: &Taps, out: &mut
 }
 
 #[inline(always)]
-fn across<const N: usize, const FMA: bool>(source: &[f32], taps: &Taps, out: &mut [f32]) {
-    for ((out, &first), weights) in out.iter_mut().zip(&taps.first).zip(taps.weights.as_chunks::<N>().0) {
-        let samples = &source[first..first + N];
+fn across<const N: usize, const FMA: bool>(source: &[f32], taps: &Taps, output: usize, out: &mut [f32]) {
+    let (firsts, weights) = (&taps.first[output..], &taps.weights.as_chunks::<N>().0[output..]);
+    let start = firsts[0];
+    for ((out, &first), weights) in out.iter_mut().zip(firsts).zip(weights) {
+        let samples = &source[first - start..][..N];
         let mut sum = 0.0;
         for k in 0..N {
             sum = multiply_add::<FMA>(weights[k], samples[k], sum);

@@ -43,11 +43,11 @@ impl Axis {
         let begin = shares.iter().position(|&share| share > 0.0).unwrap_or(canvas);
         let end = shares.iter().rposition(|&share| share > 0.0).map_or(begin, |last| last + 1);
         let mut axis = Self { canvas: begin..end, first: Vec::new(), weights: Vec::new() };
-        for cell in begin..end {
+        for (cell, share) in shares.iter().enumerate().take(end).skip(begin) {
             let place = ((centre(cell) - start) * per_pixel - 0.5).clamp(low, high);
             let place = if (place - place.round()).abs() < ON_CENTRE { place.round() } else { place };
             let first = place.floor().min(cells.saturating_sub(2) as f64);
-            let [a, b] = [1.0 - (place - first), place - first].map(|weight| (weight * shares[cell]) as f32);
+            let [a, b] = [1.0 - (place - first), place - first].map(|weight| (weight * share) as f32);
             axis.first.push(first as usize);
             axis.weights.push([a, b]);
         }

@@ -1,14 +1,39 @@
-"""Mean and deviation of each term of a score, and its threshold, from ordinary labelled frames."""
+"""Mean and deviation of each term of a score, and its threshold, from ordinary labelled frames.
+
+    python models/train/calibrate.py --model NAME.onnx --data DIR
+
+computes them for the recipe in scoring.toml and writes them into `NAME.toml` in place of its `[scoring]`; the network
+stays as it is. DIR holds train/ and val/ as for training.
+"""
+
+import argparse
+import re
+import sys
+import tomllib
+from pathlib import Path
 
 import numpy as np
+import onnxruntime
 from PIL import Image
 
-from data import VOID, Frames, normalise, resize_to_input
+from data import VOID, DataError, Frames
 from scoring import cluster_labels, fused, term_map, to_grid
 
 # One frame in three: neighbours in a sequence say the same.
 STRIDE = 3
 MARKED_SHARE = 0.01
+RECIPE = Path(__file__).parent / "scoring.toml"
+
+
+def preparation(section):
+    """Function from an RGB image [h, w, 3] u8 to the network's input [1, 3, H, W] f32, as a manifest's [input] has it."""
+    size = section["width"], section["height"]
+    mean, std = (np.array(section[key], np.float32)[:, None, None] for key in ("mean", "std"))
+
+    def prepare(image):
+        small = np.asarray(Image.fromarray(image).resize(size, Image.BILINEAR), np.float32)
+        return ((small.transpose(2, 0, 1) / np.float32(255) - mean) / std)[None]
+    return prepare
 
 
 def known_on_grid(label, grid):
@@ -17,10 +42,10 @@ def known_on_grid(label, grid):
     return np.asarray(small) != VOID
 
 
-def scored_frames(run, recipe, frames):
+def scored_frames(run, prepare, recipe, frames):
     """For each frame (logits on the grid, cluster labels, known pixels)."""
     for image, label in zip(frames.images[::STRIDE], frames.labels[::STRIDE]):
-        maps = run.run(["logits", *recipe["features"]], {"input": normalise(resize_to_input(image))[None]})
+        maps = run.run(["logits", *recipe["features"]], {"input": prepare(image)})
         features = [m[0] for m in maps[1:]]
         grid = features[0].shape[1:]
         labels = {}
@@ -29,13 +54,13 @@ def scored_frames(run, recipe, frames):
         yield to_grid(maps[0][0], grid), labels, known_on_grid(label, grid)
 
 
-def calibrate(run, recipe, data):
+def calibrate(run, prepare, recipe, data):
     """The recipe (features, k, seed, terms with statistic, unit, weight) with mean, deviation and threshold filled in.
 
     Mean and deviation come from DATA/train, the threshold from DATA/val; void pixels are left out.
     """
     samples = [[] for _ in recipe["terms"]]
-    for logits, labels, known in scored_frames(run, recipe, Frames(data / "train")):
+    for logits, labels, known in scored_frames(run, prepare, recipe, Frames(data / "train")):
         for term, values in zip(recipe["terms"], samples):
             values.append(term_map(term["statistic"], term["unit"], logits, labels, recipe["k"])[known])
     terms = []
@@ -43,6 +68,48 @@ def calibrate(run, recipe, data):
         values = np.concatenate(values).astype(np.float64)
         terms.append({**term, "mean": float(values.mean()), "std": float(values.std())})
     scores = [fused(terms, logits, labels, recipe["k"])[known]
-              for logits, labels, known in scored_frames(run, recipe, Frames(data / "val"))]
+              for logits, labels, known in scored_frames(run, prepare, recipe, Frames(data / "val"))]
     threshold = float(np.quantile(np.concatenate(scores), 1 - MARKED_SHARE))
     return {**recipe, "terms": terms, "threshold": threshold}
+
+
+def scoring_text(scoring):
+    """The `[scoring]` section of a manifest."""
+    lines = [
+        "# score = sum of weight * (statistic - mean) / std; mean and std over CamVid train,",
+        "# threshold: marks 1 % of the pixels of CamVid val (void left out in both).",
+        "[scoring]", f"k = {scoring['k']}", f"seed = {scoring['seed']}", "unit_length = true",
+        f"threshold = {scoring['threshold']:.5f}",
+    ]
+    for term in scoring["terms"]:
+        lines += ["", "[[scoring.terms]]", f'statistic = "{term["statistic"]}"', f'unit = "{term["unit"]}"',
+                  f"weight = {term['weight']}", f"mean = {term['mean']:.6f}", f"std = {term['std']:.6f}"]
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, type=Path, help="ONNX file; its manifest lies beside it")
+    parser.add_argument("--data", required=True, type=Path, help="folder with train/ and val/")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    path = args.model.with_suffix(".toml")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = args.threads
+    options.log_severity_level = 3
+    try:
+        text = path.read_text()
+        run = onnxruntime.InferenceSession(args.model.read_bytes(), options, providers=["CPUExecutionProvider"])
+        prepare = preparation(tomllib.loads(text)["input"])
+        scoring = calibrate(run, prepare, tomllib.loads(RECIPE.read_text()), args.data)
+    except (DataError, OSError, KeyError, tomllib.TOMLDecodeError) as error:
+        sys.exit(f"calibrate: {error}")
+    # `[scoring]` with the comment above it and its terms, up to the next other section.
+    others = re.sub(r"(?ms)^(#[^\n]*\n)*\[scoring\].*?(?=^\[(?!\[?scoring)|\Z)", "", text).rstrip("\n")
+    path.write_text(others + "\n\n" + scoring_text(scoring))
+    print(f"{path}: threshold {scoring['threshold']:.5f}, " + ", ".join(
+        f"{t['statistic']}/{t['unit']} mean {t['mean']:.6f} std {t['std']:.6f}" for t in scoring["terms"]))
+
+
+if __name__ == "__main__":
+    main()

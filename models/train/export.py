@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 import checkpoint
-from calibrate import calibrate
+from calibrate import RECIPE, calibrate, scoring_text
 from data import (CLASSES, HEIGHT, MEAN, PALETTE, STD, WIDTH, DataError, Frames, normalise, resize_to_input)
 from distance import Distance, fit
 from network import SegmentationNet
@@ -164,16 +164,9 @@ def manifest(name, variant, digest, scoring):
         "[outputs]", 'logits = "logits"',
         "features = [" + ", ".join(f'"{f}"' for f in scoring["features"]) + "]", "",
         "[classes]", "names = [" + ", ".join(f'"{c}"' for c in CLASSES) + "]",
-        "palette = [" + ", ".join(str(list(c)) for c in PALETTE) + "]", "",
-        "# score = sum of weight * (statistic - mean) / std; mean and std over CamVid train,",
-        "# threshold: marks 1 % of the pixels of CamVid val (void left out in both).",
-        "[scoring]", f"k = {scoring['k']}", f"seed = {scoring['seed']}", "unit_length = true",
-        f"threshold = {scoring['threshold']:.5f}",
+        "palette = [" + ", ".join(str(list(c)) for c in PALETTE) + "]",
     ]
-    for term in scoring["terms"]:
-        lines += ["", "[[scoring.terms]]", f'statistic = "{term["statistic"]}"', f'unit = "{term["unit"]}"',
-                  f"weight = {term['weight']}", f"mean = {term['mean']:.6f}", f"std = {term['std']:.6f}"]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n\n" + scoring_text(scoring)
 
 
 def export(path, data, out, name="default", extra=None):
@@ -198,8 +191,8 @@ def export(path, data, out, name="default", extra=None):
     payload = model.SerializeToString()
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / f"{name}.onnx", payload)
-    recipe = tomllib.loads((Path(__file__).parent / "scoring.toml").read_text())
-    scoring = calibrate(session(payload), recipe, data)
+    recipe = tomllib.loads(RECIPE.read_text())
+    scoring = calibrate(session(payload), lambda image: normalise(resize_to_input(image))[None], recipe, data)
     text = manifest(f"oodstream-{variant}-camvid", variant, hashlib.sha256(payload).hexdigest(), scoring)
     write_atomically(out / f"{name}.toml", text.encode())
     print(f"{out / name}.onnx: {len(payload) / 1e6:.2f} MB, manifest beside it")

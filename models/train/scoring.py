@@ -9,6 +9,8 @@ import torch.nn.functional as F
 
 STATISTICS = ("msp", "max-logit", "entropy", "energy")
 MAX_ITERATIONS = 50
+# The clustering ends when at most one point in this many changes its cluster.
+CONVERGENCE = 128
 
 
 def to_grid(maps, grid):
@@ -74,9 +76,10 @@ def k_means(points, k, seed):
     for _ in range(MAX_ITERATIONS):
         d = distances(centres)
         new = d.argmin(1)
-        if labels is not None and np.array_equal(new, labels):
-            break
+        changed = len(points) if labels is None else np.count_nonzero(new != labels)
         labels = new
+        if changed <= len(points) // CONVERGENCE:
+            break
         member = np.zeros((len(points), k), np.float32)
         member[np.arange(len(points)), labels] = 1
         counts = member.sum(0)

@@ -98,7 +98,7 @@ pub struct Recipe {
     pub k: Vec<usize>,
     /// Seed of k-means++.
     pub seed: u64,
-    /// Upper bound on Lloyd iterations per K; it stops earlier when no label changes.
+    /// Upper bound on Lloyd iterations per K; it stops earlier when at most one label in 128 changes.
     pub max_iterations: usize,
     /// Scale each feature vector to unit length first (METHOD step 2; default on).
     pub unit_length: bool,

@@ -30,8 +30,9 @@ pub(crate) const TIE_SHARE: f64 = 1e-10;
 /// Points count as all equal when their mean squared distance from the mean is at most this share of its squared length.
 pub(crate) const CONSTANT_SHARE: f64 = 1e-12;
 
-/// A warm-started run has converged when at most one point in this many changes its cluster.
-pub(crate) const WARM_CONVERGENCE: usize = 256;
+/// The clustering of a frame has converged when at most one point in this many changes its cluster: half as many
+/// iterations as to the last label, and no score that is worse for it (`docs/accuracy.md`).
+pub(crate) const CONVERGENCE: usize = 128;
 
 /// The terms of a score, gathered: `constant + sum_s coefficient[s] * statistic[s]`, once per pixel and once for the
 /// value that is averaged over clusters (the mean is linear, so one mean serves all terms).

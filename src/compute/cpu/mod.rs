@@ -28,7 +28,7 @@ use self::simd::Level;
 use self::statistic::Statistics;
 use self::upsample::Upsample;
 use super::kmeans::{self, Clustering, KMeans, Seeds};
-use super::plan::{Plan, WARM_CONVERGENCE};
+use super::plan::{CONVERGENCE, Plan};
 use super::report::{self, Step};
 use super::scene::Signature;
 use super::{Backend, Detection, Maps, Recipe, Size};
@@ -149,8 +149,7 @@ impl Cpu {
             lloyd.start_from_points(points, &seeding.seeds);
         }
         let begin = report::step(steps, "seed", begin);
-        let converged = if warm { plan.pixels / WARM_CONVERGENCE } else { 0 };
-        lloyd.iterate(points, recipe.max_iterations, converged, *level, pool);
+        lloyd.iterate(points, recipe.max_iterations, plan.pixels / CONVERGENCE, *level, pool);
         if recipe.warm_start {
             stream.k.clone_from(&recipe.k);
             (stream.dims, stream.unit_length) = (plan.dims, recipe.unit_length);

@@ -18,7 +18,7 @@ use self::program::{Program, Spec};
 use self::transfer::Source;
 use super::cpu::resize;
 use super::kmeans::{self, Clustering, KMeans, Seeds};
-use super::plan::{Blend, Plan, WARM_CONVERGENCE};
+use super::plan::{Blend, CONVERGENCE, Plan};
 use super::report::{self, Step};
 use super::scene::Signature;
 use super::{Backend, Cluster, Detection, Maps, Recipe, Size};
@@ -170,7 +170,7 @@ impl Gpu {
             threshold: recipe.threshold,
             smoothing: recipe.smoothing,
             codebook: recipe.codebook.clone().filter(|_| plan.bank),
-            converged: plan.pixels / WARM_CONVERGENCE,
+            converged: plan.pixels / CONVERGENCE,
         })?;
         let Self { programs, context, streams, spare, contiguous, steps, .. } = self;
         let Some(program) = programs.last_mut() else { return Err(Error::failed("no program")) };

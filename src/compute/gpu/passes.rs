@@ -133,7 +133,6 @@ pub(super) fn lloyd(
     shape: &Shape,
     segments: &[Segment],
     shared: &Shared,
-    converged: usize,
     out: &mut Vec<Draft>,
 ) {
     out.push(copy(&shared.first_runs, 0, &shared.runs, 0, shape.runs as u64 * 16));
@@ -159,7 +158,7 @@ pub(super) fn lloyd(
     for iteration in 0..spec.max_iterations.min(2) {
         begin = out.len();
         assign(iteration == 0, out);
-        let params = [shape.tiles as u32, converged as u32, 0, 0];
+        let params = [shape.tiles as u32, spec.converged as u32, 0, 0];
         out.push(b.dispatch(Shader::Converge, &params, &[&shared.tiles, &shared.runs], [shape.runs, 1, 1]));
         for segment in segments {
             out.push(sum(b, shape, segment, shared, groups, shape.runs));

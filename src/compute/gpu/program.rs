@@ -30,7 +30,7 @@ pub(super) struct Spec {
     pub threshold: f32,
     pub smoothing: Option<f32>,
     pub codebook: Option<Arc<Codebook>>,
-    /// Labels that may still change when a run that was given its centroids has converged.
+    /// Labels that may still change when a run has converged.
     pub converged: usize,
 }
 
@@ -161,11 +161,11 @@ impl Program {
         let (mut cold, mut warm, mut means) = (Vec::new(), Vec::new(), Vec::new());
         if shape.total > 0 {
             seed(b, &spec, &shape, &segments, &shared, &mut cold)?;
-            lloyd(b, &spec, &shape, &segments, &shared, 0, &mut cold);
+            lloyd(b, &spec, &shape, &segments, &shared, &mut cold);
             let params = [0, 0, shape.dims as u32, 0];
             let buffers = [&carried, &shared.mean, &shared.centroids, &shared.offsets];
             warm.push(b.dispatch(Shader::Start, &params, &buffers, [shape.total, 1, 1]));
-            lloyd(b, &spec, &shape, &segments, &shared, spec.converged, &mut warm);
+            lloyd(b, &spec, &shape, &segments, &shared, &mut warm);
             let buffers = [&shared.centroids, &shared.mean, &kept];
             means.push(b.dispatch(Shader::Keep, &[shape.dims as u32, 0, 0, 0], &buffers, [shape.total, 1, 1]));
             if spec.logits.is_some() {

@@ -136,7 +136,7 @@ def clip(raw, samples, unpack):
         (unpack / name).mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(11)
     lens = Lens(rng, steady=True)
-    lens.sharpen, lens.grain, lens.contrast = 45, 1.0, 1.0
+    lens.blur, lens.sharpen, lens.grain, lens.contrast = 0.95, 45, 1.0, 1.0
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
         for stem, rgb, ids_path in found:

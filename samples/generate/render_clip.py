@@ -1,4 +1,4 @@
-"""Run inside Blender: `blender -b -P render_clip.py -- OUT [--every 15] [--samples 4]`.
+"""Run inside Blender: `blender -b -P render_clip.py -- OUT [--every 15] [--samples 3]`.
 
 The sample's drive: OUT/rgb_####.png, OUT/ids_####.png (254 = unknown thing) and OUT/motion.json for the sound.
 Frames that exist are kept.
@@ -18,8 +18,8 @@ from street.plan import draw_plan  # noqa: E402
 from street.street import StreetBuilder  # noqa: E402
 
 SEED, FPS = 77, 15
-START, COW, SOFA = 7.0, 34.0, 70.0
-CRUISE, SLOW, SHIFT = 8.5, 3.7, 1.9
+START, COW, CHAIR, END = 16.0, 34.0, 62.0, 63.0
+CRUISE, SLOW, SHIFT = 8.0, 3.0, 2.0
 
 
 def smooth(x, a, b):
@@ -31,20 +31,20 @@ def smooth(x, a, b):
 def speed(s):
     """The driver brakes before each thing and speeds up behind it."""
     v = CRUISE
-    for at in (COW, SOFA):
-        v -= (CRUISE - SLOW) * smooth(s, at - 17, at - 10) * (1 - smooth(s, at - 1, at + 8))
+    for at in (COW, CHAIR):
+        v -= (CRUISE - SLOW) * smooth(s, at - 15, at - 9) * (1 - smooth(s, at - 2, at + 7))
     return v
 
 
 def offset(s, lane):
     """Offset from the centre line: the car keeps its lane and steers around each thing."""
-    return -lane + SHIFT * sum(smooth(s, at - 13, at - 4) * (1 - smooth(s, at + 3, at + 13)) for at in (COW, SOFA))
+    return -lane + SHIFT * sum(smooth(s, at - 12, at - 3) * (1 - smooth(s, at + 3, at + 11)) for at in (COW, CHAIR))
 
 
 def drive():
     """Positions and speeds, one per frame."""
     s, track, steps = START, [], 20
-    while s < SOFA + 2:
+    while s < END:
         track.append((s, speed(s)))
         for _ in range(steps):
             s += speed(s) / (FPS * steps)
@@ -65,13 +65,12 @@ def build(track):
         return next(k for k, (s, _) in enumerate(track) if s >= at) / FPS
 
     # Oncoming cars are timed to pass while the camera is in its own lane.
-    for at, v, kind, colour in ((15.0, -8.0, "hatch", (0.48, 0.06, 0.07)), (48.0, -7.5, "saloon", (0.55, 0.57, 0.59))):
+    for at, v, kind, colour in ((20.0, -8.0, "hatch", (0.48, 0.06, 0.07)), (47.0, -7.5, "saloon", (0.55, 0.57, 0.59))):
         maker.driver(at - v * meet(at), 1.2, v, kind, colour)
-    maker.cyclist(COW + 24 + 3.0 * meet(COW + 14), 1.7, -3.0)
-    for s, side, v in ((16, -1, 1.2), (26, 1, -1.3), (44, -1, -1.2), (52, 1, 1.1), (63, -1, 1.3), (80, 1, -1.2)):
+    for s, side, v in ((26, 1, -1.3), (44, -1, -1.2), (52, 1, 1.1), (63, -1, 1.3), (80, 1, -1.2)):
         maker.walker(s, side * (plan.half_width + 1.3), v)
-    unknown.cow(maker.mats).object("cow", street.course.frame(COW, -2.55, 0.025, -1.15))
-    unknown.sofa(maker.mats).object("sofa", street.course.frame(SOFA, -2.45, 0.025, 0.38))
+    unknown.cow(maker.mats).object("cow", street.course.frame(COW, -2.15, 0.025, -1.15))
+    unknown.armchair(maker.mats).object("armchair", street.course.frame(CHAIR, -2.05, 0.025, 0.38))
     return scene, street
 
 
@@ -79,7 +78,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("out")
     parser.add_argument("--every", type=int, default=1, help="render every n-th frame only (preview)")
-    parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--samples", type=int, default=3)
     args = parser.parse_args(sys.argv[sys.argv.index("--") + 1:])
     out = os.path.abspath(args.out)
     os.makedirs(out, exist_ok=True)

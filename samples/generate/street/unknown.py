@@ -1,4 +1,4 @@
-"""The two things of the sample that no CamVid class covers: a cow and a sofa. Never used in training streets."""
+"""The two things of the sample that no CamVid class covers: a cow and an armchair. Never used in training streets."""
 
 from math import pi
 
@@ -64,27 +64,27 @@ def cow(mats):
     return b
 
 
-def sofa(mats):
-    """Three-seat sofa, 2.05 m wide. Local axes: the seat opens towards -y, z up."""
+def armchair(mats):
+    """Wing chair, 1.1 m wide and 1.55 m high. Local axes: the seat opens towards -y, z up."""
     b = MeshBuilder()
-    cloth = mats.plain(UNKNOWN, (0.10, 0.40, 0.42), 0.9, 0.1, mottle=0.25, scale=7)
-    seat = mats.plain(UNKNOWN, (0.13, 0.46, 0.47), 0.9, 0.1, mottle=0.2, scale=9)
-    wood, piping = mats.plain(UNKNOWN, (0.30, 0.17, 0.09), 0.4), mats.plain(UNKNOWN, (0.07, 0.27, 0.29))
-    mustard, cream = mats.plain(UNKNOWN, (0.82, 0.58, 0.14), mottle=0.2), mats.plain(UNKNOWN, (0.86, 0.80, 0.70), mottle=0.2)
-    for x in (-0.9, 0.9):
-        for y in (-0.34, 0.36):
-            b.tube((x, y, 0.16), (x * 1.03, y * 1.05, 0.0), 0.038, 0.022, wood, 8)
-    b.blob((0, 0, 0.25), (0.98, 0.44, 0.12), cloth, 8, 20, 0.25)
-    b.box((-0.94, -0.445, 0.30), (0.94, -0.43, 0.315), piping)
-    for k in (-1, 0, 1):
-        b.blob((k * 0.53, -0.09, 0.42), (0.265, 0.37, 0.095), seat, 8, 16, 0.45)
-        b.blob((k * 0.53, 0.25, 0.66), (0.262, 0.12, 0.235), seat, 8, 16, 0.5)
-    b.blob((0, 0.39, 0.50), (0.98, 0.10, 0.37), cloth, 8, 20, 0.3)
+    cloth = mats.plain(UNKNOWN, (0.38, 0.13, 0.50), 0.9, mottle=0.15)
+    seam, wood = mats.plain(UNKNOWN, (0.24, 0.08, 0.33)), mats.plain(UNKNOWN, (0.33, 0.18, 0.08), 0.4)
+    for x in (-0.45, 0.45):
+        b.limb([(x, -0.48, 0.27), (x * 1.08, -0.55, 0.14), (x * 1.02, -0.53, 0.03)], [0.06, 0.048, 0.035], wood, 8)
+        b.limb([(x, 0.43, 0.27), (x, 0.53, 0.03)], [0.054, 0.034], wood, 8)
+    b.blob((0, 0, 0.36), (0.58, 0.58, 0.16), cloth, 8, 20, 0.3)
+    b.box((-0.54, -0.585, 0.41), (0.54, -0.57, 0.425), seam)
+    b.blob((0, -0.10, 0.565), (0.43, 0.48, 0.13), cloth, 8, 16, 0.45)
+    # The back leans and ends in a rounded crest; z, y, half width, half depth.
+    back = [(0.36, 0.48, 0.53, 0.145), (0.84, 0.505, 0.53, 0.145), (1.20, 0.565, 0.515, 0.13), (1.42, 0.61, 0.43, 0.12), (1.53, 0.635, 0.24, 0.085)]
+    b.loft([ring((0, y, z), X, Y, w, d, 18, 0.45) for z, y, w, d in back], cloth)
+    for x in (-0.2, 0.0, 0.2):
+        for z, y in ((0.95, 0.39), (1.2, 0.425)):
+            b.blob((x + (0.1 if z > 1 else 0.0), y, z), (0.022, 0.018, 0.022), seam, 5, 8)
     for side in (-1, 1):
-        x = side * 0.95
-        b.blob((x, 0, 0.38), (0.11, 0.45, 0.24), cloth, 8, 16, 0.3)
-        b.loft([ring((x, y, 0.60), X, Z, r, r, 12) for y, r in ((-0.46, 0.10), (-0.45, 0.125), (0.42, 0.125), (0.44, 0.10))], cloth)
-        b.tube((x, -0.46, 0.60), (x, -0.472, 0.60), 0.06, 0.04, piping, 10)
-    b.blob((-0.62, -0.04, 0.66), (0.20, 0.09, 0.19), mustard, 8, 14, 0.55)
-    b.blob((0.60, -0.02, 0.65), (0.19, 0.08, 0.18), cream, 8, 14, 0.55)
+        b.blob((side * 0.54, 0, 0.53), (0.12, 0.55, 0.265), cloth, 8, 16, 0.35)
+        b.loft([ring((side * 0.575, y, 0.80), X, Z, r, r, 12) for y, r in ((-0.60, 0.11), (-0.575, 0.14), (0.48, 0.13))], cloth)
+        b.tube((side * 0.575, -0.60, 0.80), (side * 0.575, -0.612, 0.80), 0.07, 0.045, seam, 10)
+        wing = [(0.79, 0.24, 0.29), (1.03, 0.325, 0.265), (1.26, 0.41, 0.205), (1.42, 0.505, 0.095)]
+        b.loft([ring((side * 0.505, y, z), X, Y, 0.066, d, 12, 0.6) for z, y, d in wing], cloth)
     return b

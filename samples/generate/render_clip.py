@@ -18,7 +18,9 @@ from street.plan import draw_plan  # noqa: E402
 from street.street import StreetBuilder  # noqa: E402
 
 SEED, FPS = 77, 15
-START, COW, CHAIR, END = 16.0, 34.0, 62.0, 63.0
+COW, CHAIR, END = 34.0, 62.0, 56.8
+# Frames of the drive before time 0 of what moves in the street, and where the car is at time 0.
+LEAD, AT_ZERO = 17, 16.0
 CRUISE, SLOW, SHIFT = 8.0, 3.0, 2.0
 
 
@@ -43,7 +45,7 @@ def offset(s, lane):
 
 def drive():
     """Positions and speeds, one per frame."""
-    s, track, steps = START, [], 20
+    s, track, steps = AT_ZERO - LEAD * CRUISE / FPS, [], 20
     while s < END:
         track.append((s, speed(s)))
         for _ in range(steps):
@@ -62,7 +64,7 @@ def build(track):
 
     def meet(at):
         """Time at which the camera passes s = at."""
-        return next(k for k, (s, _) in enumerate(track) if s >= at) / FPS
+        return next(k for k, (s, _) in enumerate(track) if s >= at) / FPS - LEAD / FPS
 
     # Oncoming cars are timed to pass while the camera is in its own lane.
     for at, v, kind, colour in ((20.0, -8.0, "hatch", (0.48, 0.06, 0.07)), (47.0, -7.5, "saloon", (0.55, 0.57, 0.59))):
@@ -96,13 +98,13 @@ def main():
         done = all(os.path.exists(os.path.join(out, f"{p}_{k:04d}.png")) for p in ("rgb", "ids"))
         if k % args.every or done:
             continue
-        t = k / FPS
+        t = (k - LEAD) / FPS
         street.update(t)
         ahead = 0.8 * atan((offset(s + 0.5, lane) - offset(s - 0.5, lane)) / 1.0)
         bob = 0.012 * sin(2 * pi * 1.35 * t) + 0.005 * sin(2 * pi * 3.1 * t + 1)
         pitch = -1.6 + 0.16 * sin(2 * pi * 1.35 * t + 0.8) + 0.07 * sin(2 * pi * 4.3 * t)
         render.aim(cam, street.course.frame(s, offset(s, lane)), 1.3 + bob, pitch, degrees(ahead), 0.15 * sin(2 * pi * 0.9 * t))
-        scene.cycles.seed = k
+        scene.cycles.seed = (k - LEAD) % 1000
         render.shoot(scene, out, k)
     print(f"{len(track)} frames, {len(track) / FPS:.1f} s", flush=True)
 

@@ -81,7 +81,7 @@ pub(super) struct Context {
     pub info: AdapterInfo,
     pipelines: Vec<(wgpu::ComputePipeline, wgpu::BindGroupLayout)>,
     faults: Arc<Faults>,
-    bytes: AtomicU64,
+    bytes: Arc<AtomicU64>,
     buffers: AtomicU64,
 }
 
@@ -120,7 +120,7 @@ impl Context {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| errors.note(error.to_string())));
         let pipelines = SOURCES.iter().map(|(name, source)| pipeline(&device, name, source)).collect();
         let context =
-            Self { device, queue, info, pipelines, faults, bytes: AtomicU64::new(0), buffers: AtomicU64::new(0) };
+            Self { device, queue, info, pipelines, faults, bytes: Arc::default(), buffers: AtomicU64::new(0) };
         context.check()?;
         Ok(context)
     }
@@ -148,9 +148,27 @@ impl Context {
         }))
     }
 
+    /// Waits until the device is done with `submission`; buffers whose mapping was asked for since are mapped then.
+    pub fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        let done = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
+        let Err(error) = self.device.poll(done) else { return Ok(()) };
+        self.settle();
+        Err(Error::failed(format!("GPU wait: {error}")))
+    }
+
+    /// Waits for all that was submitted. Only then does a device that is gone say so; before, it just refuses things.
+    pub fn settle(&self) {
+        let _ = self.device.poll(wgpu::PollType::wait_indefinitely());
+    }
+
     /// Buffers that are given up no longer count.
     pub fn forget(&self, bytes: u64) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// The count of bytes in use, for buffers that take themselves off it.
+    pub fn in_use(&self) -> Arc<AtomicU64> {
+        self.bytes.clone()
     }
 
     /// Bytes of the buffers in use.
@@ -209,7 +227,12 @@ fn check_limits(wanted: &wgpu::Limits, offered: &wgpu::Limits, name: &str) -> Re
     Ok(())
 }
 
-fn pipeline(device: &wgpu::Device, name: &str, source: &str) -> (wgpu::ComputePipeline, wgpu::BindGroupLayout) {
+/// The pipeline of one shader.
+pub(super) fn pipeline(
+    device: &wgpu::Device,
+    name: &str,
+    source: &str,
+) -> (wgpu::ComputePipeline, wgpu::BindGroupLayout) {
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
         label: Some(name),
         source: wgpu::ShaderSource::Wgsl(source.into()),

@@ -59,10 +59,10 @@ pub(super) struct Readback {
 
 /// The steps and buffers.
 pub(super) struct Program {
-    pub spec: Spec,
+    pub spec: Arc<Spec>,
     pub uploads: Vec<Upload>,
-    pub staging: wgpu::Buffer,
-    pub readback: wgpu::Buffer,
+    /// Bytes that go up.
+    pub staged: u64,
     pub layout: Readback,
     /// Points with padding.
     pub padded: usize,
@@ -141,15 +141,13 @@ impl Program {
             uploads.push(Upload { map: band.map, row: band.row, rows: band.rows, at });
             at += band.bytes;
         }
-        let staging_usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
-        let staging = b.buffer("staging", at, staging_usage, true)?;
         let (carried, kept) =
             (b.words("carried", shape.total * shape.dims)?, b.words("kept", shape.total * shape.dims)?);
         let (last, grid) = (b.words("last score", shape.n)?, b.words("grid score", shape.n)?);
 
         let mut prepare = Vec::new();
         for (band, upload) in bands.iter().zip(&uploads) {
-            prepare.push(copy(&staging, upload.at, &shared.input, 0, band.bytes));
+            prepare.push(Draft::Upload { from_at: upload.at, to: shared.input.clone(), bytes: band.bytes });
             read_band(b, &spec, band, &segments, &shared, &mut prepare);
         }
         if shape.dims > 0 {
@@ -205,17 +203,14 @@ impl Program {
                 layout.centroids = take(&kept, shape.total * shape.dims * 4);
             }
         }
-        let readback_usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let readback = b.buffer("readback", layout.bytes, readback_usage, false)?;
-        finish.extend(results.iter().map(|(from, at, bytes)| copy(from, 0, &readback, *at, *bytes)));
+        finish.extend(results.into_iter().map(|(from, to_at, bytes)| Draft::Download { from, to_at, bytes }));
         let [prepare, cold, warm, means, fuse_first, fuse_next, finish] =
             builder.finish([prepare, cold, warm, means, fuse_first, fuse_next, finish])?;
         let (padded, bytes) = (shape.padded, builder.bytes());
         Ok(Self {
-            spec,
+            spec: Arc::new(spec),
             uploads,
-            staging,
-            readback,
+            staged: at,
             layout,
             padded,
             carried,

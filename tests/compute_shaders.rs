@@ -37,5 +37,5 @@ fn every_shader_is_valid_and_says_what_it_binds() {
         assert!(shared <= 16384, "{name}: {shared} bytes of workgroup memory");
         seen += 1;
     }
-    assert_eq!(seen, 18, "shaders");
+    assert_eq!(seen, 19, "shaders");
 }

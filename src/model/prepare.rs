@@ -8,8 +8,10 @@ use crate::frame::{Colour, I420, Matrix, Plane, Range};
 use crate::simd::Isa;
 use crate::{Error, Result};
 
+mod gpu;
 mod resample;
 
+pub use self::gpu::GpuPrepare;
 use resample::{Taps, convert, horizontal, vertical};
 
 /// How a picture of another aspect ratio is brought to the input's size.

@@ -96,6 +96,8 @@ pub(super) fn detect(
 ) -> Result<()> {
     let mut recipe = recipe.clone();
     let mut flights = Flights::with_capacity(backend.depth());
+    // What a run that failed may have left in flight.
+    while backend.collect().is_ok() {}
     loop {
         let piece = if flights.is_empty() { control.receive(input) } else { input.try_recv().ok() };
         let Some((lane, job)) = piece else {

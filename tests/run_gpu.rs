@@ -24,14 +24,22 @@ fn scores(folder: &Path) -> BTreeMap<String, Vec<f32>> {
     std::fs::read_dir(folder).unwrap().map(entry).collect()
 }
 
-#[test]
-fn every_frame_gets_its_own_score() {
-    if adapters().is_empty() {
+/// Whether there is an adapter; if not, the reason is printed, or the test fails where the environment says that there must be.
+fn has_gpu() -> bool {
+    let found = !adapters().is_empty();
+    if !found {
         assert!(
             std::env::var_os("OODSTREAM_REQUIRE_GPU").is_none(),
             "OODSTREAM_REQUIRE_GPU is set, but there is no adapter"
         );
         eprintln!("skipped: no graphics adapter that can compute (Debian: mesa-vulkan-drivers brings a software one)");
+    }
+    found
+}
+
+#[test]
+fn every_frame_gets_its_own_score() {
+    if !has_gpu() {
         return;
     }
     let place = Place::new();
@@ -53,5 +61,22 @@ fn every_frame_gets_its_own_score() {
             let worst = gpu[frame].iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(worst < 1e-4, "{name}, {frame}: {worst}");
         }
+    }
+}
+
+#[test]
+fn features_in_f16_are_an_option_of_the_gpu() {
+    let place = Place::new();
+    place.moving("a.mp4", 4);
+    // The CPU has no such storage, and says so.
+    place.run("run a.mp4 -o none --compute cpu --set detect.gpu_f16=true").code(0).says(&["gpu_f16", "f32"]);
+    if !has_gpu() {
+        return;
+    }
+    let ended = place.run("run a.mp4 -o none --compute gpu --set detect.gpu_f16=true");
+    if ended.stderr.contains("SHADER_F16") {
+        ended.code(1);
+    } else {
+        ended.code(0).says(&["features in f16"]);
     }
 }

@@ -84,6 +84,9 @@ struct KMeansArgs {
 
 #[derive(Debug, Clone, Args)]
 struct StagesArgs {
+    /// Store features as f16 on a GPU
+    #[arg(long)]
+    gpu_f16: bool,
     /// Take the maps of this clip instead of made-up ones
     #[arg(long, value_name = "FILE")]
     clip: Option<PathBuf>,
@@ -196,6 +199,7 @@ fn stages(args: &StagesArgs) -> Result<()> {
     let mut config = Config::default();
     config.model.path.clone_from(&args.model);
     config.detect.compute = args.compute;
+    config.detect.gpu_f16 = args.gpu_f16;
     config.model.threads = args.threads;
     let mut engine = engine::open(&config)?;
     let frames = match &args.clip {

@@ -44,10 +44,10 @@ impl Gpu {
             codebook: None,
             converged: 0,
         })?;
-        let Self { programs, context, pool, contiguous, .. } = self;
+        let Self { programs, context, pool, scratch, .. } = self;
         let Some(program) = programs.last() else { return Err(Error::failed("no program")) };
         let slot = pool.take(context, program)?;
-        transfer::write(program, &slot, &Source { logits: None, features: &[map] }, contiguous)?;
+        transfer::write(program, &slot, &Source { logits: None, features: &[map] }, context.half, scratch)?;
         let start = match seeds {
             Seeds::PlusPlus { .. } => &program.cold,
             Seeds::Given(rows) => {

@@ -21,7 +21,7 @@ pub use self::device::{AdapterInfo, adapters};
 use self::flight::Flight;
 pub use self::picture::{Axis, PicturePass, Placement, ToRgb};
 use self::program::{Program, Spec};
-use self::transfer::{Pool, Source};
+use self::transfer::{Pool, Scratch, Source};
 use super::plan::{Plan, WARM_CONVERGENCE};
 use super::report::{self, Step};
 use super::scene::Signature;
@@ -48,7 +48,7 @@ pub struct Gpu {
     pool: Pool,
     streams: HashMap<u32, Stream>,
     spare: Signature,
-    contiguous: Vec<f32>,
+    scratch: Scratch,
     steps: Vec<Step>,
     peak: u64,
 }
@@ -86,7 +86,16 @@ impl Gpu {
     /// # Errors
     /// There is no such adapter, or it cannot do what the passes need.
     pub fn new(software: bool) -> Result<Self> {
-        Self::with_binding_limit(software, u64::MAX)
+        Self::with(software, u64::MAX, false)
+    }
+
+    /// As [`Gpu::new`], with features stored as f16: half the upload and memory, and labels and scores that are no longer
+    /// those of the CPU to the last bit. All arithmetic stays in f32.
+    ///
+    /// # Errors
+    /// As [`Gpu::new`], or the adapter lacks `SHADER_F16`.
+    pub fn with_f16(software: bool) -> Result<Self> {
+        Self::with(software, u64::MAX, true)
     }
 
     /// As [`Gpu::new`], with no binding larger than `limit` bytes: for tests of how large maps are split.
@@ -95,8 +104,12 @@ impl Gpu {
     /// As [`Gpu::new`].
     #[doc(hidden)]
     pub fn with_binding_limit(software: bool, limit: u64) -> Result<Self> {
+        Self::with(software, limit, false)
+    }
+
+    fn with(software: bool, limit: u64, half: bool) -> Result<Self> {
         Ok(Self {
-            context: Arc::new(Context::open(software, limit)?),
+            context: Arc::new(Context::open(software, limit, half)?),
             software,
             limit,
             rebuilt: false,
@@ -105,7 +118,7 @@ impl Gpu {
             pool: Pool::default(),
             streams: HashMap::new(),
             spare: Signature::default(),
-            contiguous: Vec::new(),
+            scratch: Scratch::default(),
             steps: Vec::with_capacity(report::STEPS),
             peak: 0,
         })
@@ -139,7 +152,7 @@ impl Gpu {
         self.pool.clear();
         self.flights.iter_mut().for_each(|flight| *flight = None);
         self.streams.clear();
-        self.context = Arc::new(Context::open(self.software, self.limit)?);
+        self.context = Arc::new(Context::open(self.software, self.limit, self.context.half)?);
         Ok(())
     }
 
@@ -185,7 +198,7 @@ impl Gpu {
             codebook: recipe.codebook.clone().filter(|_| plan.bank),
             converged: plan.pixels / WARM_CONVERGENCE,
         })?;
-        let Self { programs, context, pool, streams, spare, contiguous, steps, .. } = self;
+        let Self { programs, context, pool, streams, spare, scratch, steps, .. } = self;
         let Some(program) = programs.last() else { return Err(Error::failed("no program")) };
         let begin = report::step(steps, "program", begin);
         let carried = streams.entry(stream).or_insert_with(Stream::new);
@@ -196,7 +209,7 @@ impl Gpu {
         let smooth = carried.smoothed == Some(plan.pixels);
         let source = Source { logits: Some(maps.logits), features: needed };
         let slot = pool.take(context, program)?;
-        transfer::write(program, &slot, &source, contiguous)?;
+        transfer::write(program, &slot, &source, context.half, scratch)?;
         let begin = report::step(steps, "upload", begin);
 
         let mut encoder = context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -266,7 +279,9 @@ impl Backend for Gpu {
 
     fn describe(&self) -> String {
         let info = &self.context.info;
-        format!("{} ({}, {}{})", info.name, info.api, info.driver, if info.software { ", software" } else { "" })
+        let software = if info.software { ", software" } else { "" };
+        let half = if self.context.half { ", features in f16" } else { "" };
+        format!("{} ({}, {}{software}{half})", info.name, info.api, info.driver)
     }
 
     fn depth(&self) -> usize {

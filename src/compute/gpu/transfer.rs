@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytemuck::Pod;
+use half::f16;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use ndarray::ArrayView3;
 
+use super::super::plan::Output;
 use super::device::Context;
 use super::program::Program;
 use crate::{Error, Result};
@@ -16,8 +19,22 @@ pub(super) struct Source<'a> {
     pub features: &'a [ArrayView3<'a, f32>],
 }
 
-/// Writes the bands of all maps to the staging buffer of `slot`.
-pub(super) fn write(program: &Program, slot: &Slot, source: &Source<'_>, contiguous: &mut Vec<f32>) -> Result<()> {
+/// Buffers for maps on their way to the staging buffer.
+#[derive(Default)]
+pub(super) struct Scratch {
+    contiguous: Vec<f32>,
+    halves: Vec<u16>,
+}
+
+/// Writes the bands of all maps to the staging buffer of `slot`; features as f16 where `half` says so.
+pub(super) fn write(
+    program: &Program,
+    slot: &Slot,
+    source: &Source<'_>,
+    half: bool,
+    scratch: &mut Scratch,
+) -> Result<()> {
+    let Scratch { contiguous, halves } = scratch;
     {
         let mut view = slot.staging.get_mapped_range_mut(..).map_err(|e| failed("staging", &e))?;
         let mut loaded = None;
@@ -38,17 +55,40 @@ pub(super) fn write(program: &Program, slot: &Slot, source: &Source<'_>, contigu
                 }
             };
             let (channels, height, width) = map.dim();
-            let bytes = upload.rows * width * 4;
+            let half = half && upload.map > 0;
+            let bytes = upload.rows * width * if half { 2 } else { 4 };
             for c in 0..channels {
                 let from = (c * height + upload.row) * width;
                 let at = upload.at as usize + c * bytes;
                 let row = &values[from..from + upload.rows * width];
-                view.slice(at..at + bytes).copy_from_slice(bytemuck::cast_slice(row));
+                if half {
+                    to_half(upload.map - 1, row, halves)?;
+                    view.slice(at..at + bytes).copy_from_slice(bytemuck::cast_slice(halves));
+                } else {
+                    view.slice(at..at + bytes).copy_from_slice(bytemuck::cast_slice(row));
+                }
             }
         }
     }
     slot.staging.unmap();
     Ok(())
+}
+
+/// Some values of feature map `map` as f16.
+fn to_half(map: usize, values: &[f32], halves: &mut Vec<u16>) -> Result<()> {
+    const INFINITY: u16 = 0x7c00;
+    halves.resize(values.len(), 0);
+    halves.reinterpret_cast_mut::<f16>().convert_from_f32_slice(values);
+    match halves.iter().position(|h| h & INFINITY == INFINITY) {
+        None => Ok(()),
+        Some(at) => Err(Error::failed(format!(
+            "output `{}` of the model has a value of {}, and f16 ends at {}",
+            Output::Features(map),
+            values[at],
+            f16::MAX
+        ))
+        .hint("set detect.gpu_f16 = false")),
+    }
 }
 
 /// The map channel after channel. Square by square, as the usual case is a matrix of points that must be turned.

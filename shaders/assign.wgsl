@@ -14,6 +14,8 @@
 // 7        [runs, tiles]              (largest squared distance as bits of f32, its point, changed labels, 0), written
 // 8        [runs]                     runs of K-Means
 //
+// `Stored` is f32, or f16 where features are stored so; arithmetic is in f32.
+//
 // workgroup: 64 threads, four points each; x: tile of 256 points of the segment, y: run. 2.5 KB of workgroup memory.
 
 struct Params {
@@ -39,7 +41,7 @@ struct Run {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> points: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> points: array<vec4<Stored>>;
 @group(0) @binding(2) var<storage, read> centroids: array<f32>;
 @group(0) @binding(3) var<storage, read> offsets: array<f32>;
 @group(0) @binding(4) var<storage, read> mean: array<f32>;
@@ -148,7 +150,7 @@ fn difference(a: u32, b: u32, quad: u32, p: u32) -> f32 {
         let cb = centroids[b * params.dims + d];
         let u = two_sum(ca, -cb);
         let v = two_sum(ca, cb);
-        var w = two_sum(v.x, -2.0 * points[d * params.stride / 4u + quad][p]);
+        var w = two_sum(v.x, -2.0 * f32(points[d * params.stride / 4u + quad][p]));
         w.y += v.y;
         let product = two_product(u.x, w.x);
         let next = two_sum(sum.x, product.x);
@@ -198,14 +200,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
             // Eight dimensions a turn; those past the last one meet centroids of zero.
             var at = base * quads + quad;
             for (var t = 0u; t < depth; t += 8u) {
-                sums = add(sums, points[at], t);
-                sums = add(sums, points[at + quads], t + 1u);
-                sums = add(sums, points[at + 2u * quads], t + 2u);
-                sums = add(sums, points[at + 3u * quads], t + 3u);
-                sums = add(sums, points[at + 4u * quads], t + 4u);
-                sums = add(sums, points[at + 5u * quads], t + 5u);
-                sums = add(sums, points[at + 6u * quads], t + 6u);
-                sums = add(sums, points[at + 7u * quads], t + 7u);
+                sums = add(sums, vec4<f32>(points[at]), t);
+                sums = add(sums, vec4<f32>(points[at + quads]), t + 1u);
+                sums = add(sums, vec4<f32>(points[at + 2u * quads]), t + 2u);
+                sums = add(sums, vec4<f32>(points[at + 3u * quads]), t + 3u);
+                sums = add(sums, vec4<f32>(points[at + 4u * quads]), t + 4u);
+                sums = add(sums, vec4<f32>(points[at + 5u * quads]), t + 5u);
+                sums = add(sums, vec4<f32>(points[at + 6u * quads]), t + 6u);
+                sums = add(sums, vec4<f32>(points[at + 7u * quads]), t + 7u);
                 at += 8u * quads;
             }
         }

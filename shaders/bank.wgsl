@@ -9,6 +9,8 @@
 // 3        [N padded]             nearest centroid of each point
 // 4        [N]                    (pixel terms, cluster terms, max logit, 0), the first two updated
 //
+// `Stored` is f32, or f16 where features are stored so; arithmetic is in f32.
+//
 // workgroup: 64 threads, one point each.
 
 struct Params {
@@ -23,7 +25,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> points: array<f32>;
+@group(0) @binding(1) var<storage, read> points: array<Stored>;
 @group(0) @binding(2) var<storage, read> codebook: array<f32>;
 @group(0) @binding(3) var<storage, read> labels: array<u32>;
 @group(0) @binding(4) var<storage, read_write> statistics: array<vec4<f32>>;
@@ -37,7 +39,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let row = labels[i] * params.dims;
     var squares = 0.0;
     for (var d = 0u; d < params.dims; d++) {
-        let t = points[d * params.stride + id.x] - codebook[row + d];
+        let t = f32(points[d * params.stride + id.x]) - codebook[row + d];
         squares = fma(t, t, squares);
     }
     let distance = sqrt(squares);

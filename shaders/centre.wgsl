@@ -6,6 +6,8 @@
 // 2        [D, padded points]     points of one segment, changed in place
 // 3        [N padded]             squared lengths, written
 //
+// `Stored` is f32, or f16 where features are stored so; arithmetic is in f32.
+//
 // workgroup: 64 threads, one point each. Padding stays zero.
 
 struct Params {
@@ -17,7 +19,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> mean: array<f32>;
-@group(0) @binding(2) var<storage, read_write> points: array<f32>;
+@group(0) @binding(2) var<storage, read_write> points: array<Stored>;
 @group(0) @binding(3) var<storage, read_write> norms: array<f32>;
 
 @compute @workgroup_size(64)
@@ -28,8 +30,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     var at = id.x;
     var norm = 0.0;
     for (var d = 0u; d < params.dims; d++) {
-        let value = points[at] - mean[d];
-        points[at] = value;
+        let stored = Stored(f32(points[at]) - mean[d]);
+        points[at] = stored;
+        let value = f32(stored);
         norm = fma(value, value, norm);
         at += params.stride;
     }

@@ -8,6 +8,8 @@
 // 2        tables                        first input and weights of each grid column and row (weights as bits of f32)
 // 3        [D, padded points]            points of one segment, written at `channel..channel + channels`
 //
+// `Stored` is f32, or f16 where features are stored so; arithmetic is in f32.
+//
 // workgroup: 64 threads, one grid pixel each.
 
 struct Params {
@@ -37,9 +39,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> map: array<f32>;
+@group(0) @binding(1) var<storage, read> map: array<Stored>;
 @group(0) @binding(2) var<storage, read> tables: array<u32>;
-@group(0) @binding(3) var<storage, read_write> points: array<f32>;
+@group(0) @binding(3) var<storage, read_write> points: array<Stored>;
 
 // Below this length a vector counts as zero and stays as it is.
 const TINY = 1e-20;
@@ -79,10 +81,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             let origin = (c * params.band_height + row + ty) * params.width + column;
             let y_weight = bitcast<f32>(tables[params.y_weight + y * params.y_taps + ty]);
             for (var tx = 0u; tx < params.x_taps; tx++) {
-                value += y_weight * bitcast<f32>(tables[params.x_weight + x * params.x_taps + tx]) * map[origin + tx];
+                value += y_weight * bitcast<f32>(tables[params.x_weight + x * params.x_taps + tx]) * f32(map[origin + tx]);
             }
         }
-        points[to] = value;
+        points[to] = Stored(value);
         squares = add_square(squares, value);
         to += params.stride;
     }
@@ -92,7 +94,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     to = params.channel * params.stride + pixel - params.segment;
     for (var c = 0u; c < params.channels; c++) {
-        points[to] = points[to] / length;
+        points[to] = Stored(f32(points[to]) / length);
         to += params.stride;
     }
 }

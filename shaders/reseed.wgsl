@@ -11,6 +11,8 @@
 // 7        [total, D]             centroids, updated
 // 8        [total]                -|c|^2 / 2, updated
 //
+// `Stored` is f32, or f16 where features are stored so; arithmetic is in f32.
+//
 // workgroup: 64 threads for one cluster; nearly always there is nothing to do.
 
 struct Params {
@@ -37,7 +39,7 @@ struct Run {
 @group(0) @binding(2) var<storage, read> run_of: array<u32>;
 @group(0) @binding(3) var<storage, read> sizes: array<u32>;
 @group(0) @binding(4) var<storage, read> tiles: array<vec4<u32>>;
-@group(0) @binding(5) var<storage, read> points: array<f32>;
+@group(0) @binding(5) var<storage, read> points: array<Stored>;
 @group(0) @binding(6) var<storage, read> mean: array<f32>;
 @group(0) @binding(7) var<storage, read_write> centroids: array<f32>;
 @group(0) @binding(8) var<storage, read_write> offsets: array<f32>;
@@ -93,7 +95,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     }
     var squares = 0.0;
     for (var d = local.x; d < params.dims; d += 64u) {
-        let value = points[d * params.stride + at];
+        let value = f32(points[d * params.stride + at]);
         centroids[j * params.dims + d] = value;
         squares = fma(value, value, squares);
     }

@@ -10,6 +10,8 @@
 // 3        [N padded / 4]             squared distance to the nearest seed, updated
 // 4        [tiles]                    best race of each tile of 256 points and its point, written (race as bits of f32)
 //
+// `Stored` is f32, or f16 where features are stored so; arithmetic is in f32.
+//
 // workgroup: 64 threads, four points each.
 
 struct Params {
@@ -24,7 +26,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> points: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> points: array<vec4<Stored>>;
 @group(0) @binding(2) var<storage, read> seeds: array<f32>;
 @group(0) @binding(3) var<storage, read_write> nearest: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> winners: array<vec2<u32>>;
@@ -64,7 +66,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         var distance = vec4(0.0);
         let row = (params.round - 1u) * params.dims;
         for (var d = 0u; d < params.dims; d++) {
-            let t = points[d * params.stride / 4u + quad] - vec4(seeds[row + d]);
+            let t = vec4<f32>(points[d * params.stride / 4u + quad]) - vec4(seeds[row + d]);
             distance = fma(t, t, distance);
         }
         if params.round > 1u {

@@ -6,6 +6,8 @@
 // 2        [tiles]                best race of each tile and its point (race as bits of f32)
 // 3        [most K, D]            seeds; row `round` is written
 //
+// `Stored` is f32, or f16 where features are stored so; arithmetic is in f32.
+//
 // workgroup: one of 64 threads.
 
 struct Params {
@@ -20,7 +22,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> points: array<f32>;
+@group(0) @binding(1) var<storage, read> points: array<Stored>;
 @group(0) @binding(2) var<storage, read> winners: array<vec2<u32>>;
 @group(0) @binding(3) var<storage, read_write> seeds: array<f32>;
 
@@ -60,6 +62,6 @@ fn main(@builtin(local_invocation_id) local: vec3<u32>) {
         return;
     }
     for (var d = local.x; d < params.dims; d += 64u) {
-        seeds[params.round * params.dims + d] = points[d * params.stride + at];
+        seeds[params.round * params.dims + d] = f32(points[d * params.stride + at]);
     }
 }

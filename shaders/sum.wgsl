@@ -9,6 +9,8 @@
 // 4        [stretches, total, D]          sums as pairs, written
 // 5        [stretches, total]             points per cluster, written
 //
+// `Stored` is f32, or f16 where features are stored so; arithmetic is in f32.
+//
 // workgroup: 64 threads, 64 dimensions of one stretch and up to 24 clusters of one run; x: stretch of the segment, y: 64
 // dimensions, z: run and group of 24 clusters. 12 KB of workgroup memory.
 
@@ -35,7 +37,7 @@ struct Run {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> points: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> points: array<vec4<Stored>>;
 @group(0) @binding(2) var<storage, read> runs: array<Run>;
 @group(0) @binding(3) var<storage, read> labels: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read_write> sums: array<vec2<f32>>;
@@ -82,7 +84,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
             var sum = vec2(0.0);
             for (var i = begin; i < end; i += 4u) {
                 // Padding is zero.
-                let x = points[origin];
+                let x = vec4<f32>(points[origin]);
                 sum = gather(sum, x.x);
                 sum = gather(sum, x.y);
                 sum = gather(sum, x.z);
@@ -110,7 +112,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         let label = labels[(r * params.label_stride + i) / 4u];
         var x = vec4(0.0);
         if inside {
-            x = points[origin];
+            x = vec4<f32>(points[origin]);
         }
         origin += 1u;
         add(label.x, low, k, lane, x.x);

@@ -120,6 +120,8 @@ pub struct DetectConfig {
     pub threshold: Option<f32>,
     /// Where K-Means and the maps are computed.
     pub compute: ComputeChoice,
+    /// Store features as f16 on a GPU: half the upload and memory, slightly other clusters.
+    pub gpu_f16: bool,
     /// Seed the clusters of a frame with those of the frame before.
     pub warm_start: bool,
     /// Weight of the newest score map in the exponential mean over time, above 0 to 1; 1 is off.
@@ -137,6 +139,7 @@ impl Default for DetectConfig {
             max_iterations: 50,
             threshold: None,
             compute: ComputeChoice::Auto,
+            gpu_f16: false,
             warm_start: true,
             smoothing: 1.0,
             calibration: None,

@@ -13,13 +13,21 @@ fn every_shader_is_valid_and_says_what_it_binds() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let source = std::fs::read_to_string(&path).unwrap();
+        let half = ["enable f16;\nalias Stored = f16;\n", &source].concat();
+        let module = naga::front::wgsl::parse_str(&half)
+            .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&half, &name)));
+        let half_capabilities = Capabilities::SHADER_FLOAT16;
+        if let Err(error) = Validator::new(ValidationFlags::all(), half_capabilities).validate(&module) {
+            panic!("{}", error.emit_to_string_with_path(&half, &name));
+        }
+        let header: Vec<&str> = source.lines().take_while(|line| line.starts_with("//")).collect();
+        let source = ["alias Stored = f32;\n", &source].concat();
         let module = naga::front::wgsl::parse_str(&source)
             .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&source, &name)));
         if let Err(error) = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module) {
             panic!("{}", error.emit_to_string_with_path(&source, &name));
         }
         assert_eq!(module.entry_points.len(), 1, "{name}");
-        let header: Vec<&str> = source.lines().take_while(|line| line.starts_with("//")).collect();
         let header = header.join("\n");
         assert!(header.contains("workgroup:"), "{name}: the header does not give the workgroup size");
         let bindings: BTreeSet<u32> =
@@ -37,5 +45,5 @@ fn every_shader_is_valid_and_says_what_it_binds() {
         assert!(shared <= 16384, "{name}: {shared} bytes of workgroup memory");
         seen += 1;
     }
-    assert_eq!(seen, 18, "shaders");
+    assert_eq!(seen, 19, "shaders");
 }

@@ -228,7 +228,8 @@ fn every_frame_is_shown_when_results_are_drawn_as_they_come() {
 fn frames_that_are_too_old_are_left_out() {
     let (mut engine, _folder) = engine();
     let old = |frame: &mut Frame| {
-        frame.captured = Instant::now().checked_sub(Duration::from_secs(if frame.index.is_multiple_of(2) { 60 } else { 0 }));
+        frame.captured =
+            Instant::now().checked_sub(Duration::from_secs(if frame.index.is_multiple_of(2) { 60 } else { 0 }));
         None
     };
     let flow = Flow { policy: Policy::Wait, max_age: Some(Duration::from_secs(20)), ..LIVE };

@@ -2,11 +2,13 @@
 
 mod kmeans;
 mod pipeline;
+mod prepare;
 mod stages;
 mod synthetic;
 
 pub use self::kmeans::{KMeansJob, KMeansReport, Python, kmeans};
 pub use self::pipeline::{PipelineReport, Round, frames_of, pipeline};
+pub use self::prepare::{PrepareReport, prepare};
 pub use self::stages::{FrameMaps, Pass, StagesReport, StepReport, stages};
 pub use self::synthetic::{MapShapes, points, scene};
 

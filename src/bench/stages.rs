@@ -5,8 +5,8 @@ use std::time::Instant;
 use ndarray::Array3;
 
 use super::median;
-use crate::Result;
 use crate::compute::{Backend, Detection, Maps, Recipe, Size};
+use crate::{Error, Result};
 
 /// The maps of one frame.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +31,8 @@ pub struct StepReport {
 pub struct Pass {
     /// Median time per frame, in milliseconds.
     pub ms: f64,
+    /// Mean of the same.
+    pub mean_ms: f64,
     /// Slowest frame, in milliseconds.
     pub worst_ms: f64,
     /// Mean Lloyd iterations per frame, for each K.
@@ -52,6 +54,10 @@ pub struct StagesReport {
     pub cold: Pass,
     /// Every frame seeded by the last one.
     pub warm: Pass,
+    /// Mean time per frame, every frame seeded by the last one, with as many in flight as the back end takes.
+    pub overlapped_ms: f64,
+    /// How many that are.
+    pub depth: usize,
     /// Warm iterations / cold iterations, all K together.
     pub iterations_ratio: f64,
     /// Mean absolute difference of the score maps, warm against cold.
@@ -74,6 +80,8 @@ pub fn stages(backend: &mut dyn Backend, frames: &[FrameMaps], recipe: &Recipe, 
         backend: backend.name(),
         device: backend.describe(),
         frames: frames.len().saturating_sub(1),
+        overlapped_ms: overlapped(backend, frames, &Recipe { warm_start: true, ..recipe.clone() }, target)?,
+        depth: backend.depth(),
         iterations_ratio: total(&warm) / total(&cold).max(1.0),
         score_difference: difference / cold_scores.len().max(1) as f64,
         device_memory: backend.device_memory(),
@@ -82,8 +90,38 @@ pub fn stages(backend: &mut dyn Backend, frames: &[FrameMaps], recipe: &Recipe, 
     })
 }
 
+/// The stream of a measurement.
+const STREAM: u32 = u32::MAX;
+
+/// Mean time per frame with frames in flight, in milliseconds.
+fn overlapped(backend: &mut dyn Backend, frames: &[FrameMaps], recipe: &Recipe, target: Size) -> Result<f64> {
+    backend.reset(STREAM);
+    let mut room = vec![Detection::default(); backend.depth()];
+    let mut begin = Instant::now();
+    for (n, frame) in frames.iter().enumerate() {
+        if n > 0 && room.is_empty() {
+            room.push(collect(backend)?);
+        }
+        let features: Vec<_> = frame.features.iter().map(|f| f.view()).collect();
+        let maps = Maps { logits: frame.logits.view(), features: &features };
+        backend.submit(STREAM, &maps, recipe, target, room.pop().unwrap_or_default())?;
+        if n == 0 {
+            room.push(collect(backend)?);
+            begin = Instant::now();
+        }
+    }
+    while room.len() < backend.depth() {
+        room.push(collect(backend)?);
+    }
+    backend.reset(STREAM);
+    Ok(begin.elapsed().as_secs_f64() * 1e3 / frames.len().saturating_sub(1).max(1) as f64)
+}
+
+fn collect(backend: &mut dyn Backend) -> Result<Detection> {
+    backend.collect()?.ok_or_else(|| Error::failed("the device was lost during the measurement"))
+}
+
 fn pass(backend: &mut dyn Backend, frames: &[FrameMaps], recipe: &Recipe, target: Size) -> Result<(Pass, Vec<f32>)> {
-    const STREAM: u32 = u32::MAX;
     backend.reset(STREAM);
     let mut out = Detection::default();
     let (mut times, mut iterations, mut scores) = (Vec::new(), Vec::new(), Vec::new());
@@ -110,6 +148,7 @@ fn pass(backend: &mut dyn Backend, frames: &[FrameMaps], recipe: &Recipe, target
     backend.reset(STREAM);
     iterations.iter_mut().for_each(|sum| *sum /= times.len().max(1) as f64);
     let pass = Pass {
+        mean_ms: times.iter().sum::<f64>() / times.len().max(1) as f64,
         worst_ms: times.iter().copied().fold(0.0, f64::max),
         ms: median(&mut times),
         iterations,

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::report::write_json;
 use super::{engine, open_input};
-use crate::bench::{self, KMeansJob, MapShapes, Python};
+use crate::bench::{self, KMeansJob, MapShapes, PrepareReport, Python, StagesReport};
 use crate::compute::{self, ComputeChoice, Size};
 use crate::config::Config;
 use crate::model::{Network, SessionOptions};
@@ -84,6 +84,9 @@ struct KMeansArgs {
 
 #[derive(Debug, Clone, Args)]
 struct StagesArgs {
+    /// Store features as f16 on a GPU
+    #[arg(long)]
+    gpu_f16: bool,
     /// Take the maps of this clip instead of made-up ones
     #[arg(long, value_name = "FILE")]
     clip: Option<PathBuf>,
@@ -184,10 +187,19 @@ fn shapes(network: &mut Network) -> Result<MapShapes> {
     })
 }
 
+/// The report of `bench stages` for machines.
+#[derive(Serialize)]
+struct Stages {
+    #[serde(flatten)]
+    detect: StagesReport,
+    prepare: PrepareReport,
+}
+
 fn stages(args: &StagesArgs) -> Result<()> {
     let mut config = Config::default();
     config.model.path.clone_from(&args.model);
     config.detect.compute = args.compute;
+    config.detect.gpu_f16 = args.gpu_f16;
     config.model.threads = args.threads;
     let mut engine = engine::open(&config)?;
     let frames = match &args.clip {
@@ -202,6 +214,7 @@ fn stages(args: &StagesArgs) -> Result<()> {
         return Err(Error::usage(format!("--frames {}: at least 2 frames are needed", frames.len())));
     }
     let report = bench::stages(engine.backend.as_mut(), &frames, &engine.recipe, Size { width: 1280, height: 720 })?;
+    let prepare = bench::prepare(*engine.network.input(), engine.backend.gpu(), args.frames)?;
     let mut text = format!("{} on {}, {} frames, median ms per frame", report.backend, report.device, report.frames);
     for (name, pass) in [("cold", &report.cold), ("warm", &report.warm)] {
         text += &format!(
@@ -216,8 +229,19 @@ fn stages(args: &StagesArgs) -> Result<()> {
         "\nwarm iterations / cold iterations {:.2}, mean score difference {:.4}",
         report.iterations_ratio, report.score_difference
     );
+    if report.depth > 1 {
+        text += &format!(
+            "\nwarm, mean ms per frame: {:.2} one at a time, {:.2} with {} in flight",
+            report.warm.mean_ms, report.overlapped_ms, report.depth
+        );
+    }
+    let PrepareReport { picture, input, cpu_ms, gpu_ms } = &prepare;
+    text += &format!("\nprepare {}x{} to {}x{}: CPU {cpu_ms:.2} ms", picture.0, picture.1, input.0, input.1);
+    if let Some(ms) = gpu_ms {
+        text += &format!(", shader {ms:.2} ms");
+    }
     if let Some(bytes) = report.device_memory {
         text += &format!("\npeak device memory {:.1} MiB", bytes as f64 / f64::from(1 << 20));
     }
-    tell(&report, args.json.as_deref(), &text)
+    tell(&Stages { detect: report, prepare }, args.json.as_deref(), &text)
 }

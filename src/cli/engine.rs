@@ -17,7 +17,7 @@ use crate::{Error, Result};
 /// The model, the method, the calibration or the compute device is not to be had.
 pub fn open(config: &Config) -> Result<Engine> {
     let network = network(config)?;
-    let backend = compute::open(config.detect.compute, config.model.threads)?;
+    let backend = compute::open_with(config.detect.compute, config.model.threads, config.detect.gpu_f16)?;
     let views = config.model.views(network.manifest());
     let recipe = recipe(&network, &views, &config.detect)?;
     let threshold = Some(recipe.threshold).filter(|threshold| threshold.is_finite());

@@ -18,11 +18,11 @@ use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView3};
 
-pub use self::gpu::{AdapterInfo, adapters};
+pub use self::gpu::{AdapterInfo, Gpu, adapters};
 pub use self::kmeans::{Clustering, KMeans, Seeds};
-pub use self::open::{ComputeChoice, open};
+pub use self::open::{ComputeChoice, open, open_with};
 pub use self::report::Step;
-use crate::Result;
+use crate::{Error, Result};
 
 /// What the network said about one frame.
 #[derive(Debug, Clone, Copy)]
@@ -161,11 +161,32 @@ pub trait Backend: Clustering + Send {
     /// For people: the adapter or the instruction set in use.
     fn describe(&self) -> String;
 
-    /// Scores one frame of `stream` at `target` size into `out`.
+    /// Frames that may be in flight at once: submitted and not collected yet.
+    fn depth(&self) -> usize {
+        1
+    }
+
+    /// Starts to score one frame of `stream` at `target` size; `out` is filled and handed back by [`Backend::collect`].
+    ///
+    /// What is carried over from frame to frame follows the order of submission.
     ///
     /// # Errors
     /// A map of wrong shape, fewer pixels than clusters, NaN or infinite values (the message names the output and the
-    /// first place), a missing codebook, or a device that is lost for good.
+    /// first place), a missing codebook, a device that is lost for good, or [`Backend::depth`] frames in flight already.
+    /// Frames that were in flight before still are.
+    fn submit(&mut self, stream: u32, maps: &Maps<'_>, recipe: &Recipe, target: Size, out: Detection) -> Result<()>;
+
+    /// Waits for the frame that was submitted first. None: the device was replaced, no frame is in flight any more, and all
+    /// that were have to be submitted again, in the same order.
+    ///
+    /// # Errors
+    /// The device failed, or is lost for good; no frame is in flight any more. Or none was.
+    fn collect(&mut self) -> Result<Option<Detection>>;
+
+    /// Scores one frame of `stream` at `target` size into `out`; no other may be in flight.
+    ///
+    /// # Errors
+    /// As [`Backend::submit`] and [`Backend::collect`].
     fn detect(
         &mut self,
         stream: u32,
@@ -173,18 +194,43 @@ pub trait Backend: Clustering + Send {
         recipe: &Recipe,
         target: Size,
         out: &mut Detection,
-    ) -> Result<()>;
+    ) -> Result<()> {
+        loop {
+            self.submit(stream, maps, recipe, target, std::mem::take(out))?;
+            if let Some(found) = self.collect()? {
+                *out = found;
+                return Ok(());
+            }
+        }
+    }
 
     /// Forgets what was carried over from earlier frames of `stream` (scene cut, reconnect, end).
     fn reset(&mut self, stream: u32);
 
-    /// How long the steps of the last frame took, where the back end can tell.
+    /// How long the steps of the last frame took, where the back end can tell; mixed where frames overlap.
     fn steps(&self) -> &[Step] {
         &[]
+    }
+
+    /// The GPU back end, when this is it.
+    fn gpu(&self) -> Option<&Gpu> {
+        None
     }
 
     /// Most memory of a device of its own that was in use, in bytes.
     fn device_memory(&self) -> Option<u64> {
         None
     }
+}
+
+/// Fails when `depth` frames are in flight already.
+fn check_room(in_flight: usize, depth: usize) -> Result<()> {
+    if in_flight < depth {
+        return Ok(());
+    }
+    Err(Error::failed(format!("{in_flight} frames wait to be collected, and no more than {depth} may be in flight")))
+}
+
+fn nothing_in_flight() -> Error {
+    Error::failed("no frame is in flight")
 }

@@ -27,10 +27,20 @@ pub enum ComputeChoice {
 /// # Errors
 /// `Gpu` without any adapter that can do the work; a thread that could not be started.
 pub fn open(choice: ComputeChoice, threads: Option<usize>) -> Result<Box<dyn Backend>> {
+    open_with(choice, threads, false)
+}
+
+/// As [`open`]; `gpu_f16` stores features as f16 on a GPU, see [`Gpu::with_f16`]. The CPU has no such storage, which the log
+/// says.
+///
+/// # Errors
+/// As [`open`], or an adapter without `SHADER_F16`; `Auto` does not go round that.
+pub fn open_with(choice: ComputeChoice, threads: Option<usize>, gpu_f16: bool) -> Result<Box<dyn Backend>> {
+    let gpu = |software| if gpu_f16 { Gpu::with_f16(software) } else { Gpu::new(software) };
     match choice {
         ComputeChoice::Cpu => {}
         ComputeChoice::Gpu => {
-            let gpu = Gpu::new(true)?;
+            let gpu = gpu(true)?;
             if gpu.adapter().software {
                 tracing::warn!("{} is a software adapter: right, but slower than --compute cpu", gpu.adapter().name);
             }
@@ -38,12 +48,16 @@ pub fn open(choice: ComputeChoice, threads: Option<usize>) -> Result<Box<dyn Bac
         }
         ComputeChoice::Auto => {
             if may_have_gpu() && adapters().iter().any(|a| !a.software) {
-                match Gpu::new(false) {
+                match gpu(false) {
+                    Err(error) if gpu_f16 => return Err(error),
                     Ok(gpu) => return Ok(Box::new(gpu)),
                     Err(error) => tracing::warn!("{error}; computing on the CPU"),
                 }
             }
         }
+    }
+    if gpu_f16 {
+        tracing::warn!("detect.gpu_f16 is for a GPU: the CPU keeps features as f32");
     }
     Ok(Box::new(Cpu::new(threads)?))
 }

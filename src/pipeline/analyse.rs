@@ -1,5 +1,8 @@
 //! The stages that all streams share behind the gathering: the network and the dense maths.
 
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
 use crossbeam::channel::{Receiver, Sender};
 
 use super::control::Control;
@@ -8,10 +11,10 @@ use super::meter::Meter;
 use super::policy::{Flow, Policy, Sync};
 use super::settings::Settings;
 use super::stats::StageStats;
-use crate::Result;
-use crate::compute::{Backend, Detection, Recipe, Size};
+use crate::compute::{Backend, Detection, Maps, Recipe, Size};
 use crate::model::Network;
 use crate::model::merge::Merge;
+use crate::{Error, Result};
 
 /// A job of a stream, or the end of the stream.
 pub(super) type Piece = (usize, Option<Box<Job>>);
@@ -77,7 +80,13 @@ impl Outlet<'_> {
     }
 }
 
+/// Jobs whose frames the back end works on, in the order of submission: stream, job, and how long the submission took.
+type Flights = VecDeque<(usize, Box<Job>, Duration)>;
+
 /// The dense maths: jobs of all streams in, each out to its own stream.
+///
+/// While the back end works on one frame the next is submitted, as far as its depth goes; a result that nothing follows is
+/// fetched at once.
 pub(super) fn detect(
     control: &Control,
     stats: &StageStats,
@@ -89,8 +98,28 @@ pub(super) fn detect(
 ) -> Result<()> {
     let mut recipe = recipe.clone();
     let mut merge = Merge::default();
-    while let Some((lane, job)) = control.receive(input) {
+    let mut flights = Flights::with_capacity(backend.depth());
+    // What a run that failed may have left in flight.
+    while backend.collect().is_ok() {}
+    loop {
+        let piece = if flights.is_empty() { control.receive(input) } else { input.try_recv().ok() };
+        let Some((lane, job)) = piece else {
+            if flights.is_empty() {
+                return Ok(());
+            }
+            land(stats, backend, &mut recipe, &mut flights, &outlets)?;
+            continue;
+        };
         stats.saw_queue(input.len() + 1);
+        let scored = job.as_ref().is_some_and(|job| !job.sight.is_empty());
+        let open = outlets.get(lane).and_then(Option::as_ref);
+        let threshold = open.and_then(|outlet| settings.get().threshold.or(outlet.threshold));
+        if !scored || threshold.is_none() || open.is_none_or(|outlet| outlet.maps.is_empty()) {
+            // It must not overtake those before it, or cannot go on without them.
+            while !flights.is_empty() {
+                land(stats, backend, &mut recipe, &mut flights, &outlets)?;
+            }
+        }
         let Some(slot) = outlets.get_mut(lane) else { continue };
         let (Some(outlet), Some(mut job)) = (slot.as_mut(), job) else {
             *slot = None;
@@ -108,55 +137,114 @@ pub(super) fn detect(
                 let _ = outlet.spare.try_send(job);
                 continue;
             }
-            let found = stats.time(|| score(lane as u32, &mut job, outlet, &mut merge, backend, &mut recipe, settings));
-            if let Err(error) = found {
+            let begin = Instant::now();
+            let scored = bring_together(&mut job, &mut merge)
+                .and_then(|()| score(lane as u32, &mut job, outlet, threshold, backend, &mut recipe));
+            if let Err(error) = scored {
                 outlet.control.fail(error);
                 *slot = None;
                 continue;
             }
+            flights.push_back((lane, job, begin.elapsed()));
+            if flights.len() == backend.depth() {
+                land(stats, backend, &mut recipe, &mut flights, &outlets)?;
+            }
+            continue;
         }
         // There is room for all of them; or the stream has ended on the other side.
         let _ = outlet.track.try_send(job);
     }
+}
+
+/// Waits for the frame that was submitted first, and hands its job on.
+///
+/// # Errors
+/// The back end cannot go on.
+fn land(
+    stats: &StageStats,
+    backend: &mut dyn Backend,
+    recipe: &mut Recipe,
+    flights: &mut Flights,
+    outlets: &[Option<Outlet<'_>>],
+) -> Result<()> {
+    let begin = Instant::now();
+    let found = loop {
+        match backend.collect() {
+            Ok(Some(found)) => break Ok(found),
+            // The device was replaced.
+            Ok(None) => {
+                for (lane, job, _) in flights.iter_mut() {
+                    submit(*lane as u32, job, backend, recipe)?;
+                }
+            }
+            Err(error) => break Err(error),
+        }
+    };
+    let Some((lane, mut job, submission)) = flights.pop_front() else { return Ok(()) };
+    stats.add(submission + begin.elapsed());
+    let Some(Some(outlet)) = outlets.get(lane) else { return Ok(()) };
+    match found {
+        Ok(found) => {
+            if let Some(detection) = &mut job.detection {
+                **detection = found;
+            }
+            // There is room for all of them; or the stream has ended on the other side.
+            let _ = outlet.track.try_send(job);
+        }
+        // It ends its own stream only.
+        Err(error) => outlet.control.fail(error),
+    }
     Ok(())
 }
 
+/// Lays the maps of all views of the frame onto one canvas, where there are several.
+fn bring_together(job: &mut Job, merge: &mut Merge) -> Result<()> {
+    job.layout.as_ref().map_or(Ok(()), |layout| job.sight.merge(layout, merge))
+}
+
+/// Calls `work` with what the network said of the frame, the frame's size and where the result goes.
+fn with_maps(job: &mut Job, work: impl FnOnce(&Maps<'_>, Size, &mut Detection) -> Result<()>) -> Result<()> {
+    let Job { frame: Some(frame), sight, detection: Some(detection), .. } = job else {
+        return Err(Error::failed("a frame came without its picture or room for its result"));
+    };
+    let size = Size { width: frame.width() as usize, height: frame.height() as usize };
+    sight.with_maps(|maps| work(maps, size, detection))
+}
+
+/// Starts the work on a frame whose threshold is set.
+fn submit(lane: u32, job: &mut Job, backend: &mut dyn Backend, recipe: &mut Recipe) -> Result<()> {
+    recipe.threshold = job.threshold;
+    with_maps(job, |maps, size, out| backend.submit(lane, maps, recipe, size, std::mem::take(out)))
+}
+
+/// Starts the work on a frame. Without a threshold it is done twice, first for the threshold, and nothing may be in flight.
 fn score(
     lane: u32,
     job: &mut Job,
     outlet: &mut Outlet<'_>,
-    merge: &mut Merge,
+    threshold: Option<f32>,
     backend: &mut dyn Backend,
     recipe: &mut Recipe,
-    settings: &Settings,
 ) -> Result<()> {
-    let Job { frame: Some(frame), layout: Some(layout), sight, detection: Some(detection), .. } = job else {
-        return Ok(());
-    };
-    let size = Size { width: frame.width() as usize, height: frame.height() as usize };
     if job.fresh {
         backend.reset(lane);
     }
-    let known = settings.get().threshold.or(outlet.threshold);
-    recipe.threshold = known.unwrap_or(f32::INFINITY);
-    sight.merge(layout, merge)?;
-    sight.with_maps(|maps| {
-        backend.detect(lane, maps, recipe, size, detection)?;
-        if known.is_none() {
+    job.threshold = match threshold {
+        Some(known) => known,
+        None => {
             // Nothing says which score is high for this network and method: take the first frame as ordinary.
-            recipe.threshold = quantile(detection.grid_score.iter().copied(), 0.99);
-            outlet.threshold = Some(recipe.threshold);
+            recipe.threshold = f32::INFINITY;
+            with_maps(job, |maps, size, out| backend.detect(lane, maps, recipe, size, out))?;
+            let scores = job.detection.iter().flat_map(|found| found.grid_score.iter().copied());
+            let threshold = quantile(scores, 0.99);
             tracing::warn!(
-                "no threshold is known for this model and method: marking what scores above {:.4}, the top 1 % of the first frame; \
-                 `oodstream calibrate` finds a better one on ordinary footage",
-                recipe.threshold
+                "no threshold is known for this model and method: marking what scores above {threshold:.4}, the top 1 % of the first frame; \
+                 `oodstream calibrate` finds a better one on ordinary footage"
             );
-            backend.detect(lane, maps, recipe, size, detection)?;
+            *outlet.threshold.insert(threshold)
         }
-        Ok(())
-    })?;
-    job.threshold = recipe.threshold;
-    Ok(())
+    };
+    submit(lane, job, backend, recipe)
 }
 
 fn quantile(values: impl Iterator<Item = f32>, q: f64) -> f32 {

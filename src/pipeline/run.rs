@@ -122,8 +122,8 @@ pub struct Outcome {
     pub error: Option<Error>,
 }
 
-/// Maps of one stream that may be between detect and draw. They are the largest buffers after the pictures, 10 MB each at
-/// 1080p.
+/// Maps of one stream that may be between detect and draw; one more for each further frame that the back end takes at once.
+/// They are the largest buffers after the pictures, 10 MB each at 1080p.
 const DETECTIONS: usize = 3;
 
 /// Runs `streams` through all stages at the same time and waits for the end of the last one.
@@ -151,6 +151,7 @@ fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes:
     let preparing = Prepare::new(*network.input())?;
     let layouts = Layouts::new(views.clone(), *network.input());
     let most = network.max_batch().unwrap_or(usize::MAX).min(*batch).clamp(1, streams.len().max(1));
+    let detections = DETECTIONS + backend.depth() - 1;
     thread::scope(|scope| {
         let mut inlets = Vec::with_capacity(streams.len());
         let mut outlets = Vec::with_capacity(streams.len());
@@ -165,8 +166,8 @@ fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes:
             for _ in 0..jobs {
                 let _ = spare_in.try_send(Box::<Job>::default());
             }
-            let (maps_in, maps_out) = bounded(DETECTIONS);
-            for _ in 0..DETECTIONS {
+            let (maps_in, maps_out) = bounded(detections);
+            for _ in 0..detections {
                 let _ = maps_in.try_send(Box::<Detection>::default());
             }
             let (to_network, waiting) = bounded(flow.queue);

@@ -53,6 +53,8 @@ pub struct Cpu {
     spare: Signature,
     streams: HashMap<u32, Stream>,
     steps: Vec<Step>,
+    /// The frame that is done and not collected yet.
+    done: Option<Detection>,
 }
 
 /// What is carried from frame to frame.
@@ -120,6 +122,7 @@ impl Cpu {
             spare: Signature::default(),
             streams: HashMap::new(),
             steps: Vec::with_capacity(report::STEPS),
+            done: None,
         })
     }
 
@@ -161,48 +164,8 @@ impl Cpu {
         report::step(steps, "lloyd", begin);
     }
 
-    /// Cluster means, and the score of each pixel from them.
-    fn fuse(&mut self, plan: &Plan, out: &mut Detection) {
-        let Self { lloyd, statistics, score, means, sums, .. } = self;
-        score.clear();
-        score.extend_from_slice(&statistics.pixel);
-        out.clusters.clear();
-        out.iterations.clear();
-        if !plan.clusters {
-            resize(&mut out.labels, (0, plan.pixels));
-            return;
-        }
-        resize(&mut out.labels, (lloyd.runs.len(), plan.pixels));
-        let share = 1.0 / lloyd.runs.len() as f32;
-        let rows = lloyd.labels.chunks_exact(plan.pixels).zip(out.labels.rows_mut());
-        for (run, (labels, mut row)) in lloyd.runs.iter().zip(rows) {
-            let sizes = &lloyd.sizes[run.first..run.first + run.k];
-            kmeans::cluster_means(labels, sizes, &statistics.cluster, sums, means);
-            for (s, &label) in score.iter_mut().zip(labels) {
-                *s += share * means[label as usize];
-            }
-            kmeans::cluster_means(labels, sizes, &statistics.confidence, sums, means);
-            out.clusters.extend(sizes.iter().zip(&*means).map(|(&pixels, &mean_confidence)| super::Cluster {
-                k: run.k,
-                pixels,
-                mean_confidence,
-            }));
-            out.iterations.push(run.iterations);
-            row.iter_mut().zip(labels).for_each(|(to, l)| *to = *l);
-        }
-    }
-}
-
-impl Backend for Cpu {
-    fn name(&self) -> &'static str {
-        "cpu"
-    }
-
-    fn describe(&self) -> String {
-        format!("{} x {}", self.pool.threads(), self.level.name())
-    }
-
-    fn detect(
+    /// Scores one frame.
+    fn score(
         &mut self,
         stream: u32,
         maps: &Maps<'_>,
@@ -258,6 +221,65 @@ impl Backend for Cpu {
         out.ood_share = (marked as f64 / (size.0 * size.1) as f64) as f32;
         report::step(&mut self.steps, "upsample", begin);
         Ok(())
+    }
+
+    /// Cluster means, and the score of each pixel from them.
+    fn fuse(&mut self, plan: &Plan, out: &mut Detection) {
+        let Self { lloyd, statistics, score, means, sums, .. } = self;
+        score.clear();
+        score.extend_from_slice(&statistics.pixel);
+        out.clusters.clear();
+        out.iterations.clear();
+        if !plan.clusters {
+            resize(&mut out.labels, (0, plan.pixels));
+            return;
+        }
+        resize(&mut out.labels, (lloyd.runs.len(), plan.pixels));
+        let share = 1.0 / lloyd.runs.len() as f32;
+        let rows = lloyd.labels.chunks_exact(plan.pixels).zip(out.labels.rows_mut());
+        for (run, (labels, mut row)) in lloyd.runs.iter().zip(rows) {
+            let sizes = &lloyd.sizes[run.first..run.first + run.k];
+            kmeans::cluster_means(labels, sizes, &statistics.cluster, sums, means);
+            for (s, &label) in score.iter_mut().zip(labels) {
+                *s += share * means[label as usize];
+            }
+            kmeans::cluster_means(labels, sizes, &statistics.confidence, sums, means);
+            out.clusters.extend(sizes.iter().zip(&*means).map(|(&pixels, &mean_confidence)| super::Cluster {
+                k: run.k,
+                pixels,
+                mean_confidence,
+            }));
+            out.iterations.push(run.iterations);
+            row.iter_mut().zip(labels).for_each(|(to, l)| *to = *l);
+        }
+    }
+}
+
+impl Backend for Cpu {
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn describe(&self) -> String {
+        format!("{} x {}", self.pool.threads(), self.level.name())
+    }
+
+    fn submit(
+        &mut self,
+        stream: u32,
+        maps: &Maps<'_>,
+        recipe: &Recipe,
+        target: Size,
+        mut out: Detection,
+    ) -> Result<()> {
+        super::check_room(usize::from(self.done.is_some()), self.depth())?;
+        self.score(stream, maps, recipe, target, &mut out)?;
+        self.done = Some(out);
+        Ok(())
+    }
+
+    fn collect(&mut self) -> Result<Option<Detection>> {
+        self.done.take().map(Some).ok_or_else(super::nothing_in_flight)
     }
 
     fn reset(&mut self, stream: u32) {

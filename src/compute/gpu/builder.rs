@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::device::Context;
 use super::shader::Shader;
+use super::transfer::Slot;
 use crate::Result;
 
 /// Parameters of the dispatches lie this far apart in their buffer.
@@ -15,8 +16,30 @@ pub(super) const STORAGE: wgpu::BufferUsages =
 
 /// One command of a frame.
 pub(super) enum Step {
-    Dispatch { shader: Shader, bind_group: wgpu::BindGroup, groups: [u32; 3] },
-    Copy { from: wgpu::Buffer, from_at: u64, to: wgpu::Buffer, to_at: u64, bytes: u64 },
+    Dispatch {
+        shader: Shader,
+        bind_group: wgpu::BindGroup,
+        groups: [u32; 3],
+    },
+    Copy {
+        from: wgpu::Buffer,
+        from_at: u64,
+        to: wgpu::Buffer,
+        to_at: u64,
+        bytes: u64,
+    },
+    /// From the staging buffer of the frame's slot.
+    Upload {
+        from_at: u64,
+        to: wgpu::Buffer,
+        bytes: u64,
+    },
+    /// To the readback buffer of the frame's slot.
+    Download {
+        from: wgpu::Buffer,
+        to_at: u64,
+        bytes: u64,
+    },
 }
 
 /// A step whose parameters are not on the device yet. A clone is the same step once more.
@@ -24,6 +47,8 @@ pub(super) enum Step {
 pub(super) enum Draft {
     Dispatch { shader: Shader, params: usize, buffers: Vec<wgpu::Buffer>, groups: [u32; 3] },
     Copy { from: wgpu::Buffer, from_at: u64, to: wgpu::Buffer, to_at: u64, bytes: u64 },
+    Upload { from_at: u64, to: wgpu::Buffer, bytes: u64 },
+    Download { from: wgpu::Buffer, to_at: u64, bytes: u64 },
 }
 
 /// Makes buffers and drafts.
@@ -89,6 +114,8 @@ impl<'a> Builder<'a> {
     fn step(&self, draft: Draft, uniform: &wgpu::Buffer, made: &mut HashMap<usize, wgpu::BindGroup>) -> Step {
         match draft {
             Draft::Copy { from, from_at, to, to_at, bytes } => Step::Copy { from, from_at, to, to_at, bytes },
+            Draft::Upload { from_at, to, bytes } => Step::Upload { from_at, to, bytes },
+            Draft::Download { from, to_at, bytes } => Step::Download { from, to_at, bytes },
             Draft::Dispatch { shader, params, buffers, groups } => {
                 if let Some(bind_group) = made.get(&params) {
                     return Step::Dispatch { shader, bind_group: bind_group.clone(), groups };
@@ -119,13 +146,24 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Encodes the steps in order; neighbouring dispatches share a compute pass.
-pub(super) fn encode<'a>(context: &Context, encoder: &mut wgpu::CommandEncoder, steps: impl Iterator<Item = &'a Step>) {
+/// Encodes the steps in order, for the frame in `slot`; neighbouring dispatches share a compute pass.
+pub(super) fn encode<'a>(
+    context: &Context,
+    slot: &Slot,
+    encoder: &mut wgpu::CommandEncoder,
+    steps: impl Iterator<Item = &'a Step>,
+) {
     let mut steps = steps.peekable();
     while let Some(step) = steps.next() {
         match step {
             Step::Copy { from, from_at, to, to_at, bytes } => {
                 encoder.copy_buffer_to_buffer(from, *from_at, to, *to_at, *bytes);
+            }
+            Step::Upload { from_at, to, bytes } => {
+                encoder.copy_buffer_to_buffer(&slot.staging, *from_at, to, 0, *bytes);
+            }
+            Step::Download { from, to_at, bytes } => {
+                encoder.copy_buffer_to_buffer(from, 0, &slot.readback, *to_at, *bytes);
             }
             Step::Dispatch { .. } => {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::shader::{SOURCES, Shader};
+use super::shader::{SOURCES, Shader, prelude};
 use crate::{Error, Result};
 
 /// What is known of a graphics adapter.
@@ -79,16 +79,18 @@ pub(super) struct Context {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
     pub info: AdapterInfo,
+    /// Whether features are stored as f16.
+    pub half: bool,
     pipelines: Vec<(wgpu::ComputePipeline, wgpu::BindGroupLayout)>,
     faults: Arc<Faults>,
-    bytes: AtomicU64,
+    bytes: Arc<AtomicU64>,
     buffers: AtomicU64,
 }
 
 impl Context {
     /// Opens the best adapter; a software one only where `software` allows it.
-    /// `cap` lowers the largest binding.
-    pub fn open(software: bool, cap: u64) -> Result<Self> {
+    /// `cap` lowers the largest binding; `half` stores features as f16.
+    pub fn open(software: bool, cap: u64, half: bool) -> Result<Self> {
         let hint = "use --compute cpu, or install a Vulkan driver (Debian: mesa-vulkan-drivers)";
         let Some(adapter) = all().into_iter().next() else {
             return Err(Error::failed("there is no graphics adapter that can compute").hint(hint));
@@ -97,6 +99,9 @@ impl Context {
         info.max_binding = info.max_binding.min(cap);
         if info.software && !software {
             return Err(Error::failed(format!("there is only a software adapter: {}", info.name)).hint(hint));
+        }
+        if half {
+            check_half(adapter.features(), &info.name)?;
         }
         // What WebGPU promises everywhere, with room for large maps as far as the adapter goes.
         let limits = wgpu::Limits {
@@ -107,6 +112,7 @@ impl Context {
         check_limits(&limits, &adapter.limits(), &info.name)?;
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("oodstream"),
+            required_features: if half { wgpu::Features::SHADER_F16 } else { wgpu::Features::empty() },
             required_limits: limits,
             ..Default::default()
         }))
@@ -118,11 +124,17 @@ impl Context {
             lost.note(format!("the device was lost ({reason:?}) {message}"));
         });
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| errors.note(error.to_string())));
-        let pipelines = SOURCES.iter().map(|(name, source)| pipeline(&device, name, source)).collect();
+        let with_prelude = |source: &str| [prelude(half), source].concat();
+        let pipelines = SOURCES.iter().map(|(name, source)| pipeline(&device, name, &with_prelude(source))).collect();
         let context =
-            Self { device, queue, info, pipelines, faults, bytes: AtomicU64::new(0), buffers: AtomicU64::new(0) };
+            Self { device, queue, info, half, pipelines, faults, bytes: Arc::default(), buffers: AtomicU64::new(0) };
         context.check()?;
         Ok(context)
+    }
+
+    /// Bytes of one value of a feature on the device.
+    pub fn stored(&self) -> usize {
+        if self.half { 2 } else { 4 }
     }
 
     pub fn pipeline(&self, shader: Shader) -> &(wgpu::ComputePipeline, wgpu::BindGroupLayout) {
@@ -148,9 +160,27 @@ impl Context {
         }))
     }
 
+    /// Waits until the device is done with `submission`; buffers whose mapping was asked for since are mapped then.
+    pub fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        let done = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
+        let Err(error) = self.device.poll(done) else { return Ok(()) };
+        self.settle();
+        Err(Error::failed(format!("GPU wait: {error}")))
+    }
+
+    /// Waits for all that was submitted. Only then does a device that is gone say so; before, it just refuses things.
+    pub fn settle(&self) {
+        let _ = self.device.poll(wgpu::PollType::wait_indefinitely());
+    }
+
     /// Buffers that are given up no longer count.
     pub fn forget(&self, bytes: u64) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// The count of bytes in use, for buffers that take themselves off it.
+    pub fn in_use(&self) -> Arc<AtomicU64> {
+        self.bytes.clone()
     }
 
     /// Bytes of the buffers in use.
@@ -181,6 +211,15 @@ fn too_large(label: &str, bytes: u64, what: &str, limit: u64) -> Error {
         .hint("use --compute cpu, fewer clusters or smaller feature maps")
 }
 
+/// Fails where the adapter cannot store features as f16.
+fn check_half(offered: wgpu::Features, name: &str) -> Result<()> {
+    if offered.contains(wgpu::Features::SHADER_F16) {
+        return Ok(());
+    }
+    Err(Error::failed(format!("{name} lacks the feature SHADER_F16, which detect.gpu_f16 needs"))
+        .hint("set detect.gpu_f16 = false"))
+}
+
 /// Fails with both numbers where the adapter cannot do what the passes need.
 fn check_limits(wanted: &wgpu::Limits, offered: &wgpu::Limits, name: &str) -> Result<()> {
     let pairs = [
@@ -209,7 +248,12 @@ fn check_limits(wanted: &wgpu::Limits, offered: &wgpu::Limits, name: &str) -> Re
     Ok(())
 }
 
-fn pipeline(device: &wgpu::Device, name: &str, source: &str) -> (wgpu::ComputePipeline, wgpu::BindGroupLayout) {
+/// The pipeline of one shader.
+pub(super) fn pipeline(
+    device: &wgpu::Device,
+    name: &str,
+    source: &str,
+) -> (wgpu::ComputePipeline, wgpu::BindGroupLayout) {
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
         label: Some(name),
         source: wgpu::ShaderSource::Wgsl(source.into()),
@@ -228,4 +272,16 @@ fn pipeline(device: &wgpu::Device, name: &str, source: &str) -> (wgpu::ComputePi
     });
     let layout = pipeline.get_bind_group_layout(0);
     (pipeline, layout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_adapter_without_f16_is_refused_by_name() {
+        assert!(check_half(wgpu::Features::SHADER_F16, "this one").is_ok());
+        let error = check_half(wgpu::Features::all() - wgpu::Features::SHADER_F16, "that one").unwrap_err().to_string();
+        assert!(error.contains("that one") && error.contains("SHADER_F16"), "{error}");
+    }
 }

@@ -1,44 +1,54 @@
-//! The dense maths on the GPU: one submission per frame, data up once and results down once.
+//! The dense maths on the GPU: one submission per frame, data up once and results down once, two frames at a time.
 
 mod builder;
 mod device;
+mod flight;
+mod kmeans;
 mod passes;
+mod picture;
 mod program;
 mod shader;
 mod transfer;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
-use ndarray::{Array2, ArrayView2, ArrayView3};
+use ndarray::ArrayView3;
 
 use self::device::Context;
 pub use self::device::{AdapterInfo, adapters};
+use self::flight::Flight;
+pub use self::picture::{Axis, PicturePass, Placement, ToRgb};
 use self::program::{Program, Spec};
-use self::transfer::Source;
-use super::cpu::resize;
-use super::kmeans::{self, Clustering, KMeans, Seeds};
-use super::plan::{Blend, CONVERGENCE, Plan};
+use self::transfer::{Pool, Scratch, Source};
+use super::plan::{CONVERGENCE, Plan};
 use super::report::{self, Step};
 use super::scene::Signature;
-use super::{Backend, Cluster, Detection, Maps, Recipe, Size};
+use super::{Backend, Detection, Maps, Recipe, Size};
 use crate::{Error, Result};
 
 /// Programs that are kept; one per shape of frame and recipe.
 const PROGRAMS: usize = 4;
 
+/// Frames in flight: one is uploaded or read back while the device works on the other.
+const DEPTH: usize = 2;
+
 /// The GPU back end.
 pub struct Gpu {
-    context: Context,
+    context: Arc<Context>,
     software: bool,
     limit: u64,
     /// Whether a lost device has been replaced once already.
     rebuilt: bool,
     /// The most recently used last.
     programs: Vec<Program>,
+    /// In the order of submission; none for a frame that was lost with its device.
+    flights: VecDeque<Option<Flight>>,
+    pool: Pool,
     streams: HashMap<u32, Stream>,
     spare: Signature,
-    contiguous: Vec<f32>,
+    scratch: Scratch,
     steps: Vec<Step>,
     peak: u64,
 }
@@ -76,7 +86,16 @@ impl Gpu {
     /// # Errors
     /// There is no such adapter, or it cannot do what the passes need.
     pub fn new(software: bool) -> Result<Self> {
-        Self::with_binding_limit(software, u64::MAX)
+        Self::with(software, u64::MAX, false)
+    }
+
+    /// As [`Gpu::new`], with features stored as f16: half the upload and memory, and labels and scores that are no longer
+    /// those of the CPU to the last bit. All arithmetic stays in f32.
+    ///
+    /// # Errors
+    /// As [`Gpu::new`], or the adapter lacks `SHADER_F16`.
+    pub fn with_f16(software: bool) -> Result<Self> {
+        Self::with(software, u64::MAX, true)
     }
 
     /// As [`Gpu::new`], with no binding larger than `limit` bytes: for tests of how large maps are split.
@@ -85,15 +104,21 @@ impl Gpu {
     /// As [`Gpu::new`].
     #[doc(hidden)]
     pub fn with_binding_limit(software: bool, limit: u64) -> Result<Self> {
+        Self::with(software, limit, false)
+    }
+
+    fn with(software: bool, limit: u64, half: bool) -> Result<Self> {
         Ok(Self {
-            context: Context::open(software, limit)?,
+            context: Arc::new(Context::open(software, limit, half)?),
             software,
             limit,
             rebuilt: false,
             programs: Vec::new(),
+            flights: VecDeque::with_capacity(DEPTH),
+            pool: Pool::default(),
             streams: HashMap::new(),
             spare: Signature::default(),
-            contiguous: Vec::new(),
+            scratch: Scratch::default(),
             steps: Vec::with_capacity(report::STEPS),
             peak: 0,
         })
@@ -124,14 +149,16 @@ impl Gpu {
         tracing::warn!("{reason}; opening it anew");
         self.rebuilt = true;
         self.programs.clear();
+        self.pool.clear();
+        self.flights.iter_mut().for_each(|flight| *flight = None);
         self.streams.clear();
-        self.context = Context::open(self.software, self.limit)?;
+        self.context = Arc::new(Context::open(self.software, self.limit, self.context.half)?);
         Ok(())
     }
 
     /// The program for `spec`, made anew only when there is none; it is the last one.
     fn program(&mut self, spec: Spec) -> Result<()> {
-        if let Some(at) = self.programs.iter().position(|p| p.spec == spec) {
+        if let Some(at) = self.programs.iter().position(|p| *p.spec == spec) {
             let program = self.programs.remove(at);
             self.programs.push(program);
             return Ok(());
@@ -142,19 +169,18 @@ impl Gpu {
         }
         let program = Program::new(&self.context, spec)?;
         self.programs.push(program);
-        self.peak = self.peak.max(self.context.bytes());
         self.context.check()
     }
 
-    fn try_detect(
+    fn try_submit(
         &mut self,
         stream: u32,
         maps: &Maps<'_>,
         recipe: &Recipe,
         plan: &Plan,
         target: Size,
-        out: &mut Detection,
-    ) -> Result<()> {
+        out: Detection,
+    ) -> Result<Flight> {
         let begin = Instant::now();
         let needed = if plan.dims > 0 { maps.features } else { &[] };
         let dim = |m: &ArrayView3<'_, f32>| <[usize; 3]>::from(m.dim());
@@ -172,8 +198,8 @@ impl Gpu {
             codebook: recipe.codebook.clone().filter(|_| plan.bank),
             converged: plan.pixels / CONVERGENCE,
         })?;
-        let Self { programs, context, streams, spare, contiguous, steps, .. } = self;
-        let Some(program) = programs.last_mut() else { return Err(Error::failed("no program")) };
+        let Self { programs, context, pool, streams, spare, scratch, steps, .. } = self;
+        let Some(program) = programs.last() else { return Err(Error::failed("no program")) };
         let begin = report::step(steps, "program", begin);
         let carried = streams.entry(stream).or_insert_with(Stream::new);
         if (recipe.warm_start || recipe.smoothing.is_some()) && carried.scene.update(&maps.logits, spare) {
@@ -182,16 +208,18 @@ impl Gpu {
         let warm = plan.clusters && recipe.warm_start && carried.can_seed(plan, recipe);
         let smooth = carried.smoothed == Some(plan.pixels);
         let source = Source { logits: Some(maps.logits), features: needed };
-        transfer::write(program, &source, contiguous)?;
+        let slot = pool.take(context, program)?;
+        transfer::write(program, &slot, &source, context.half, scratch)?;
         let begin = report::step(steps, "upload", begin);
 
         let mut encoder = context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        builder::encode(context, &mut encoder, program.prepare.iter());
+        builder::encode(context, &slot, &mut encoder, program.prepare.iter());
         if let (true, Some(centroids)) = (warm, &carried.centroids) {
             encoder.copy_buffer_to_buffer(centroids, 0, &program.carried, 0, program.carried.size());
         }
         builder::encode(
             context,
+            &slot,
             &mut encoder,
             if warm { &program.warm } else { &program.cold }.iter().chain(&program.means),
         );
@@ -199,7 +227,7 @@ impl Gpu {
             encoder.copy_buffer_to_buffer(score, 0, &program.last, 0, program.last.size());
         }
         let fuse = if smooth { &program.fuse_next } else { &program.fuse_first };
-        builder::encode(context, &mut encoder, fuse.iter().chain(&program.finish));
+        builder::encode(context, &slot, &mut encoder, fuse.iter().chain(&program.finish));
         if plan.clusters && recipe.warm_start {
             keep(context, &mut encoder, &program.kept, &mut carried.centroids)?;
             if !warm {
@@ -210,113 +238,21 @@ impl Gpu {
             keep(context, &mut encoder, &program.grid, &mut carried.score)?;
             carried.smoothed = Some(plan.pixels);
         }
-        context.queue.submit([encoder.finish()]);
-        let begin = report::step(steps, "submit", begin);
-        let results = transfer::wait(context, program)?;
-        let begin = report::step(steps, "compute", begin);
-        let layout = &program.layout;
-        let size = (target.height, target.width);
-        results.read(layout.score, resize(&mut out.score, size));
-        results.read(layout.mask, resize(&mut out.mask, size));
-        results.read(layout.grid, resize(&mut out.grid_score, plan.grid));
-        let marked: usize = out.mask.iter().map(|&m| usize::from(m)).sum();
-        out.ood_share = (marked as f64 / (size.0 * size.1) as f64) as f32;
-        let runs = program.spec.k.len();
-        let labels = resize(&mut out.labels, (runs, plan.pixels));
-        for (r, row) in labels.chunks_exact_mut(plan.pixels).enumerate() {
-            results.read(layout.labels + (r * program.padded * 4) as u64, row);
-        }
-        out.clusters.clear();
-        out.iterations.clear();
-        let mut at = layout.clusters;
-        for (r, &k) in program.spec.k.iter().enumerate() {
-            for _ in 0..k {
-                let mut row = [0u32; 4];
-                results.read(at, &mut row);
-                at += 16;
-                out.clusters.push(Cluster { k, pixels: row[0], mean_confidence: f32::from_bits(row[2]) });
-            }
-            let mut run = [0u32; 4];
-            results.read(layout.runs + r as u64 * 16, &mut run);
-            out.iterations.push(run[3] as usize);
-        }
-        drop(results);
-        program.readback.unmap();
-        report::step(steps, "download", begin);
-        Ok(())
+        let submission = slot.submit(context, encoder.finish());
+        report::step(steps, "submit", begin);
+        let Program { spec, layout, padded, .. } = program;
+        Ok(Flight { slot, submission, spec: spec.clone(), layout: *layout, padded: *padded, out })
     }
 
-    fn try_kmeans(
-        &mut self,
-        data: ArrayView2<'_, f32>,
-        k: usize,
-        seeds: Seeds<'_>,
-        max_iterations: usize,
-    ) -> Result<KMeans> {
-        let (n, dims) = data.dim();
-        // The points as one feature map of D channels, N rows and one column.
-        let map = data.t().insert_axis(ndarray::Axis(2));
-        let plan = Plan {
-            grid: (n, 1),
-            pixels: n,
-            dims,
-            clusters: true,
-            bank: false,
-            pixel: Blend::default(),
-            cluster: Blend::default(),
-        };
-        self.program(Spec {
-            plan,
-            logits: None,
-            features: vec![[dims, n, 1]],
-            target: Size { width: 1, height: 1 },
-            k: vec![k],
-            seed: if let Seeds::PlusPlus { seed, .. } = seeds { seed } else { 0 },
-            max_iterations,
-            unit_length: false,
-            threshold: 0.0,
-            smoothing: None,
-            codebook: None,
-            converged: 0,
-        })?;
-        let Self { programs, context, contiguous, .. } = self;
-        let Some(program) = programs.last_mut() else { return Err(Error::failed("no program")) };
-        transfer::write(program, &Source { logits: None, features: &[map] }, contiguous)?;
-        let start = match seeds {
-            Seeds::PlusPlus { .. } => &program.cold,
-            Seeds::Given(rows) => {
-                let rows: Vec<f32> = rows.iter().copied().collect();
-                context.queue.write_buffer(&program.carried, 0, bytemuck::cast_slice(&rows));
-                &program.warm
-            }
-        };
-        let mut encoder = context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let steps = program.prepare.iter().chain(start).chain(&program.means).chain(&program.finish);
-        builder::encode(context, &mut encoder, steps);
-        context.queue.submit([encoder.finish()]);
-        let results = transfer::wait(context, program)?;
-        let (mut labels, mut centroids, mut run) = (vec![0u32; n], Array2::<f32>::zeros((k, dims)), [0u32; 4]);
-        results.read(program.layout.labels, &mut labels);
-        results.read(program.layout.centroids, centroids.as_slice_mut().unwrap_or_default());
-        results.read(program.layout.runs, &mut run);
+    fn try_collect(&mut self, mut flight: Flight) -> Result<Detection> {
+        let begin = Instant::now();
+        let results = flight.wait(&self.context)?;
+        let begin = report::step(&mut self.steps, "compute", begin);
+        flight.read(&results);
         drop(results);
-        program.readback.unmap();
-        Ok(KMeans { labels, centroids, iterations: run[3] as usize })
-    }
-
-    /// Runs `job`, once more on a new device if the first was lost.
-    fn with_device<T>(&mut self, mut job: impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
-        if self.context.is_lost() {
-            self.rebuild()?;
-        }
-        let mut result = job(self);
-        if self.context.is_lost() {
-            self.rebuild()?;
-            result = job(self);
-        }
-        let value = result?;
-        self.context.check()?;
-        Ok(value)
+        self.pool.give_back(flight.slot);
+        report::step(&mut self.steps, "download", begin);
+        Ok(flight.out)
     }
 }
 
@@ -343,22 +279,53 @@ impl Backend for Gpu {
 
     fn describe(&self) -> String {
         let info = &self.context.info;
-        format!("{} ({}, {}{})", info.name, info.api, info.driver, if info.software { ", software" } else { "" })
+        let software = if info.software { ", software" } else { "" };
+        let half = if self.context.half { ", features in f16" } else { "" };
+        format!("{} ({}, {}{software}{half})", info.name, info.api, info.driver)
     }
 
-    fn detect(
-        &mut self,
-        stream: u32,
-        maps: &Maps<'_>,
-        recipe: &Recipe,
-        target: Size,
-        out: &mut Detection,
-    ) -> Result<()> {
+    fn depth(&self) -> usize {
+        DEPTH
+    }
+
+    fn submit(&mut self, stream: u32, maps: &Maps<'_>, recipe: &Recipe, target: Size, out: Detection) -> Result<()> {
         self.steps.clear();
+        super::check_room(self.flights.len(), DEPTH)?;
         let begin = Instant::now();
         let plan = Plan::new(maps, recipe, target)?;
         report::step(&mut self.steps, "check", begin);
-        self.with_device(|gpu| gpu.try_detect(stream, maps, recipe, &plan, target, out))
+        if self.context.is_lost() && self.flights.is_empty() {
+            self.rebuild()?;
+        }
+        // Behind frames that are lost there is no use in going on; they are all told of by `collect`.
+        let mut flight = None;
+        if !self.context.is_lost() && self.flights.iter().all(Option::is_some) {
+            let tried = self.try_submit(stream, maps, recipe, &plan, target, out);
+            self.peak = self.peak.max(self.context.bytes());
+            if tried.is_err() {
+                self.context.settle();
+            }
+            if !self.context.is_lost() {
+                flight = Some(tried?);
+            }
+        }
+        self.flights.push_back(flight);
+        Ok(())
+    }
+
+    fn collect(&mut self) -> Result<Option<Detection>> {
+        let flight = self.flights.pop_front().ok_or_else(super::nothing_in_flight)?;
+        let found = flight.map(|flight| self.try_collect(flight));
+        if self.context.is_lost() {
+            self.flights.clear();
+            self.rebuild()?;
+            return Ok(None);
+        }
+        let found = found.transpose().and_then(|found| self.context.check().map(|()| found));
+        if !matches!(found, Ok(Some(_))) {
+            self.flights.clear();
+        }
+        found
     }
 
     fn reset(&mut self, stream: u32) {
@@ -372,14 +339,11 @@ impl Backend for Gpu {
         &self.steps
     }
 
+    fn gpu(&self) -> Option<&Gpu> {
+        Some(self)
+    }
+
     fn device_memory(&self) -> Option<u64> {
         Some(self.peak)
-    }
-}
-
-impl Clustering for Gpu {
-    fn kmeans(&mut self, points: ArrayView2<'_, f32>, seeds: Seeds<'_>, max_iterations: usize) -> Result<KMeans> {
-        let k = kmeans::check(&points, &seeds)?;
-        self.with_device(|gpu| gpu.try_kmeans(points, k, seeds, max_iterations))
     }
 }

@@ -59,10 +59,10 @@ pub(super) struct Readback {
 
 /// The steps and buffers.
 pub(super) struct Program {
-    pub spec: Spec,
+    pub spec: Arc<Spec>,
     pub uploads: Vec<Upload>,
-    pub staging: wgpu::Buffer,
-    pub readback: wgpu::Buffer,
+    /// Bytes that go up.
+    pub staged: u64,
     pub layout: Readback,
     /// Points with padding.
     pub padded: usize,
@@ -130,10 +130,11 @@ impl Program {
         let builder = Builder::new(context);
         let b = &builder;
         let limit = context.info.max_binding;
-        let shape = shape(&spec, limit);
+        let stored = context.stored();
+        let shape = shape(&spec, limit, stored);
         let segments = segments(b, &shape, limit)?;
         let mut tables = Vec::new();
-        let bands = bands(&spec, &mut tables, limit)?;
+        let bands = bands(&spec, &mut tables, limit, stored)?;
         let shared = shared(b, &spec, &shape, &tables, &bands)?;
         let mut at = 0;
         let mut uploads = Vec::new();
@@ -141,15 +142,13 @@ impl Program {
             uploads.push(Upload { map: band.map, row: band.row, rows: band.rows, at });
             at += band.bytes;
         }
-        let staging_usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
-        let staging = b.buffer("staging", at, staging_usage, true)?;
         let (carried, kept) =
             (b.words("carried", shape.total * shape.dims)?, b.words("kept", shape.total * shape.dims)?);
         let (last, grid) = (b.words("last score", shape.n)?, b.words("grid score", shape.n)?);
 
         let mut prepare = Vec::new();
         for (band, upload) in bands.iter().zip(&uploads) {
-            prepare.push(copy(&staging, upload.at, &shared.input, 0, band.bytes));
+            prepare.push(Draft::Upload { from_at: upload.at, to: shared.input.clone(), bytes: band.bytes });
             read_band(b, &spec, band, &segments, &shared, &mut prepare);
         }
         if shape.dims > 0 {
@@ -205,17 +204,14 @@ impl Program {
                 layout.centroids = take(&kept, shape.total * shape.dims * 4);
             }
         }
-        let readback_usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let readback = b.buffer("readback", layout.bytes, readback_usage, false)?;
-        finish.extend(results.iter().map(|(from, at, bytes)| copy(from, 0, &readback, *at, *bytes)));
+        finish.extend(results.into_iter().map(|(from, to_at, bytes)| Draft::Download { from, to_at, bytes }));
         let [prepare, cold, warm, means, fuse_first, fuse_next, finish] =
             builder.finish([prepare, cold, warm, means, fuse_first, fuse_next, finish])?;
         let (padded, bytes) = (shape.padded, builder.bytes());
         Ok(Self {
-            spec,
+            spec: Arc::new(spec),
             uploads,
-            staging,
-            readback,
+            staged: at,
             layout,
             padded,
             carried,
@@ -238,13 +234,13 @@ pub(super) fn copy(from: &wgpu::Buffer, from_at: u64, to: &wgpu::Buffer, to_at: 
     Draft::Copy { from: from.clone(), from_at, to: to.clone(), to_at, bytes }
 }
 
-fn shape(spec: &Spec, limit: u64) -> Shape {
+fn shape(spec: &Spec, limit: u64, stored: usize) -> Shape {
     let (n, dims) = (spec.plan.pixels, spec.plan.dims);
     let total: usize = spec.k.iter().sum();
     let mut stretch = chunk_len(n);
     // Fewer, longer stretches where their sums would not fit, as long as the points of one do.
     let sums = |stretch: usize| (n.div_ceil(stretch) * total.max(1) * dims * 8) as u64;
-    while sums(stretch) > limit && (2 * stretch * dims * 4) as u64 <= limit {
+    while sums(stretch) > limit && (2 * stretch * dims * stored) as u64 <= limit {
         stretch *= 2;
     }
     let padded = n.next_multiple_of(TILE);
@@ -256,9 +252,10 @@ fn segments(b: &Builder<'_>, shape: &Shape, limit: u64) -> Result<Vec<Segment>> 
     if shape.dims == 0 {
         return Ok(Vec::new());
     }
-    let fits = (limit / (shape.dims as u64 * 4)) as usize / shape.stretch * shape.stretch;
+    let stored = b.context.stored();
+    let fits = (limit / (shape.dims * stored) as u64) as usize / shape.stretch * shape.stretch;
     if fits == 0 {
-        let bytes = shape.dims * shape.stretch * 4;
+        let bytes = shape.dims * shape.stretch * stored;
         return Err(Error::failed(format!(
             "{} points of {} dimensions take {bytes} bytes, but the adapter allows a binding of {limit}",
             shape.stretch, shape.dims
@@ -268,7 +265,7 @@ fn segments(b: &Builder<'_>, shape: &Shape, limit: u64) -> Result<Vec<Segment>> 
     let mut segments = Vec::new();
     for first in (0..shape.padded).step_by(fits) {
         let stride = fits.min(shape.padded - first);
-        segments.push(Segment { first, stride, points: b.words("points", shape.dims * stride)? });
+        segments.push(Segment { first, stride, points: b.words("points", shape.dims * stride * stored / 4)? });
     }
     Ok(segments)
 }
@@ -286,7 +283,7 @@ pub(super) struct Band {
 }
 
 /// Splits the maps into bands that can be bound, and fills in the resampling tables.
-fn bands(spec: &Spec, tables: &mut Vec<u32>, limit: u64) -> Result<Vec<Band>> {
+fn bands(spec: &Spec, tables: &mut Vec<u32>, limit: u64, stored: usize) -> Result<Vec<Band>> {
     let mut bands = Vec::new();
     let maps = spec.logits.iter().map(|m| (0, m)).chain((1..).zip(&spec.features));
     for (map, &[channels, height, width]) in maps {
@@ -300,7 +297,7 @@ fn bands(spec: &Spec, tables: &mut Vec<u32>, limit: u64) -> Result<Vec<Band>> {
             [table(&mut axis.start.iter().copied()), table(&mut axis.weights.iter().map(|w| w.to_bits()))]
         };
         let ([x_start, x_weight], [y_start, y_weight]) = (axis(&x), axis(&y));
-        let row_bytes = (channels * width * 4) as u64;
+        let row_bytes = (channels * width * if map == 0 { 4 } else { stored }) as u64;
         let most = (limit / row_bytes) as usize;
         let mut first = 0;
         while first < y.output {
@@ -322,7 +319,8 @@ fn bands(spec: &Spec, tables: &mut Vec<u32>, limit: u64) -> Result<Vec<Band>> {
                 map,
                 row,
                 rows,
-                bytes: rows as u64 * row_bytes,
+                // Copies go by four bytes.
+                bytes: (rows as u64 * row_bytes).next_multiple_of(4),
                 grid_rows: first..last + 1,
                 tables: [x_start, x_weight, y_start, y_weight],
                 taps: [x.taps, y.taps],

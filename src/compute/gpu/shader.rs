@@ -23,6 +23,11 @@ pub(super) enum Shader {
     Upsample,
 }
 
+/// What stands before the source of each pass: how features are stored.
+pub(super) fn prelude(half: bool) -> &'static str {
+    if half { "enable f16;\nalias Stored = f16;\n" } else { "alias Stored = f32;\n" }
+}
+
 macro_rules! source {
     ($name:literal) => {
         ($name, include_str!(concat!("../../../shaders/", $name, ".wgsl")))

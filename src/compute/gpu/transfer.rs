@@ -1,8 +1,14 @@
-//! Maps up to the device and results down again, through one staging and one readback buffer per program.
+//! Maps up to the device and results down again, through pooled staging and readback buffers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytemuck::Pod;
+use half::f16;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use ndarray::ArrayView3;
 
+use super::super::plan::Output;
 use super::device::Context;
 use super::program::Program;
 use crate::{Error, Result};
@@ -13,10 +19,24 @@ pub(super) struct Source<'a> {
     pub features: &'a [ArrayView3<'a, f32>],
 }
 
-/// Writes the bands of all maps to the staging buffer, which is mapped between frames.
-pub(super) fn write(program: &Program, source: &Source<'_>, contiguous: &mut Vec<f32>) -> Result<()> {
+/// Buffers for maps on their way to the staging buffer.
+#[derive(Default)]
+pub(super) struct Scratch {
+    contiguous: Vec<f32>,
+    halves: Vec<u16>,
+}
+
+/// Writes the bands of all maps to the staging buffer of `slot`; features as f16 where `half` says so.
+pub(super) fn write(
+    program: &Program,
+    slot: &Slot,
+    source: &Source<'_>,
+    half: bool,
+    scratch: &mut Scratch,
+) -> Result<()> {
+    let Scratch { contiguous, halves } = scratch;
     {
-        let mut view = program.staging.get_mapped_range_mut(..).map_err(|e| failed("staging", &e))?;
+        let mut view = slot.staging.get_mapped_range_mut(..).map_err(|e| failed("staging", &e))?;
         let mut loaded = None;
         for upload in &program.uploads {
             let map = match upload.map.checked_sub(1) {
@@ -35,17 +55,40 @@ pub(super) fn write(program: &Program, source: &Source<'_>, contiguous: &mut Vec
                 }
             };
             let (channels, height, width) = map.dim();
-            let bytes = upload.rows * width * 4;
+            let half = half && upload.map > 0;
+            let bytes = upload.rows * width * if half { 2 } else { 4 };
             for c in 0..channels {
                 let from = (c * height + upload.row) * width;
                 let at = upload.at as usize + c * bytes;
                 let row = &values[from..from + upload.rows * width];
-                view.slice(at..at + bytes).copy_from_slice(bytemuck::cast_slice(row));
+                if half {
+                    to_half(upload.map - 1, row, halves)?;
+                    view.slice(at..at + bytes).copy_from_slice(bytemuck::cast_slice(halves));
+                } else {
+                    view.slice(at..at + bytes).copy_from_slice(bytemuck::cast_slice(row));
+                }
             }
         }
     }
-    program.staging.unmap();
+    slot.staging.unmap();
     Ok(())
+}
+
+/// Some values of feature map `map` as f16.
+fn to_half(map: usize, values: &[f32], halves: &mut Vec<u16>) -> Result<()> {
+    const INFINITY: u16 = 0x7c00;
+    halves.resize(values.len(), 0);
+    halves.reinterpret_cast_mut::<f16>().convert_from_f32_slice(values);
+    match halves.iter().position(|h| h & INFINITY == INFINITY) {
+        None => Ok(()),
+        Some(at) => Err(Error::failed(format!(
+            "output `{}` of the model has a value of {}, and f16 ends at {}",
+            Output::Features(map),
+            values[at],
+            f16::MAX
+        ))
+        .hint("set detect.gpu_f16 = false")),
+    }
 }
 
 /// The map channel after channel. Square by square, as the usual case is a matrix of points that must be turned.
@@ -67,6 +110,78 @@ fn in_order(map: &ArrayView3<'_, f32>, to: &mut Vec<f32>) {
     }
 }
 
+/// Staging and readback of one frame. While nobody uses it, the staging buffer is mapped and the readback buffer is not.
+pub(super) struct Slot {
+    pub staging: wgpu::Buffer,
+    pub readback: wgpu::Buffer,
+    in_use: Arc<AtomicU64>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.in_use.fetch_sub(self.staging.size() + self.readback.size(), Ordering::Relaxed);
+    }
+}
+
+impl Slot {
+    fn new(context: &Context, staged: u64, read: u64) -> Result<Self> {
+        let up = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
+        let down = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        Ok(Self {
+            staging: context.buffer("staging", staged, up, true)?,
+            readback: context.buffer("readback", read, down, false)?,
+            in_use: context.in_use(),
+        })
+    }
+
+    /// Sends the commands; both buffers are mapped when the device is done with them.
+    pub fn submit(&self, context: &Context, commands: wgpu::CommandBuffer) -> wgpu::SubmissionIndex {
+        let submission = context.queue.submit([commands]);
+        // Whether the mapping worked shows when the range is asked for.
+        self.readback.map_async(wgpu::MapMode::Read, .., |_| {});
+        self.staging.map_async(wgpu::MapMode::Write, .., |_| {});
+        submission
+    }
+
+    /// Waits for `submission`, which was made with this slot. The results must be let go of, and the readback buffer
+    /// unmapped, before the slot is used again.
+    pub fn wait(&self, context: &Context, submission: wgpu::SubmissionIndex) -> Result<Results> {
+        context.wait(submission)?;
+        let view = self.readback.get_mapped_range(..).map_err(|e| failed("readback", &e))?;
+        Ok(Results(view))
+    }
+}
+
+/// The slots that nobody uses.
+#[derive(Default)]
+pub(super) struct Pool(Vec<Slot>);
+
+impl Pool {
+    /// A slot with room for a frame of `program`. One that is too small gives way to one that is large enough for both,
+    /// so that sizes in turn settle.
+    pub fn take(&mut self, context: &Context, program: &Program) -> Result<Slot> {
+        let (staged, read) = (program.staged, program.layout.bytes);
+        if let Some(at) = self.0.iter().position(|s| s.staging.size() >= staged && s.readback.size() >= read) {
+            return Ok(self.0.swap_remove(at));
+        }
+        let (mut most_staged, mut most_read) = (staged, read);
+        if let Some(small) = self.0.pop() {
+            (most_staged, most_read) = (staged.max(small.staging.size()), read.max(small.readback.size()));
+        }
+        Slot::new(context, most_staged, most_read)
+    }
+
+    pub fn give_back(&mut self, slot: Slot) {
+        slot.readback.unmap();
+        self.0.push(slot);
+    }
+
+    /// Lets go of all, with the device that they belong to.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
 /// The mapped results of a frame.
 pub(super) struct Results(wgpu::BufferView);
 
@@ -78,16 +193,6 @@ impl Results {
     }
 }
 
-/// Waits for the frame that was submitted, and maps both buffers again.
-pub(super) fn wait(context: &Context, program: &Program) -> Result<Results> {
-    // Whether the mapping worked shows when the range is asked for.
-    program.readback.map_async(wgpu::MapMode::Read, .., |_| {});
-    program.staging.map_async(wgpu::MapMode::Write, .., |_| {});
-    context.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| failed("wait", &e))?;
-    let view = program.readback.get_mapped_range(..).map_err(|e| failed("readback", &e))?;
-    Ok(Results(view))
-}
-
-fn failed(what: &str, error: &dyn std::fmt::Display) -> Error {
+pub(super) fn failed(what: &str, error: &dyn std::fmt::Display) -> Error {
     Error::failed(format!("GPU {what}: {error}"))
 }

@@ -9,9 +9,9 @@ use crate::frame::Plane;
 #[derive(Debug)]
 pub(super) struct Taps {
     count: usize,
-    first: Vec<usize>,
+    pub(super) first: Vec<usize>,
     /// `[outputs, count]`
-    weights: Vec<f32>,
+    pub(super) weights: Vec<f32>,
 }
 
 impl Taps {

@@ -169,30 +169,24 @@ fn land(
 ) -> Result<()> {
     let begin = Instant::now();
     let found = loop {
-        match backend.collect() {
-            Ok(Some(found)) => break Ok(found),
+        match backend.collect()? {
+            Some(found) => break found,
             // The device was replaced.
-            Ok(None) => {
+            None => {
                 for (lane, job, _) in flights.iter_mut() {
                     submit(*lane as u32, job, backend, recipe)?;
                 }
             }
-            Err(error) => break Err(error),
         }
     };
     let Some((lane, mut job, submission)) = flights.pop_front() else { return Ok(()) };
+    if let Some(detection) = &mut job.detection {
+        **detection = found;
+    }
     stats.add(submission + begin.elapsed());
-    let Some(Some(outlet)) = outlets.get(lane) else { return Ok(()) };
-    match found {
-        Ok(found) => {
-            if let Some(detection) = &mut job.detection {
-                **detection = found;
-            }
-            // There is room for all of them; or the stream has ended on the other side.
-            let _ = outlet.track.try_send(job);
-        }
-        // It ends its own stream only.
-        Err(error) => outlet.control.fail(error),
+    if let Some(Some(outlet)) = outlets.get(lane) {
+        // There is room for all of them; or the stream has ended on the other side.
+        let _ = outlet.track.try_send(job);
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo test --release --test live_soak soak -- --ignored --nocapture        30 minutes, or OODSTREAM_SOAK_MINUTES
 //! cargo test --release --test live_soak overload -- --ignored --nocapture    5 minutes
+//! cargo test --release --test live_soak stalled -- --ignored --nocapture     1 minute
 //! ```
 
 mod camera;
@@ -117,6 +118,44 @@ fn soak() {
     }
     println!("segments on the disk: {} files", live::names(&place.path("rec")).len());
     println!("{}", fs::read_to_string(place.path("r.json")).unwrap());
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn stalled_for_twenty_seconds() {
+    for transport in ["tcp", "udp"] {
+        let place = Place::new();
+        let events = place.path("e.jsonl");
+        let told = |what: &str| fs::read_to_string(&events).unwrap_or_default().matches(what).count();
+        let mut camera = Camera::start(CameraOptions { width: 640, height: 360, fps: 10, ..CameraOptions::default() });
+        let port = free_port();
+        let mut run = program(
+            &place,
+            &format!(
+                "run {} --transport {transport} -o rtsp://127.0.0.1:{port}/front -o events:e.jsonl --json r.json",
+                camera.address()
+            ),
+        );
+        until("it listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        live::until_served(port, "front", "");
+        let mut watching = Monitor::start(&format!("rtsp://127.0.0.1:{port}/front"), "tcp");
+        watching.sees(20);
+        camera.stop();
+        let stopped = Instant::now();
+        until("the loss is told", || told("\"lost\"") == 1);
+        println!("{transport}: lost {:.1} s after the last picture", stopped.elapsed().as_secs_f64());
+        while stopped.elapsed() < Duration::from_secs(20) {
+            watching.sees(1);
+        }
+        camera.cont();
+        let on = Instant::now();
+        until("it is back", || told("\"back\"") == 2);
+        println!("{transport}: back {:.2} s after a stall of 20 s", on.elapsed().as_secs_f64());
+        watching.sees(20);
+        assert!(watching.is_running());
+        assert!(std::process::Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap().success());
+        until("it ends", || run.try_wait().unwrap().is_some());
+    }
 }
 
 #[test]

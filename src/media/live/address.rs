@@ -441,4 +441,26 @@ mod tests {
         }
         assert!(Login::read(&folder.path().join("gone")).unwrap_err().to_string().contains("gone"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_breaks_it(scheme in "rtsps?|https?|v4l2|test", rest in "\\PC{0,40}") {
+            let address = format!("{scheme}://{rest}");
+            if let Ok(Some(input)) = LiveInput::parse(&address) {
+                let name = input.file_name();
+                proptest::prop_assert!(name.components().count() == 1, "{}", name.display());
+            }
+        }
+
+        #[test]
+        fn no_password_is_shown(user in "[a-z]{1,8}", password in "[0-9:@!*]{6,12}", path in "[a-z/?=&]{0,20}") {
+            let address = format!("rtsp://{user}:{password}@cam/{path}");
+            if let Some(input) = LiveInput::parse(&address).unwrap() {
+                let login = input.login.clone().unwrap();
+                proptest::prop_assert_eq!(&login.password, &password);
+                let shown = format!("{input} {input:?} {} {}", input.file_name().display(), input.hide(&address));
+                proptest::prop_assert!(!shown.contains(&password), "{}", shown);
+            }
+        }
+    }
 }

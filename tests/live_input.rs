@@ -159,6 +159,31 @@ fn pictures_over_tcp_and_udp() {
     }
 }
 
+#[test]
+fn a_camera_whose_clock_jumps() {
+    const HOUR: i32 = 3600 * 90_000;
+    for ticks in [HOUR, -HOUR] {
+        let options = CameraOptions { jump: Some((30, ticks)), codec: Codec::Jpeg, ..CameraOptions::default() };
+        let camera = Camera::start(options);
+        let mut reader = open(&camera.address(), &over(Transport::Tcp));
+        back(reader.as_mut());
+        let started = Instant::now();
+        let mut frames: Vec<Frame> = Vec::new();
+        let mut late = Duration::ZERO;
+        while frames.len() < 75 {
+            // A new connection for it would do as well, a running time that jumps would not.
+            if let Read::Frame(frame) = next(reader.as_mut()) {
+                late = late.max(frame.captured.unwrap().elapsed());
+                frames.push(frame);
+            }
+        }
+        in_order(&frames);
+        let (span, took) = (frames[74].running_time as f64 / 1e9, started.elapsed().as_secs_f64());
+        println!("clock jumps by {ticks}: {span:.2} s of pictures in {took:.2} s, oldest {late:.2?}");
+        assert!(span > 1.0 && span < took + 5.0 && late < Duration::from_secs(20), "{span} {took} {late:?}");
+    }
+}
+
 /// Killed and started again, as something else.
 fn restarted(transport: Transport) {
     let mut camera = Camera::start(CameraOptions { pattern: "white".into(), ..CameraOptions::default() });

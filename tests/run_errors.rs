@@ -219,7 +219,7 @@ fn wrong_options_are_usage_errors() {
         ("run a.mp4 -c p.toml", &["p.toml", "line 5", "metod"]),
         ("run a.mp4 --method magic", &["magic", "max-logit"]),
         ("run a.mp4 --encoder nonsenseenc", &["nonsenseenc"]),
-        ("run rtsp://127.0.0.1/x", &["rtsp"]),
+        ("run rtmp://127.0.0.1/x", &["rtmp", "rtsp://"]),
     ] {
         place.run(arguments).code(2).says(words);
     }

@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use gstreamer as gst;
@@ -37,6 +38,8 @@ pub struct CameraOptions {
     pub tcp_only: bool,
     /// PEM files with certificate and key, for `rtsps://`.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// After that many packets the camera's clock (90 kHz) jumps by that many ticks.
+    pub jump: Option<(u32, i32)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +63,7 @@ impl Default for CameraOptions {
             basic: false,
             tcp_only: false,
             tls: None,
+            jump: None,
         }
     }
 }
@@ -185,6 +189,29 @@ fn launch(options: &CameraOptions) -> String {
     )
 }
 
+/// Makes the times in the RTP headers of a payloader jump once.
+fn jump(pad: &gst::Pad, after: u32, ticks: i32) {
+    let packets = AtomicU32::new(0);
+    let change = move |buffer: &mut gst::BufferRef| {
+        if packets.fetch_add(1, Ordering::Relaxed) >= after {
+            let mut map = buffer.map_writable().unwrap();
+            let time = u32::from_be_bytes(map[4..8].try_into().unwrap()).wrapping_add_signed(ticks);
+            map[4..8].copy_from_slice(&time.to_be_bytes());
+        }
+    };
+    pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, move |_, info| {
+        match &mut info.data {
+            Some(gst::PadProbeData::Buffer(buffer)) => change(buffer.make_mut()),
+            Some(gst::PadProbeData::BufferList(list)) => {
+                let list = list.make_mut();
+                (0..list.len()).for_each(|index| change(list.get_mut(index).unwrap()));
+            }
+            _ => {}
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
 /// The camera itself. Does nothing when it is run as a test.
 #[test]
 #[ignore = "the camera of other tests, run by them"]
@@ -198,6 +225,12 @@ fn camera_process() {
     let factory = rtsp::RTSPMediaFactory::new();
     factory.set_launch(&launch(&options));
     factory.set_shared(true);
+    if let Some((after, ticks)) = options.jump {
+        factory.connect_media_configure(move |_, media| {
+            let payloader = media.element().downcast::<gst::Bin>().unwrap().by_name("pay0").unwrap();
+            jump(&payloader.static_pad("src").unwrap(), after, ticks);
+        });
+    }
     if options.tcp_only {
         factory.set_protocols(rtsp::gst_rtsp::RTSPLowerTrans::TCP);
     }

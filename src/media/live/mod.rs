@@ -13,6 +13,7 @@
 
 mod address;
 mod connection;
+mod device;
 mod keeper;
 mod pipeline;
 mod reader;

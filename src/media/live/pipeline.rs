@@ -21,7 +21,8 @@ use super::super::decode::{gst_failed, link, picture_chain};
 use super::super::reader::frame_sink;
 use super::super::test_source::TestSpec;
 use super::super::{Result, element};
-use super::address::{Device, LiveInput, Login, Server, Source};
+use super::address::{LiveInput, Login, Server, Source};
+use super::device::Device;
 use super::{SourceOptions, Transport};
 use crate::Error;
 

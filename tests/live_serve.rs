@@ -263,10 +263,11 @@ fn coming_and_going_leaves_nothing_behind() {
 #[ignore = "takes minutes; prints figures"]
 fn two_hundred_connects() {
     let _alone = alone();
+    let connects = std::env::var("OODSTREAM_CONNECTS").ok().and_then(|count| count.parse().ok()).unwrap_or(200);
     let port = free_port();
     let feeder = Feeder::serve(&format!("rtsp://127.0.0.1:{port}/x"), BALL);
     until_served(port, "x", "");
-    for round in 0..=200 {
+    for round in 0..=connects {
         if round % 20 == 0 {
             until("all are gone", || feeder.clients(0) == 0);
             feeder.go_on(25);

@@ -10,8 +10,8 @@ use signal_hook::iterator::Signals;
 
 use super::options::RunArgs;
 use super::outputs::Outputs;
-use super::report::{InputReport, LiveReport, RunReport, write_json};
-use super::run::{encoding, worse};
+use super::report::{InputReport, LiveReport};
+use super::run::{conclude, encoding, worse};
 use super::streams::Planned;
 use super::{INTERRUPTED, engine, interrupt};
 use crate::config::{Config, LiveConfig};
@@ -115,24 +115,8 @@ pub fn run(args: &RunArgs, config: Config, outputs: &Outputs, planned: Vec<Plann
     }
 
     let code = opened.iter().zip(&outcomes).map(|(stream, outcome)| tell(stream, outcome, quiet)).fold(0, worse);
-    let stages = engine.stages.report();
-    let report = RunReport {
-        inputs: opened.iter().zip(outcomes).map(|(stream, outcome)| report(stream, outcome)).collect(),
-        wall_s: start.elapsed().as_secs_f64(),
-        stages: stages.iter().cloned().collect(),
-        compute: engine.backend.name(),
-        provider: engine.network.provider().name(),
-        model: engine.network.path().display().to_string(),
-        method: config.detect.method,
-        threshold: engine.settings.get().threshold,
-    };
-    if !quiet {
-        let order: Vec<&str> = stages.iter().map(|(name, _)| *name).collect();
-        eprint!("{}", report.stage_table(&order));
-    }
-    if let Some(path) = &args.json {
-        write_json(&report, path)?;
-    }
+    let inputs = opened.iter().zip(outcomes).map(|(stream, outcome)| report(stream, outcome)).collect();
+    conclude(&engine, &config, inputs, start.elapsed(), args.json.as_deref(), quiet)?;
     Ok(code)
 }
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::options::RunArgs;
 use super::outputs::Outputs;
@@ -60,25 +60,38 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
             break;
         }
     }
+    conclude(&engine, &config, reports, start.elapsed(), args.json.as_deref(), quiet)?;
+    Ok(worst)
+}
+
+/// Prints how long the stages took and writes the report for machines.
+///
+/// # Errors
+/// The report cannot be written.
+pub(super) fn conclude(
+    engine: &Engine,
+    config: &Config,
+    inputs: Vec<InputReport>,
+    wall: Duration,
+    json: Option<&Path>,
+    quiet: bool,
+) -> Result<()> {
     let stages = engine.stages.report();
     let report = RunReport {
-        inputs: reports,
-        wall_s: start.elapsed().as_secs_f64(),
+        inputs,
+        wall_s: wall.as_secs_f64(),
         stages: stages.iter().cloned().collect(),
         compute: engine.backend.name(),
         provider: engine.network.provider().name(),
         model: engine.network.path().display().to_string(),
-        method: config.detect.method,
+        method: config.detect.method.clone(),
         threshold: engine.settings.get().threshold,
     };
     if !quiet {
         let order: Vec<&str> = stages.iter().map(|(name, _)| *name).collect();
         eprint!("{}", report.stage_table(&order));
     }
-    if let Some(path) = &args.json {
-        write_json(&report, path)?;
-    }
-    Ok(worst)
+    json.map_or(Ok(()), |path| write_json(&report, path))
 }
 
 /// Of two exit codes the one that says more: interrupted, failed, damaged, done.

@@ -123,8 +123,10 @@ def write_manifest(
     classes: dict,
     dtype: str = "f32",
     about: str = "",
+    scoring: str = "",
 ) -> None:
-    """Writes `NAME.toml` beside `NAME.onnx`; `size` is height and width, `None` where the graph leaves it free."""
+    """Writes `NAME.toml` beside `NAME.onnx`; `size` is height and width, `None` where the graph leaves it free;
+    `scoring` is the text of a `[scoring]` section."""
     text = json.dumps  # a JSON string is a TOML string
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -138,5 +140,7 @@ def write_manifest(
     lines += ['layout = "nchw"', f"dtype = {text(dtype)}", f"mean = {IMAGENET_MEAN}", f"std = {IMAGENET_STD}", 'resize = "stretch"']
     lines += ["", "[outputs]", 'logits = "logits"', f"features = {text(features)}"]
     lines += ["", "[classes]", f"names = {text(classes['names'])}", f"palette = {text(classes['palette'])}"]
+    if scoring:
+        lines += ["", scoring.rstrip("\n")]
     path.with_suffix(".toml").write_text("\n".join(lines) + "\n")
     print(f"wrote {path.with_suffix('.toml')}")

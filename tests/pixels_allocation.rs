@@ -1,8 +1,8 @@
 //! The stages that touch every pixel allocate nothing once they are warm.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod counting;
 
+use counting::of_this_thread as count;
 use ndarray::{Array2, Array3};
 use oodstream::compute::{Detection, Maps};
 use oodstream::draw::{Caption, Painter, ScoreScale, Style, View, beside_width};
@@ -11,41 +11,6 @@ use oodstream::model::merge::{Canvas, Merge};
 use oodstream::model::prepare::{InputSpec, Prepare, Window};
 use oodstream::model::views;
 use oodstream::model::{Resize, Views};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes on to the system's allocator unchanged; the counter is a thread-local without a destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `System.alloc` with this `layout`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn count(mut work: impl FnMut()) -> usize {
-    let before = ALLOCATIONS.get();
-    work();
-    ALLOCATIONS.get() - before
-}
 
 const COLOUR: Colour = Colour { matrix: Matrix::Bt709, range: Range::Limited };
 

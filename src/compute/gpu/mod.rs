@@ -43,6 +43,8 @@ pub struct Gpu {
     rebuilt: bool,
     /// The most recently used last.
     programs: Vec<Program>,
+    /// The shapes and K of a `Spec` that was not needed, for the next frame's.
+    lists: (Vec<[usize; 3]>, Vec<usize>),
     /// In the order of submission; none for a frame that was lost with its device.
     flights: VecDeque<Option<Flight>>,
     pool: Pool,
@@ -114,6 +116,7 @@ impl Gpu {
             limit,
             rebuilt: false,
             programs: Vec::new(),
+            lists: Default::default(),
             flights: VecDeque::with_capacity(DEPTH),
             pool: Pool::default(),
             streams: HashMap::new(),
@@ -161,6 +164,7 @@ impl Gpu {
         if let Some(at) = self.programs.iter().position(|p| *p.spec == spec) {
             let program = self.programs.remove(at);
             self.programs.push(program);
+            self.lists = (spec.features, spec.k);
             return Ok(());
         }
         if self.programs.len() == PROGRAMS {
@@ -184,12 +188,17 @@ impl Gpu {
         let begin = Instant::now();
         let needed = if plan.dims > 0 { maps.features } else { &[] };
         let dim = |m: &ArrayView3<'_, f32>| <[usize; 3]>::from(m.dim());
+        let (mut features, mut k) = std::mem::take(&mut self.lists);
+        features.clear();
+        features.extend(needed.iter().map(dim));
+        k.clear();
+        k.extend(recipe.k.iter().filter(|_| plan.clusters));
         self.program(Spec {
             plan: plan.clone(),
             logits: Some(dim(&maps.logits)),
-            features: needed.iter().map(dim).collect(),
+            features,
             target,
-            k: if plan.clusters { recipe.k.clone() } else { Vec::new() },
+            k,
             seed: recipe.seed,
             max_iterations: recipe.max_iterations,
             unit_length: recipe.unit_length,

@@ -191,8 +191,10 @@ fn back_pressure_gives_the_frame_back() {
     let (mut reader, writer) = test_input(spec, &output, &encoding).unwrap();
     let mut writer = writer.unwrap();
     let mut given_back = 0;
-    let mut frames = 0;
-    while let Some(frame) = next(&mut reader) {
+    // All at hand before the first is written, so that the encoder cannot keep up, whatever the scheduler does.
+    let frames: Vec<_> = std::iter::from_fn(|| next(&mut reader)).collect();
+    let count = frames.len() as u64;
+    for frame in frames {
         let mut waiting = Some(frame);
         while let Some(frame) = waiting.take() {
             let index = frame.index;
@@ -203,11 +205,10 @@ fn back_pressure_gives_the_frame_back() {
                 std::thread::yield_now();
             }
         }
-        frames += 1;
     }
     assert!(given_back > 0);
-    assert_eq!(writer.finish(&|| false).unwrap().frames, frames);
-    assert_eq!(frames, 40);
+    assert_eq!(writer.finish(&|| false).unwrap().frames, count);
+    assert_eq!(count, 40);
 }
 
 #[test]

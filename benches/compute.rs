@@ -106,7 +106,8 @@ fn detect(c: &mut Criterion) {
         ("entropy", pixel(Statistic::Entropy)),
         ("bank-256", Recipe { codebook: Some(codebook), ..pixel(Statistic::Bank) }),
         ("cluster-cold", cluster.clone()),
-        ("cluster-warm", Recipe { warm_start: true, smoothing: Some(0.5), ..cluster }),
+        ("cluster-warm", Recipe { warm_start: true, smoothing: Some(0.5), ..cluster.clone() }),
+        ("cluster-warm-guided", Recipe { warm_start: true, upsampling: Upsampling::Guided, ..cluster }),
     ];
     let mut group = c.benchmark_group("detect-720p");
     group.sample_size(20);
@@ -116,9 +117,9 @@ fn detect(c: &mut Criterion) {
             let mut next = frames.iter().cycle();
             group.bench_function(BenchmarkId::new(backend.name(), name), |b| {
                 b.iter(|| {
-                    let Some(FrameMaps { logits, features }) = next.next() else { return };
+                    let Some(FrameMaps { logits, features, picture }) = next.next() else { return };
                     let features: Vec<_> = features.iter().map(|f| f.view()).collect();
-                    let maps = Maps { logits: logits.view(), features: &features };
+                    let maps = Maps { logits: logits.view(), features: &features, picture: Some(picture.luma()) };
                     black_box(backend.detect(0, &maps, recipe, TARGET, &mut out)).ok();
                 });
             });

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::compute::ComputeChoice;
+use crate::compute::{ComputeChoice, Upsampling};
 use crate::draw::Style;
 use crate::media::live::SourceOptions;
 use crate::media::publish::{HlsOptions, RecordOptions, ServeOptions};
@@ -126,6 +126,8 @@ pub struct DetectConfig {
     pub warm_start: bool,
     /// Weight of the newest score map in the exponential mean over time, above 0 to 1; 1 is off.
     pub smoothing: f32,
+    /// How the score comes from the grid to the frame's size; the method's own when left out.
+    pub upsampling: Option<Upsampling>,
     /// A file written by `oodstream calibrate`.
     pub calibration: Option<PathBuf>,
 }
@@ -141,7 +143,8 @@ impl Default for DetectConfig {
             compute: ComputeChoice::Auto,
             gpu_f16: false,
             warm_start: true,
-            smoothing: 1.0,
+            smoothing: 0.8,
+            upsampling: None,
             calibration: None,
         }
     }

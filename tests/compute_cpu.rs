@@ -2,10 +2,10 @@
 
 mod compute_support;
 
-use compute_support::{Frame, Noise, codebook, grid_features, grid_score, recipe, resize, term};
+use compute_support::{Frame, Noise, codebook, grid_features, grid_score, guided, recipe, resize, term};
 use ndarray::{Array2, s};
 use oodstream::compute::cpu::Cpu;
-use oodstream::compute::{Backend, Clustering, Detection, Recipe, Seeds, Size, Statistic, Unit};
+use oodstream::compute::{Backend, Clustering, Detection, Maps, Recipe, Seeds, Size, Statistic, Unit, Upsampling};
 
 const TARGET: Size = Size { width: 50, height: 31 };
 
@@ -128,6 +128,43 @@ fn upsampling_and_threshold() {
 }
 
 #[test]
+fn guided_upsampling_follows_the_picture() {
+    for (h, w) in [(9, 11), (1, 1), (1, 7), (3, 1), (31, 50)] {
+        let frame = Frame::random(5, [3, h, w], &[]);
+        let mut recipe = recipe(vec![term(Statistic::MaxLogit, Unit::Pixel)], &[]);
+        recipe.upsampling = Upsampling::Guided;
+        for cpu in &mut all() {
+            let out = detect(cpu, &frame, &recipe);
+            assert_close(&out.score, guided(&frame, out.grid_score.view(), (TARGET.height, TARGET.width)), "guided");
+            // A target of the size that the score is made at gets it as it is.
+            let fine = recipe.fine_size(Size { width: w, height: h });
+            assert_eq!((fine.width, fine.height), (4 * w, 4 * h));
+            let mut at_fine = Detection::default();
+            frame.with(|maps| cpu.detect(0, maps, &recipe, fine, &mut at_fine)).unwrap();
+            let want = resize(at_fine.score.view(), (TARGET.height, TARGET.width), true);
+            assert_close(&out.score, want, "in two steps");
+        }
+    }
+}
+
+#[test]
+fn guided_upsampling_without_a_whole_picture_is_an_error() {
+    let frame = Frame::random(5, [3, 9, 11], &[]);
+    let mut recipe = recipe(vec![term(Statistic::MaxLogit, Unit::Pixel)], &[]);
+    recipe.upsampling = Upsampling::Guided;
+    let mut out = Detection::default();
+    let mut message = |picture| {
+        let maps = Maps { logits: frame.logits.view(), features: &[], picture };
+        Cpu::new(Some(1)).unwrap().detect(0, &maps, &recipe, TARGET, &mut out).unwrap_err().to_string()
+    };
+    assert!(message(None).contains("needs the picture"));
+    let mut luma = frame.luma();
+    luma.plane.rows += 1;
+    let short = message(Some(luma));
+    assert!(short.contains("73x42 with stride 73 in 2993 bytes"), "{short}");
+}
+
+#[test]
 fn maps_need_not_lie_in_memory_in_order() {
     let frame = Frame::random(6, [4, 9, 7], &[[6, 9, 7]]);
     let swap = |m: &ndarray::Array3<f32>| m.view().permuted_axes([2, 0, 1]).as_standard_layout().into_owned();
@@ -137,7 +174,7 @@ fn maps_need_not_lie_in_memory_in_order() {
     let recipe = recipe(vec![term(Statistic::Entropy, Unit::Cluster)], &[3]);
     let mut cpu = Cpu::new(Some(2)).unwrap();
     let mut out = Detection::default();
-    let maps = oodstream::compute::Maps { logits, features: &[feature] };
+    let maps = oodstream::compute::Maps { logits, features: &[feature], picture: None };
     cpu.detect(0, &maps, &recipe, TARGET, &mut out).unwrap();
     assert_eq!(out.grid_score, detect(&mut cpu, &frame, &recipe).grid_score);
 }
@@ -194,7 +231,7 @@ fn scene(shift: usize, style: u64) -> Frame {
                 if (region(y, x) + style as usize) % 4 == c { 5.0 } else { 0.0 }
             },
         );
-    Frame { logits, features: vec![features] }
+    Frame { logits, features: vec![features], picture: Vec::new() }
 }
 
 #[test]

@@ -8,7 +8,9 @@ use compute_support::{Frame, Noise, codebook, recipe, term};
 use ndarray::{Array2, ArrayView2};
 use oodstream::compute::cpu::Cpu;
 use oodstream::compute::gpu::Gpu;
-use oodstream::compute::{Backend, Clustering, Detection, KMeans, Recipe, Seeds, Size, Statistic, Unit, adapters};
+use oodstream::compute::{
+    Backend, Clustering, Detection, KMeans, Recipe, Seeds, Size, Statistic, Unit, Upsampling, adapters,
+};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -206,7 +208,9 @@ fn all_of_detect_is_equal() {
         let mut without = everything(dims);
         without.unit_length = false;
         let pixel = recipe(vec![term(Statistic::MaxLogit, Unit::Pixel)], &[]);
-        for (n, recipe) in [everything(dims), without, pixel].iter().enumerate() {
+        let guided = |recipe: &Recipe| Recipe { upsampling: Upsampling::Guided, ..recipe.clone() };
+        let recipes = [everything(dims), guided(&without), guided(&pixel), without, pixel];
+        for (n, recipe) in recipes.iter().enumerate() {
             let want = detect(&mut levels[0], &frame, recipe);
             for cpu in &mut levels[1..] {
                 let name = cpu.describe();
@@ -226,6 +230,7 @@ fn a_video_is_equal_frame_by_frame_and_nothing_is_allocated_on_the_device() {
     let mut recipe = everything(12);
     recipe.warm_start = true;
     recipe.smoothing = Some(0.3);
+    recipe.upsampling = Upsampling::Guided;
     let still = Frame::random(1, [4, 30, 40], &[[12, 15, 20]]);
     let drift = Frame::random(2, [4, 30, 40], &[[12, 15, 20]]);
     let mut buffers = 0;

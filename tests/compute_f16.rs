@@ -57,7 +57,7 @@ fn labels_and_scores_are_nearly_those_of_f32() {
         let (mut labels, mut worst, mut mean) = (0.0, 0f32, 0.0);
         for frame in &frames {
             let features: Vec<_> = frame.features.iter().map(|f| f.view()).collect();
-            let maps = Maps { logits: frame.logits.view(), features: &features };
+            let maps = Maps { logits: frame.logits.view(), features: &features, picture: Some(frame.picture.luma()) };
             let (mut a, mut b) = (Detection::default(), Detection::default());
             single.detect(1, &maps, &recipe, TARGET, &mut a).unwrap();
             half.detect(1, &maps, &recipe, TARGET, &mut b).unwrap();

@@ -45,5 +45,5 @@ fn every_shader_is_valid_and_says_what_it_binds() {
         assert!(shared <= 16384, "{name}: {shared} bytes of workgroup memory");
         seen += 1;
     }
-    assert_eq!(seen, 19, "shaders");
+    assert_eq!(seen, 21, "shaders");
 }

@@ -181,7 +181,7 @@ fn tiles_blend_into_each_other() {
     let (mut merge, mut canvas) = (Merge::default(), Canvas::default());
     for index in 0..count {
         let map = Array3::from_elem((1, 8, 16), index as f32);
-        merge.add(&layout, index, &Maps { logits: map.view(), features: &[] }, &mut canvas).unwrap();
+        merge.add(&layout, index, &Maps { logits: map.view(), features: &[], picture: None }, &mut canvas).unwrap();
     }
     canvas
         .with_maps(|maps| {
@@ -198,7 +198,7 @@ fn tiles_blend_into_each_other() {
     let layout = Layout::new(&Views { tile_overlap: 0.0, ..by(Resize::Tile) }, &SPEC, (128, 32)).unwrap();
     for index in 0..2 {
         let map = Array3::from_elem((1, 8, 16), index as f32);
-        merge.add(&layout, index, &Maps { logits: map.view(), features: &[] }, &mut canvas).unwrap();
+        merge.add(&layout, index, &Maps { logits: map.view(), features: &[], picture: None }, &mut canvas).unwrap();
     }
     canvas
         .with_maps(|maps| {
@@ -228,7 +228,7 @@ fn the_mirror_image_counts_half() {
     for index in 0..2 {
         // Columns 0, 1, 2, ... both times: in the frame's terms the second is the other way round.
         let map = Array3::from_shape_fn((1, 2, 5), |(_, _, x)| x as f32);
-        merge.add(&layout, index, &Maps { logits: map.view(), features: &[] }, &mut canvas).unwrap();
+        merge.add(&layout, index, &Maps { logits: map.view(), features: &[], picture: None }, &mut canvas).unwrap();
     }
     canvas
         .with_maps(|maps| {

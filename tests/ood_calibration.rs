@@ -33,7 +33,7 @@ fn frame(index: usize, lift: f32) -> (Array3<f32>, Array3<f32>) {
 
 fn with_maps<R>(frame: &(Array3<f32>, Array3<f32>), use_maps: impl FnOnce(&Maps<'_>) -> R) -> R {
     let features: [ArrayView3<'_, f32>; 1] = [frame.1.view()];
-    use_maps(&Maps { logits: frame.0.view(), features: &features })
+    use_maps(&Maps { logits: frame.0.view(), features: &features, picture: None })
 }
 
 fn store(frames: usize, odd: &[usize]) -> FrameStore {

@@ -89,7 +89,7 @@ fn merging_allocates_only_for_a_new_size() {
     let mut canvases = [Canvas::default(), Canvas::default()];
     let mut round = || {
         for (layout, canvas) in layouts.iter().zip(&mut canvases) {
-            let maps = Maps { logits: logits.view(), features: &[features.view()] };
+            let maps = Maps { logits: logits.view(), features: &[features.view()], picture: None };
             for view in 0..layout.views().len() {
                 merge.add(layout, view, &maps, canvas).unwrap();
             }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use super::median;
-use super::stages::FrameMaps;
+use super::stages::{FrameMaps, Grey};
 use crate::media::{FrameReader, Read, plain_copy};
 use crate::model::look::Look;
 use crate::model::{Network, Views};
@@ -110,10 +110,13 @@ pub fn frames_of(
             Read::Signal(_) | Read::TimedOut => {}
             Read::End(_) => break,
             Read::Frame(frame) => {
-                let maps = look.at(network, &frame.map()?.i420(), |maps| {
+                let picture = frame.map()?;
+                let picture = picture.i420();
+                let maps = look.at(network, &picture, |maps| {
                     Ok(FrameMaps {
                         logits: maps.logits.to_owned(),
                         features: maps.features.iter().map(|map| map.to_owned()).collect(),
+                        picture: Grey::of(&picture),
                     })
                 })?;
                 frames.push(maps);

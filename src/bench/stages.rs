@@ -5,7 +5,8 @@ use std::time::Instant;
 use ndarray::Array3;
 
 use super::median;
-use crate::compute::{Backend, Detection, Maps, Recipe, Size};
+use crate::compute::{Backend, Detection, Luma, Maps, Recipe, Size};
+use crate::frame::{I420, Plane, Range};
 use crate::{Error, Result};
 
 /// The maps of one frame.
@@ -15,6 +16,34 @@ pub struct FrameMaps {
     pub logits: Array3<f32>,
     /// `[D_i, h_i, w_i]`
     pub features: Vec<Array3<f32>>,
+    /// The frame itself.
+    pub picture: Grey,
+}
+
+/// Luma that is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grey {
+    /// Columns of `samples`.
+    pub width: usize,
+    /// Row by row.
+    pub samples: Vec<u8>,
+    /// How they span black to white.
+    pub range: Range,
+}
+
+impl Grey {
+    /// A copy.
+    pub fn of(picture: &I420<'_>) -> Self {
+        let samples = (0..picture.height()).flat_map(|y| picture.y.row(y)).copied().collect();
+        Self { width: picture.width(), samples, range: picture.colour.range }
+    }
+
+    /// A view.
+    pub fn luma(&self) -> Luma<'_> {
+        let rows = self.samples.len() / self.width.max(1);
+        let plane = Plane { data: &self.samples, stride: self.width, columns: self.width, rows };
+        Luma { plane, range: self.range }
+    }
 }
 
 /// One step of the detect stage.
@@ -103,7 +132,7 @@ fn overlapped(backend: &mut dyn Backend, frames: &[FrameMaps], recipe: &Recipe, 
             room.push(collect(backend)?);
         }
         let features: Vec<_> = frame.features.iter().map(|f| f.view()).collect();
-        let maps = Maps { logits: frame.logits.view(), features: &features };
+        let maps = Maps { logits: frame.logits.view(), features: &features, picture: Some(frame.picture.luma()) };
         backend.submit(STREAM, &maps, recipe, target, room.pop().unwrap_or_default())?;
         if n == 0 {
             room.push(collect(backend)?);
@@ -128,7 +157,7 @@ fn pass(backend: &mut dyn Backend, frames: &[FrameMaps], recipe: &Recipe, target
     let mut steps: Vec<(&'static str, Vec<f64>)> = Vec::new();
     for (n, frame) in frames.iter().enumerate() {
         let features: Vec<_> = frame.features.iter().map(|f| f.view()).collect();
-        let maps = Maps { logits: frame.logits.view(), features: &features };
+        let maps = Maps { logits: frame.logits.view(), features: &features, picture: Some(frame.picture.luma()) };
         let begin = Instant::now();
         backend.detect(STREAM, &maps, recipe, target, &mut out)?;
         if n == 0 {

@@ -2,7 +2,8 @@
 
 use ndarray::{Array2, Array3};
 
-use super::FrameMaps;
+use super::{FrameMaps, Grey};
+use crate::frame::Range;
 
 /// Small deterministic generator (splitmix64).
 struct Noise(u64);
@@ -49,6 +50,25 @@ pub struct MapShapes {
     pub features: Vec<[usize; 3]>,
 }
 
+/// The regions of the scene in greys, at the size of the other benches' frames.
+fn picture(sites: &[(f32, f32)], frame: usize, noise: &mut Noise) -> Grey {
+    const BLOCK: usize = 8;
+    let (width, height) = (1280, 720);
+    let mut samples = vec![0; width * height];
+    for (y, rows) in samples.chunks_exact_mut(BLOCK * width).enumerate() {
+        for x in 0..width / BLOCK {
+            let at = ((y * BLOCK) as f32 / height as f32, (x * BLOCK) as f32 / width as f32 + frame as f32 * 0.002);
+            let distance = |s: &(f32, f32)| (s.0 - at.0).powi(2) + (s.1 - at.1).powi(2);
+            let near = (0..sites.len()).min_by(|&a, &b| distance(&sites[a]).total_cmp(&distance(&sites[b])));
+            let grey = (near.unwrap_or(0) * 37 % 200) as f32 + 5.0 * noise.normal() + 30.0;
+            for row in rows.chunks_exact_mut(width) {
+                row[x * BLOCK..(x + 1) * BLOCK].fill(grey as u8);
+            }
+        }
+    }
+    Grey { width, samples, range: Range::Full }
+}
+
 /// `frames` frames of a scene of regions that drift to the left by a fraction of a grid pixel per frame, with a little noise.
 pub fn scene(shapes: &MapShapes, frames: usize, seed: u64) -> Vec<FrameMaps> {
     const REGIONS: usize = 24;
@@ -90,7 +110,7 @@ pub fn scene(shapes: &MapShapes, frames: usize, seed: u64) -> Vec<FrameMaps> {
                 .zip(&styles)
                 .map(|(shape, style)| map(*shape, style, frame, &mut noise));
             let logits = maps.next().unwrap_or_default();
-            FrameMaps { logits, features: maps.collect() }
+            FrameMaps { logits, features: maps.collect(), picture: picture(&sites, frame, &mut noise) }
         })
         .collect()
 }

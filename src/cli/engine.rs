@@ -83,6 +83,7 @@ fn recipe(network: &Network, views: &Views, detect: &DetectConfig) -> Result<Rec
     recipe.max_iterations = detect.max_iterations;
     recipe.warm_start = detect.warm_start;
     recipe.smoothing = (detect.smoothing < 1.0).then_some(detect.smoothing);
+    recipe.upsampling = detect.upsampling.unwrap_or(recipe.upsampling);
     let made_with = Views { resize: network.manifest().input.resize.unwrap_or_default(), ..Views::default() };
     if recipe.threshold.is_finite() && calibration.is_none() && detect.threshold.is_none() && !views.same(&made_with) {
         tracing::warn!(

@@ -22,6 +22,7 @@ pub use self::gpu::{AdapterInfo, Gpu, adapters};
 pub use self::kmeans::{Clustering, KMeans, Seeds};
 pub use self::open::{ComputeChoice, open, open_with};
 pub use self::report::Step;
+use crate::frame::{Plane, Range};
 use crate::{Error, Result};
 
 /// What the network said about one frame.
@@ -31,6 +32,29 @@ pub struct Maps<'a> {
     pub logits: ArrayView3<'a, f32>,
     /// One or more feature maps, `[D_i, h_i, w_i]`; the first one's size is the grid. Empty: pixel statistics on the logits' grid only.
     pub features: &'a [ArrayView3<'a, f32>],
+    /// The frame itself; needed for [`Upsampling::Guided`].
+    pub picture: Option<Luma<'a>>,
+}
+
+/// Luma of a frame, of any size; it covers what the maps cover.
+#[derive(Debug, Clone, Copy)]
+pub struct Luma<'a> {
+    /// 8-bit samples.
+    pub plane: Plane<'a>,
+    /// How they span black to white.
+    pub range: Range,
+}
+
+/// How the score comes from the grid to the frame's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Upsampling {
+    /// Bilinear, half-pixel centres, edges clamped (METHOD step 5).
+    #[default]
+    Bilinear,
+    /// To four times the grid along the edges of the picture, by a fast guided filter (He and Sun, arXiv 1505.00996), and
+    /// bilinear from there.
+    Guided,
 }
 
 /// A per-pixel measure of how unknown a pixel is; higher means more anomalous for all of them.
@@ -98,7 +122,7 @@ pub struct Recipe {
     pub k: Vec<usize>,
     /// Seed of k-means++.
     pub seed: u64,
-    /// Upper bound on Lloyd iterations per K; it stops earlier when at most one label in 128 changes.
+    /// Upper bound on Lloyd iterations per K; it stops earlier when at most one label in 128 changes, or in 64 after a warm start.
     pub max_iterations: usize,
     /// Scale each feature vector to unit length first (METHOD step 2; default on).
     pub unit_length: bool,
@@ -108,8 +132,22 @@ pub struct Recipe {
     pub warm_start: bool,
     /// Exponential smoothing of the grid score over time: `s = a * new + (1 - a) * old`; `None` is off. In 0..=1.
     pub smoothing: Option<f32>,
+    /// From the grid to the target.
+    pub upsampling: Upsampling,
     /// Pixels with `score >= threshold` are marked.
     pub threshold: f32,
+}
+
+impl Recipe {
+    /// The size from which the score is bilinearly upsampled to the target: the grid, or four times it where the picture
+    /// guides. A target of this size gets the score as it is.
+    pub fn fine_size(&self, grid: Size) -> Size {
+        let scale = match self.upsampling {
+            Upsampling::Bilinear => 1,
+            Upsampling::Guided => plan::FINE,
+        };
+        Size { width: scale * grid.width, height: scale * grid.height }
+    }
 }
 
 /// One cluster of one K, for reports and the paper's cluster decision.
@@ -128,7 +166,7 @@ pub struct Cluster {
 pub struct Detection {
     /// Score on the grid `[h_0, w_0]`, higher = more anomalous.
     pub grid_score: Array2<f32>,
-    /// The same, bilinearly upsampled (half-pixel centres, edges clamped) to the target `[height, width]`.
+    /// The same, upsampled to the target `[height, width]` as [`Recipe::upsampling`] says.
     pub score: Array2<f32>,
     /// 1 where `score >= threshold`, else 0; `[height, width]`.
     pub mask: Array2<u8>,

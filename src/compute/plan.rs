@@ -2,7 +2,8 @@
 
 use ndarray::ArrayView3;
 
-use super::{Maps, Recipe, Size, Statistic, Unit};
+use super::{Luma, Maps, Recipe, Size, Statistic, Unit, Upsampling};
+use crate::frame::Plane;
 use crate::{Error, Result};
 
 /// Points per block: the unit of work of the kernels.
@@ -30,9 +31,19 @@ pub(crate) const TIE_SHARE: f64 = 1e-10;
 /// Points count as all equal when their mean squared distance from the mean is at most this share of its squared length.
 pub(crate) const CONSTANT_SHARE: f64 = 1e-12;
 
-/// The clustering of a frame has converged when at most one point in this many changes its cluster: half as many
+/// The clustering of a frame has settled when at most one point in this many changes its cluster: half as many
 /// iterations as to the last label, and no score that is worse for it (`docs/accuracy.md`).
-pub(crate) const CONVERGENCE: usize = 128;
+const SETTLED: usize = 128;
+
+/// The same for one that the last frame's centroids have seeded: it goes on from frame to frame.
+const SETTLED_WARM: usize = 32;
+
+/// Pixels per grid pixel, along each axis, at which the picture guides the upsampling.
+pub(crate) const FINE: usize = 4;
+
+/// What is added to the variance of the luma (0 black, 1 white) in the guided filter: edges of less contrast than its
+/// root, 0.017, count as none.
+pub(crate) const EPSILON: f32 = 3e-4;
 
 /// The terms of a score, gathered: `constant + sum_s coefficient[s] * statistic[s]`, once per pixel and once for the
 /// value that is averaged over clusters (the mean is linear, so one mean serves all terms).
@@ -82,6 +93,8 @@ pub(crate) struct Plan {
     pub clusters: bool,
     /// Whether the distance to the codebook is needed.
     pub bank: bool,
+    /// Whether the picture guides the upsampling.
+    pub guided: bool,
     pub pixel: Blend,
     pub cluster: Blend,
 }
@@ -122,6 +135,10 @@ impl Plan {
         if bank {
             check_codebook(recipe, dims)?;
         }
+        let guided = recipe.upsampling == Upsampling::Guided;
+        if guided {
+            check_picture(maps.picture)?;
+        }
         check_finite(Output::Logits, &maps.logits)?;
         if dims > 0 {
             for (i, map) in maps.features.iter().enumerate() {
@@ -134,6 +151,7 @@ impl Plan {
             dims,
             clusters,
             bank,
+            guided,
             pixel: Blend::of(recipe, Unit::Pixel),
             cluster: Blend::of(recipe, Unit::Cluster),
         })
@@ -141,6 +159,11 @@ impl Plan {
 }
 
 impl Plan {
+    /// Labels that may still change when a clustering has settled; `warm`: it began with the last frame's centroids.
+    pub fn settled(&self, warm: bool) -> usize {
+        self.pixels / if warm { SETTLED_WARM } else { SETTLED }
+    }
+
     /// For the features alone.
     pub fn for_features(maps: &Maps<'_>) -> Result<Self> {
         let Some(first) = maps.features.first() else {
@@ -153,6 +176,7 @@ impl Plan {
             dims: 0,
             clusters: false,
             bank: false,
+            guided: false,
             pixel: Blend::default(),
             cluster: Blend::default(),
         };
@@ -213,6 +237,20 @@ fn check_recipe(recipe: &Recipe, target: Size) -> Result<()> {
     }
     if target.width == 0 || target.height == 0 {
         return Err(Error::failed(format!("a score map of {} x {} has no pixels", target.width, target.height)));
+    }
+    Ok(())
+}
+
+fn check_picture(picture: Option<Luma<'_>>) -> Result<()> {
+    let Some(Luma { plane: Plane { data, stride, columns, rows }, .. }) = picture else {
+        return Err(Error::failed("guided upsampling needs the picture, and the maps came without")
+            .hint("set detect.upsampling = \"bilinear\""));
+    };
+    if columns == 0 || rows == 0 || stride < columns || data.len() < stride * (rows - 1) + columns {
+        return Err(Error::failed(format!(
+            "a picture of {columns}x{rows} with stride {stride} in {} bytes",
+            data.len()
+        )));
     }
     Ok(())
 }

@@ -4,7 +4,8 @@ use image::RgbImage;
 use image::imageops::{self, FilterType};
 
 use super::gather::{GridSink, ScoreSource};
-use crate::compute::{Backend, Detection, Maps, Recipe, Size};
+use crate::compute::{Backend, Detection, Luma, Maps, Recipe, Size};
+use crate::frame::{Plane, Range};
 use crate::model::merge::{Merge, Sight};
 use crate::model::prepare::{InputSpec, Window, overlap};
 use crate::model::views::{Layout, Layouts, mirror};
@@ -63,6 +64,7 @@ pub struct NetworkSource<'a> {
     tensor: Vec<f32>,
     merge: Merge,
     sight: Sight,
+    luma: Vec<u8>,
     detection: Detection,
 }
 
@@ -80,12 +82,22 @@ impl<'a> NetworkSource<'a> {
             tensor: Vec::new(),
             merge: Merge::default(),
             sight: Sight::default(),
+            luma: Vec::new(),
             detection: Detection::default(),
         }
     }
 }
 
-/// The size that scores are computed at.
+/// BT.601 luma of a picture, 0..255.
+fn luma(picture: &RgbImage, to: &mut Vec<u8>) {
+    to.clear();
+    to.extend(picture.as_raw().chunks_exact(3).map(|rgb| {
+        let [r, g, b] = [rgb[0], rgb[1], rgb[2]].map(u32::from);
+        ((299 * r + 587 * g + 114 * b + 500) / 1000) as u8
+    }));
+}
+
+/// The grid on which scores are computed.
 pub fn grid_of(maps: &Maps<'_>) -> Size {
     let (_, height, width) = maps.features.first().map_or(maps.logits.dim(), |map| map.dim());
     Size { width, height }
@@ -103,11 +115,16 @@ impl ScoreSource for NetworkSource<'_> {
             self.sight.push(outputs);
         }
         self.sight.merge(&layout, &mut self.merge)?;
+        luma(picture, &mut self.luma);
+        let columns = picture.width() as usize;
+        let plane = Plane { data: &self.luma, stride: columns, columns, rows: picture.height() as usize };
+        let picture = Luma { plane, range: Range::Full };
         self.sight.with_maps(|maps| {
-            let grid = grid_of(maps);
+            let maps = &Maps { picture: Some(picture), ..*maps };
             for (method, recipe) in self.recipes.iter().enumerate() {
-                self.backend.detect(method as u32, maps, recipe, grid, &mut self.detection)?;
-                sink(method, self.detection.grid_score.view())?;
+                let size = recipe.fine_size(grid_of(maps));
+                self.backend.detect(method as u32, maps, recipe, size, &mut self.detection)?;
+                sink(method, self.detection.score.view())?;
             }
             Ok(())
         })

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::views::Resize;
-use crate::compute::Term;
+use crate::compute::{Term, Upsampling};
 use crate::{Error, Result};
 
 /// Everything a manifest may say. Sections and keys that are left out are read off the graph (see `Network::load`).
@@ -137,6 +137,9 @@ pub struct ScoringSection {
     /// Scale each feature vector to unit length before clustering.
     #[serde(default = "yes")]
     pub unit_length: bool,
+    /// How the score comes from the grid to the frame's size.
+    #[serde(default)]
+    pub upsampling: Upsampling,
     /// Pixels with `score >= threshold` are marked.
     pub threshold: f32,
     /// The summands of the score.

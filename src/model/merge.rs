@@ -215,11 +215,13 @@ impl Canvas {
     pub fn with_maps<R>(&self, use_maps: impl FnOnce(&Maps<'_>) -> Result<R>) -> Result<R> {
         match self.maps.as_slice() {
             [] => Err(Error::failed("no maps were brought together")),
-            [logits] => use_maps(&Maps { logits: logits.view(), features: &[] }),
-            [logits, features] => use_maps(&Maps { logits: logits.view(), features: &[features.view()] }),
+            [logits] => use_maps(&Maps { logits: logits.view(), features: &[], picture: None }),
+            [logits, features] => {
+                use_maps(&Maps { logits: logits.view(), features: &[features.view()], picture: None })
+            }
             [logits, features @ ..] => {
                 let features: Vec<_> = features.iter().map(|map| map.view()).collect();
-                use_maps(&Maps { logits: logits.view(), features: &features })
+                use_maps(&Maps { logits: logits.view(), features: &features, picture: None })
             }
         }
     }

@@ -255,11 +255,11 @@ impl Outputs {
         let plane = |value, what| plane(value, what, self.index, self.count);
         let logits = plane(&self.tensors.logits, "logits")?;
         match self.tensors.features.as_slice() {
-            [] => use_maps(&Maps { logits, features: &[] }),
-            [one] => use_maps(&Maps { logits, features: &[plane(one, "features")?] }),
+            [] => use_maps(&Maps { logits, features: &[], picture: None }),
+            [one] => use_maps(&Maps { logits, features: &[plane(one, "features")?], picture: None }),
             many => {
                 let features = many.iter().map(|value| plane(value, "features")).collect::<Result<Vec<_>>>()?;
-                use_maps(&Maps { logits, features: &features })
+                use_maps(&Maps { logits, features: &features, picture: None })
             }
         }
     }

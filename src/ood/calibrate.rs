@@ -12,7 +12,9 @@ use ndarray::{Array2, Array3, ArrayView3, s};
 use super::calibration::{CalibratedMethod, Calibration, TermStatistics};
 use super::method::Method;
 use crate::compute::cpu::Cpu;
-use crate::compute::{Backend, Clustering, Codebook, Detection, Maps, Recipe, Seeds, Size, Statistic, Term, Unit};
+use crate::compute::{
+    Backend, Clustering, Codebook, Detection, Maps, Recipe, Seeds, Size, Statistic, Term, Unit, Upsampling,
+};
 use crate::{Error, Result};
 
 /// Fewest frames that a calibration is made from.
@@ -163,7 +165,7 @@ impl FrameStore {
             arrays.push(array.map_err(|error| Error::failed(format!("calibration: {error}")))?);
         }
         let features: Vec<ArrayView3<'_, f32>> = arrays.iter().skip(1).map(|array| array.view()).collect();
-        use_maps(&Maps { logits: arrays[0].view(), features: &features })
+        use_maps(&Maps { logits: arrays[0].view(), features: &features, picture: None })
     }
 }
 
@@ -193,6 +195,8 @@ impl Measured {
             codebook: codebook.cloned(),
             warm_start: false,
             smoothing: None,
+            // Values are taken on the grid.
+            upsampling: Upsampling::Bilinear,
             threshold: f32::INFINITY,
         }
     }

@@ -11,7 +11,7 @@
 //!
 //! `@K` or `@K,K,...` after a name or a sum sets the numbers of clusters: `cluster@20`, `cluster:entropy@5,10,20`.
 
-use crate::compute::{Recipe, Statistic, Term, Unit};
+use crate::compute::{Recipe, Statistic, Term, Unit, Upsampling};
 use crate::model::manifest::ScoringSection;
 use crate::{Error, Result};
 
@@ -125,6 +125,7 @@ fn recipe(terms: Vec<Term>, k: &[usize]) -> Recipe {
         codebook: None,
         warm_start: false,
         smoothing: None,
+        upsampling: Upsampling::Bilinear,
         threshold: f32::INFINITY,
     }
 }
@@ -157,6 +158,7 @@ fn from_section(section: &ScoringSection) -> Method {
     let mut recipe = recipe(section.terms.clone(), &section.k);
     recipe.seed = section.seed;
     recipe.unit_length = section.unit_length;
+    recipe.upsampling = section.upsampling;
     recipe.threshold = section.threshold;
     Method { name: "default".to_owned(), recipe, needs_statistics: false }
 }
@@ -280,6 +282,7 @@ mod tests {
             k: vec![7],
             seed: 3,
             unit_length: false,
+            upsampling: Upsampling::Guided,
             threshold: 1.5,
             terms: vec![plain(Statistic::Energy, Unit::Cluster)],
         };

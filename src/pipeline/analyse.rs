@@ -11,7 +11,7 @@ use super::meter::Meter;
 use super::policy::{Flow, Policy, Sync};
 use super::settings::Settings;
 use super::stats::StageStats;
-use crate::compute::{Backend, Detection, Maps, Recipe, Size};
+use crate::compute::{Backend, Detection, Luma, Maps, Recipe, Size};
 use crate::model::Network;
 use crate::model::merge::Merge;
 use crate::{Error, Result};
@@ -202,7 +202,10 @@ fn with_maps(job: &mut Job, work: impl FnOnce(&Maps<'_>, Size, &mut Detection) -
         return Err(Error::failed("a frame came without its picture or room for its result"));
     };
     let size = Size { width: frame.width() as usize, height: frame.height() as usize };
-    sight.with_maps(|maps| work(maps, size, detection))
+    let picture = frame.map()?;
+    let picture = picture.i420();
+    let luma = Luma { plane: picture.y, range: picture.colour.range };
+    sight.with_maps(|maps| work(&Maps { picture: Some(luma), ..*maps }, size, detection))
 }
 
 /// Starts the work on a frame whose threshold is set.

@@ -2,7 +2,8 @@
 #![allow(dead_code)] // Each test binary uses its own part.
 
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3};
-use oodstream::compute::{Codebook, Maps, Recipe, Statistic, Term, Unit};
+use oodstream::compute::{Codebook, Luma, Maps, Recipe, Statistic, Term, Unit, Upsampling};
+use oodstream::frame::{Plane, Range};
 
 /// Deterministic noise in -1..1.
 pub struct Noise(pub u64);
@@ -27,19 +28,34 @@ impl Noise {
 pub struct Frame {
     pub logits: Array3<f32>,
     pub features: Vec<Array3<f32>>,
+    /// Luma of 73 columns.
+    pub picture: Vec<u8>,
 }
+
+/// Columns of the pictures.
+const COLUMNS: usize = 73;
 
 impl Frame {
     pub fn random(seed: u64, logits: [usize; 3], features: &[[usize; 3]]) -> Self {
         let mut noise = Noise(seed);
         let logits = noise.map(logits, 6.0);
-        Self { logits, features: features.iter().map(|&shape| noise.map(shape, 1.0)).collect() }
+        let features = features.iter().map(|&shape| noise.map(shape, 1.0)).collect();
+        // Blocks with noise on them: edges and flat places.
+        let grey = |i: usize| 100.0 + 80.0 * ((i / COLUMNS / 9 + i % COLUMNS / 14) % 2) as f32;
+        let picture = (0..COLUMNS * 41).map(|i| (grey(i) + 8.0 * noise.next()) as u8).collect();
+        Self { logits, features, picture }
     }
 
     /// Calls `f` with the views that the back ends take.
     pub fn with<R>(&self, f: impl FnOnce(&Maps<'_>) -> R) -> R {
         let features: Vec<ArrayView3<'_, f32>> = self.features.iter().map(|m| m.view()).collect();
-        f(&Maps { logits: self.logits.view(), features: &features })
+        f(&Maps { logits: self.logits.view(), features: &features, picture: Some(self.luma()) })
+    }
+
+    /// The picture, in limited range.
+    pub fn luma(&self) -> Luma<'_> {
+        let rows = self.picture.len() / COLUMNS;
+        Luma { plane: Plane { data: &self.picture, stride: COLUMNS, columns: COLUMNS, rows }, range: Range::Limited }
     }
 
     /// `(height, width)` of the grid.
@@ -63,6 +79,7 @@ pub fn recipe(terms: Vec<Term>, k: &[usize]) -> Recipe {
         codebook: None,
         warm_start: false,
         smoothing: None,
+        upsampling: Upsampling::Bilinear,
         threshold: 0.0,
     }
 }
@@ -96,6 +113,38 @@ pub fn resize(map: ArrayView2<'_, f32>, to: (usize, usize), always_bilinear: boo
         let row = |y: usize| (0..w).map(|x| xs[ox][x] * f64::from(map[[y, x]])).sum::<f64>();
         (0..h).filter(|&y| ys[oy][y] > 0.0).map(|y| ys[oy][y] * row(y)).sum()
     })
+}
+
+/// The score at the target's size along the edges of the picture, written from the formulas of the guided filter.
+pub fn guided(frame: &Frame, score: ArrayView2<'_, f32>, target: (usize, usize)) -> Array2<f64> {
+    let (h, w) = score.dim();
+    let single = |map: Array2<f64>| map.mapv(|v| v as f32);
+    let luma = frame.luma();
+    let picture = Array2::from_shape_fn((luma.plane.rows, luma.plane.columns), |(y, x)| {
+        f32::from(luma.plane.row(y)[x]) / 219.0 - 16.0 / 219.0
+    });
+    let fine = resize(picture.view(), (4 * h, 4 * w), false);
+    let guide = resize(single(fine.clone()).view(), (2 * h, 2 * w), false);
+    let score = resize(score, (2 * h, 2 * w), true);
+    let window = |of: &dyn Fn(usize, usize) -> f64| {
+        Array2::from_shape_fn((2 * h, 2 * w), |(y, x)| {
+            let place = |at: usize, step: usize, length: usize| (at + step).clamp(1, length) - 1;
+            let values = (0..9).map(|i| of(place(y, i / 3, 2 * h), place(x, i % 3, 2 * w)));
+            values.sum::<f64>() / 9.0
+        })
+    };
+    let mean_guide = window(&|y, x| guide[[y, x]]);
+    let mean_score = window(&|y, x| score[[y, x]]);
+    let products = window(&|y, x| guide[[y, x]] * score[[y, x]]);
+    let squares = window(&|y, x| guide[[y, x]] * guide[[y, x]]);
+    let slope = Array2::from_shape_fn((2 * h, 2 * w), |at| {
+        let covariance = products[at] - mean_guide[at] * mean_score[at];
+        covariance / (squares[at] - mean_guide[at] * mean_guide[at] + 3e-4)
+    });
+    let offset = &mean_score - &(&slope * &mean_guide);
+    let large = |map: &Array2<f64>| resize(single(window(&|y, x| map[[y, x]])).view(), (4 * h, 4 * w), true);
+    let found = large(&slope) * fine + large(&offset);
+    resize(single(found).view(), target, true)
 }
 
 /// Concatenated features on the grid, `[N, D]`.

@@ -4,6 +4,8 @@ mod aligned;
 mod assign;
 mod bank;
 mod features;
+mod guide;
+mod guided;
 mod lloyd;
 mod points;
 mod pool;
@@ -20,15 +22,17 @@ use ndarray::{Array2, ArrayView2};
 
 use self::bank::Bank;
 use self::features::Gather;
+pub(crate) use self::guide::Guide;
+use self::guided::Guided;
 use self::lloyd::Lloyd;
 use self::points::Points;
 use self::pool::Pool;
 use self::seed::Seeding;
-use self::simd::Level;
+pub(crate) use self::simd::Level;
 use self::statistic::Statistics;
 use self::upsample::Upsample;
 use super::kmeans::{self, Clustering, KMeans, Seeds};
-use super::plan::{CONVERGENCE, Plan};
+use super::plan::{FINE, Plan};
 use super::report::{self, Step};
 use super::scene::Signature;
 use super::{Backend, Detection, Maps, Recipe, Size};
@@ -44,6 +48,8 @@ pub struct Cpu {
     lloyd: Lloyd,
     bank: Bank,
     statistics: Statistics,
+    guide: Guide,
+    guided: Guided,
     upsample: Upsample,
     /// Score summed from pixel and cluster terms, `[N]`.
     score: Vec<f32>,
@@ -115,6 +121,8 @@ impl Cpu {
             lloyd: Lloyd::default(),
             bank: Bank::default(),
             statistics: Statistics::default(),
+            guide: Guide::default(),
+            guided: Guided::default(),
             upsample: Upsample::default(),
             score: Vec::new(),
             means: Vec::new(),
@@ -152,7 +160,7 @@ impl Cpu {
             lloyd.start_from_points(points, &seeding.seeds);
         }
         let begin = report::step(steps, "seed", begin);
-        lloyd.iterate(points, recipe.max_iterations, plan.pixels / CONVERGENCE, *level, pool);
+        lloyd.iterate(points, recipe.max_iterations, plan.settled(warm), *level, pool);
         if recipe.warm_start {
             stream.k.clone_from(&recipe.k);
             (stream.dims, stream.unit_length) = (plan.dims, recipe.unit_length);
@@ -214,10 +222,19 @@ impl Cpu {
         out.grid_score.iter_mut().zip(&self.score).for_each(|(to, s)| *to = *s);
         let begin = report::step(&mut self.steps, "fuse", begin);
         let size = (target.height, target.width);
-        let score = resize(&mut out.score, size);
-        let mask = resize(&mut out.mask, size);
-        let Self { upsample, level, pool, .. } = self;
-        let marked = upsample.run(plan.grid, &self.score, target, recipe.threshold, score, mask, *level, pool);
+        let (to_score, to_mask) = (resize(&mut out.score, size), resize(&mut out.mask, size));
+        let Self { guide, guided, upsample, score, level, pool, .. } = self;
+        let (from, begin) = match maps.picture.filter(|_| plan.guided) {
+            None => ((plan.grid, &*score), begin),
+            Some(picture) => {
+                guide.fill(&picture, plan.grid, *level, |count, task| pool.run(count, task));
+                let begin = report::step(&mut self.steps, "guide", begin);
+                guided.run(plan.grid, score, &guide.luma, *level, pool);
+                let fine = (FINE * plan.grid.0, FINE * plan.grid.1);
+                ((fine, &guided.fine), report::step(&mut self.steps, "edges", begin))
+            }
+        };
+        let marked = upsample.run(from.0, from.1, target, recipe.threshold, to_score, to_mask, *level, pool);
         out.ood_share = (marked as f64 / (size.0 * size.1) as f64) as f32;
         report::step(&mut self.steps, "upsample", begin);
         Ok(())

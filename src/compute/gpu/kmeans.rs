@@ -27,6 +27,7 @@ impl Gpu {
             dims,
             clusters: true,
             bank: false,
+            guided: false,
             pixel: Blend::default(),
             cluster: Blend::default(),
         };
@@ -42,12 +43,12 @@ impl Gpu {
             threshold: 0.0,
             smoothing: None,
             codebook: None,
-            converged: 0,
+            settled: [0, 0],
         })?;
         let Self { programs, context, pool, scratch, .. } = self;
         let Some(program) = programs.last() else { return Err(Error::failed("no program")) };
         let slot = pool.take(context, program)?;
-        transfer::write(program, &slot, &Source { logits: None, features: &[map] }, context.half, scratch)?;
+        transfer::write(program, &slot, &Source { logits: None, features: &[map], guide: &[] }, context.half, scratch)?;
         let start = match seeds {
             Seeds::PlusPlus { .. } => &program.cold,
             Seeds::Given(rows) => {

@@ -3,6 +3,7 @@
 mod builder;
 mod device;
 mod flight;
+mod guided;
 mod kmeans;
 mod passes;
 mod picture;
@@ -22,7 +23,8 @@ use self::flight::Flight;
 pub use self::picture::{Axis, PicturePass, Placement, ToRgb};
 use self::program::{Program, Spec};
 use self::transfer::{Pool, Scratch, Source};
-use super::plan::{CONVERGENCE, Plan};
+use super::cpu::{Guide, Level};
+use super::plan::Plan;
 use super::report::{self, Step};
 use super::scene::Signature;
 use super::{Backend, Detection, Maps, Recipe, Size};
@@ -50,6 +52,8 @@ pub struct Gpu {
     pool: Pool,
     streams: HashMap<u32, Stream>,
     spare: Signature,
+    guide: Guide,
+    level: Level,
     scratch: Scratch,
     steps: Vec<Step>,
     peak: u64,
@@ -121,6 +125,8 @@ impl Gpu {
             pool: Pool::default(),
             streams: HashMap::new(),
             spare: Signature::default(),
+            guide: Guide::default(),
+            level: Level::best(),
             scratch: Scratch::default(),
             steps: Vec::with_capacity(report::STEPS),
             peak: 0,
@@ -205,9 +211,9 @@ impl Gpu {
             threshold: recipe.threshold,
             smoothing: recipe.smoothing,
             codebook: recipe.codebook.clone().filter(|_| plan.bank),
-            converged: plan.pixels / CONVERGENCE,
+            settled: [plan.settled(false), plan.settled(true)],
         })?;
-        let Self { programs, context, pool, streams, spare, scratch, steps, .. } = self;
+        let Self { programs, context, pool, streams, spare, guide, level, scratch, steps, .. } = self;
         let Some(program) = programs.last() else { return Err(Error::failed("no program")) };
         let begin = report::step(steps, "program", begin);
         let carried = streams.entry(stream).or_insert_with(Stream::new);
@@ -216,7 +222,10 @@ impl Gpu {
         }
         let warm = plan.clusters && recipe.warm_start && carried.can_seed(plan, recipe);
         let smooth = carried.smoothed == Some(plan.pixels);
-        let source = Source { logits: Some(maps.logits), features: needed };
+        if let Some(picture) = maps.picture.filter(|_| plan.guided) {
+            guide.fill(&picture, plan.grid, *level, |count, task| (0..count).for_each(task));
+        }
+        let source = Source { logits: Some(maps.logits), features: needed, guide: &guide.luma };
         let slot = pool.take(context, program)?;
         transfer::write(program, &slot, &source, context.half, scratch)?;
         let begin = report::step(steps, "upload", begin);

@@ -126,10 +126,11 @@ pub(super) fn seed(
     Ok(())
 }
 
-/// Lloyd's iterations of all runs; a run that has converged does nothing more.
+/// Lloyd's iterations of all runs; a run in which at most `settled` labels change does nothing more.
 pub(super) fn lloyd(
     b: &Builder<'_>,
     spec: &Spec,
+    settled: usize,
     shape: &Shape,
     segments: &[Segment],
     shared: &Shared,
@@ -158,7 +159,7 @@ pub(super) fn lloyd(
     for iteration in 0..spec.max_iterations.min(2) {
         begin = out.len();
         assign(iteration == 0, out);
-        let params = [shape.tiles as u32, spec.converged as u32, 0, 0];
+        let params = [shape.tiles as u32, settled as u32, 0, 0];
         out.push(b.dispatch(Shader::Converge, &params, &[&shared.tiles, &shared.runs], [shape.runs, 1, 1]));
         for segment in segments {
             out.push(sum(b, shape, segment, shared, groups, shape.runs));
@@ -235,12 +236,12 @@ pub(super) fn bank(
 pub(super) fn upsample(
     b: &Builder<'_>,
     spec: &Spec,
-    grid: &wgpu::Buffer,
+    (from, size): (&wgpu::Buffer, (usize, usize)),
     score: &wgpu::Buffer,
     mask: &wgpu::Buffer,
 ) -> Result<Draft> {
     let Size { width, height } = spec.target;
-    let Resample { x, y } = Resample::bilinear(spec.plan.grid, (height, width));
+    let Resample { x, y } = Resample::bilinear(size, (height, width));
     let mut tables = Vec::with_capacity(2 * (width + height));
     for axis in [&x, &y] {
         for (o, &start) in axis.start.iter().enumerate() {
@@ -250,9 +251,9 @@ pub(super) fn upsample(
     }
     let tables = b.filled("upsampling tables", &tables)?;
     let step = |axis: &Axis| axis.taps - 1;
-    let params = [spec.plan.grid.1, width, width * height, 0, width, step(&x), step(&y)].map(|v| v as u32);
+    let params = [size.1, width, width * height, 0, width, step(&x), step(&y)].map(|v| v as u32);
     let params = [&params[..], &[spec.threshold.to_bits()]].concat();
     let groups = (width * height).div_ceil(256);
-    let size = [groups.min(65535), groups.div_ceil(65535), 1];
-    Ok(b.dispatch(Shader::Upsample, &params, &[grid, &tables, score, mask], size))
+    let groups = [groups.min(65535), groups.div_ceil(65535), 1];
+    Ok(b.dispatch(Shader::Upsample, &params, &[from, &tables, score, mask], groups))
 }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::super::plan::{Plan, chunk_len};
+use super::super::plan::{FINE, Plan, chunk_len};
 use super::super::resample::{Axis, Resample};
 use super::super::{Codebook, Size};
 use super::builder::{Builder, Draft, Step};
 use super::device::Context;
+use super::guided::Guided;
 use super::passes::{bank, centre, lloyd, read_band, seed, upsample};
 use super::shader::Shader;
 use crate::{Error, Result};
@@ -30,8 +31,8 @@ pub(super) struct Spec {
     pub threshold: f32,
     pub smoothing: Option<f32>,
     pub codebook: Option<Arc<Codebook>>,
-    /// Labels that may still change when a run has converged.
-    pub converged: usize,
+    /// Labels that may still change when a run has settled, from a cold and from a warm start.
+    pub settled: [usize; 2],
 }
 
 /// A stretch of map rows that travels to the device at once.
@@ -61,6 +62,8 @@ pub(super) struct Readback {
 pub(super) struct Program {
     pub spec: Arc<Spec>,
     pub uploads: Vec<Upload>,
+    /// Place of the guide in the staging buffer, in bytes.
+    pub guide_at: Option<u64>,
     /// Bytes that go up.
     pub staged: u64,
     pub layout: Readback,
@@ -136,7 +139,7 @@ impl Program {
         let mut tables = Vec::new();
         let bands = bands(&spec, &mut tables, limit, stored)?;
         let shared = shared(b, &spec, &shape, &tables, &bands)?;
-        let mut at = 0;
+        let (mut at, mut guide_at) = (0, None);
         let mut uploads = Vec::new();
         for band in &bands {
             uploads.push(Upload { map: band.map, row: band.row, rows: band.rows, at });
@@ -160,11 +163,11 @@ impl Program {
         let (mut cold, mut warm, mut means) = (Vec::new(), Vec::new(), Vec::new());
         if shape.total > 0 {
             seed(b, &spec, &shape, &segments, &shared, &mut cold)?;
-            lloyd(b, &spec, &shape, &segments, &shared, &mut cold);
+            lloyd(b, &spec, spec.settled[0], &shape, &segments, &shared, &mut cold);
             let params = [0, 0, shape.dims as u32, 0];
             let buffers = [&carried, &shared.mean, &shared.centroids, &shared.offsets];
             warm.push(b.dispatch(Shader::Start, &params, &buffers, [shape.total, 1, 1]));
-            lloyd(b, &spec, &shape, &segments, &shared, &mut warm);
+            lloyd(b, &spec, spec.settled[1], &shape, &segments, &shared, &mut warm);
             let buffers = [&shared.centroids, &shared.mean, &kept];
             means.push(b.dispatch(Shader::Keep, &[shape.dims as u32, 0, 0, 0], &buffers, [shape.total, 1, 1]));
             if spec.logits.is_some() {
@@ -191,7 +194,18 @@ impl Program {
             (fuse_first, fuse_next) = (fuse(1.0), fuse(spec.smoothing.unwrap_or(1.0)));
             let quads = (spec.target.width * spec.target.height).div_ceil(4);
             let (score, mask) = (b.words("score", quads * 4)?, b.words("mask", quads)?);
-            finish.push(upsample(b, &spec, &grid, &score, &mask)?);
+            let (height, width) = spec.plan.grid;
+            let from = if spec.plan.guided {
+                let Guided { guide, fine } = Guided::new(b, (height, width), &grid, &mut finish)?;
+                let bytes = guide.size();
+                prepare.push(Draft::Upload { from_at: at, to: guide, bytes });
+                guide_at = Some(at);
+                at += bytes;
+                (fine, (FINE * height, FINE * width))
+            } else {
+                (grid.clone(), (height, width))
+            };
+            finish.push(upsample(b, &spec, (&from.0, from.1), &score, &mask)?);
             layout.score = take(&score, quads * 16);
             layout.mask = take(&mask, quads * 4);
             layout.grid = take(&grid, shape.n * 4);
@@ -211,6 +225,7 @@ impl Program {
         Ok(Self {
             spec: Arc::new(spec),
             uploads,
+            guide_at,
             staged: at,
             layout,
             padded,

@@ -20,6 +20,8 @@ pub(super) enum Shader {
     Bank,
     ClusterMean,
     Fuse,
+    GuidedFit,
+    GuidedApply,
     Upsample,
 }
 
@@ -35,7 +37,7 @@ macro_rules! source {
 }
 
 /// Name and source of each pass, in the order of [`Shader`].
-pub(super) const SOURCES: [(&str, &str); 18] = [
+pub(super) const SOURCES: [(&str, &str); 20] = [
     source!("gather"),
     source!("confidence"),
     source!("sum"),
@@ -53,5 +55,7 @@ pub(super) const SOURCES: [(&str, &str); 18] = [
     source!("bank"),
     source!("cluster_mean"),
     source!("fuse"),
+    source!("guided_fit"),
+    source!("guided_apply"),
     source!("upsample"),
 ];

@@ -17,6 +17,8 @@ use crate::{Error, Result};
 pub(super) struct Source<'a> {
     pub logits: Option<ArrayView3<'a, f32>>,
     pub features: &'a [ArrayView3<'a, f32>],
+    /// Luma at four times the grid; empty where nothing is guided.
+    pub guide: &'a [f32],
 }
 
 /// Buffers for maps on their way to the staging buffer.
@@ -68,6 +70,10 @@ pub(super) fn write(
                     view.slice(at..at + bytes).copy_from_slice(bytemuck::cast_slice(row));
                 }
             }
+        }
+        if let Some(at) = program.guide_at {
+            view.slice(at as usize..at as usize + 4 * source.guide.len())
+                .copy_from_slice(bytemuck::cast_slice(source.guide));
         }
     }
     slot.staging.unmap();

@@ -1,0 +1,30 @@
+//! The score at four times the grid, along the edges of the picture: the passes of `cpu/guided.rs` on the device.
+
+use super::super::plan::{EPSILON, FINE};
+use super::builder::{Builder, Draft};
+use super::shader::Shader;
+use crate::Result;
+
+/// The score between the grid and the upsampling.
+pub(super) struct Guided {
+    /// Luma, `[FINE h_0, FINE w_0]`, to be uploaded.
+    pub guide: wgpu::Buffer,
+    /// Score, of the same size.
+    pub fine: wgpu::Buffer,
+}
+
+impl Guided {
+    /// Adds the steps from the score on the grid to that at the guide's size.
+    pub fn new(b: &Builder<'_>, grid: (usize, usize), score: &wgpu::Buffer, steps: &mut Vec<Draft>) -> Result<Self> {
+        let (height, width) = (2 * grid.0, 2 * grid.1);
+        let pixels = FINE * grid.0 * FINE * grid.1;
+        let (guide, fine) = (b.words("guide", pixels)?, b.words("fine score", pixels)?);
+        let lines = b.words("slopes and offsets", 2 * height * width)?;
+        let params = [height as u32, width as u32, EPSILON.to_bits(), 0];
+        let groups = |height: usize, width: usize| [width.div_ceil(8), height.div_ceil(8), 1];
+        steps.push(b.dispatch(Shader::GuidedFit, &params, &[score, &guide, &lines], groups(height, width)));
+        let buffers = [&lines, &guide, &fine];
+        steps.push(b.dispatch(Shader::GuidedApply, &params, &buffers, groups(2 * height, 2 * width)));
+        Ok(Self { guide, fine })
+    }
+}

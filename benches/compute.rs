@@ -9,7 +9,7 @@ use oodstream::bench::{FrameMaps, MapShapes, points, scene};
 use oodstream::compute::cpu::Cpu;
 use oodstream::compute::gpu::Gpu;
 use oodstream::compute::{
-    Backend, Clustering, Codebook, Detection, Maps, Recipe, Seeds, Size, Statistic, Term, Unit, adapters,
+    Backend, Clustering, Codebook, Detection, Maps, Recipe, Seeds, Size, Statistic, Term, Unit, Upsampling, adapters,
 };
 
 const TARGET: Size = Size { width: 1280, height: 720 };
@@ -91,6 +91,7 @@ fn recipe(terms: &[(Statistic, Unit)]) -> Recipe {
         codebook: None,
         warm_start: false,
         smoothing: None,
+        upsampling: Upsampling::Bilinear,
         threshold: 0.0,
     }
 }

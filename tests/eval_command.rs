@@ -1,5 +1,7 @@
 //! `oodstream eval` through the binary, on score maps, so that no network is needed.
 
+mod onnx;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -115,4 +117,39 @@ fn usage_errors_have_exit_code_2() {
     for options in [&["--layout", "pairs"][..], &["--layout", "nonsense"], &[]] {
         assert_eq!(eval(&root.path().join("nowhere"), options).status.code(), Some(2), "{options:?}");
     }
+}
+
+/// A network that sees white as unknown, on a grid of 8x8 pixels, and white boxes whose edges lie within its cells.
+#[test]
+fn guided_upsampling_follows_edges_that_the_grid_does_not_see() {
+    let root = tempfile::tempdir().unwrap();
+    for folder in ["images", "masks"] {
+        fs::create_dir_all(root.path().join(folder)).unwrap();
+    }
+    for index in 0..3_u32 {
+        let inside = |x: u32, y: u32| (19 + 2 * index..77).contains(&x) && (13..38 + index).contains(&y);
+        let white = |x, y| if inside(x, y) { 255 } else { 40 };
+        RgbImage::from_fn(128, 64, |x, y| image::Rgb([white(x, y); 3]))
+            .save(root.path().join(format!("images/{index}.png")))
+            .unwrap();
+        GrayImage::from_fn(128, 64, |x, y| Luma([u8::from(inside(x, y))]))
+            .save(root.path().join(format!("masks/{index}.png")))
+            .unwrap();
+    }
+    let model = root.path().join("model.onnx");
+    onnx::white_is_unknown(128, 64)
+        .node("AveragePool", &["input"], "features", &[("kernel_shape", &[8, 8]), ("strides", &[8, 8])])
+        .output("features", &[1, 3, 8, 16])
+        .save(&model);
+    let ap = |upsampling: &str| {
+        let json = root.path().join("r.json");
+        let arguments = ["--layout", "pairs", "--methods", "max-logit", "--upsampling", upsampling, "--model"];
+        let places = [model.to_str().unwrap(), "--json", json.to_str().unwrap()];
+        let output = eval(root.path(), &[&arguments[..], &places].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let json: serde_json::Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
+        json["methods"]["max-logit"]["ap"].as_f64().unwrap()
+    };
+    let (bilinear, guided) = (ap("bilinear"), ap("guided"));
+    assert!(1.0 - guided < 0.4 * (1.0 - bilinear), "guided {guided}, bilinear {bilinear}");
 }

@@ -1,7 +1,8 @@
 //! Long runs, not part of the suite. Each prints what it measured.
 //!
 //! ```text
-//! cargo test --release --test live_soak soak -- --ignored --nocapture        30 minutes, or OODSTREAM_SOAK_MINUTES
+//! cargo test --release --test live_soak soak -- --ignored --nocapture        30 minutes, or OODSTREAM_SOAK_MINUTES,
+//!                                                                            in turns of 30 s, or OODSTREAM_SOAK_TURN_S
 //! cargo test --release --test live_soak overload -- --ignored --nocapture    5 minutes
 //! cargo test --release --test live_soak stalled -- --ignored --nocapture     1 minute
 //! ```
@@ -54,7 +55,10 @@ fn program(place: &Place, arguments: &str) -> std::process::Child {
 #[test]
 #[ignore = "takes 30 minutes"]
 fn soak() {
-    let minutes = std::env::var("OODSTREAM_SOAK_MINUTES").ok().and_then(|text| text.parse().ok()).unwrap_or(30.0);
+    let setting =
+        |name: &str, default: f64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let minutes = setting("OODSTREAM_SOAK_MINUTES", 30.0);
+    let turn_length = Duration::from_secs_f64(setting("OODSTREAM_SOAK_TURN_S", 30.0));
     let place = Place::new();
     fs::create_dir(place.path("rec")).unwrap();
     let port = free_port();
@@ -77,8 +81,7 @@ fn soak() {
     println!("minute  MB     descriptors  frames seen by one monitor");
     let mut turn = 0u32;
     while start.elapsed().as_secs_f64() < minutes * 60.0 {
-        // Half a minute: clients come, are killed and are stopped; every tenth turn the camera is.
-        let until_next = Duration::from_secs(30) * (turn + 1);
+        // In each turn clients come, are killed and are stopped; every tenth turn the camera is killed.
         let killed = Monitor::start(&address, if turn.is_multiple_of(2) { "udp" } else { "tcp" });
         killed.sees(1);
         let stopped = Monitor::start(&address, "tcp");
@@ -89,10 +92,11 @@ fn soak() {
             camera.kill();
             camera = Camera::start(CameraOptions { port: at, ..options.clone() });
         }
+        let until_next = start.elapsed() + turn_length;
         while start.elapsed() < until_next {
             let Some((memory, descriptors)) = usage(run.id()) else { break };
             samples.push((start.elapsed().as_secs_f64() / 3600.0, memory, descriptors));
-            std::thread::sleep(Duration::from_secs(2));
+            std::thread::sleep(turn_length.min(Duration::from_secs(2)));
         }
         drop(stopped);
         assert!(run.try_wait().unwrap().is_none(), "it ended: {}", fs::read_to_string(place.path("log.txt")).unwrap());

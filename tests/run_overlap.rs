@@ -112,8 +112,9 @@ fn engine(threshold: Option<f32>) -> (Engine, tempfile::TempDir) {
     let mut config = Config::default();
     config.model.path = Some(folder.path().join("model.onnx"));
     config.detect.threshold = threshold;
-    // What is done again must give the same again.
+    // What is done again must give the same again: nothing is carried from frame to frame.
     config.detect.warm_start = false;
+    config.detect.smoothing = 1.0;
     (engine::open(&config).unwrap(), folder)
 }
 

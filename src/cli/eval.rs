@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::report::write_json;
 use super::view::ViewArgs;
-use crate::compute::{self, ComputeChoice, Unit};
+use crate::compute::{self, ComputeChoice, Unit, Upsampling};
 use crate::eval::components::SizeLimits;
 use crate::eval::dataset::{Dataset, Layout, layout_name};
 use crate::eval::gather::{GatherOptions, Gathered, gather, gather_files};
@@ -52,6 +52,9 @@ pub struct EvalArgs {
     /// A file written by `oodstream calibrate`
     #[arg(long, value_name = "FILE.toml")]
     calibration: Option<PathBuf>,
+    /// How all scores come from the grid to the picture's size [default: each method's own]
+    #[arg(long, value_name = "HOW", value_enum)]
+    upsampling: Option<Upsampling>,
     /// Where K-Means and the score maps are computed
     #[arg(long, value_name = "WHERE", default_value = "auto")]
     compute: ComputeChoice,
@@ -91,7 +94,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     score_type: FloatType,
     /// Evaluate score maps DIR/METHOD/NAME.npy or DIR/NAME.npy instead of a network's
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "calibration", "methods", "save_scores"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "calibration", "methods", "upsampling", "save_scores"])]
     from_scores: Option<PathBuf>,
 }
 
@@ -245,7 +248,8 @@ fn methods(args: &EvalArgs, network: &Network, calibration: Option<&Calibration>
         if methods.iter().any(|method| method.name == name) {
             continue;
         }
-        let method = ready(Method::parse(&name, network.manifest().scoring.as_ref())?, calibration)?;
+        let mut method = ready(Method::parse(&name, network.manifest().scoring.as_ref())?, calibration)?;
+        method.recipe.upsampling = args.upsampling.unwrap_or(method.recipe.upsampling);
         let clusters = method.recipe.terms.iter().any(|term| term.unit == Unit::Cluster);
         if clusters && network.feature_names().is_empty() {
             if args.methods == DEFAULT_METHODS {

@@ -46,7 +46,7 @@ pub struct Luma<'a> {
 }
 
 /// How the score comes from the grid to the frame's size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Upsampling {
     /// Bilinear, half-pixel centres, edges clamped (METHOD step 5).
@@ -122,7 +122,7 @@ pub struct Recipe {
     pub k: Vec<usize>,
     /// Seed of k-means++.
     pub seed: u64,
-    /// Upper bound on Lloyd iterations per K; it stops earlier when at most one label in 128 changes, or in 64 after a warm start.
+    /// Upper bound on Lloyd iterations per K; it stops earlier when at most one label in 128 changes, or in 32 after a warm start.
     pub max_iterations: usize,
     /// Scale each feature vector to unit length first (METHOD step 2; default on).
     pub unit_length: bool,

@@ -5,6 +5,7 @@ mod onnx;
 use std::path::Path;
 
 use onnx::{FLOAT, FLOAT16, Graph, UINT8};
+use oodstream::compute::Maps;
 use oodstream::model::{Network, SessionOptions};
 
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
@@ -139,4 +140,30 @@ fn several_pictures_at_once_give_what_each_gives_alone() {
     assert!(network.infer_batch(&pictures[0], 2).is_err());
     reference().save(&path);
     assert_eq!(Network::load(Some(&path), &options).unwrap().max_batch(), Some(1));
+}
+
+/// What is bound to pinned memory on CUDA, here bound to ordinary memory: the values are the same, and those of earlier calls
+/// are left alone.
+#[test]
+fn bound_outputs_are_those_of_a_plain_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("network.onnx");
+    onnx::pass_through(WIDTH as u64, HEIGHT as u64, 4, 0).save(&path);
+    let mut network = Network::load(Some(&path), &SessionOptions::default()).unwrap();
+    let pictures: Vec<f32> = (0..3).flat_map(|n| picture().into_iter().map(move |v| v + 1000.0 * n as f32)).collect();
+    let length = 3 * WIDTH * HEIGHT;
+    let mut run = |bound: bool| -> Vec<Vec<f32>> {
+        if bound {
+            network.bind_outputs().unwrap();
+        }
+        // Batches of several sizes; all outputs are kept to the end.
+        let sizes = [(0, 1), (1, 2), (0, 3), (2, 1), (0, 2)];
+        let parts = sizes.map(|(first, count)| network.infer_batch(&pictures[first * length..], count).unwrap());
+        let values = |maps: &Maps<'_>| Ok(maps.logits.iter().chain(maps.features[0].iter()).copied().collect());
+        parts.iter().flatten().map(|outputs| outputs.with_maps(values).unwrap()).collect()
+    };
+    let (plain, bound) = (run(false), run(true));
+    assert_eq!(plain.len(), 9);
+    assert!(plain == bound, "other values");
+    assert!(plain[0] == plain[3] && plain[0] != plain[1], "each picture has its own");
 }

@@ -1,6 +1,7 @@
 //! All of ONNX: the manifest beside a model, the graph in its file, the runtime library, the session, the I420 picture as its
 //! input tensor, and the parts and sizes in which a frame is looked at.
 
+mod bound;
 pub mod classes;
 mod collect;
 pub mod describe;

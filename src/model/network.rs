@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ndarray::{ArrayView3, ArrayView4};
+use ort::memory::AllocationDevice;
 use ort::session::Session;
 use ort::value::{DynValue, TensorRef, ValueType};
 
+use super::bound::Bound;
 use super::graph::Model;
 use super::manifest::{Dtype, Manifest, sha256_hex};
 use super::plan::{self, Keep, Picture, Plan};
@@ -33,6 +35,7 @@ const LARGEST_FILE: u64 = i32::MAX as u64;
 #[derive(Debug)]
 pub struct Network {
     session: Session,
+    bound: Option<Bound>,
     path: PathBuf,
     sha256: String,
     manifest: Manifest,
@@ -90,9 +93,12 @@ impl Network {
         let (session, provider, profiled) = provider::open(&graph, folder, options)?;
         let channels = check_outputs(&session, &logits, &features)?;
         find_classes(&mut manifest, &logits, channels, &mut assumptions)?;
+        let failed = |error: ort::Error| Error::failed(format!("its outputs cannot be bound: {error}"));
+        let bound = Bound::of(&session, provider, options.device.unwrap_or(0)).map_err(failed)?;
         let max_batch = (!picture.free_batch || has_fixed_batch(&session)).then_some(1);
         let mut network = Self {
             session,
+            bound,
             path,
             sha256,
             manifest,
@@ -120,6 +126,17 @@ impl Network {
             tracing::info!("provider {}: {placement}", self.provider.name());
         }
         self.placement = Some(placement);
+        Ok(())
+    }
+
+    /// Binds the outputs to ordinary memory, as they are bound to pinned memory on CUDA; for tests.
+    ///
+    /// # Errors
+    /// ONNX Runtime does not make a binding.
+    #[doc(hidden)]
+    pub fn bind_outputs(&mut self) -> Result<()> {
+        let bound = Bound::to(&self.session, AllocationDevice::CPU, 0);
+        self.bound = Some(bound.map_err(|error| Error::failed(error.to_string()))?);
         Ok(())
     }
 
@@ -196,8 +213,13 @@ impl Network {
         })?;
         let failed =
             |error: ort::Error| Error::failed(format!("model {}: inference failed: {error}", self.path.display()));
-        let value = TensorRef::from_array_view(view).map_err(failed)?;
-        let mut outputs = self.session.run(ort::inputs![self.input_name.as_str() => value]).map_err(failed)?;
+        let names = std::iter::once(&self.logits).chain(&self.features).map(String::as_str);
+        let mut outputs = match &mut self.bound {
+            Some(bound) => bound.run(&mut self.session, (&self.input_name, view), names),
+            None => TensorRef::from_array_view(view)
+                .and_then(|value| self.session.run(ort::inputs![self.input_name.as_str() => value])),
+        }
+        .map_err(failed)?;
         let mut take = |name: &str| {
             outputs
                 .remove(name)

@@ -7,6 +7,7 @@ Label values are class indices; `VOID` is left out of the loss and of every metr
 import io
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,7 @@ PALETTE = [[128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 4
 VOID = 11
 # RGB in 0..1; what the ImageNet weights were trained with.
 MEAN, STD = 127 / 255, 128 / 255
-# The network's input; a crop is a window of it.
-HEIGHT, WIDTH = 368, 640
-CROP_HEIGHT, CROP_WIDTH = 288, 384
+HEIGHT, WIDTH = 368, 640  # the network's input
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
@@ -80,36 +79,51 @@ def resize_to_input(image):
     return np.asarray(Image.fromarray(image).resize((WIDTH, HEIGHT), Image.BILINEAR))
 
 
-def augment(image, label, rng):
-    """One training crop: ([CROP_HEIGHT, CROP_WIDTH, 3] u8, [CROP_HEIGHT, CROP_WIDTH] u8)."""
-    image, label = random_crop(image, label, rng)
+@dataclass(frozen=True)
+class Crops:
+    """How training crops are cut: windows of the network's input, zoomed by a factor between two bounds."""
+
+    height: int = 288
+    width: int = 384
+    zoom: tuple = (0.6, 2.0)
+    # Inference stretches every frame to one aspect. True: crops have that aspect, the frame's own, or one in between.
+    squeeze: bool = True
+    # Share of the crops whose colours and sharpness are changed.
+    altered: float = 1.0
+
+
+def augment(image, label, rng, crops=Crops()):
+    """One training crop: ([height, width, 3] u8, [height, width] u8)."""
+    image, label = random_crop(image, label, rng, crops)
     if rng.random() < 0.5:
         image, label = image[:, ::-1], label[:, ::-1]
-    return degrade(recolour(np.ascontiguousarray(image), rng), rng), np.ascontiguousarray(label)
+    image, label = np.ascontiguousarray(image), np.ascontiguousarray(label)
+    if crops.altered < 1 and rng.random() >= crops.altered:
+        return image, label
+    return degrade(recolour(image, rng), rng), label
 
 
-def random_crop(image, label, rng):
+def random_crop(image, label, rng, crops):
     h, w = label.shape
-    zoom = np.exp(rng.uniform(np.log(0.6), np.log(2.0)))
-    # Inference stretches every frame to one aspect; train on the stretched, the native and what lies between.
-    native = min((w / h) / (WIDTH / HEIGHT), 1.0)
+    zoom = np.exp(rng.uniform(*np.log(crops.zoom)))
+    native = min((w / h) / (WIDTH / HEIGHT), 1.0) if crops.squeeze else 1.0
     sx = WIDTH / w * zoom * rng.uniform(0.93 * native, 1.07)
     sy = HEIGHT / h * zoom
-    bw, bh = CROP_WIDTH / sx, CROP_HEIGHT / sy
+    bw, bh = crops.width / sx, crops.height / sy
     x = rng.uniform(0, w - bw) if bw < w else rng.uniform(w - bw, 0)
     y = rng.uniform(0, h - bh) if bh < h else rng.uniform(h - bh, 0)
     # The part of the window that lies inside the frame, then where that part goes in the crop.
     x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + bw, w), min(y + bh, h)
     left, top = round((x0 - x) * sx), round((y0 - y) * sy)
-    cw = max(min(round((x1 - x0) * sx), CROP_WIDTH - left), 1)
-    ch = max(min(round((y1 - y0) * sy), CROP_HEIGHT - top), 1)
+    cw = max(min(round((x1 - x0) * sx), crops.width - left), 1)
+    ch = max(min(round((y1 - y0) * sy), crops.height - top), 1)
     box = (x0, y0, x1, y1)
     part = np.asarray(Image.fromarray(image).resize((cw, ch), Image.BILINEAR, box=box))
     part_label = np.asarray(Image.fromarray(label).resize((cw, ch), Image.NEAREST, box=box))
-    if (ch, cw) == (CROP_HEIGHT, CROP_WIDTH):
+    if (ch, cw) == (crops.height, crops.width):
         return part, part_label
-    out = np.full((CROP_HEIGHT, CROP_WIDTH, 3), 127, np.uint8)
-    out_label = np.full((CROP_HEIGHT, CROP_WIDTH), VOID, np.uint8)
+    out = np.full((crops.height, crops.width, 3), 127, np.uint8)
+    out_label = np.full((crops.height, crops.width), VOID, np.uint8)
     out[top:top + ch, left:left + cw] = part
     out_label[top:top + ch, left:left + cw] = part_label
     return out, out_label
@@ -153,8 +167,8 @@ def degrade(image, rng):
         picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.8)))
     elif rng.random() < 0.15:
         shrink = rng.uniform(0.35, 0.8)
-        small = picture.resize((int(CROP_WIDTH * shrink), int(CROP_HEIGHT * shrink)), Image.BILINEAR)
-        picture = small.resize((CROP_WIDTH, CROP_HEIGHT), Image.BILINEAR)
+        small = picture.resize((int(picture.width * shrink), int(picture.height * shrink)), Image.BILINEAR)
+        picture = small.resize(picture.size, Image.BILINEAR)
     if rng.random() < 0.2:
         x = np.asarray(picture).astype(np.float32)
         noise = rng.standard_normal(x.shape[:2] + (rng.choice([1, 3]),), dtype=np.float32)
@@ -169,13 +183,13 @@ def degrade(image, rng):
 class Batches:
     """Training batches. Epoch `e` is the same for the same seed, whatever came before it, so a run can be resumed."""
 
-    def __init__(self, frames, extra, extra_share, batch, seed):
+    def __init__(self, frames, extra, extra_share, batch, seed, crops=Crops()):
         self.frames, self.extra, self.share = frames, extra, extra_share if extra else 0.0
-        self.batch, self.seed = batch, seed
+        self.batch, self.seed, self.crops = batch, seed, crops
         self.steps = len(frames) // batch
 
     def epoch(self, number):
-        """Yields ([batch, 3, CROP_HEIGHT, CROP_WIDTH] f32, [batch, CROP_HEIGHT, CROP_WIDTH] i64)."""
+        """Yields ([batch, 3, height, width] f32, [batch, height, width] i64)."""
         with ThreadPoolExecutor(1) as pool:
             ahead = deque(pool.submit(self.load, number, step) for step in range(min(2, self.steps)))
             for step in range(self.steps):
@@ -187,13 +201,13 @@ class Batches:
     def load(self, number, step):
         """Batch `step` of epoch `number`."""
         order = np.random.default_rng([self.seed, number]).permutation(len(self.frames))
-        crops = [self.crop(number, int(i)) for i in order[step * self.batch:(step + 1) * self.batch]]
-        return (np.stack([normalise(image) for image, _ in crops]),
-                np.stack([label for _, label in crops]).astype(np.int64))
+        cut = [self.crop(number, int(i)) for i in order[step * self.batch:(step + 1) * self.batch]]
+        return (np.stack([normalise(image) for image, _ in cut]),
+                np.stack([label for _, label in cut]).astype(np.int64))
 
     def crop(self, epoch, index):
         rng = np.random.default_rng([self.seed, epoch, index + 1])
         source = self.frames
         if self.share > 0 and rng.random() < self.share:
             source, index = self.extra, int(rng.integers(len(self.extra)))
-        return augment(source.images[index], source.labels[index], rng)
+        return augment(source.images[index], source.labels[index], rng, self.crops)

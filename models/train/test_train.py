@@ -9,9 +9,12 @@ import torch
 from PIL import Image
 
 import checkpoint
+import export
+import from_onnx
 import metrics
 import scoring
-from data import CROP_HEIGHT, CROP_WIDTH, VOID, Batches, DataError, Frames, augment
+from data import VOID, Batches, Crops, DataError, Frames, augment
+from distance import Distance
 from network import SegmentationNet
 from train import TrainError, backbone_file, rate
 
@@ -43,9 +46,10 @@ class Data(unittest.TestCase):
         label = np.random.default_rng(1).integers(0, VOID + 1, (360, 480), dtype=np.uint8)
         image = np.zeros((360, 480, 3), np.uint8)
         for seed in range(40):
-            crop, crop_label = augment(image, label, np.random.default_rng(seed))
-            self.assertEqual(crop.shape, (CROP_HEIGHT, CROP_WIDTH, 3))
-            self.assertEqual(crop_label.shape, (CROP_HEIGHT, CROP_WIDTH))
+            crops = Crops() if seed % 2 else Crops(368, 640, (0.9, 1.2), False, 0.5)
+            crop, crop_label = augment(image, label, np.random.default_rng(seed), crops)
+            self.assertEqual(crop.shape, (crops.height, crops.width, 3))
+            self.assertEqual(crop_label.shape, (crops.height, crops.width))
             self.assertLessEqual(crop_label.max(), VOID)
 
     def test_an_epoch_is_the_same_again(self):
@@ -86,6 +90,35 @@ class Training(unittest.TestCase):
         self.assertEqual(tuple(logits.shape), (1, 11, 92, 160))
         self.assertEqual(tuple(decoder.shape), (1, 64, 92, 160))
         self.assertEqual([tuple(m.shape[1:]) for m in maps], [(24, 92, 160), (40, 46, 80), (112, 23, 40), (320, 12, 20)])
+
+
+class FromOnnx(unittest.TestCase):
+    def setUp(self):
+        torch.manual_seed(5)
+        net = SegmentationNet(11, "lite0").eval()
+        for module in net.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)
+                torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+                torch.nn.init.uniform_(module.weight, 0.8, 1.2)
+                torch.nn.init.uniform_(module.bias, -0.1, 0.1)
+        rng = np.random.default_rng(6)
+        distance = Distance(rng.normal(size=112), np.eye(112), rng.normal(size=(5, 112)))
+        self.model = export.half_weights(export.to_onnx(export.Outputs(net, distance)))
+        self.images = rng.normal(size=(2, 3, 368, 640)).astype(np.float32)
+
+    def test_a_network_comes_back_from_its_export(self):
+        net, difference = from_onnx.recover(self.model, "lite0", self.images)
+        self.assertLess(difference, export.TOLERANCE)
+        # In training mode the norms use the statistics of the batch, which here are those they were given.
+        with torch.no_grad():
+            images = torch.from_numpy(self.images)
+            still, moving = (net.backbone.train(mode)(images)[3] for mode in (False, True))
+        torch.testing.assert_close(still, moving, rtol=1e-2, atol=1e-2)
+
+    def test_another_network_is_refused(self):
+        with self.assertRaisesRegex(export.ExportError, "another --variant|missing in the file or of another shape"):
+            from_onnx.recover(self.model, "lite1", self.images)
 
 
 class Scores(unittest.TestCase):

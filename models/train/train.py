@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 
 import checkpoint
-from data import CLASSES, VOID, Batches, DataError, Frames, class_weights
+from data import CLASSES, VOID, Batches, Crops, DataError, Frames, class_weights
 from network import SegmentationNet
 
 BACKBONES = {
@@ -55,10 +55,14 @@ def backbone_file(variant, given):
     return path
 
 
-def freeze_early(net):
-    """Keep the ImageNet weights of strides 2 and 4: half of a step's time, and features that no road changes."""
-    early = [net.backbone.stem, *net.backbone.blocks[:net.backbone.early]]
-    for module in early:
+def freeze(net, part):
+    """Keep the weights and norm statistics of a part of the backbone.
+
+    "early": strides 2 and 4, half of a step's time, and features that no road changes. "backbone": all of it, a quarter
+    of a step's time; the distance of the export, fitted to a backbone map, then stays what it was.
+    """
+    backbone = net.backbone
+    for module in [backbone] if part == "backbone" else [backbone.stem, *backbone.blocks[:backbone.early]]:
         module.eval()
         for parameter in module.parameters():
             parameter.requires_grad_(False)
@@ -120,7 +124,7 @@ def run(args):
     average.load_state_dict(net.state_dict())
     net = net.to(memory_format=torch.channels_last)
     net.train()
-    freeze_early(net)
+    freeze(net, args.freeze)
     optimizer = torch.optim.AdamW(parameter_groups(net, args.backbone_lr, args.decoder_lr, args.decay))
 
     first, last = 0, out / "last.ckpt"
@@ -134,7 +138,8 @@ def run(args):
         first = state["epoch"]
         print(f"resumed after epoch {first} from {last}", flush=True)
 
-    batches = Batches(frames, extra, args.extra_share, args.batch, args.seed)
+    crops = Crops(*args.crop, tuple(args.zoom), not args.no_squeeze, args.altered)
+    batches = Batches(frames, extra, args.extra_share, args.batch, args.seed, crops)
     total = batches.steps * args.epochs
     for epoch in range(first, args.epochs):
         start, losses = time.monotonic(), []
@@ -174,6 +179,11 @@ def main():
     parser.add_argument("--init", help="start from the averaged weights of this checkpoint instead of ImageNet")
     parser.add_argument("--extra", help="further folder with images/ and labels/, mixed in")
     parser.add_argument("--extra-share", type=float, default=0.2, help="share of crops taken from --extra")
+    parser.add_argument("--freeze", choices=["early", "backbone"], default="early", help="what keeps its weights")
+    parser.add_argument("--crop", type=int, nargs=2, default=[288, 384], metavar=("H", "W"))
+    parser.add_argument("--zoom", type=float, nargs=2, default=[0.6, 2.0], metavar=("LOW", "HIGH"))
+    parser.add_argument("--no-squeeze", action="store_true", help="crops keep the aspect of the network's input")
+    parser.add_argument("--altered", type=float, default=1.0, help="share of crops with changed colour and sharpness")
     parser.add_argument("--epochs", type=int, default=80)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--backbone-lr", type=float, default=3e-4)

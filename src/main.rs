@@ -9,8 +9,10 @@ fn main() -> ExitCode {
 /// Every reconnect of a camera starts a dozen threads anew, so over days memory would go up to all of them (`docs/soak.md`).
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn few_arenas() {
-    // SAFETY: no other thread runs yet. Should it fail, memory is used as it would be without.
-    unsafe { libc::mallopt(libc::M_ARENA_MAX, 2) };
+    if std::env::var_os("MALLOC_ARENA_MAX").is_none() {
+        // SAFETY: no other thread runs yet. Should it fail, memory is used as it would be without.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, 2) };
+    }
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]

@@ -31,6 +31,7 @@ SCORING = """\
 k = [8, 16, 30]
 seed = 4
 unit_length = true
+upsampling = "guided"
 threshold = 1.90674
 
 [[scoring.terms]]

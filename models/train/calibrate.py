@@ -78,7 +78,7 @@ def scoring_text(scoring):
     lines = [
         "# score = sum of weight * (statistic - mean) / std; mean and std over CamVid train,",
         "# threshold: marks 1 % of the pixels of CamVid val (void left out in both).",
-        "[scoring]", f"k = {scoring['k']}", f"seed = {scoring['seed']}", "unit_length = true",
+        "[scoring]", f"k = {scoring['k']}", f"seed = {scoring['seed']}", "unit_length = true", 'upsampling = "guided"',
         f"threshold = {scoring['threshold']:.5f}",
     ]
     for term in scoring["terms"]:

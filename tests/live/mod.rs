@@ -256,11 +256,19 @@ impl Rtsp {
         data
     }
 
-    /// Asks for the stream over this connection.
+    /// Asks for the stream over this connection; again while the answer is 503, which GStreamer's server gives while it takes
+    /// down the pipeline of the client that was the last to leave.
     pub fn play(port: u16, name: &str) -> Self {
         let url = format!("rtsp://127.0.0.1:{port}/{name}");
         let mut client = Self::connect(port);
-        let described = client.ask("DESCRIBE", &url, "");
+        let mut described = client.ask("DESCRIBE", &url, "");
+        until("the stream is described", || {
+            if described.status == 503 {
+                client = Self::connect(port);
+                described = client.ask("DESCRIBE", &url, "");
+            }
+            described.status != 503
+        });
         assert_eq!(described.status, 200, "{}", described.headers);
         let control = described.body.lines().filter_map(|line| line.strip_prefix("a=control:")).next_back().unwrap();
         let track = if control.contains("://") { control.to_owned() } else { format!("{url}/{control}") };

@@ -58,8 +58,8 @@ def backbone_file(variant, given):
 def freeze(net, part):
     """Keep the weights and norm statistics of a part of the backbone.
 
-    "early": strides 2 and 4, half of a step's time, and features that no road changes. "backbone": all of it, a quarter
-    of a step's time; the distance of the export, fitted to a backbone map, then stays what it was.
+    "early": strides 2 and 4, half of a step's time, and features that no road changes. "backbone": all of it;
+    the features that the distance of the export is fitted to then stay what they were.
     """
     backbone = net.backbone
     for module in [backbone] if part == "backbone" else [backbone.stem, *backbone.blocks[:backbone.early]]:

@@ -47,6 +47,14 @@ impl<'a> Plane<'a> {
     pub fn row(&self, y: usize) -> &'a [u8] {
         &self.data[y * self.stride..y * self.stride + self.columns]
     }
+
+    /// Whether there are samples, and the data and the stride hold all of them.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.columns > 0
+            && self.rows > 0
+            && self.stride >= self.columns
+            && self.data.len() >= self.stride * (self.rows - 1) + self.columns
+    }
 }
 
 /// One writable plane, see [`Plane`].
@@ -111,12 +119,7 @@ impl I420<'_> {
         let (width, height) = (self.width(), self.height());
         let chroma = (width.div_ceil(2), height.div_ceil(2));
         for (name, plane, size) in [("Y", self.y, (width, height)), ("U", self.u, chroma), ("V", self.v, chroma)] {
-            let fits = size.0 > 0
-                && size.1 > 0
-                && (plane.columns, plane.rows) == size
-                && plane.stride >= plane.columns
-                && plane.data.len() >= plane.stride * (plane.rows - 1) + plane.columns;
-            if !fits {
+            if (plane.columns, plane.rows) != size || !plane.is_whole() {
                 return Err(Error::failed(format!(
                     "a {width}x{height} picture whose {name} plane is {}x{} with stride {} in {} bytes",
                     plane.columns,

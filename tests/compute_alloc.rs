@@ -1,12 +1,12 @@
 //! After warm-up no back end allocates anything for a frame.
 
+mod adapter;
 mod compute_support;
 mod counting;
 
 use compute_support::{Frame, codebook, recipe, term};
 use oodstream::compute::cpu::Cpu;
-use oodstream::compute::gpu::Gpu;
-use oodstream::compute::{Backend, Detection, Maps, Recipe, Size, Statistic, Unit, Upsampling, adapters};
+use oodstream::compute::{Backend, Detection, Maps, Recipe, Size, Statistic, Unit, Upsampling};
 
 const SIZE: Size = Size { width: 160, height: 90 };
 
@@ -65,16 +65,8 @@ fn processor(frames: &[Maps<'_>]) {
 
 /// wgpu keeps lists of its own for each command buffer; this program adds nothing to them.
 fn graphics(frames: &[Maps<'_>]) {
-    if adapters().is_empty() {
-        assert!(
-            std::env::var_os("OODSTREAM_REQUIRE_GPU").is_none(),
-            "OODSTREAM_REQUIRE_GPU is set, but there is no adapter"
-        );
-        eprintln!("skipped: no graphics adapter that can compute (Debian: mesa-vulkan-drivers brings a software one)");
-        return;
-    }
+    let Some(mut backend) = adapter::gpu() else { return };
     let (recipe, mut out) = (everything(), Detection::default());
-    let mut backend = Gpu::new(true).unwrap();
     let mut round = || counting::origins(|| detect(&mut backend, frames, &recipe, &mut out));
     let own = |origins: &[String]| -> Vec<String> {
         origins.iter().filter(|name| name.contains("oodstream::")).cloned().collect()

@@ -1,31 +1,18 @@
 //! Both back ends, and all instruction sets of the CPU, give the same labels and scores.
 
+mod adapter;
 mod compute_support;
 
 use std::cell::RefCell;
 
+use adapter::gpu;
 use compute_support::{Frame, Noise, codebook, recipe, term};
 use ndarray::{Array2, ArrayView2};
 use oodstream::compute::cpu::Cpu;
 use oodstream::compute::gpu::Gpu;
-use oodstream::compute::{
-    Backend, Clustering, Detection, KMeans, Recipe, Seeds, Size, Statistic, Unit, Upsampling, adapters,
-};
+use oodstream::compute::{Backend, Clustering, Detection, KMeans, Recipe, Seeds, Size, Statistic, Unit, Upsampling};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-
-/// The GPU back end, or none with a printed reason; a failure where the environment says that there must be one.
-fn gpu() -> Option<Gpu> {
-    if adapters().is_empty() {
-        assert!(
-            std::env::var_os("OODSTREAM_REQUIRE_GPU").is_none(),
-            "OODSTREAM_REQUIRE_GPU is set, but there is no adapter"
-        );
-        eprintln!("skipped: no graphics adapter that can compute (Debian: mesa-vulkan-drivers brings a software one)");
-        return None;
-    }
-    Some(Gpu::new(true).unwrap())
-}
 
 fn runner(cases: u32) -> TestRunner {
     let config = Config { cases, failure_persistence: None, ..Config::default() };

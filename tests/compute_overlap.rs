@@ -1,24 +1,12 @@
 //! Frames in flight: in order, equal to one at a time, and all told of when the device is lost.
 
+mod adapter;
 mod compute_support;
 
+use adapter::gpu;
 use compute_support::{Frame, recipe, term};
 use oodstream::compute::cpu::Cpu;
-use oodstream::compute::gpu::Gpu;
-use oodstream::compute::{Backend, Detection, Maps, Recipe, Size, Statistic, Unit, adapters};
-
-/// The GPU back end, or none with a printed reason; a failure where the environment says that there must be one.
-fn gpu() -> Option<Gpu> {
-    if adapters().is_empty() {
-        assert!(
-            std::env::var_os("OODSTREAM_REQUIRE_GPU").is_none(),
-            "OODSTREAM_REQUIRE_GPU is set, but there is no adapter"
-        );
-        eprintln!("skipped: no graphics adapter that can compute (Debian: mesa-vulkan-drivers brings a software one)");
-        return None;
-    }
-    Some(Gpu::new(true).unwrap())
-}
+use oodstream::compute::{Backend, Detection, Maps, Recipe, Size, Statistic, Unit};
 
 /// One frame of a stream and the size of its result.
 struct Shot {

@@ -1,22 +1,10 @@
 //! The shader that makes the network's input gives what the CPU gives.
 
-use oodstream::compute::adapters;
-use oodstream::compute::gpu::Gpu;
+mod adapter;
+
+use adapter::gpu;
 use oodstream::frame::{Colour, I420, Matrix, Plane, Range};
 use oodstream::model::prepare::{GpuPrepare, InputSpec, Prepare, Window};
-
-/// The GPU back end, or none with a printed reason; a failure where the environment says that there must be one.
-fn gpu() -> Option<Gpu> {
-    if adapters().is_empty() {
-        assert!(
-            std::env::var_os("OODSTREAM_REQUIRE_GPU").is_none(),
-            "OODSTREAM_REQUIRE_GPU is set, but there is no adapter"
-        );
-        eprintln!("skipped: no graphics adapter that can compute (Debian: mesa-vulkan-drivers brings a software one)");
-        return None;
-    }
-    Some(Gpu::new(true).unwrap())
-}
 
 /// A picture with `padding` bytes behind each row that must never be read; neighbouring samples are alike in half of it and
 /// noise in the other, code values beyond the limited range included.

@@ -1,5 +1,6 @@
 //! The main job with the dense maths on the GPU, where frames overlap: each frame gets the score that the CPU gives it.
 
+mod adapter;
 mod common;
 mod onnx;
 
@@ -7,7 +8,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::Place;
-use oodstream::compute::adapters;
 
 /// The values of every score map in a folder, by file name.
 fn scores(folder: &Path) -> BTreeMap<String, Vec<f32>> {
@@ -24,22 +24,9 @@ fn scores(folder: &Path) -> BTreeMap<String, Vec<f32>> {
     std::fs::read_dir(folder).unwrap().map(entry).collect()
 }
 
-/// Whether there is an adapter; if not, the reason is printed, or the test fails where the environment says that there must be.
-fn has_gpu() -> bool {
-    let found = !adapters().is_empty();
-    if !found {
-        assert!(
-            std::env::var_os("OODSTREAM_REQUIRE_GPU").is_none(),
-            "OODSTREAM_REQUIRE_GPU is set, but there is no adapter"
-        );
-        eprintln!("skipped: no graphics adapter that can compute (Debian: mesa-vulkan-drivers brings a software one)");
-    }
-    found
-}
-
 #[test]
 fn every_frame_gets_its_own_score() {
-    if !has_gpu() {
+    if !adapter::is_there() {
         return;
     }
     let place = Place::new();
@@ -70,7 +57,7 @@ fn features_in_f16_are_an_option_of_the_gpu() {
     place.moving("a.mp4", 4);
     // The CPU has no such storage, and says so.
     place.run("run a.mp4 -o none --compute cpu --set detect.gpu_f16=true").code(0).says(&["gpu_f16", "f32"]);
-    if !has_gpu() {
+    if !adapter::is_there() {
         return;
     }
     let ended = place.run("run a.mp4 -o none --compute gpu --set detect.gpu_f16=true");

@@ -55,7 +55,7 @@ def scored_frames(run, prepare, recipe, frames):
 
 
 def calibrate(run, prepare, recipe, data):
-    """The recipe (features, k, seed, terms with statistic, unit, weight) with mean, deviation and threshold filled in.
+    """The recipe (features, k, seed, upsampling, terms with statistic, unit, weight) with mean, deviation and threshold filled in.
 
     Mean and deviation come from DATA/train, the threshold from DATA/val; void pixels are left out.
     """
@@ -78,7 +78,8 @@ def scoring_text(scoring):
     lines = [
         "# score = sum of weight * (statistic - mean) / std; mean and std over CamVid train,",
         "# threshold: marks 1 % of the pixels of CamVid val (void left out in both).",
-        "[scoring]", f"k = {scoring['k']}", f"seed = {scoring['seed']}", "unit_length = true", 'upsampling = "guided"',
+        "[scoring]", f"k = {scoring['k']}", f"seed = {scoring['seed']}", "unit_length = true",
+        f'upsampling = "{scoring["upsampling"]}"',
         f"threshold = {scoring['threshold']:.5f}",
     ]
     for term in scoring["terms"]:

@@ -159,6 +159,12 @@ impl Plan {
 }
 
 impl Plan {
+    /// `(height, width)` from which the score is bilinearly upsampled to the target.
+    pub fn fine(&self) -> (usize, usize) {
+        let scale = if self.guided { FINE } else { 1 };
+        (scale * self.grid.0, scale * self.grid.1)
+    }
+
     /// Labels that may still change when a clustering has settled; `warm`: it began with the last frame's centroids.
     pub fn settled(&self, warm: bool) -> usize {
         self.pixels / if warm { SETTLED_WARM } else { SETTLED }
@@ -242,11 +248,12 @@ fn check_recipe(recipe: &Recipe, target: Size) -> Result<()> {
 }
 
 fn check_picture(picture: Option<Luma<'_>>) -> Result<()> {
-    let Some(Luma { plane: Plane { data, stride, columns, rows }, .. }) = picture else {
+    let Some(Luma { plane, .. }) = picture else {
         return Err(Error::failed("guided upsampling needs the picture, and the maps came without")
             .hint("set detect.upsampling = \"bilinear\""));
     };
-    if columns == 0 || rows == 0 || stride < columns || data.len() < stride * (rows - 1) + columns {
+    if !plane.is_whole() {
+        let Plane { data, stride, columns, rows } = plane;
         return Err(Error::failed(format!(
             "a picture of {columns}x{rows} with stride {stride} in {} bytes",
             data.len()

@@ -4,7 +4,7 @@ use image::RgbImage;
 use image::imageops::{self, FilterType};
 
 use super::gather::{GridSink, ScoreSource};
-use crate::compute::{Backend, Detection, Luma, Maps, Recipe, Size};
+use crate::compute::{Backend, Detection, Luma, Maps, Recipe, Size, Upsampling};
 use crate::frame::{Plane, Range};
 use crate::model::merge::{Merge, Sight};
 use crate::model::prepare::{InputSpec, Window, overlap};
@@ -115,12 +115,13 @@ impl ScoreSource for NetworkSource<'_> {
             self.sight.push(outputs);
         }
         self.sight.merge(&layout, &mut self.merge)?;
-        luma(picture, &mut self.luma);
-        let columns = picture.width() as usize;
-        let plane = Plane { data: &self.luma, stride: columns, columns, rows: picture.height() as usize };
-        let picture = Luma { plane, range: Range::Full };
+        let picture = self.recipes.iter().any(|recipe| recipe.upsampling == Upsampling::Guided).then(|| {
+            luma(picture, &mut self.luma);
+            let (columns, rows) = (picture.width() as usize, picture.height() as usize);
+            Luma { plane: Plane { data: &self.luma, stride: columns, columns, rows }, range: Range::Full }
+        });
         self.sight.with_maps(|maps| {
-            let maps = &Maps { picture: Some(picture), ..*maps };
+            let maps = &Maps { picture, ..*maps };
             for (method, recipe) in self.recipes.iter().enumerate() {
                 let size = recipe.fine_size(grid_of(maps));
                 self.backend.detect(method as u32, maps, recipe, size, &mut self.detection)?;

@@ -1,7 +1,6 @@
 //! The picture's luma at a few pixels per grid pixel: what guides the upsampling of the score.
 
 use super::super::Luma;
-use super::super::plan::FINE;
 use super::super::resample::{Axis, Resample};
 use super::pool::Parts;
 use super::simd::{Kernel, Lanes, Level};
@@ -16,21 +15,21 @@ pub(crate) struct Guide {
     resample: Option<Resample>,
     /// One row of the picture's width per task.
     rows: Vec<f32>,
-    /// `[FINE h_0, FINE w_0]`; 0 is black, 1 is white.
+    /// Row by row; 0 is black, 1 is white.
     pub luma: Vec<f32>,
 }
 
 impl Guide {
-    /// Brings `picture` to [`FINE`] times `grid`, area average when shrinking. `each` calls a task for 0..count.
+    /// Brings `picture` to `[height, width]` `to`, area average when shrinking. `each` calls a task for 0..count.
     pub fn fill(
         &mut self,
         picture: &Luma<'_>,
-        grid: (usize, usize),
+        to: (usize, usize),
         level: Level,
         each: impl FnOnce(usize, &(dyn Fn(usize) + Sync)),
     ) {
         let plane = &picture.plane;
-        let (from, to) = ((plane.rows, plane.columns), (FINE * grid.0, FINE * grid.1));
+        let from = (plane.rows, plane.columns);
         if self.resample.as_ref().is_none_or(|r| (r.from(), r.to()) != (from, to)) {
             self.resample = None;
         }

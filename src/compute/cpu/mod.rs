@@ -32,7 +32,7 @@ pub(crate) use self::simd::Level;
 use self::statistic::Statistics;
 use self::upsample::Upsample;
 use super::kmeans::{self, Clustering, KMeans, Seeds};
-use super::plan::{FINE, Plan};
+use super::plan::Plan;
 use super::report::{self, Step};
 use super::scene::Signature;
 use super::{Backend, Detection, Maps, Recipe, Size};
@@ -225,16 +225,15 @@ impl Cpu {
         let (to_score, to_mask) = (resize(&mut out.score, size), resize(&mut out.mask, size));
         let Self { guide, guided, upsample, score, level, pool, .. } = self;
         let (from, begin) = match maps.picture.filter(|_| plan.guided) {
-            None => ((plan.grid, &*score), begin),
+            None => (&*score, begin),
             Some(picture) => {
-                guide.fill(&picture, plan.grid, *level, |count, task| pool.run(count, task));
+                guide.fill(&picture, plan.fine(), *level, |count, task| pool.run(count, task));
                 let begin = report::step(&mut self.steps, "guide", begin);
                 guided.run(plan.grid, score, &guide.luma, *level, pool);
-                let fine = (FINE * plan.grid.0, FINE * plan.grid.1);
-                ((fine, &guided.fine), report::step(&mut self.steps, "edges", begin))
+                (&guided.fine, report::step(&mut self.steps, "edges", begin))
             }
         };
-        let marked = upsample.run(from.0, from.1, target, recipe.threshold, to_score, to_mask, *level, pool);
+        let marked = upsample.run(plan.fine(), from, target, recipe.threshold, to_score, to_mask, *level, pool);
         out.ood_share = (marked as f64 / (size.0 * size.1) as f64) as f32;
         report::step(&mut self.steps, "upsample", begin);
         Ok(())

@@ -1,6 +1,6 @@
 //! The score at four times the grid, along the edges of the picture: the passes of `cpu/guided.rs` on the device.
 
-use super::super::plan::{EPSILON, FINE};
+use super::super::plan::{EPSILON, Plan};
 use super::builder::{Builder, Draft};
 use super::shader::Shader;
 use crate::Result;
@@ -15,16 +15,17 @@ pub(super) struct Guided {
 
 impl Guided {
     /// Adds the steps from the score on the grid to that at the guide's size.
-    pub fn new(b: &Builder<'_>, grid: (usize, usize), score: &wgpu::Buffer, steps: &mut Vec<Draft>) -> Result<Self> {
-        let (height, width) = (2 * grid.0, 2 * grid.1);
-        let pixels = FINE * grid.0 * FINE * grid.1;
+    pub fn new(b: &Builder<'_>, plan: &Plan, score: &wgpu::Buffer, steps: &mut Vec<Draft>) -> Result<Self> {
+        let (height, width) = (2 * plan.grid.0, 2 * plan.grid.1);
+        let (fine_height, fine_width) = plan.fine();
+        let pixels = fine_height * fine_width;
         let (guide, fine) = (b.words("guide", pixels)?, b.words("fine score", pixels)?);
         let lines = b.words("slopes and offsets", 2 * height * width)?;
         let params = [height as u32, width as u32, EPSILON.to_bits(), 0];
         let groups = |height: usize, width: usize| [width.div_ceil(8), height.div_ceil(8), 1];
         steps.push(b.dispatch(Shader::GuidedFit, &params, &[score, &guide, &lines], groups(height, width)));
         let buffers = [&lines, &guide, &fine];
-        steps.push(b.dispatch(Shader::GuidedApply, &params, &buffers, groups(2 * height, 2 * width)));
+        steps.push(b.dispatch(Shader::GuidedApply, &params, &buffers, groups(fine_height, fine_width)));
         Ok(Self { guide, fine })
     }
 }

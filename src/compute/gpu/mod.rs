@@ -223,7 +223,7 @@ impl Gpu {
         let warm = plan.clusters && recipe.warm_start && carried.can_seed(plan, recipe);
         let smooth = carried.smoothed == Some(plan.pixels);
         if let Some(picture) = maps.picture.filter(|_| plan.guided) {
-            guide.fill(&picture, plan.grid, *level, |count, task| (0..count).for_each(task));
+            guide.fill(&picture, plan.fine(), *level, |count, task| (0..count).for_each(task));
         }
         let source = Source { logits: Some(maps.logits), features: needed, guide: &guide.luma };
         let slot = pool.take(context, program)?;

@@ -236,12 +236,12 @@ pub(super) fn bank(
 pub(super) fn upsample(
     b: &Builder<'_>,
     spec: &Spec,
-    (from, size): (&wgpu::Buffer, (usize, usize)),
+    from: &wgpu::Buffer,
     score: &wgpu::Buffer,
     mask: &wgpu::Buffer,
 ) -> Result<Draft> {
     let Size { width, height } = spec.target;
-    let Resample { x, y } = Resample::bilinear(size, (height, width));
+    let Resample { x, y } = Resample::bilinear(spec.plan.fine(), (height, width));
     let mut tables = Vec::with_capacity(2 * (width + height));
     for axis in [&x, &y] {
         for (o, &start) in axis.start.iter().enumerate() {
@@ -251,7 +251,7 @@ pub(super) fn upsample(
     }
     let tables = b.filled("upsampling tables", &tables)?;
     let step = |axis: &Axis| axis.taps - 1;
-    let params = [size.1, width, width * height, 0, width, step(&x), step(&y)].map(|v| v as u32);
+    let params = [x.input, width, width * height, 0, width, step(&x), step(&y)].map(|v| v as u32);
     let params = [&params[..], &[spec.threshold.to_bits()]].concat();
     let groups = (width * height).div_ceil(256);
     let groups = [groups.min(65535), groups.div_ceil(65535), 1];

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::plan::{FINE, Plan, chunk_len};
+use super::super::plan::{Plan, chunk_len};
 use super::super::resample::{Axis, Resample};
 use super::super::{Codebook, Size};
 use super::builder::{Builder, Draft, Step};
@@ -194,18 +194,17 @@ impl Program {
             (fuse_first, fuse_next) = (fuse(1.0), fuse(spec.smoothing.unwrap_or(1.0)));
             let quads = (spec.target.width * spec.target.height).div_ceil(4);
             let (score, mask) = (b.words("score", quads * 4)?, b.words("mask", quads)?);
-            let (height, width) = spec.plan.grid;
             let from = if spec.plan.guided {
-                let Guided { guide, fine } = Guided::new(b, (height, width), &grid, &mut finish)?;
+                let Guided { guide, fine } = Guided::new(b, &spec.plan, &grid, &mut finish)?;
                 let bytes = guide.size();
                 prepare.push(Draft::Upload { from_at: at, to: guide, bytes });
                 guide_at = Some(at);
                 at += bytes;
-                (fine, (FINE * height, FINE * width))
+                fine
             } else {
-                (grid.clone(), (height, width))
+                grid.clone()
             };
-            finish.push(upsample(b, &spec, (&from.0, from.1), &score, &mask)?);
+            finish.push(upsample(b, &spec, &from, &score, &mask)?);
             layout.score = take(&score, quads * 16);
             layout.mask = take(&mask, quads * 4);
             layout.grid = take(&grid, shape.n * 4);

@@ -15,8 +15,9 @@
 //! | health, metrics and reload over HTTP | [`monitor`] |
 //! | evaluation on labelled images | [`eval`] |
 //! | measurements | [`bench`] |
+//! | what the heap keeps over weeks | [`memory`] |
 //!
-//! Imports run one way: cli -> monitor -> pipeline -> {media, model, ood, draw, output} -> compute, frame, error.
+//! Imports run one way: cli -> monitor -> pipeline -> {media, model, ood, draw, output} -> compute, frame, memory, error.
 
 pub mod bench;
 pub mod cli;
@@ -27,6 +28,7 @@ pub mod error;
 pub mod eval;
 pub mod frame;
 pub mod media;
+pub mod memory;
 pub mod model;
 pub mod monitor;
 pub mod npy;

@@ -3,7 +3,7 @@
 mod live;
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::Ordering;
@@ -297,5 +297,27 @@ fn memory_beside_stopped_monitors() {
         feeder.go_on(100);
     }
     monitors[..2].iter().for_each(|monitor| monitor.signal("-CONT"));
+    feeder.finish().unwrap();
+}
+
+#[test]
+#[ignore = "takes a minute and a half"]
+fn a_monitor_over_udp_that_vanishes_is_closed() {
+    let _alone = alone();
+    let port = free_port();
+    let feeder = Feeder::serve(&format!("rtsp://127.0.0.1:{port}/x"), BALL);
+    until_served(port, "x", "");
+    let sockets = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+    let [rtp, rtcp] = sockets.each_ref().map(|socket| socket.local_addr().unwrap().port());
+    // As one without power: no reports, no requests, and no end of its connection.
+    let silent = Rtsp::play_over(port, "x", &format!("RTP/AVP;unicast;client_port={rtp}-{rtcp}"));
+    until("it counts", || feeder.clients(0) == 1);
+    let start = Instant::now();
+    while feeder.clients(0) > 0 {
+        assert!(start.elapsed() < Duration::from_secs(150), "its connection is never closed");
+        feeder.go_on(5);
+    }
+    println!("closed after {:.0} s", start.elapsed().as_secs_f64());
+    drop(silent);
     feeder.finish().unwrap();
 }

@@ -6,8 +6,9 @@ use clap::{Args, Subcommand};
 use ndarray::ArrayView3;
 use serde::Serialize;
 
+use super::engine;
 use super::report::write_json;
-use super::{engine, open_input};
+use super::source::open_input;
 use crate::bench::{self, KMeansJob, MapShapes, PrepareReport, Python, StagesReport};
 use crate::compute::{self, ComputeChoice, Size};
 use crate::config::Config;
@@ -205,7 +206,8 @@ fn stages(args: &StagesArgs) -> Result<()> {
     let frames = match &args.clip {
         Some(clip) => {
             media::init()?;
-            let (reader, _) = open_input(&media::Input::File(clip.clone()), None, &media::Encoding::default(), 0)?;
+            let clip = media::Input::File(clip.clone());
+            let (reader, _) = open_input(&clip, None, &Default::default(), &Default::default(), 0)?;
             bench::frames_of(reader, &mut engine.network, &engine.views, args.frames)?
         }
         None => bench::scene(&shapes(&mut engine.network)?, args.frames, 1),

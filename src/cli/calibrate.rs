@@ -7,13 +7,15 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::ProgressBar;
 
+use super::source::{SourceArgs, open_input, tell_signal};
 use super::view::ViewArgs;
-use super::{INTERRUPTED, interrupt};
+use super::{INTERRUPTED, engine, interrupt};
 use crate::compute::{self, ComputeChoice, Unit};
-use crate::media::{self, Encoding, FrameReader, Input, OpenFile, Read};
+use crate::config::Config;
+use crate::media::{self, FrameReader, Input, Read};
+use crate::model::Network;
 use crate::model::look::Look;
 use crate::model::network::Provider;
-use crate::model::{Network, SessionOptions};
 use crate::ood::calibrate::{CalibrateOptions, FrameStore, calibrate};
 use crate::ood::calibration::{Calibration, Footage, ModelId};
 use crate::ood::method::{Method, TRAINING_FREE, split_list};
@@ -28,11 +30,12 @@ const PATIENCE: Duration = Duration::from_millis(200);
 Examples:
   oodstream calibrate monday.mp4 tuesday.mp4 -o calibration.toml
   oodstream calibrate drives/ -o calibration.toml --false-positives 0.002 --codebook 1024
+  oodstream calibrate rtsp://camera/1 --credentials camera.login --calibrate-for 300s -o calibration.toml
   oodstream run drive.mp4 --calibration calibration.toml
 
 The footage should show what is ordinary: a few minutes of driving without anything unusual in it.")]
 pub struct CalibrateArgs {
-    /// Videos, folders of videos or images, globs
+    /// Videos, folders of videos or images, globs; live inputs together with --calibrate-for
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<String>,
     /// Where to write it; a codebook goes beside it as NAME.codebook.npy
@@ -56,23 +59,64 @@ pub struct CalibrateArgs {
     /// Look at no more than the first so many seconds of each input (120 or 120s)
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     calibrate_for: Option<Duration>,
+    /// Pipeline file: its [model] and [source], and where it computes
+    #[arg(short, long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// Change one key of the pipeline file; repeatable
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
     /// Network [default: the one that ships with the program]
     #[arg(short, long, value_name = "FILE.onnx")]
     model: Option<PathBuf>,
     /// Where K-Means and the score maps are computed
-    #[arg(long, value_name = "WHERE", default_value = "auto")]
-    compute: ComputeChoice,
+    #[arg(long, value_name = "WHERE")]
+    compute: Option<ComputeChoice>,
     /// Where the network runs
-    #[arg(long, value_name = "WHERE", default_value = "auto")]
-    provider: Provider,
+    #[arg(long, value_name = "WHERE")]
+    provider: Option<Provider>,
     /// Threads of the network [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     #[command(flatten)]
     views: ViewArgs,
+    #[command(flatten)]
+    source: SourceArgs,
     /// Replace an existing file
     #[arg(long)]
     overwrite: bool,
+}
+
+impl CalibrateArgs {
+    /// The configuration that the options ask for.
+    fn config(&self) -> Result<Config> {
+        let mut config = Config::load(self.config.as_deref(), &self.set)?;
+        if self.model.is_some() {
+            config.model.path.clone_from(&self.model);
+        }
+        config.model.provider = self.provider.unwrap_or(config.model.provider);
+        config.model.threads = self.threads.or(config.model.threads);
+        config.detect.compute = self.compute.unwrap_or(config.detect.compute);
+        self.views.apply(&mut config.model);
+        self.source.apply(&mut config.source);
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The inputs, and what the calibration says of them: an address without the password in it.
+    fn expand(&self) -> Result<(Vec<Input>, Vec<String>)> {
+        let (mut inputs, mut shown) = (Vec::new(), Vec::new());
+        for argument in &self.inputs {
+            let found = media::expand_input(argument)?;
+            let live = found.iter().find(|input| matches!(input, Input::Live(_)));
+            if let (Some(live), None) = (live, self.calibrate_for) {
+                return Err(Error::usage(format!("{live} is a live input, how long to look at it is not given"))
+                    .hint("--calibrate-for 300s looks at five minutes of it"));
+            }
+            shown.push(live.map_or_else(|| argument.clone(), Input::to_string));
+            inputs.extend(found);
+        }
+        Ok((inputs, shown))
+    }
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -104,14 +148,11 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
     if !(args.every.is_finite() && args.every >= 0.0) {
         return Err(Error::usage("--every must be 0 or more seconds"));
     }
+    let config = args.config()?;
     media::init()?;
-    let mut inputs = Vec::new();
-    for argument in &args.inputs {
-        inputs.extend(media::expand_input(argument)?);
-    }
-    let session = SessionOptions { threads: args.threads, provider: args.provider, ..SessionOptions::default() };
-    let mut network = Network::load(args.model.as_deref(), &session)?;
-    let views = args.views.views(network.manifest())?;
+    let (inputs, shown) = args.expand()?;
+    let mut network = engine::network(&config)?;
+    let views = config.model.views(network.manifest());
     let methods = methods(args, &network)?;
     let interrupts = interrupt::watch()?;
     let mut frames = FrameStore::new(args.frames as usize)?;
@@ -125,8 +166,9 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
     for input in &inputs {
         let name = input.to_string();
         bar.set_message(name.clone());
-        let mut reader = open(input).map_err(|error| error.at(&name))?;
-        if !looker.look(reader.as_mut(), &mut network, &mut frames, &bar).map_err(|error| error.at(&name))? {
+        let (mut reader, _) =
+            open_input(input, None, &Default::default(), &config.source, 0).map_err(|e| e.at(&name))?;
+        if !looker.look(&name, reader.as_mut(), &mut network, &mut frames, &bar).map_err(|e| e.at(&name))? {
             bar.finish_and_clear();
             eprintln!("oodstream: interrupted, no calibration was written");
             return Ok(INTERRUPTED);
@@ -136,15 +178,14 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
         file: network.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
         sha256: network.sha256().to_owned(),
     };
-    let footage =
-        Footage { inputs: args.inputs.clone(), frames: 0, odd_frames: 0, false_positive_share: args.false_positives };
+    let footage = Footage { inputs: shown, frames: 0, odd_frames: 0, false_positive_share: args.false_positives };
     let mut calibration = Calibration::new(model, views, footage);
     let options = CalibrateOptions {
         false_positive_share: args.false_positives,
         codebook: args.codebook.map(|centroids| centroids as usize),
         methods,
     };
-    let mut backend = compute::open(args.compute, args.threads)?;
+    let mut backend = compute::open_with(config.detect.compute, config.model.threads, config.detect.gpu_f16)?;
     bar.set_message("measuring");
     bar.set_position(0);
     calibrate(&mut frames, backend.as_mut(), &options, &mut calibration, || bar.inc(1))?;
@@ -195,17 +236,6 @@ fn methods(args: &CalibrateArgs, network: &Network) -> Result<Vec<Method>> {
     Ok(methods)
 }
 
-fn open(input: &Input) -> Result<Box<dyn FrameReader>> {
-    let encoding = Encoding::default();
-    let (reader, _) = match input {
-        Input::File(path) => media::open_file(&OpenFile { path, output: None, encoding: &encoding, stream: 0 })?,
-        Input::Images(files) => media::open_images(files, None, &encoding, 0)?,
-        Input::Test(spec) => media::open_test(spec, None, &encoding, 0)?,
-        Input::Live(input) => (media::open_live(input, &Default::default(), 0)?, None),
-    };
-    Ok(reader)
-}
-
 /// Reads footage and shows some of its frames to the network.
 struct Looker<'a> {
     look: Look,
@@ -218,6 +248,7 @@ impl Looker<'_> {
     /// Takes one input to its end; false when the user stopped it.
     fn look(
         &mut self,
+        name: &str,
         reader: &mut dyn FrameReader,
         network: &mut Network,
         frames: &mut FrameStore,
@@ -227,7 +258,11 @@ impl Looker<'_> {
         while self.interrupts.load(Ordering::Relaxed) == 0 {
             let frame = match reader.read(PATIENCE)? {
                 Read::Frame(frame) => frame,
-                Read::Signal(_) | Read::TimedOut => continue,
+                Read::Signal(signal) => {
+                    tell_signal(name, &signal);
+                    continue;
+                }
+                Read::TimedOut => continue,
                 Read::End(end) => {
                     for note in &end.notes {
                         tracing::warn!("{note}");
@@ -239,7 +274,8 @@ impl Looker<'_> {
             if time >= self.until {
                 return Ok(true);
             }
-            if time < next {
+            // A repeat of the last picture, while a camera is away, says nothing new.
+            if time < next || frame.lost.is_some() {
                 continue;
             }
             next = time + self.every;
@@ -247,5 +283,48 @@ impl Looker<'_> {
             bar.inc(1);
         }
         Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::VideoInfo;
+    use crate::model::{SessionOptions, Views};
+
+    /// A test pattern, seen by a camera that is away for all but every third picture.
+    struct Flaky(Box<dyn FrameReader>, u32);
+
+    impl FrameReader for Flaky {
+        fn read(&mut self, timeout: Duration) -> Result<Read> {
+            let mut read = self.0.read(timeout)?;
+            if let Read::Frame(frame) = &mut read {
+                frame.lost = (!self.1.is_multiple_of(3)).then_some(Duration::from_millis(40));
+                self.1 += 1;
+            }
+            Ok(read)
+        }
+
+        fn info(&self) -> Option<&VideoInfo> {
+            self.0.info()
+        }
+    }
+
+    #[test]
+    fn repeats_are_not_footage() {
+        media::init().unwrap();
+        let mut network = Network::load(None, &SessionOptions::default()).unwrap();
+        let input = media::expand_input("test://snow?frames=12&width=64&height=32").unwrap().remove(0);
+        let (reader, _) = open_input(&input, None, &Default::default(), &Default::default(), 0).unwrap();
+        let interrupts = AtomicU32::new(0);
+        let mut looker = Looker {
+            look: Look::new(&network, Views::default()).unwrap(),
+            every: Duration::ZERO,
+            until: Duration::MAX,
+            interrupts: &interrupts,
+        };
+        let (mut frames, bar) = (FrameStore::new(20).unwrap(), ProgressBar::hidden());
+        assert!(looker.look("it", &mut Flaky(reader, 0), &mut network, &mut frames, &bar).unwrap());
+        assert_eq!((bar.position(), frames.len()), (4, 4));
     }
 }

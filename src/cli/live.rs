@@ -12,6 +12,7 @@ use super::options::RunArgs;
 use super::outputs::Outputs;
 use super::report::{InputReport, LiveReport};
 use super::run::{conclude, encoding, worse};
+use super::source::tell_signal;
 use super::streams::Planned;
 use super::{INTERRUPTED, engine, interrupt};
 use crate::config::{Config, LiveConfig};
@@ -225,11 +226,7 @@ impl Observer for Follow {
 
     fn signal(&self, signal: &Signal) {
         let name = self.meter.name();
-        match signal {
-            Signal::Lost { reason } => tracing::warn!("{name}: no signal: {reason}"),
-            Signal::Back { away, what } if away.is_zero() => tracing::info!("{name}: {what}"),
-            Signal::Back { away, what } => tracing::info!("{name}: back after {:.1} s: {what}", away.as_secs_f64()),
-        }
+        tell_signal(name, signal);
         if let Some(Err(error)) = self.events.as_ref().map(|events| events.signal(name, signal)) {
             tracing::error!("{error}");
         }

@@ -13,18 +13,17 @@ pub mod outputs;
 pub mod progress;
 pub mod report;
 pub mod run;
+mod source;
 pub mod streams;
 mod view;
 
 use std::io::IsTerminal;
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::Result;
-use crate::media::{self, Encoding, Input, OpenFile, Opened};
 
 /// Exit code when the input ended with damage but all that could be read was written.
 pub const DAMAGED: u8 = 3;
@@ -106,19 +105,6 @@ pub fn main() -> ExitCode {
             eprintln!("oodstream: error: {error}");
             ExitCode::from(error.exit_code())
         }
-    }
-}
-
-/// Opens an input of any kind, and its output where there is one.
-///
-/// # Errors
-/// It cannot be read, or the output cannot be made.
-fn open_input(input: &Input, output: Option<&Path>, encoding: &Encoding, stream: u32) -> Result<Opened> {
-    match input {
-        Input::File(path) => media::open_file(&OpenFile { path, output, encoding, stream }),
-        Input::Images(files) => media::open_images(files, output, encoding, stream),
-        Input::Test(spec) => media::open_test(spec, output, encoding, stream),
-        Input::Live(input) => Ok((media::open_live(input, &Default::default(), stream)?, None)),
     }
 }
 

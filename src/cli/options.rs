@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::source::SourceArgs;
 use super::view::ViewArgs;
 use crate::Result;
 use crate::compute::ComputeChoice;
 use crate::config::Config;
 use crate::draw::{Palette, View};
-use crate::media::live::Transport;
 use crate::model::network::Provider;
 use crate::pipeline::{Policy, Sync};
 
@@ -110,12 +110,8 @@ pub struct RunArgs {
     /// Leave out frames that are older than this when the network could take them
     #[arg(long, value_name = "SECONDS", help_heading = "Live")]
     max_latency: Option<f64>,
-    /// How RTP comes from RTSP cameras [default: auto, UDP and then TCP]
-    #[arg(long, value_name = "HOW", help_heading = "Live")]
-    transport: Option<Transport>,
-    /// File with user:password of the cameras, for addresses without any
-    #[arg(long, value_name = "FILE", help_heading = "Live")]
-    credentials: Option<PathBuf>,
+    #[command(flatten)]
+    source: SourceArgs,
     /// Port on loopback, or HOST:PORT, of /healthz, /readyz, /metrics and /reload
     #[arg(long, value_name = "ADDRESS", help_heading = "Live")]
     http: Option<String>,
@@ -161,8 +157,7 @@ impl RunArgs {
         put(&mut config.live.policy, self.policy.as_ref());
         put(&mut config.live.sync, self.sync.as_ref());
         put_some(&mut config.live.max_latency_s, self.max_latency.as_ref());
-        put(&mut config.source.transport, self.transport.as_ref());
-        put_some(&mut config.source.credentials, self.credentials.as_ref());
+        self.source.apply(&mut config.source);
         put_some(&mut config.http.listen, self.http.as_ref());
         config.draw.legend &= !self.no_legend;
         config.encode.overwrite |= self.overwrite;

@@ -10,11 +10,13 @@ use super::options::RunArgs;
 use super::outputs::Outputs;
 use super::progress::Progress;
 use super::report::{InputReport, RunReport, write_json};
+use super::source::open_input;
 use super::streams::{self, Inputs};
-use super::{DAMAGED, INTERRUPTED, engine, interrupt, live, open_input};
+use super::{DAMAGED, INTERRUPTED, engine, interrupt, live};
 use crate::Result;
 use crate::config::Config;
 use crate::draw::View;
+use crate::media::live::SourceOptions;
 use crate::media::{self, Encoding, Input};
 use crate::output::{Existing, Records};
 use crate::pipeline::{self, Control, Engine, Flow, Meter, Outcome, Stream};
@@ -49,6 +51,7 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
             file: file.as_deref(),
             index: index as u32,
             encoding: &encoding,
+            source: &config.source,
             queue: config.pipeline.queue,
             quiet,
             alone: inputs.len() == 1,
@@ -116,6 +119,7 @@ struct Job<'a> {
     file: Option<&'a Path>,
     index: u32,
     encoding: &'a Encoding,
+    source: &'a SourceOptions,
     queue: usize,
     quiet: bool,
     alone: bool,
@@ -126,9 +130,8 @@ impl Job<'_> {
     fn run(&self, engine: &mut Engine, records: &Records<'_>, interrupts: &Arc<AtomicU32>) -> (InputReport, u8) {
         let name = self.input.to_string();
         let meter = Meter::new(&name);
-        let opened = records
-            .of_stream(&name)
-            .and_then(|recorders| Ok((recorders, open_input(self.input, self.file, self.encoding, self.index)?)));
+        let open = || open_input(self.input, self.file, self.encoding, self.source, self.index);
+        let opened = records.of_stream(&name).and_then(|recorders| Ok((recorders, open()?)));
         match opened {
             Err(error) => {
                 eprintln!("oodstream: error: {error}");

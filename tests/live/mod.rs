@@ -256,9 +256,14 @@ impl Rtsp {
         data
     }
 
-    /// Asks for the stream over this connection; again while the answer is 503, which GStreamer's server gives while it takes
-    /// down the pipeline of the client that was the last to leave.
+    /// Asks for the stream over this connection.
     pub fn play(port: u16, name: &str) -> Self {
+        Self::play_over(port, name, "RTP/AVP/TCP;unicast;interleaved=0-1")
+    }
+
+    /// Asks for the stream, `transport` is the header of that name; again while the answer is 503, which GStreamer's server
+    /// gives while it takes down the pipeline of the client that was the last to leave.
+    pub fn play_over(port: u16, name: &str, transport: &str) -> Self {
         let url = format!("rtsp://127.0.0.1:{port}/{name}");
         let mut client = Self::connect(port);
         let mut described = client.ask("DESCRIBE", &url, "");
@@ -272,7 +277,7 @@ impl Rtsp {
         assert_eq!(described.status, 200, "{}", described.headers);
         let control = described.body.lines().filter_map(|line| line.strip_prefix("a=control:")).next_back().unwrap();
         let track = if control.contains("://") { control.to_owned() } else { format!("{url}/{control}") };
-        let set = client.ask("SETUP", &track, "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n");
+        let set = client.ask("SETUP", &track, &format!("Transport: {transport}\r\n"));
         assert_eq!(set.status, 200, "{}", set.headers);
         let session = set.headers.lines().find_map(|line| line.strip_prefix("Session:")).unwrap();
         client.header = format!("Session: {}\r\n", session.split(';').next().unwrap().trim());

@@ -11,7 +11,7 @@ use gst::prelude::*;
 use gstreamer as gst;
 
 use super::address::Server;
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
 
 /// How long a server may take to answer a plain TCP connect, when it is asked why a connection failed.
 const REACH: Duration = Duration::from_secs(1);
@@ -63,6 +63,7 @@ impl Keeper {
                 let _ = wake.try_send(());
             }
             let _ = pipeline.set_state(gst::State::Null);
+            memory::give_back();
         };
         std::thread::Builder::new()
             .name("live".to_string())

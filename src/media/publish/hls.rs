@@ -125,18 +125,23 @@ impl Hls {
         self.next += 1;
         let length = until.saturating_sub(open.start).max(1);
         self.longest = self.longest.max((length + SECOND / 2) / SECOND);
-        self.listed.push_back(Listed { number, length, breaks: open.breaks, date: open.date });
+        self.list(Listed { number, length, breaks: open.breaks, date: open.date })
+    }
+
+    /// Puts a segment into the playlist, and removes from the disk what left it long ago.
+    fn list(&mut self, segment: Listed) -> Result<()> {
+        self.listed.push_back(segment);
         while self.listed.len() > self.options.segments as usize {
             let gone = self.listed.pop_front();
             self.breaks_gone += u64::from(gone.is_some_and(|segment| segment.breaks));
         }
-        self.write_playlist()?;
+        // Before the playlist is written: that fails on a full disk, and then this one would stay for ever.
         let first = self.listed.front().map_or(0, |segment| segment.number);
         if let Some(old) = first.checked_sub(GRACE as u64 + 1) {
             // Not there after an error; nothing to do then.
             let _ = fs::remove_file(self.folder.join(name_of(old)));
         }
-        Ok(())
+        self.write_playlist()
     }
 
     fn write_playlist(&self) -> Result<()> {
@@ -253,6 +258,22 @@ mod tests {
         keep.sort_unstable();
         assert_eq!(left, keep);
         assert!(Hls::open(&folder.path().join("index.html"), &HlsOptions::default(), &Arc::default()).is_err());
+    }
+
+    #[test]
+    fn old_segments_go_though_the_playlist_cannot_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = HlsOptions { segment_s: 1, segments: 2 };
+        let mut hls = Hls::open(folder.path(), &options, &Arc::default()).unwrap();
+        let there = |number| folder.path().join(name_of(number)).exists();
+        // In the way of the playlist.
+        fs::create_dir(folder.path().join(format!(".{PLAYLIST}.part"))).unwrap();
+        for number in 0..20 {
+            fs::write(folder.path().join(name_of(number)), b"x").unwrap();
+            assert!(hls.list(Listed { number, length: SECOND, breaks: false, date: "D".into() }).is_err());
+        }
+        let left: Vec<u64> = (0..20).filter(|number| there(*number)).collect();
+        assert_eq!(left, [16, 17, 18, 19]);
     }
 
     #[test]

@@ -21,6 +21,8 @@ use crate::{Error, Result};
 const CLIENT_THREADS: i32 = 16;
 /// Seconds between looks for sessions that ended.
 const CLEANUP_S: u32 = 5;
+/// Seconds that a connection stays open after its last session, which ends a minute after its client's last sign of life.
+const AFTER_SESSION_S: i32 = 10;
 
 /// The RTSP servers of this process, shared by its streams. Each lives as long as a stream is served at its address.
 #[derive(Clone)]
@@ -254,6 +256,9 @@ impl Drop for Server {
 
 /// Follows what a client does.
 fn watch(client: &rtsp::RTSPClient, table: &Arc<Mutex<Table>>) {
+    // Or the connection of one that went without a goodbye (no power, no network) stays for ever: over UDP nothing is ever
+    // sent on it that could fail.
+    client.set_property("post-session-timeout", AFTER_SESSION_S);
     let of_table = Arc::clone(table);
     client.connect_pre_describe_request(move |_, context| {
         // Before the first picture nobody knows what the stream is like; the client asks again.

@@ -66,13 +66,14 @@ def export(
 
 def tidy(path: pathlib.Path, external_data: bool) -> None:
     """Drops machine paths and debug strings that tracing leaves in the file; moves the weights out where asked."""
+    # Above the limit the exporter itself has written one file per tensor; they are gathered into one. Loading forgets them.
+    tensors = onnx.load(str(path), load_external_data=False).graph.initializer
+    scattered = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
     model = onnx.load(str(path))
     for node in model.graph.node:
         node.doc_string = ""
         if node.domain not in ("", "ai.onnx"):
             raise SystemExit(f"node {node.name} is {node.domain}::{node.op_type}, which is not standard ONNX")
-    # Above the limit the exporter itself has written one file per tensor; they are gathered into one.
-    scattered = {entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"}
     data = path.name + ".data"
     for stale in {data, *scattered}:
         (path.parent / stale).unlink(missing_ok=True)

@@ -1,9 +1,9 @@
 """How far a pixel's backbone features lie from everything seen in training: the class-conditional Mahalanobis distance.
 
-One Gaussian per class (and per source of frames) with a covariance shared by all, fitted in closed form to the stride-16
-features of ordinary labelled pixels (Lee et al. 2018). The distance to the nearest mean is taken off all logits of a
-pixel alike: softmax, and so the segmentation, stays as it is, while max-logit and energy come to know how ordinary a
-pixel looks. No outliers, no gradient steps, no weight to tune.
+A few Gaussians per class (and per source of frames) with one covariance for all, fitted without gradients to the
+stride-16 features of ordinary labelled pixels (Lee et al. 2018, who take one per class). The distance to the nearest
+mean is taken off all logits of a pixel alike: softmax, and so the segmentation, stays as it is, while max-logit and
+energy come to know how ordinary a pixel looks. No outliers, no weight to tune.
 """
 
 import numpy as np
@@ -13,12 +13,15 @@ from PIL import Image
 from torch import nn
 
 from data import CLASSES, normalise, resize_to_input
+from scoring import k_means
 
 FEATURE = "features_2"
 # One frame in three: neighbours in a sequence say the same.
 STRIDE = 3
 SHRINKAGE = 0.01
 FEWEST_PIXELS = 50
+MEANS_PER_CLASS = 4
+SEED = 1
 
 
 def labelled_features(run, frames):
@@ -33,24 +36,34 @@ def labelled_features(run, frames):
     return np.concatenate(features).astype(np.float64), np.concatenate(labels)
 
 
-def fit(run, sources):
-    """(centre [D], whitening [D, D], means [M, D] in the whitened space) from one or more sets of frames."""
-    means, scatter, count, total = [], 0.0, 0, 0.0
-    for frames in sources:
-        features, labels = labelled_features(run, frames)
-        for c in range(len(CLASSES)):
-            own = features[labels == c]
-            if len(own) < FEWEST_PIXELS:
-                continue
-            means.append(own.mean(0))
-            scatter = scatter + (own - means[-1]).T @ (own - means[-1])
-            total = total + own.sum(0)
-            count += len(own)
-    covariance = scatter / count
+def gaussians(groups):
+    """(centre [D], whitening [D, D], means [M, D] in the whitened space) of groups of features, with their common covariance."""
+    count = sum(len(group) for group in groups)
+    means = np.stack([group.mean(0) for group in groups])
+    covariance = sum((group - mean).T @ (group - mean) for group, mean in zip(groups, means)) / count
     covariance += SHRINKAGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
     whitening = np.linalg.cholesky(np.linalg.inv(covariance)).T
-    centre = total / count
-    return centre, whitening, (np.stack(means) - centre) @ whitening.T
+    centre = sum(group.sum(0) for group in groups) / count
+    return centre, whitening, (means - centre) @ whitening.T
+
+
+def grouped(sources, means_per_class):
+    """The features of each class and source, split by K-Means in the space whitened with one mean for each of them."""
+    groups = [features[labels == c] for features, labels in sources for c in range(len(CLASSES))]
+    groups = [group for group in groups if len(group) >= FEWEST_PIXELS]
+    if means_per_class == 1:
+        return groups
+    centre, whitening, _ = gaussians(groups)
+    parts = []
+    for group in groups:
+        labels = k_means(((group - centre) @ whitening.T).astype(np.float32), means_per_class, SEED)
+        parts += [group[labels == j] for j in range(means_per_class)]
+    return [part for part in parts if len(part) >= FEWEST_PIXELS]
+
+
+def fit(run, sources, means_per_class=MEANS_PER_CLASS):
+    """What `Distance` is made of, from one or more sets of frames."""
+    return gaussians(grouped([labelled_features(run, frames) for frames in sources], means_per_class))
 
 
 class Distance(nn.Module):

@@ -13,8 +13,9 @@ import export
 import from_onnx
 import metrics
 import scoring
+import soup
 from data import VOID, Batches, Crops, DataError, Frames, augment
-from distance import Distance
+from distance import Distance, gaussians, grouped
 from network import SegmentationNet
 from train import TrainError, backbone_file, rate
 
@@ -71,6 +72,35 @@ class Checkpoints(unittest.TestCase):
                 path.write_bytes(bad)
                 with self.assertRaises(checkpoint.CheckpointError):
                     checkpoint.load(path)
+
+    def test_a_soup_by_shares_without_loss_weights(self):
+        def state(value, weight):
+            average = {"classifier.bias": torch.full((2,), value), "count": torch.tensor(7)}
+            return {"variant": "lite0", "weights": torch.full((2,), weight), "average": average}
+        mixed = soup.average([state(1.0, 1.0), state(5.0, float(np.e))], [3, 1])
+        torch.testing.assert_close(mixed["average"]["classifier.bias"], torch.full((2,), 0.75 * 1 + 0.25 * (5 - 1)))
+        self.assertEqual(int(mixed["average"]["count"]), 7)
+        for shares in ([1.0], [0.0, 0.0], [2.0, -1.0]):
+            with self.assertRaisesRegex(checkpoint.CheckpointError, "as many shares"):
+                soup.average([state(1.0, 1.0), state(5.0, 1.0)], shares)
+
+
+class Distances(unittest.TestCase):
+    def test_a_class_of_two_kinds_has_a_mean_for_each(self):
+        rng = np.random.default_rng(4)
+        kinds = [rng.normal(c, 1, (200, 3)) for c in (-9, 9)]
+        source = (np.concatenate(kinds), np.zeros(400, int))
+        between = torch.zeros(1, 3, 1, 1)
+        one, two = (Distance(*gaussians(grouped([source], k))) for k in (1, 2))
+        with torch.no_grad():
+            self.assertLess(float(one(between)), 1)
+            self.assertGreater(float(two(between)), 8)
+            self.assertLess(float(two(torch.full((1, 3, 1, 1), 9.0))), 1)
+
+    def test_classes_with_few_pixels_are_left_out(self):
+        features = np.random.default_rng(4).normal(size=(130, 3))
+        labels = np.repeat([0, 1], [100, 30])
+        self.assertEqual([len(group) for group in grouped([(features, labels)], 1)], [100])
 
 
 class Training(unittest.TestCase):

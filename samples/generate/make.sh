@@ -16,7 +16,7 @@ clip)
     "${PYTHON:-python3}" "$here/finish.py" clip "$work/clip_raw" "$here/.." "$work/clip"
     ;;
 train)
-    render render_streets.py "$work/train_raw" --streets 54 --per-street 3
+    render render_streets.py "$work/train_raw" --streets 60 --per-street 3
     "${PYTHON:-python3}" "$here/finish.py" train "$work/train_raw" "$work/train"
     ;;
 *)

@@ -1,4 +1,4 @@
-"""Run inside Blender: `blender -b -P render_streets.py -- OUT --streets 54 --per-street 3`.
+"""Run inside Blender: `blender -b -P render_streets.py -- OUT --streets 60 --per-street 3`.
 
 Random streets without any unknown thing: OUT/rgb_####.png and OUT/ids_####.png. Frames that exist are kept.
 """
@@ -41,7 +41,7 @@ def one_street(seed, out, first, count, samples):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("out")
-    parser.add_argument("--streets", type=int, default=54)
+    parser.add_argument("--streets", type=int, default=60)
     parser.add_argument("--per-street", type=int, default=3)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--first-seed", type=int, default=1000)

@@ -22,14 +22,33 @@ use camera::{Camera, CameraOptions};
 use common::Place;
 use live::{Monitor, free_port, until};
 
-/// Least squares: slope and twice its standard error.
+/// Least squares: slope and twice its standard error. Neighbouring samples say almost the same, so they count as n (1 - r) /
+/// (1 + r) independent ones, r the correlation of neighbouring residuals (Santer et al. 2000, J. Geophys. Res. 105, 7337).
 fn slope(points: &[(f64, f64)]) -> (f64, f64) {
     let n = points.len() as f64;
     let (mx, my) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0 / n, y + point.1 / n));
     let xx: f64 = points.iter().map(|(x, _)| (x - mx).powi(2)).sum();
     let slope = points.iter().map(|(x, y)| (x - mx) * (y - my)).sum::<f64>() / xx;
-    let rest: f64 = points.iter().map(|(x, y)| (y - my - slope * (x - mx)).powi(2)).sum();
-    (slope, 2.0 * (rest / (n - 2.0) / xx).sqrt())
+    let residuals: Vec<f64> = points.iter().map(|(x, y)| y - my - slope * (x - mx)).collect();
+    let squares: f64 = residuals.iter().map(|residual| residual.powi(2)).sum();
+    if squares == 0.0 {
+        return (slope, 0.0);
+    }
+    let r = residuals.windows(2).map(|pair| pair[0] * pair[1]).sum::<f64>() / squares;
+    let independent = n * (1.0 - r) / (1.0 + r);
+    (slope, if independent > 2.0 { 2.0 * (squares / (independent - 2.0) / xx).sqrt() } else { f64::INFINITY })
+}
+
+#[test]
+fn a_slope_and_its_error() {
+    // A saw tooth: neighbours go against each other, so that they say more than independent ones.
+    let saw: Vec<_> = (0..100).map(|i| (f64::from(i), 2.0 * f64::from(i) + f64::from(i % 2))).collect();
+    let (steep, small) = slope(&saw);
+    assert!((steep - 2.0).abs() < 1e-3 && small < 1e-3, "{steep} {small}");
+    // Two steps of fifty samples: little is known about the slope, though there are a hundred points.
+    let steps: Vec<_> = (0..100).map(|i| (f64::from(i), f64::from(i / 25 % 2))).collect();
+    assert!(slope(&steps).1 > 0.01, "{:?}", slope(&steps));
+    assert_eq!(slope(&[(0.0, 1.0), (1.0, 1.0), (2.0, 1.0)]), (0.0, 0.0));
 }
 
 /// Resident memory in MB and descriptors of a process.

@@ -182,7 +182,13 @@ fn launch(options: &CameraOptions) -> String {
         ),
         Codec::Jpeg => "jpegenc ! rtpjpegpay name=pay0".to_string(),
     };
-    let sound = if options.sound { "audiotestsrc is-live=true ! alawenc ! rtppcmapay name=pay1" } else { "" };
+    // GStreamer's server lets go of tracks that nobody asked for when it starts those that somebody did. What they bring in the
+    // next moment has nowhere to go, which would end the whole stream if the source heard of it.
+    let sound = if options.sound {
+        "audiotestsrc is-live=true ! errorignore ignore-notlinked=true convert-to=ok ! alawenc ! rtppcmapay name=pay1"
+    } else {
+        ""
+    };
     format!(
         "( videotestsrc is-live=true pattern={pattern} ! video/x-raw,format=I420,width={width},height={height},\
          framerate={fps}/1 ! {coded} {sound} )"

@@ -147,7 +147,8 @@ fn an_existing_output_needs_overwrite() {
     let place = Place::new();
     place.moving("a.mp4", 10);
     fs::write(place.path("out.mp4"), "precious").unwrap();
-    place.run("run a.mp4 -o out.mp4").code(2).says(&["out.mp4", "--overwrite"]);
+    let ended = place.run("run a.mp4 -o out.mp4").code(2).says(&["out.mp4", "--overwrite"]);
+    assert!(!ended.stderr.contains("queue max"), "nothing ran, so there is nothing to tell: {}", ended.stderr);
     assert_eq!(fs::read(place.path("out.mp4")).unwrap(), b"precious");
     place.run("run a.mp4 -o out.mp4 --overwrite").code(0);
     assert_eq!(common::video_times(&place.path("out.mp4")).len(), 10);

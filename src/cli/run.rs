@@ -90,7 +90,7 @@ pub(super) fn conclude(
         method: config.detect.method.clone(),
         threshold: engine.settings.get().threshold,
     };
-    if !quiet {
+    if !quiet && report.inputs.iter().any(|input| input.frames_in > 0) {
         let order: Vec<&str> = stages.iter().map(|(name, _)| *name).collect();
         eprint!("{}", report.stage_table(&order));
     }

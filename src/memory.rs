@@ -13,12 +13,21 @@ mod heap {
         // SAFETY: it touches only memory that is free, and takes the locks of the heap itself.
         unsafe { libc::malloc_trim(0) };
     }
+
+    pub fn in_use() -> Option<u64> {
+        // SAFETY: it only reads the heap's own counts, under its locks.
+        let counts = unsafe { libc::mallinfo2() };
+        Some((counts.uordblks + counts.hblkhd) as u64)
+    }
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 mod heap {
     pub fn share() {}
     pub fn give_back() {}
+    pub fn in_use() -> Option<u64> {
+        None
+    }
 }
 
 /// Lets all threads share two arenas, unless `MALLOC_ARENA_MAX` says otherwise; to be called before there are any threads.
@@ -35,4 +44,11 @@ pub fn share_arenas() {
 /// only what lies at the end.
 pub fn give_back() {
     heap::give_back();
+}
+
+/// Bytes of the heap that are allocated; none where the heap does not tell.
+///
+/// What is resident goes up and down with what the heap keeps; a leak shows here.
+pub fn in_use() -> Option<u64> {
+    heap::in_use()
 }

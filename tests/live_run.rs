@@ -7,15 +7,13 @@ mod live;
 mod onnx;
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use camera::{Camera, CameraOptions, Codec};
 use common::Place;
-use live::{Monitor, free_port, until, until_served};
+use live::{Monitor, free_port, http, metric, until, until_served};
 use serde_json::Value;
 
 /// The binary at work. Killed when a test fails.
@@ -64,23 +62,6 @@ impl Drop for Live {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Status and body of a request.
-fn http(port: u16, method: &str, path: &str) -> (u16, String) {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return (0, String::new()) };
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    let _ = stream.read_to_string(&mut answer);
-    let status = answer.split_whitespace().nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
-    (status, body)
-}
-
-/// The value of a metric's line that begins with `line`.
-fn metric(port: u16, line: &str) -> f64 {
-    let (_, text) = http(port, "GET", "/metrics");
-    text.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok()).unwrap_or(f64::NAN)
 }
 
 /// The signal lines of an events file: what happened.
@@ -218,6 +199,7 @@ fn health_metrics_and_reload() {
         "oodstream_stream_state{stream=\"test\",state=\"up\"} 1",
         "oodstream_reconnects_total{stream=\"test\"} 0",
         "oodstream_resident_memory_bytes ",
+        "oodstream_heap_in_use_bytes ",
         "# EOF",
     ] {
         assert!(text.contains(line), "no {line} in {text}");

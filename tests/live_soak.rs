@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use camera::{Camera, CameraOptions};
 use common::Place;
-use live::{Monitor, free_port, until};
+use live::{Monitor, free_port, metric, until};
 
 /// Least squares: slope and twice its standard error. Neighbouring samples say almost the same, so they count as n (1 - r) /
 /// (1 + r) independent ones, r the correlation of neighbouring residuals (Santer et al. 2000, J. Geophys. Res. 105, 7337).
@@ -51,12 +51,17 @@ fn a_slope_and_its_error() {
     assert_eq!(slope(&[(0.0, 1.0), (1.0, 1.0), (2.0, 1.0)]), (0.0, 0.0));
 }
 
-/// Resident memory in MB and descriptors of a process.
-fn usage(id: u32) -> Option<(f64, f64)> {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
-    Some((kib / 1024.0, fs::read_dir(format!("/proc/{id}/fd")).ok()?.count() as f64))
+/// What is sampled, and its unit.
+const SAMPLED: [(&str, &str); 3] = [("resident memory", "MB"), ("allocated memory", "MB"), ("descriptors", "")];
+
+/// The values of [`SAMPLED`], as the program itself tells them.
+fn usage(http: u16) -> [f64; 3] {
+    let bytes = |name: &str| metric(http, name) / 1_048_576.0;
+    [
+        bytes("oodstream_resident_memory_bytes"),
+        bytes("oodstream_heap_in_use_bytes"),
+        metric(http, "oodstream_open_descriptors"),
+    ]
 }
 
 fn program(place: &Place, arguments: &str) -> std::process::Child {
@@ -80,14 +85,14 @@ fn soak() {
     let turn_length = Duration::from_secs_f64(setting("OODSTREAM_SOAK_TURN_S", 30.0));
     let place = Place::new();
     fs::create_dir(place.path("rec")).unwrap();
-    let port = free_port();
+    let (port, http) = (free_port(), free_port());
     let options = CameraOptions { width: 640, height: 360, fps: 10, ..CameraOptions::default() };
     let mut camera = Camera::start(options.clone());
     let at = camera.port();
     let mut run = program(
         &place,
         &format!(
-            "run {} -o rtsp://127.0.0.1:{port}/front -o hls:hls -o rec/%Y%m%d-%H%M%S.mp4 -o events:e.jsonl --json r.json \
+            "run {} -o rtsp://127.0.0.1:{port}/front -o hls:hls -o rec/%Y%m%d-%H%M%S.mp4 -o events:e.jsonl --json r.json --http {http} \
              --set record.segment_s=20 --set record.budget_mb=20",
             camera.address()
         ),
@@ -97,7 +102,7 @@ fn soak() {
     live::until_served(port, "front", "");
     let mut watching = Monitor::start(&address, "tcp");
     let (start, mut samples) = (Instant::now(), Vec::new());
-    println!("minute  MB     descriptors  frames seen by one monitor");
+    println!("minute  resident MB  allocated MB  descriptors  frames seen by one monitor");
     let mut turn = 0u32;
     while start.elapsed().as_secs_f64() < minutes * 60.0 {
         // In each turn clients come, are killed and are stopped; every tenth turn the camera is killed.
@@ -113,15 +118,14 @@ fn soak() {
         }
         let until_next = start.elapsed() + turn_length;
         while start.elapsed() < until_next {
-            let Some((memory, descriptors)) = usage(run.id()) else { break };
-            samples.push((start.elapsed().as_secs_f64() / 3600.0, memory, descriptors));
+            samples.push((start.elapsed().as_secs_f64() / 3600.0, usage(http)));
             std::thread::sleep(turn_length.min(Duration::from_secs(2)));
         }
         drop(stopped);
         assert!(run.try_wait().unwrap().is_none(), "it ended: {}", fs::read_to_string(place.path("log.txt")).unwrap());
         assert!(watching.is_running(), "the monitor was disconnected");
-        if let Some((time, memory, descriptors)) = samples.last() {
-            println!("{:6.1}  {memory:5.1}  {descriptors:11}  {}", time * 60.0, watching.frames());
+        if let Some((time, [resident, allocated, descriptors])) = samples.last() {
+            println!("{:6.1}  {resident:11.1}  {allocated:12.2}  {descriptors:11}  {}", time * 60.0, watching.frames());
         }
         turn += 1;
     }
@@ -131,10 +135,8 @@ fn soak() {
     println!("stopped in {:.2} s", stopping.elapsed().as_secs_f64());
     // Warm after a sixth of the time.
     let warm: Vec<_> = samples.into_iter().filter(|sample| sample.0 > minutes / 360.0).collect();
-    for (what, unit, points) in [
-        ("memory", "MB", warm.iter().map(|sample| (sample.0, sample.1)).collect::<Vec<_>>()),
-        ("descriptors", "", warm.iter().map(|sample| (sample.0, sample.2)).collect()),
-    ] {
+    for (index, (what, unit)) in SAMPLED.into_iter().enumerate() {
+        let points: Vec<_> = warm.iter().map(|(time, values)| (*time, values[index])).collect();
         let (slope, error) = slope(&points);
         let (low, high) = points.iter().fold((f64::MAX, f64::MIN), |(a, b), p| (a.min(p.1), b.max(p.1)));
         println!("{what}: {low:.1} to {high:.1} {unit}, slope {slope:+.2} +- {error:.2} {unit} per hour");

@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 
 use super::health::{State, health};
 use super::{Slot, Watch};
+use crate::memory;
 use crate::pipeline::{LATENCY_BOUNDS, Reading};
 
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -76,6 +77,8 @@ fn process(encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         None => Ok(()),
     };
     gauge("resident_memory_bytes", "Memory of the process in RAM", resident_bytes(), encoder)?;
+    let in_use = memory::in_use().map(|bytes| bytes as f64);
+    gauge("heap_in_use_bytes", "Memory that is allocated, without what the heap keeps free", in_use, encoder)?;
     let descriptors = std::fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as f64);
     gauge("open_descriptors", "Open file descriptors of the process", descriptors, encoder)
 }

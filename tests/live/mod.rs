@@ -286,6 +286,23 @@ impl Rtsp {
     }
 }
 
+/// Status and body of a plain HTTP request.
+pub fn http(port: u16, method: &str, path: &str) -> (u16, String) {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return (0, String::new()) };
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    let status = answer.split_whitespace().nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+    (status, body)
+}
+
+/// The value of a metric's line that begins with `line`.
+pub fn metric(port: u16, line: &str) -> f64 {
+    let (_, text) = http(port, "GET", "/metrics");
+    text.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok()).unwrap_or(f64::NAN)
+}
+
 /// Waits until a stream can be asked for.
 #[track_caller]
 pub fn until_served(port: u16, name: &str, header: &str) {

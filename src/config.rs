@@ -11,6 +11,7 @@ use toml::{Table, Value};
 
 use crate::compute::{ComputeChoice, Upsampling};
 use crate::draw::Style;
+use crate::media::hide_credentials;
 use crate::media::live::SourceOptions;
 use crate::media::publish::{HlsOptions, RecordOptions, ServeOptions};
 use crate::model::network::Provider;
@@ -247,7 +248,7 @@ impl Config {
             let place = format!("pipeline file {}", path.display());
             let text = fs::read_to_string(path).map_err(|error| Error::usage(format!("{place}: {error}")))?;
             let parsed: Self = toml::from_str(&text)
-                .map_err(|error| Error::usage(format!("{place}: {}", error.to_string().trim_end())))?;
+                .map_err(|error: toml::de::Error| Error::usage(format!("{place}{}", told(&error, &text))))?;
             parsed.check().map_err(|error| error.at(&place))?;
             table = text.parse().map_err(|error| Error::usage(format!("{place}: {error}")))?;
             anchor_paths(&mut table, path.parent().unwrap_or(Path::new("")));
@@ -255,9 +256,9 @@ impl Config {
         for text in overrides {
             apply(&mut table, text)?;
         }
-        let config: Self = table
-            .try_into()
-            .map_err(|error: toml::de::Error| Error::usage(format!("configuration: {}", error.message())))?;
+        let config: Self = table.try_into().map_err(|error: toml::de::Error| {
+            Error::usage(format!("configuration: {}", hide_credentials(error.message())))
+        })?;
         config.check()?;
         Ok(config)
     }
@@ -311,6 +312,16 @@ impl Config {
     }
 }
 
+/// `error` with its line and key, and without the value: an address in it may hold a password.
+fn told(error: &toml::de::Error, text: &str) -> String {
+    let place = error.span().map(|span| {
+        let line = text[..span.start].matches('\n').count();
+        let key = text.lines().nth(line).and_then(|line| Some(line.split_once('=')?.0.trim())).unwrap_or_default();
+        format!(", line {} {key}", line + 1)
+    });
+    format!("{}: {}", place.as_deref().unwrap_or_default().trim_end(), hide_credentials(error.message()))
+}
+
 /// Relative paths of a pipeline file start at its folder, so that it works from anywhere.
 fn anchor_paths(table: &mut Table, folder: &Path) {
     let anchor = |path: &mut Value| {
@@ -329,6 +340,7 @@ fn anchor_paths(table: &mut Table, folder: &Path) {
         ("serve", "users"),
         ("serve", "certificate"),
         ("serve", "key"),
+        ("serve", "push_credentials"),
     ] {
         if let Some(path) = table.get_mut(section).and_then(|section| section.get_mut(key)) {
             anchor(path);
@@ -343,7 +355,7 @@ fn anchor_paths(table: &mut Table, folder: &Path) {
 
 /// Puts one `section.key=value` into `table`. A value that is not TOML is taken as text, so that no shell quoting is needed.
 fn apply(table: &mut Table, text: &str) -> Result<()> {
-    let place = || format!("--set {text}");
+    let place = || format!("--set {}", hide_credentials(text));
     let (path, value) =
         text.split_once('=').ok_or_else(|| Error::usage(format!("{}: expected section.key=value", place())))?;
     let (section, key) =
@@ -356,8 +368,9 @@ fn apply(table: &mut Table, text: &str) -> Result<()> {
     let alone =
         Table::from_iter([(section.to_owned(), Value::Table(Table::from_iter([(key.to_owned(), value.clone())])))]);
     // By itself first, so that the error speaks of this override and nothing else.
-    let checked: Config =
-        alone.try_into().map_err(|error: toml::de::Error| Error::usage(format!("{}: {}", place(), error.message())))?;
+    let checked: Config = alone.try_into().map_err(|error: toml::de::Error| {
+        Error::usage(format!("{}: {}", place(), hide_credentials(error.message())))
+    })?;
     checked.check().map_err(|error| error.at(place()))?;
     let entry = table.entry(section.to_owned()).or_insert_with(|| Value::Table(Table::new()));
     if let Value::Table(section) = entry {
@@ -386,6 +399,19 @@ mod tests {
         .unwrap();
         assert_eq!((config.draw.opacity, config.draw.palette), (0.7, Palette::Magma));
         assert_eq!((config.detect.method.as_str(), config.detect.k), ("msp", Some(vec![3, 4])));
+    }
+
+    #[test]
+    fn paths_of_a_file_start_at_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p.toml");
+        fs::write(&file, "[serve]\nusers = \"u\"\npush_credentials = \"/p\"\n[source]\ncredentials = \"c\"\n").unwrap();
+        let config = Config::load(Some(&file), &["serve.push_credentials=q".to_owned()]).unwrap();
+        assert_eq!(config.serve.push_credentials.as_deref(), Some(Path::new("q")));
+        assert_eq!(config.source.credentials, Some(folder.path().join("c")));
+        fs::write(&file, "[serve]\npush_credentials = \"p\"\n").unwrap();
+        let config = Config::load(Some(&file), &[]).unwrap();
+        assert_eq!(config.serve.push_credentials, Some(folder.path().join("p")));
     }
 
     #[test]

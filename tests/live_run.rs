@@ -215,6 +215,9 @@ fn health_metrics_and_reload() {
     fs::write(place.path("p.toml"), "[detect]\nthreshold = \"low\"\n").unwrap();
     let (status, body) = http(port, "PUT", "/reload");
     assert!(status == 400 && body.contains("threshold"), "{status} {body}");
+    fs::write(place.path("p.toml"), "[source]\ncredentials = \"rtsp://me:pa55@host/x\n").unwrap();
+    let (status, body) = http(port, "PUT", "/reload");
+    assert!(status == 400 && body.contains("p.toml, line 2") && !body.contains("pa55"), "{status} {body}");
     // SIGHUP does the same as the request.
     fs::write(place.path("p.toml"), "[detect]\nthreshold = 1e9\n").unwrap();
     run.signal("-HUP");

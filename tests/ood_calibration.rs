@@ -45,8 +45,12 @@ fn store(frames: usize, odd: &[usize]) -> FrameStore {
     store
 }
 
+fn model() -> ModelId {
+    ModelId { file: "m.onnx".to_owned(), sha256: "ab".repeat(32), features: vec!["features".to_owned()] }
+}
+
 fn empty() -> Calibration {
-    let model = ModelId { file: "m.onnx".to_owned(), sha256: "ab".repeat(32) };
+    let model = model();
     let footage = Footage { inputs: vec!["a.mp4".to_owned()], frames: 0, odd_frames: 0, false_positive_share: 0.0 };
     Calibration::new(model, Views::default(), footage)
 }
@@ -138,26 +142,30 @@ fn the_file_comes_back_and_refuses_another_model_or_way_of_looking() {
     let mut written = run(store(80, &[]), &options(&["max-logit", "bank", SUM], Some(16))).unwrap();
     written.save(&path).unwrap();
     assert_eq!(written.centroids.as_ref().unwrap().centroids.dim(), (16, 6));
-    let read = Calibration::load(&path, &"ab".repeat(32), &Views::default()).unwrap();
+    let read = Calibration::load(&path, &model(), &Views::default()).unwrap();
     assert_eq!(read, written);
     let share = marked_share(&read, "bank");
     assert!((0.005..0.04).contains(&share), "{share}");
 
-    let error = Calibration::load(&path, &"cd".repeat(32), &Views::default()).unwrap_err();
+    let other = ModelId { sha256: "cd".repeat(32), ..model() };
+    let error = Calibration::load(&path, &other, &Views::default()).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("another model") && error.to_string().contains("m.onnx"), "{error}");
+    let tapped = ModelId { features: vec!["a/Relu".to_owned()], ..model() };
+    let error = Calibration::load(&path, &tapped, &Views::default()).unwrap_err().to_string();
+    assert!(error.contains("the features features") && error.contains("a/Relu"), "{error}");
 
     let letterbox = Views { resize: Resize::Letterbox, ..Views::default() };
-    let error = Calibration::load(&path, &"ab".repeat(32), &letterbox).unwrap_err();
+    let error = Calibration::load(&path, &model(), &letterbox).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     let error = error.to_string();
     assert!(error.contains("by stretch") && error.contains("by letterbox") && error.contains("--resize"), "{error}");
     // An overlap says nothing where there are no tiles.
     let unused = Views { tile_overlap: 0.1, ..Views::default() };
-    assert!(Calibration::load(&path, &"ab".repeat(32), &unused).is_ok());
+    assert!(Calibration::load(&path, &model(), &unused).is_ok());
 
     std::fs::write(folder.path().join("c.codebook.npy"), b"x").unwrap();
-    let error = Calibration::load(&path, &"ab".repeat(32), &Views::default()).unwrap_err().to_string();
+    let error = Calibration::load(&path, &model(), &Views::default()).unwrap_err().to_string();
     assert!(error.contains("c.codebook.npy"), "{error}");
 }
 

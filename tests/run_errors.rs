@@ -272,3 +272,35 @@ fn after_kill_9_nothing_has_the_final_name_and_the_rest_is_playable() {
     assert_eq!(left.len(), 1, "{left:?}");
     assert!(left[0].starts_with('.') && left[0].contains("out"), "{left:?}");
 }
+
+#[test]
+fn no_message_holds_a_password() {
+    const PASSWORD: &str = "pa55-phrase";
+    let place = Place::new();
+    place.moving("a.mp4", 5);
+    let push = format!("rtsp+push://viewer:{PASSWORD}@127.0.0.1:9/x");
+    let broken = [
+        format!("[[stream]]\ninput = \"rtsp://viewer:{PASSWORD}@127.0.0.1:9/x\"\noutput = \"{push}\"\n"),
+        format!("[[stream]]\ninputs = \"rtsp://viewer:{PASSWORD}@127.0.0.1:9/x\"\n"),
+        format!("[[stream]]\ninput = \"rtsp://viewer:{PASSWORD}@127.0.0.1:9/x\n"),
+    ];
+    let mut runs = vec![
+        format!("run a.mp4 -o {push}"),
+        format!("run a.mp4 -o {push} -o {push}"),
+        format!("run test://ball?live=1 test://snow?live=1 -o {push}"),
+        format!("run test://ball?live=1 -o rtsp+push://viewer:{PASSWORD}@127.0.0.1:port/x"),
+        format!("run test://ball?live=1 -o rtsp+push://viewer:a/{PASSWORD}@127.0.0.1/x"),
+        format!("run test://ball?live=1 -o http://viewer:{PASSWORD}@127.0.0.1/x"),
+        format!("run a.mp4 --set stream.input=rtsp://viewer:{PASSWORD}@127.0.0.1/x"),
+    ];
+    for (number, text) in broken.iter().enumerate() {
+        fs::write(place.path(&format!("{number}.toml")), text).unwrap();
+        runs.push(format!("run -c {number}.toml"));
+    }
+    for arguments in runs {
+        let ended = place.run(&arguments);
+        assert!(!ended.stderr.contains(PASSWORD) && !ended.stdout.contains(PASSWORD), "{arguments}: {}", ended.stderr);
+        ended.code(2);
+    }
+    place.run("run -c 0.toml").says(&["0.toml, line 3 output", "rtsp+push://127.0.0.1:9/x"]);
+}

@@ -6,6 +6,7 @@ The runs must have started from one another (--init), else their weights do not 
 """
 
 import argparse
+import math
 import sys
 
 import torch
@@ -16,7 +17,7 @@ import checkpoint
 def average(states, shares=None):
     """One checkpoint state whose logits carry no loss weights; equal shares of each unless given."""
     shares = shares or [1.0] * len(states)
-    if len(shares) != len(states) or sum(shares) <= 0 or min(shares) < 0:
+    if len(shares) != len(states) or not all(math.isfinite(s) and s >= 0 for s in shares) or sum(shares) == 0:
         raise checkpoint.CheckpointError(f"{len(states)} checkpoints need as many shares, none below 0 and not all 0")
     shares = [share / sum(shares) for share in shares]
     if len({state["variant"] for state in states}) != 1:
@@ -29,11 +30,16 @@ def average(states, shares=None):
     return {"variant": states[0]["variant"], "weights": torch.ones_like(states[0]["weights"]), "average": mean}
 
 
+def numbers(text):
+    """Numbers separated by commas."""
+    return [float(number) for number in text.split(",")]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out")
     parser.add_argument("checkpoints", nargs="+")
-    parser.add_argument("--shares", type=lambda text: [float(share) for share in text.split(",")],
+    parser.add_argument("--shares", type=numbers,
                         help="share of each, separated by commas [default: equal]")
     args = parser.parse_args()
     try:

@@ -80,7 +80,7 @@ class Checkpoints(unittest.TestCase):
         mixed = soup.average([state(1.0, 1.0), state(5.0, float(np.e))], [3, 1])
         torch.testing.assert_close(mixed["average"]["classifier.bias"], torch.full((2,), 0.75 * 1 + 0.25 * (5 - 1)))
         self.assertEqual(int(mixed["average"]["count"]), 7)
-        for shares in ([1.0], [0.0, 0.0], [2.0, -1.0]):
+        for shares in ([1.0], [0.0, 0.0], [2.0, -1.0], [float("nan"), 1.0], [float("inf"), 1.0]):
             with self.assertRaisesRegex(checkpoint.CheckpointError, "as many shares"):
                 soup.average([state(1.0, 1.0), state(5.0, 1.0)], shares)
 

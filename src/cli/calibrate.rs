@@ -11,13 +11,13 @@ use super::source::{SourceArgs, open_input, tell_signal};
 use super::view::ViewArgs;
 use super::{INTERRUPTED, engine, interrupt};
 use crate::compute::{self, ComputeChoice, Unit};
-use crate::config::Config;
+use crate::config::{Config, DetectConfig};
 use crate::media::{self, FrameReader, Input, Read};
 use crate::model::Network;
 use crate::model::look::Look;
 use crate::model::network::Provider;
 use crate::ood::calibrate::{CalibrateOptions, FrameStore, calibrate};
-use crate::ood::calibration::{Calibration, Footage, ModelId};
+use crate::ood::calibration::{Calibration, Footage, aside};
 use crate::ood::method::{Method, TRAINING_FREE, split_list};
 use crate::{Error, Result};
 
@@ -68,6 +68,9 @@ pub struct CalibrateArgs {
     /// Network [default: the one that ships with the program]
     #[arg(short, long, value_name = "FILE.onnx")]
     model: Option<PathBuf>,
+    /// Tensor or operator to take features from, see `oodstream model inspect`; repeatable
+    #[arg(long, value_name = "NAME")]
+    feature: Vec<String>,
     /// Where K-Means and the score maps are computed
     #[arg(long, value_name = "WHERE")]
     compute: Option<ComputeChoice>,
@@ -92,6 +95,9 @@ impl CalibrateArgs {
         let mut config = Config::load(self.config.as_deref(), &self.set)?;
         if self.model.is_some() {
             config.model.path.clone_from(&self.model);
+        }
+        if !self.feature.is_empty() {
+            config.model.features.clone_from(&self.feature);
         }
         config.model.provider = self.provider.unwrap_or(config.model.provider);
         config.model.threads = self.threads.or(config.model.threads);
@@ -153,7 +159,10 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
     let (inputs, shown) = args.expand()?;
     let mut network = engine::network(&config)?;
     let views = config.model.views(network.manifest());
-    let methods = methods(args, &network)?;
+    let methods = methods(args, &network, &config.detect)?;
+    let mut backend = compute::open_with(config.detect.compute, config.model.threads, config.detect.gpu_f16)?;
+    // Now rather than after an hour of footage.
+    drop(aside(&args.output)?);
     let interrupts = interrupt::watch()?;
     let mut frames = FrameStore::new(args.frames as usize)?;
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
@@ -174,18 +183,13 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
             return Ok(INTERRUPTED);
         }
     }
-    let model = ModelId {
-        file: network.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        sha256: network.sha256().to_owned(),
-    };
     let footage = Footage { inputs: shown, frames: 0, odd_frames: 0, false_positive_share: args.false_positives };
-    let mut calibration = Calibration::new(model, views, footage);
+    let mut calibration = Calibration::new(engine::model_id(&network, &config.model.features), views, footage);
     let options = CalibrateOptions {
         false_positive_share: args.false_positives,
         codebook: args.codebook.map(|centroids| centroids as usize),
         methods,
     };
-    let mut backend = compute::open_with(config.detect.compute, config.model.threads, config.detect.gpu_f16)?;
     bar.set_message("measuring");
     bar.set_position(0);
     calibrate(&mut frames, backend.as_mut(), &options, &mut calibration, || bar.inc(1))?;
@@ -208,8 +212,7 @@ fn tell(path: &Path, calibration: &Calibration, quiet: bool) {
 }
 
 /// The methods asked for, or all that the model and the options allow.
-fn methods(args: &CalibrateArgs, network: &Network) -> Result<Vec<Method>> {
-    let scoring = network.manifest().scoring.as_ref();
+fn methods(args: &CalibrateArgs, network: &Network, detect: &DetectConfig) -> Result<Vec<Method>> {
     let clusters = !network.feature_names().is_empty();
     let names = match &args.methods {
         Some(list) => split_list(list),
@@ -221,7 +224,7 @@ fn methods(args: &CalibrateArgs, network: &Network) -> Result<Vec<Method>> {
     };
     let mut methods = Vec::new();
     for name in names {
-        let method = Method::parse(&name, scoring)?;
+        let method = engine::method(&name, network, detect)?;
         if clusters || method.recipe.terms.iter().all(|term| term.unit == Unit::Pixel) {
             methods.push(method);
         } else if args.methods.is_some() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::compute::{self, Recipe, Unit};
 use crate::config::{Config, DetectConfig};
 use crate::model::{Network, SessionOptions, Views};
-use crate::ood::calibration::{Calibration, ready};
+use crate::ood::calibration::{Calibration, ModelId, ready};
 use crate::ood::method::Method;
 use crate::pipeline::{Engine, Settings, Tunable};
 use crate::{Error, Result};
@@ -19,7 +19,7 @@ pub fn open(config: &Config) -> Result<Engine> {
     let network = network(config)?;
     let backend = compute::open_with(config.detect.compute, config.model.threads, config.detect.gpu_f16)?;
     let views = config.model.views(network.manifest());
-    let recipe = recipe(&network, &views, &config.detect)?;
+    let recipe = recipe(&network, &views, config)?;
     let threshold = Some(recipe.threshold).filter(|threshold| threshold.is_finite());
     tracing::info!(
         "network {} on {}, frames by {views}, score `{}` on {}",
@@ -61,16 +61,37 @@ pub fn network(config: &Config) -> Result<Network> {
     Ok(network)
 }
 
-/// The score that `detect` asks for; its threshold is finite when it is known.
-fn recipe(network: &Network, views: &Views, detect: &DetectConfig) -> Result<Recipe> {
-    let calibration =
-        detect.calibration.as_deref().map(|path| Calibration::load(path, network.sha256(), views)).transpose()?;
-    let mut method = Method::parse(&detect.method, network.manifest().scoring.as_ref())?;
-    if let Some(k) = &detect.k {
-        method.recipe.k.clone_from(k);
+/// What a calibration remembers of a network and of the features that were `asked` for by name: those that are tapped all
+/// come out under one name.
+pub fn model_id(network: &Network, asked: &[String]) -> ModelId {
+    ModelId {
+        file: network.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        sha256: network.sha256().to_owned(),
+        features: if asked.is_empty() { network.feature_names() } else { asked }.to_vec(),
     }
-    method.recipe.seed = detect.seed.unwrap_or(method.recipe.seed);
-    let mut recipe = ready(method, calibration.as_ref())?.recipe;
+}
+
+/// The method of that name, with the K and the seed of `detect` where it is the one that `detect` names.
+///
+/// # Errors
+/// It is not known.
+pub fn method(name: &str, network: &Network, detect: &DetectConfig) -> Result<Method> {
+    let mut method = Method::parse(name, network.manifest().scoring.as_ref())?;
+    if name == detect.method {
+        if let Some(k) = &detect.k {
+            method.recipe.k.clone_from(k);
+        }
+        method.recipe.seed = detect.seed.unwrap_or(method.recipe.seed);
+    }
+    Ok(method)
+}
+
+/// The score that `config` asks for; its threshold is finite when it is known.
+fn recipe(network: &Network, views: &Views, config: &Config) -> Result<Recipe> {
+    let detect = &config.detect;
+    let model = model_id(network, &config.model.features);
+    let calibration = detect.calibration.as_deref().map(|path| Calibration::load(path, &model, views)).transpose()?;
+    let mut recipe = ready(method(&detect.method, network, detect)?, calibration.as_ref())?.recipe;
     let clusters = recipe.terms.iter().any(|term| term.unit == Unit::Cluster);
     if clusters && network.feature_names().is_empty() {
         return Err(Error::usage(format!(
@@ -85,6 +106,15 @@ fn recipe(network: &Network, views: &Views, detect: &DetectConfig) -> Result<Rec
     recipe.smoothing = (detect.smoothing < 1.0).then_some(detect.smoothing);
     recipe.upsampling = detect.upsampling.unwrap_or(recipe.upsampling);
     let made_with = Views { resize: network.manifest().input.resize.unwrap_or_default(), ..Views::default() };
+    if let (Some(path), None, false) = (&detect.calibration, detect.threshold, recipe.threshold.is_finite()) {
+        tracing::warn!(
+            "calibration {} has no threshold for method `{}` with K = {:?}: calibrate again with --methods '{}'",
+            path.display(),
+            detect.method,
+            recipe.k,
+            detect.method
+        );
+    }
     if recipe.threshold.is_finite() && calibration.is_none() && detect.threshold.is_none() && !views.same(&made_with) {
         tracing::warn!(
             "the threshold of model {} was found with {made_with}, and frames are looked at by {views}: it may mark too much or \

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::engine;
 use super::report::write_json;
 use super::view::ViewArgs;
 use crate::compute::{self, ComputeChoice, Unit, Upsampling};
@@ -215,8 +216,11 @@ fn from_network(
         tracing::info!("model {}: {assumption}", network.path().display());
     }
     let views = args.views.views(network.manifest())?;
-    let calibration =
-        args.calibration.as_deref().map(|path| Calibration::load(path, network.sha256(), &views)).transpose()?;
+    let calibration = args
+        .calibration
+        .as_deref()
+        .map(|path| Calibration::load(path, &engine::model_id(&network, &args.feature), &views))
+        .transpose()?;
     let methods = methods(args, &network, calibration.as_ref())?;
     let mut backend = compute::open(args.compute, args.threads)?;
     tracing::info!(

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
+use crate::media::hide_credentials;
 use crate::media::publish::Target;
 use crate::output::{Existing, Wanted};
 use crate::{Error, Result};
@@ -39,7 +40,7 @@ impl Outputs {
     pub fn parse(options: &[String]) -> Result<Self> {
         let mut outputs = Self::default();
         for option in options {
-            let place = format!("-o {option}");
+            let place = format!("-o {}", hide_credentials(option));
             let once = |taken: bool, what: &str| {
                 if taken { Err(Error::usage(format!("{place}: {what} is given twice"))) } else { Ok(()) }
             };
@@ -85,14 +86,14 @@ impl Outputs {
         match self.video.as_slice() {
             [] => Ok(VideoOutput::Folder(PathBuf::new())),
             [one] => VideoOutput::parse(one),
-            [.., last] => Err(Error::usage(format!("-o {last}: a video output is given twice"))),
+            [.., last] => Err(Error::usage(format!("-o {}: a video output is given twice", hide_credentials(last)))),
         }
     }
 }
 
 impl VideoOutput {
     fn parse(option: &str) -> Result<Self> {
-        let place = format!("-o {option}");
+        let place = format!("-o {}", hide_credentials(option));
         if option == "none" {
             return Ok(Self::Nothing);
         }

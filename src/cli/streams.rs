@@ -7,7 +7,7 @@ use super::options::RunArgs;
 use super::outputs::Outputs;
 use crate::config::Config;
 use crate::media::publish::Target;
-use crate::media::{self, Input, LiveInput};
+use crate::media::{self, Input, LiveInput, hide_credentials};
 use crate::{Error, Result};
 
 /// One live stream before anything of it is opened.
@@ -106,14 +106,14 @@ fn from_file(config: &Config, outputs: &Outputs) -> Result<Vec<Planned>> {
 fn targets(options: &[String], name: &str, several: bool) -> Result<Vec<Target>> {
     let mut targets = Vec::new();
     for option in options.iter().filter(|option| *option != "none") {
+        let place = format!("-o {}", hide_credentials(option));
         if several && !option.contains("{name}") && option != "display:" {
-            return Err(Error::usage(format!("-o {option}: one output for several streams"))
+            return Err(Error::usage(format!("{place}: one output for several streams"))
                 .hint("put {name} into it, which stands for the stream's name"));
         }
-        let target =
-            Target::parse(&option.replace("{name}", name)).map_err(|error| error.at(format!("-o {option}")))?;
+        let target = Target::parse(&option.replace("{name}", name)).map_err(|error| error.at(&place))?;
         targets.push(target.ok_or_else(|| {
-            Error::usage(format!("-o {option}: not an output for live streams that is known")).hint(
+            Error::usage(format!("{place}: not an output for live streams that is known")).hint(
                 "rtsp://HOST:PORT/NAME, rtsp+push://, hls:DIR, x.mp4, x-%Y%m%d-%H%M%S.mp4, display:, none, events:x.jsonl, \
                  masks:DIR or scores:DIR",
             )

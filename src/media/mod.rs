@@ -24,6 +24,7 @@ mod output;
 mod plain;
 pub mod publish;
 mod reader;
+mod secret;
 mod test_source;
 mod track;
 mod writer;
@@ -42,6 +43,7 @@ pub use images::open_images;
 pub use input::{Input, expand_input};
 pub use live::{LiveInput, open_live};
 pub use plain::plain_copy;
+pub use secret::hide_credentials;
 
 use crate::{Error, Result, frame::Colour};
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
 
 use super::method::{Method, statistic_name, unit_name};
 use crate::compute::{Codebook, Statistic, Term, Unit};
@@ -51,6 +52,9 @@ pub struct ModelId {
     pub file: String,
     /// SHA-256 of the ONNX file, 64 hexadecimal digits.
     pub sha256: String,
+    /// The maps that were clustered.
+    #[serde(default)]
+    pub features: Vec<String>,
 }
 
 /// `[footage]`
@@ -124,11 +128,11 @@ impl Calibration {
         }
     }
 
-    /// Reads a file and its codebook, for the model whose file has this SHA-256 and that looks at frames in this way.
+    /// Reads a file and its codebook, for a model that looks at frames in this way.
     ///
     /// # Errors
-    /// It cannot be read, is damaged, is of another format, or was made for another model or way of looking.
-    pub fn load(path: &Path, model_sha256: &str, views: &Views) -> Result<Self> {
+    /// It cannot be read, is damaged, is of another format, or was made for another model, other features or another way of looking.
+    pub fn load(path: &Path, model: &ModelId, views: &Views) -> Result<Self> {
         let place = format!("calibration {}", path.display());
         let text = fs::read_to_string(path).map_err(|error| {
             Error::usage(format!("{place}: {error}")).hint("`oodstream calibrate INPUT... -o FILE` writes one")
@@ -141,12 +145,22 @@ impl Calibration {
                 calibration.format
             )));
         }
-        if !calibration.model.sha256.eq_ignore_ascii_case(model_sha256) {
+        let made_for = &calibration.model;
+        if !made_for.sha256.eq_ignore_ascii_case(&model.sha256) {
             return Err(Error::usage(format!(
-                "{place}: it was made for another model ({}, SHA-256 {}), the one in use has {model_sha256}",
-                calibration.model.file, calibration.model.sha256
+                "{place}: it was made for another model ({}, SHA-256 {}), the one in use has {}",
+                made_for.file, made_for.sha256, model.sha256
             ))
             .hint("run `oodstream calibrate` with this model, or --model with the one it was made for"));
+        }
+        if made_for.features != model.features {
+            let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            return Err(Error::usage(format!(
+                "{place}: it was made with the features {}, and those in use are {}",
+                list(&made_for.features),
+                list(&model.features)
+            ))
+            .hint("calibrate again with the same --feature"));
         }
         if !calibration.views.same(views) {
             return Err(Error::usage(format!(
@@ -200,6 +214,7 @@ impl Calibration {
     /// A file cannot be written.
     pub fn save(&mut self, path: &Path) -> Result<()> {
         let failed = |error: std::io::Error| Error::failed(format!("calibration {}: {error}", path.display()));
+        let file = aside(path)?;
         if let Some(codebook) = &self.centroids {
             let beside = path.with_extension("codebook.npy");
             npy::write(&beside, codebook.centroids.view(), FloatType::F32)?;
@@ -210,11 +225,12 @@ impl Calibration {
         }
         let text =
             toml::to_string(self).map_err(|error| Error::failed(format!("calibration {}: {error}", path.display())))?;
-        fs::write(path, text).map_err(failed)
+        fs::write(&file, text).map_err(failed)?;
+        file.persist(path).map(drop).map_err(|error| failed(error.error))
     }
 
     /// Fills in what the method still lacks: statistics of its terms, the codebook, the threshold. A threshold that the
-    /// calibration does not know stays infinite.
+    /// calibration does not know becomes infinite: one from elsewhere is not for what the calibration was made for.
     ///
     /// # Errors
     /// The calibration lacks what the method cannot do without.
@@ -226,7 +242,10 @@ impl Calibration {
         if let Some(known) = known {
             method.recipe.terms.clone_from(&known.terms);
             method.recipe.threshold = known.threshold;
-        } else if method.needs_statistics {
+        } else {
+            method.recipe.threshold = f32::INFINITY;
+        }
+        if known.is_none() && method.needs_statistics {
             for term in &mut method.recipe.terms {
                 let entry = self.find(term, &method.recipe.k).ok_or_else(|| {
                     Error::usage(format!(
@@ -255,6 +274,20 @@ impl Calibration {
             (entry.statistic, entry.unit) == (term.statistic, term.unit) && (term.unit == Unit::Pixel || entry.k == k)
         })
     }
+}
+
+/// An empty file that will become the one at `path`; an error tells early that nothing can be written there.
+///
+/// # Errors
+/// The folder is not there, or nothing can be written into it.
+pub fn aside(path: &Path) -> Result<NamedTempFile> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".calibration.").suffix(".part");
+    // Temporary files are private by default, this one is a result: as open as the user's umask has it.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder).map_err(|error| Error::failed(format!("calibration {}: {error}", path.display())))
 }
 
 /// A method made ready to score, with a calibration where there is one.

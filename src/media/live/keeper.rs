@@ -63,6 +63,7 @@ impl Keeper {
                 let _ = wake.try_send(());
             }
             let _ = pipeline.set_state(gst::State::Null);
+            drop(pipeline);
             memory::give_back();
         };
         std::thread::Builder::new()

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::super::hide_credentials;
 use super::template::Template;
 use crate::{Error, Result};
 
@@ -122,7 +123,7 @@ impl Address {
             None => (None, authority),
         };
         let wrong = |what: &str| {
-            Error::usage(format!("{scheme}://{place}{path}: {what}"))
+            Error::usage(format!("{}: {what}", hide_credentials(&format!("{scheme}://{rest}"))))
                 .hint(format!("{scheme}://HOST:PORT/NAME, for one {scheme}://127.0.0.1:{default_port}/front"))
         };
         let (host, port) = match place.strip_prefix('[') {

@@ -267,14 +267,19 @@ fn two_hundred_connects() {
     let port = free_port();
     let feeder = Feeder::serve(&format!("rtsp://127.0.0.1:{port}/x"), BALL);
     until_served(port, "x", "");
+    let mut seen = Vec::new();
     for round in 0..=connects {
         if round % 20 == 0 {
             until("all are gone", || feeder.clients(0) == 0);
             feeder.go_on(25);
             println!("{round} connects: {} kB resident, {} descriptors", resident_kb(), descriptors());
+            seen.push((resident_kb(), descriptors()));
         }
         come_and_go(port, round);
     }
+    // The first half warms up.
+    let (middle, last) = (seen[seen.len() / 2], seen[seen.len() - 1]);
+    assert!(last.0 <= middle.0 + 512 && last.1 <= middle.1, "{seen:?}");
     feeder.finish().unwrap();
 }
 

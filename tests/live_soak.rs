@@ -133,6 +133,8 @@ fn soak() {
     let stopping = Instant::now();
     until("it ends", || run.try_wait().unwrap().is_some());
     println!("stopped in {:.2} s", stopping.elapsed().as_secs_f64());
+    assert!(stopping.elapsed() < Duration::from_secs(5));
+    assert!(samples.iter().all(|(_, values)| values.iter().all(|value| value.is_finite())), "a sample is missing");
     // Warm after a sixth of the time.
     let warm: Vec<_> = samples.into_iter().filter(|sample| sample.0 > minutes / 360.0).collect();
     for (index, (what, unit)) in SAMPLED.into_iter().enumerate() {
@@ -175,7 +177,9 @@ fn stalled_for_twenty_seconds() {
         camera.cont();
         let on = Instant::now();
         until("it is back", || told("\"back\"") == 2);
-        println!("{transport}: back {:.2} s after a stall of 20 s", on.elapsed().as_secs_f64());
+        let away = on.elapsed();
+        println!("{transport}: back {:.2} s after a stall of 20 s", away.as_secs_f64());
+        assert!(away < Duration::from_secs(3), "{away:?}");
         watching.sees(20);
         assert!(watching.is_running());
         assert!(std::process::Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap().success());
@@ -209,4 +213,7 @@ fn overload() {
     let stream = &report["inputs"][0];
     println!("{stream:#}");
     println!("inference p95: {} s", report["stages"]["infer"]["busy_p95_s"]);
+    let inference = report["stages"]["infer"]["busy_p95_s"].as_f64().unwrap();
+    let figure = |name: &str| stream["live"]["latency"][name].as_f64().unwrap();
+    assert!(figure("p95_s") < 0.5 + inference && figure("growth_s_per_min") < 0.01, "{stream:#}");
 }

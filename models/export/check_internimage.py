@@ -6,7 +6,8 @@
 1. DCNv3 against a slow reference written from the formula: loops, float64, an explicitly padded frame.
 2. Strict loading: a state dict with the official layout, written down here by itself, loads; one that lacks a key and
    has one too many is refused, and the error names both.
-3. Every variant with both heads: PyTorch against ONNX Runtime below 1e-3 at 64x128, random weights; no operator outside
+3. The one file per tensor that the exporter of PyTorch leaves above 2 GB becomes one file, and none of them stays.
+4. Every variant with both heads: PyTorch against ONNX Runtime below 1e-3 at 64x128, random weights; no operator outside
    the standard domain. For the first variant also free size, f16, external data and every feature stage.
 """
 
@@ -18,6 +19,7 @@ import tempfile
 import onnx
 import torch
 
+from common import tidy
 from internimage import CheckpointError, build, load_strictly, write
 from internimage_network import STAGES, VARIANTS, Segmenter, Variant, deformable_sampling
 
@@ -54,6 +56,24 @@ def reference_sampling(value, offset, mask, groups, scale):
                             sample = bilinear(image, y, x, group * depth)
                             out[image, row, column, group * depth : (group + 1) * depth] += weight * sample
     return out
+
+
+def check_tidiness() -> None:
+    shape = [64, 64, 3, 3]
+    picture, features = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 64, 8, 8]) for name in ("x", "y"))
+    weights = [onnx.numpy_helper.from_array(torch.full(shape, number).numpy(), f"w{number}") for number in (1.0, 2.0)]
+    convolutions = [onnx.helper.make_node("Conv", [source, weight.name], [target], pads=[1, 1, 1, 1])
+                    for source, weight, target in zip(("x", "middle"), weights, ("middle", "y"))]
+    model = onnx.helper.make_model(onnx.helper.make_graph(convolutions, "two", [picture], [features], weights))
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "two.onnx"
+        onnx.save(model, str(path), save_as_external_data=True, all_tensors_to_one_file=False)
+        scattered = sorted(file.name for file in path.parent.iterdir())
+        assert scattered == ["two.onnx", "w1.0", "w2.0"], scattered
+        tidy(path, True)
+        assert sorted(file.name for file in path.parent.iterdir()) == ["two.onnx", "two.onnx.data"]
+        assert (onnx.numpy_helper.to_array(onnx.load(str(path)).graph.initializer[1]) == 2).all()
+    print("scattered weights are gathered")
 
 
 def check_sampling() -> None:
@@ -191,6 +211,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--folder", type=pathlib.Path, help="where the files go meanwhile (default: a temporary folder)")
     arguments = parser.parse_args()
+    check_tidiness()
     check_sampling()
     check_strictness()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:

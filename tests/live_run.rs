@@ -49,8 +49,11 @@ impl Live {
         let start = Instant::now();
         self.signal("-TERM");
         until("the run ends", || self.child.try_wait().unwrap().is_some());
+        let took = start.elapsed();
         assert_eq!(self.child.wait().unwrap().code(), Some(code), "{}", self.log());
-        start.elapsed()
+        // Promised to service managers.
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        took
     }
 }
 
@@ -200,6 +203,8 @@ fn health_metrics_and_reload() {
         "oodstream_reconnects_total{stream=\"test\"} 0",
         "oodstream_resident_memory_bytes ",
         "oodstream_heap_in_use_bytes ",
+        "oodstream_queue_length{stage=\"infer\"}",
+        "oodstream_frames_waiting{stream=\"test\"}",
         "# EOF",
     ] {
         assert!(text.contains(line), "no {line} in {text}");

@@ -150,3 +150,47 @@ impl RunningScale {
         *scale
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crossbeam::channel::unbounded;
+    use ndarray::Array2;
+
+    use super::super::settings::Tunable;
+    use super::*;
+    use crate::media::{self, Read};
+
+    #[test]
+    fn a_result_on_a_later_frame_says_how_old_it_is() {
+        media::init().unwrap();
+        let input = media::expand_input("test://black?frames=9&width=64&height=32&fps=25").unwrap().remove(0);
+        let media::Input::Test(spec) = input else { panic!("{input}") };
+        let (mut reader, _) = media::open_test(&spec, None, &Default::default(), 0).unwrap();
+        let mut frames = Vec::new();
+        while let Read::Frame(frame) = reader.read(Duration::from_secs(20)).unwrap() {
+            frames.push(frame);
+        }
+        let mut jobs = frames.into_iter().map(|frame| Box::new(Job { frame: Some(frame), ..Job::default() }));
+        let (mut first, mut last) = (jobs.next().unwrap(), jobs.next_back().unwrap());
+        first.detection = Some(Box::new(Detection {
+            grid_score: Array2::zeros((4, 8)),
+            score: Array2::zeros((32, 64)),
+            mask: Array2::zeros((32, 64)),
+            labels: Array2::zeros((0, 32)),
+            clusters: Vec::new(),
+            iterations: Vec::new(),
+            ood_share: 0.25,
+        }));
+        first.threshold = 1.0;
+        let ((done, finished), (spare, _kept), (maps, _back)) = (unbounded(), unbounded(), unbounded());
+        let settings = Settings::new(Tunable { threshold: None, style: Default::default() });
+        let mut drawing = Drawing::new(&settings, maps, Some(Newest::new(finished, spare))).unwrap();
+        // Before the first result there is nothing to tell.
+        drawing.draw(&mut last).unwrap();
+        assert!(drawing.caption.lines.is_empty() && last.ood_share == 0.0);
+        done.send(first).unwrap();
+        drawing.draw(&mut last).unwrap();
+        assert_eq!(drawing.caption.lines, ["result 0.3 s old"]);
+        assert_eq!(last.ood_share, 0.25);
+    }
+}

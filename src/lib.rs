@@ -16,9 +16,11 @@
 //! | evaluation on labelled images | [`eval`] |
 //! | measurements | [`bench`] |
 //! | what the heap keeps over weeks | [`memory`] |
+//! | files that appear whole or not at all | [`aside`] |
 //!
-//! Imports run one way: cli -> monitor -> pipeline -> {media, model, ood, draw, output} -> compute, frame, memory, error.
+//! Imports run one way: cli -> monitor -> pipeline -> {media, model, ood, draw, output} -> compute, aside, frame, memory, error.
 
+pub mod aside;
 pub mod bench;
 pub mod cli;
 pub mod compute;

@@ -45,7 +45,7 @@ fn a_slope_and_its_error() {
     let saw: Vec<_> = (0..100).map(|i| (f64::from(i), 2.0 * f64::from(i) + f64::from(i % 2))).collect();
     let (steep, small) = slope(&saw);
     assert!((steep - 2.0).abs() < 1e-3 && small < 1e-3, "{steep} {small}");
-    // Two steps of fifty samples: little is known about the slope, though there are a hundred points.
+    // Four steps of twenty-five samples: little is known about the slope, though there are a hundred points.
     let steps: Vec<_> = (0..100).map(|i| (f64::from(i), f64::from(i / 25 % 2))).collect();
     assert!(slope(&steps).1 > 0.01, "{:?}", slope(&steps));
     assert_eq!(slope(&[(0.0, 1.0), (1.0, 1.0), (2.0, 1.0)]), (0.0, 0.0));

@@ -10,6 +10,7 @@ use indicatif::ProgressBar;
 use super::source::{SourceArgs, open_input, tell_signal};
 use super::view::ViewArgs;
 use super::{INTERRUPTED, engine, interrupt};
+use crate::aside::aside;
 use crate::compute::{self, ComputeChoice, Unit};
 use crate::config::{Config, DetectConfig};
 use crate::media::{self, FrameReader, Input, Read};
@@ -17,7 +18,7 @@ use crate::model::Network;
 use crate::model::look::Look;
 use crate::model::network::Provider;
 use crate::ood::calibrate::{CalibrateOptions, FrameStore, calibrate};
-use crate::ood::calibration::{Calibration, Footage, aside};
+use crate::ood::calibration::{Calibration, Footage};
 use crate::ood::method::{Method, TRAINING_FREE, split_list};
 use crate::{Error, Result};
 
@@ -162,7 +163,7 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
     let methods = methods(args, &network, &config.detect)?;
     let mut backend = compute::open_with(config.detect.compute, config.model.threads, config.detect.gpu_f16)?;
     // Now rather than after an hour of footage.
-    drop(aside(&args.output)?);
+    drop(aside(&args.output).map_err(|e| Error::failed(format!("calibration {}: {e}", args.output.display())))?);
     let interrupts = interrupt::watch()?;
     let mut frames = FrameStore::new(args.frames as usize)?;
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
 
 use super::method::{Method, statistic_name, unit_name};
+use crate::aside::aside;
 use crate::compute::{Codebook, Statistic, Term, Unit};
 use crate::model::Views;
 use crate::model::manifest::sha256_hex;
@@ -214,7 +214,7 @@ impl Calibration {
     /// A file cannot be written.
     pub fn save(&mut self, path: &Path) -> Result<()> {
         let failed = |error: std::io::Error| Error::failed(format!("calibration {}: {error}", path.display()));
-        let file = aside(path)?;
+        let file = aside(path).map_err(failed)?;
         if let Some(codebook) = &self.centroids {
             let beside = path.with_extension("codebook.npy");
             npy::write(&beside, codebook.centroids.view(), FloatType::F32)?;
@@ -274,20 +274,6 @@ impl Calibration {
             (entry.statistic, entry.unit) == (term.statistic, term.unit) && (term.unit == Unit::Pixel || entry.k == k)
         })
     }
-}
-
-/// An empty file that will become the one at `path`; an error tells early that nothing can be written there.
-///
-/// # Errors
-/// The folder is not there, or nothing can be written into it.
-pub fn aside(path: &Path) -> Result<NamedTempFile> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".calibration.").suffix(".part");
-    // Temporary files are private by default, this one is a result: as open as the user's umask has it.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder).map_err(|error| Error::failed(format!("calibration {}: {error}", path.display())))
 }
 
 /// A method made ready to score, with a calibration where there is one.

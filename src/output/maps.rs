@@ -10,6 +10,7 @@ use image::{ExtendedColorType, ImageEncoder as _};
 use ndarray::ArrayView2;
 
 use super::{Recorder, Seen};
+use crate::aside::aside;
 use crate::{Error, Result};
 
 /// How the values of a score map are stored, both little endian.
@@ -46,16 +47,9 @@ impl Folder {
         extension: &str,
         fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
     ) -> Result<PathBuf> {
-        let name = format!("{}_{frame:06}.{extension}", self.stem);
-        let path = self.directory.join(&name);
+        let path = self.directory.join(format!("{}_{frame:06}.{extension}", self.stem));
         let failed = |e: std::io::Error| Error::failed(format!("{}: cannot be written: {e}", path.display()));
-        let prefix = format!(".{name}.");
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(&prefix).suffix(".part");
-        // Temporary files are private by default, these are results: as open as the user's umask has it.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.tempfile_in(&self.directory).map_err(failed)?;
+        let mut file = aside(&path).map_err(failed)?;
         let mut buffer = BufWriter::new(file.as_file_mut());
         fill(&mut buffer).and_then(|()| buffer.flush()).map_err(failed)?;
         drop(buffer);

@@ -1,10 +1,11 @@
-//! Long runs, not part of the suite. Each prints what it measured.
+//! Long runs, not part of the suite, in the environment of the systemd unit. Each prints what it measured.
 //!
 //! ```text
 //! cargo test --release --test live_soak soak -- --ignored --nocapture        30 minutes, or OODSTREAM_SOAK_MINUTES,
 //!                                                                            in turns of 30 s, or OODSTREAM_SOAK_TURN_S
 //! cargo test --release --test live_soak overload -- --ignored --nocapture    5 minutes
 //! cargo test --release --test live_soak stalled -- --ignored --nocapture     1 minute
+//! cargo test --release --test live_soak four -- --ignored --nocapture        1 minute
 //! ```
 
 mod camera;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use camera::{Camera, CameraOptions};
 use common::Place;
-use live::{Monitor, free_port, metric, until};
+use live::{Monitor, evenness, frames_meanwhile, free_port, http, metric, until};
 
 /// Least squares: slope and twice its standard error. Neighbouring samples say almost the same, so they count as n (1 - r) /
 /// (1 + r) independent ones, r the correlation of neighbouring residuals (Santer et al. 2000, J. Geophys. Res. 105, 7337).
@@ -64,11 +65,20 @@ fn usage(http: u16) -> [f64; 3] {
     ]
 }
 
+/// The environment that the systemd unit gives the program, but for what the caller sets.
+fn environment() -> Vec<(String, String)> {
+    let unit = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/oodstream.service")).unwrap();
+    let lines = unit.lines().filter_map(|line| line.strip_prefix("Environment="));
+    let values = lines.filter_map(|line| line.split_once('=')).filter(|(name, _)| std::env::var_os(name).is_none());
+    values.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
 fn program(place: &Place, arguments: &str) -> std::process::Child {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/default.onnx");
     place
         .program()
         .env("OODSTREAM_MODEL", model)
+        .envs(environment())
         .args(arguments.split_whitespace())
         .stdout(Stdio::null())
         .stderr(fs::File::create(place.path("log.txt")).unwrap())
@@ -216,4 +226,37 @@ fn overload() {
     let inference = report["stages"]["infer"]["busy_p95_s"].as_f64().unwrap();
     let figure = |name: &str| stream["live"]["latency"][name].as_f64().unwrap();
     assert!(figure("p95_s") < 0.5 + inference && figure("growth_s_per_min") < 0.01, "{stream:#}");
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn four_streams() {
+    // What the machine can do for all of them, and several times that.
+    for fps in [4, 25] {
+        let place = Place::new();
+        let size = CameraOptions { width: 640, height: 360, fps, ..CameraOptions::default() };
+        let mut doomed = Camera::start(size);
+        let pattern = format!("test://ball?live=1&width=640&height=360&fps={fps}");
+        let port = free_port();
+        let mut run = program(
+            &place,
+            &format!("run {pattern} {pattern} {pattern} {} -o none --http {port} --json r.json", doomed.address()),
+        );
+        until("all are up", || http(port, "GET", "/healthz").0 == 200);
+        let rates = |streams: &[&str]| {
+            let (frames, time) = frames_meanwhile(port, streams, 60.0);
+            frames.iter().map(|frames| frames / time.as_secs_f64()).collect::<Vec<_>>()
+        };
+        let four = rates(&["test", "test-2", "test-3", "127-0-0-1-cam"]);
+        doomed.kill();
+        until("the loss is felt", || {
+            metric(port, "oodstream_stream_state{stream=\"127-0-0-1-cam\",state=\"up\"}") == 0.0
+        });
+        let three = rates(&["test", "test-2", "test-3"]);
+        println!("four at {fps} frames/s: {four:.2?} frames/s out; one killed: {three:.2?}");
+        assert!(evenness(&four) >= 0.9 && evenness(&three) >= 0.9);
+        assert!(three.iter().zip(&four).all(|(after, before)| *after >= 0.9 * before));
+        assert!(std::process::Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap().success());
+        until("it ends", || run.try_wait().unwrap().is_some());
+    }
 }

@@ -7,16 +7,15 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::ProgressBar;
 
+use super::network::NetworkArgs;
 use super::source::{SourceArgs, open_input, tell_signal};
-use super::view::ViewArgs;
 use super::{INTERRUPTED, engine, interrupt};
 use crate::aside::aside;
-use crate::compute::{self, ComputeChoice, Unit};
+use crate::compute::{self, Unit};
 use crate::config::{Config, DetectConfig};
 use crate::media::{self, FrameReader, Input, Read};
 use crate::model::Network;
 use crate::model::look::Look;
-use crate::model::network::Provider;
 use crate::ood::calibrate::{CalibrateOptions, FrameStore, calibrate};
 use crate::ood::calibration::{Calibration, Footage};
 use crate::ood::method::{Method, TRAINING_FREE, split_list};
@@ -66,23 +65,8 @@ pub struct CalibrateArgs {
     /// Change one key of the pipeline file; repeatable
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
-    /// Network [default: the one that ships with the program]
-    #[arg(short, long, value_name = "FILE.onnx")]
-    model: Option<PathBuf>,
-    /// Tensor or operator to take features from, see `oodstream model inspect`; repeatable
-    #[arg(long, value_name = "NAME")]
-    feature: Vec<String>,
-    /// Where K-Means and the score maps are computed
-    #[arg(long, value_name = "WHERE")]
-    compute: Option<ComputeChoice>,
-    /// Where the network runs
-    #[arg(long, value_name = "WHERE")]
-    provider: Option<Provider>,
-    /// Threads of the network [default: one per core]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
     #[command(flatten)]
-    views: ViewArgs,
+    network: NetworkArgs,
     #[command(flatten)]
     source: SourceArgs,
     /// Replace an existing file
@@ -94,16 +78,7 @@ impl CalibrateArgs {
     /// The configuration that the options ask for.
     fn config(&self) -> Result<Config> {
         let mut config = Config::load(self.config.as_deref(), &self.set)?;
-        if self.model.is_some() {
-            config.model.path.clone_from(&self.model);
-        }
-        if !self.feature.is_empty() {
-            config.model.features.clone_from(&self.feature);
-        }
-        config.model.provider = self.provider.unwrap_or(config.model.provider);
-        config.model.threads = self.threads.or(config.model.threads);
-        config.detect.compute = self.compute.unwrap_or(config.detect.compute);
-        self.views.apply(&mut config.model);
+        self.network.apply(&mut config);
         self.source.apply(&mut config.source);
         config.check()?;
         Ok(config)

@@ -6,9 +6,10 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::engine;
+use super::network::NetworkArgs;
 use super::report::write_json;
-use super::view::ViewArgs;
-use crate::compute::{self, ComputeChoice, Unit, Upsampling};
+use crate::compute::{self, Unit, Upsampling};
+use crate::config::Config;
 use crate::eval::components::SizeLimits;
 use crate::eval::dataset::{Dataset, Layout, layout_name};
 use crate::eval::gather::{GatherOptions, Gathered, gather, gather_files};
@@ -16,8 +17,7 @@ use crate::eval::measure::{EXACT_PIXELS, measure, total_counts};
 use crate::eval::report::Evaluation;
 use crate::eval::source::NetworkSource;
 use crate::eval::{html, save};
-use crate::model::network::Provider;
-use crate::model::{Network, SessionOptions};
+use crate::model::Network;
 use crate::npy::FloatType;
 use crate::ood::calibration::{Calibration, ready};
 use crate::ood::method::{Method, split_list};
@@ -47,29 +47,14 @@ pub struct EvalArgs {
     /// Scores to compare, separated by commas
     #[arg(long, value_name = "NAME,...", default_value = DEFAULT_METHODS)]
     methods: String,
-    /// Network [default: the one that ships with the program]
-    #[arg(short, long, value_name = "FILE.onnx")]
-    model: Option<PathBuf>,
+    #[command(flatten)]
+    network: NetworkArgs,
     /// A file written by `oodstream calibrate`
     #[arg(long, value_name = "FILE.toml")]
     calibration: Option<PathBuf>,
     /// How all scores come from the grid to the picture's size [default: each method's own]
     #[arg(long, value_name = "HOW", value_enum)]
     upsampling: Option<Upsampling>,
-    /// Where K-Means and the score maps are computed
-    #[arg(long, value_name = "WHERE", default_value = "auto")]
-    compute: ComputeChoice,
-    /// Where the network runs
-    #[arg(long, value_name = "WHERE", default_value = "auto")]
-    provider: Provider,
-    /// Threads of the network [default: one per core]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
-    /// Tensor or operator to take features from; repeatable
-    #[arg(long, value_name = "NAME")]
-    feature: Vec<String>,
-    #[command(flatten)]
-    views: ViewArgs,
     /// Only the first N images
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -205,24 +190,18 @@ fn from_network(
     dataset: &Dataset,
     bar: &ProgressBar,
 ) -> Result<(Option<String>, Vec<Named>, Gathered)> {
-    let session = SessionOptions {
-        threads: args.threads,
-        provider: args.provider,
-        features: args.feature.clone(),
-        ..SessionOptions::default()
-    };
-    let mut network = Network::load(args.model.as_deref(), &session)?;
-    for assumption in network.assumptions() {
-        tracing::info!("model {}: {assumption}", network.path().display());
-    }
-    let views = args.views.views(network.manifest())?;
+    let mut config = Config::default();
+    args.network.apply(&mut config);
+    config.check()?;
+    let mut network = engine::network(&config)?;
+    let views = config.model.views(network.manifest());
     let calibration = args
         .calibration
         .as_deref()
-        .map(|path| Calibration::load(path, &engine::model_id(&network, &args.feature), &views))
+        .map(|path| Calibration::load(path, &engine::model_id(&network, &config.model.features), &views))
         .transpose()?;
     let methods = methods(args, &network, calibration.as_ref())?;
-    let mut backend = compute::open(args.compute, args.threads)?;
+    let mut backend = compute::open(config.detect.compute, config.model.threads)?;
     tracing::info!(
         "network {} on {}, frames by {views}, {} methods on {}",
         network.path().display(),

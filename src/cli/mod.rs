@@ -8,6 +8,7 @@ pub mod eval;
 pub mod interrupt;
 pub mod live;
 pub mod model;
+mod network;
 pub mod options;
 pub mod outputs;
 pub mod progress;

@@ -3,13 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::network::NetworkArgs;
 use super::source::SourceArgs;
-use super::view::ViewArgs;
 use crate::Result;
-use crate::compute::ComputeChoice;
 use crate::config::Config;
 use crate::draw::{Palette, View};
-use crate::model::network::Provider;
 use crate::pipeline::{Policy, Sync};
 
 /// Options of `run`.
@@ -42,29 +40,14 @@ pub struct RunArgs {
     /// Change one key of the pipeline file; repeatable
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
-    /// Network [default: the one that ships with the program]
-    #[arg(short, long, value_name = "FILE.onnx")]
-    model: Option<PathBuf>,
+    #[command(flatten)]
+    network: NetworkArgs,
     /// Score by name: default, max-logit, msp, entropy, energy, cluster, cluster-ensemble, ...
     #[arg(long, value_name = "NAME")]
     method: Option<String>,
     /// Mark pixels with at least this score
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     threshold: Option<f32>,
-    /// Where K-Means and the score maps are computed
-    #[arg(long, value_name = "WHERE")]
-    compute: Option<ComputeChoice>,
-    /// Where the network runs
-    #[arg(long, value_name = "WHERE")]
-    provider: Option<Provider>,
-    /// Threads of the network [default: one per core]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
-    /// Tensor or operator to take features from, see `oodstream model inspect`; repeatable
-    #[arg(long, value_name = "NAME")]
-    feature: Vec<String>,
-    #[command(flatten)]
-    views: ViewArgs,
     /// A file written by `oodstream calibrate`
     #[arg(long, value_name = "FILE.toml")]
     calibration: Option<PathBuf>,
@@ -134,16 +117,9 @@ impl RunArgs {
                 *target = option.cloned();
             }
         }
-        put_some(&mut config.model.path, self.model.as_ref());
-        put(&mut config.model.provider, self.provider.as_ref());
-        put_some(&mut config.model.threads, self.threads.as_ref());
-        if !self.feature.is_empty() {
-            config.model.features.clone_from(&self.feature);
-        }
-        self.views.apply(&mut config.model);
+        self.network.apply(&mut config);
         put(&mut config.detect.method, self.method.as_ref());
         put_some(&mut config.detect.threshold, self.threshold.as_ref());
-        put(&mut config.detect.compute, self.compute.as_ref());
         put_some(&mut config.detect.calibration, self.calibration.as_ref());
         put(&mut config.draw.view, self.view.as_ref());
         put(&mut config.draw.opacity, self.opacity.as_ref());

@@ -1,8 +1,7 @@
 //! The options that say how frames are looked at; several commands have them.
 
 use crate::config::ModelConfig;
-use crate::model::{Manifest, Resize, Views};
-use crate::{Error, Result};
+use crate::model::Resize;
 
 /// Options on how frames are looked at.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -30,17 +29,5 @@ impl ViewArgs {
         if !self.scales.is_empty() {
             config.scales.clone_from(&self.scales);
         }
-    }
-
-    /// How frames are looked at with a model that has this manifest.
-    ///
-    /// # Errors
-    /// A value is out of range.
-    pub fn views(&self, manifest: &Manifest) -> Result<Views> {
-        let mut config = ModelConfig::default();
-        self.apply(&mut config);
-        let views = config.views(manifest);
-        views.check().map_err(|error: Error| error.at("views"))?;
-        Ok(views)
     }
 }

@@ -102,6 +102,14 @@ pub(super) fn text_of(message: &gst::Message) -> Option<String> {
     Some(format!("{}: {error} ({})", source_of(message), detail.unwrap_or_default()))
 }
 
+/// Code and text of a message about progress, such as `connect`.
+///
+/// They are read from the message's fields: `Progress::get` of gstreamer-rs 0.25 never frees its copies of them.
+pub(super) fn progress_of(message: &gst::Message) -> Option<(&str, &str)> {
+    let fields = message.structure().filter(|_| message.type_() == gst::MessageType::Progress)?;
+    Some((fields.get("code").ok()?, fields.get("text").ok()?))
+}
+
 fn source_of(message: &gst::Message) -> String {
     message.src().map(|s| s.name().to_string()).unwrap_or_default()
 }
@@ -112,4 +120,21 @@ pub(super) fn no_index(path: &Path) -> Error {
         "the recording was cut off before it was finished; a tool such as `untrunc` can rebuild it from a whole file of the \
          same camera",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_read_where_it_is() {
+        gst::init().unwrap();
+        let message = gst::message::Progress::new(gst::ProgressType::Start, "connect", "Connecting to the camera");
+        let once = progress_of(&message).unwrap();
+        assert_eq!(once, ("connect", "Connecting to the camera"));
+        // The same place again: nothing was copied that somebody would have to free.
+        let again = progress_of(&message).unwrap();
+        assert!(std::ptr::eq(once.0, again.0) && std::ptr::eq(once.1, again.1));
+        assert_eq!(progress_of(&gst::message::Eos::new()), None);
+    }
 }

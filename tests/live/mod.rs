@@ -297,10 +297,40 @@ pub fn http(port: u16, method: &str, path: &str) -> (u16, String) {
     (status, body)
 }
 
+/// The values of the metrics' lines that begin with `lines`, all of one moment.
+pub fn metrics(port: u16, lines: &[&str]) -> Vec<f64> {
+    let (_, text) = http(port, "GET", "/metrics");
+    let value = |line| text.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok()).unwrap_or(f64::NAN);
+    lines.iter().map(|line| value(*line)).collect()
+}
+
 /// The value of a metric's line that begins with `line`.
 pub fn metric(port: u16, line: &str) -> f64 {
-    let (_, text) = http(port, "GET", "/metrics");
-    text.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok()).unwrap_or(f64::NAN)
+    metrics(port, &[line])[0]
+}
+
+/// Frames of each of `streams` that went on to its outputs, all counted at one moment.
+pub fn frames_out(port: u16, streams: &[&str]) -> Vec<f64> {
+    let lines: Vec<_> = streams.iter().map(|name| format!("oodstream_frames_out_total{{stream=\"{name}\"}}")).collect();
+    metrics(port, &lines.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// How many frames each of `streams` gets while the slowest of them gets `least` more, and how long that takes.
+#[track_caller]
+pub fn frames_meanwhile(port: u16, streams: &[&str], least: f64) -> (Vec<f64>, Duration) {
+    let (start, from) = (Instant::now(), frames_out(port, streams));
+    let mut more = Vec::new();
+    until("frames come from every stream", || {
+        more = frames_out(port, streams).iter().zip(&from).map(|(now, from)| now - from).collect();
+        more.iter().all(|more| *more >= least)
+    });
+    (more, start.elapsed())
+}
+
+/// The least of several rates as a share of the greatest.
+pub fn evenness(rates: &[f64]) -> f64 {
+    let (low, high) = rates.iter().fold((f64::MAX, 0.0f64), |(low, high), &rate| (low.min(rate), high.max(rate)));
+    low / high
 }
 
 /// Waits until a stream can be asked for.

@@ -11,7 +11,7 @@ use gstreamer_app as gst_app;
 use gstreamer_pbutils as gst_pbutils;
 
 use super::super::Result;
-use super::super::message::{Trouble, text_of};
+use super::super::message::{Trouble, progress_of, text_of};
 use super::address::Source;
 use super::keeper::{Alive, Keeper};
 use super::pipeline::{Life, Recipe};
@@ -168,14 +168,13 @@ impl Connection {
         if let Some(text) = text_of(message) {
             tracing::debug!("{}: {}", recipe.input, recipe.input.hide(&text));
         }
+        if let Some((code, text)) = progress_of(message) {
+            tracing::trace!("{}: {code}: {}", recipe.input, recipe.input.hide(text));
+            self.connecting = code == "connect";
+            self.sign = Instant::now();
+        }
         match message.view() {
             gst::MessageView::Eos(_) => self.eos = true,
-            gst::MessageView::Progress(progress) => {
-                let (_, code, text) = progress.get();
-                tracing::trace!("{}: {code}: {}", recipe.input, recipe.input.hide(text));
-                self.connecting = code == "connect";
-                self.sign = Instant::now();
-            }
             gst::MessageView::Warning(warning) => {
                 self.sign = Instant::now();
                 self.no_udp |= warning.debug().is_some_and(|text| text.contains("UDP")) && self.life.data().is_none();

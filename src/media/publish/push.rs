@@ -14,6 +14,7 @@ use super::lane::{Order, Packet, Place};
 use super::record::parser_of;
 use super::target::Address;
 use crate::media::element;
+use crate::media::message::progress_of;
 use crate::{Error, Result};
 
 /// Microseconds after which a TCP connection that takes nothing counts as lost.
@@ -89,9 +90,8 @@ impl Place for Push {
         let Some(chain) = &self.chain else { return Ok(false) };
         let asked = &mut self.asked;
         chain.check(&mut |message| {
-            if let gst::MessageView::Progress(progress) = message.view() {
-                let (kind, code, text) = progress.get();
-                tracing::debug!("{kind:?} {code}: {text}");
+            if let Some((code, text)) = progress_of(message) {
+                tracing::debug!("{code}: {text}");
                 *asked += u32::from(code == "record");
             }
         })?;

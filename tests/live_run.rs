@@ -5,80 +5,17 @@ mod camera;
 mod common;
 mod live;
 mod onnx;
+mod running;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use camera::{Camera, CameraOptions, Codec};
 use common::Place;
 use live::{Monitor, evenness, frames_meanwhile, free_port, http, metric, until, until_served};
+use running::{Live, count, signals};
 use serde_json::Value;
-
-/// The binary at work. Killed when a test fails.
-struct Live {
-    child: Child,
-    log: std::path::PathBuf,
-}
-
-impl Live {
-    fn start(place: &Place, arguments: &str) -> Self {
-        let log = place.path("log.txt");
-        let child = place
-            .program()
-            .args(arguments.split_whitespace())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        Self { child, log }
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
-    }
-
-    /// Ends it as systemd would; how long that took.
-    #[track_caller]
-    fn stop(&mut self, code: i32) -> Duration {
-        let start = Instant::now();
-        self.signal("-TERM");
-        until("the run ends", || self.child.try_wait().unwrap().is_some());
-        let took = start.elapsed();
-        assert_eq!(self.child.wait().unwrap().code(), Some(code), "{}", self.log());
-        // Promised to service managers.
-        assert!(took < Duration::from_secs(5), "{took:?}");
-        took
-    }
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", self.log());
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The signal lines of an events file: what happened.
-fn signals(path: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|v| v.get("signal").is_some())
-        .collect()
-}
-
-fn count(path: &Path, what: &str) -> usize {
-    signals(path).iter().filter(|line| line["signal"] == what).count()
-}
 
 fn camera_outages(transport: &str) {
     let place = Place::new();

@@ -14,7 +14,7 @@ use super::super::Result;
 use super::super::message::{Trouble, progress_of, text_of};
 use super::address::Source;
 use super::keeper::{Alive, Keeper};
-use super::pipeline::{Life, Recipe};
+use super::pipeline::{CAMERA, Life, Recipe};
 use super::reason::Reason;
 
 /// How long data may come without a picture: key frames can be this far apart.
@@ -139,7 +139,10 @@ impl Connection {
             };
         }
         if failed {
-            let reason = Reason::of(&self.trouble, &recipe.input);
+            let reason = match self.refusal(recipe) {
+                Some(words) => Reason::new(words),
+                None => Reason::of(&self.trouble, &recipe.input),
+            };
             if reason.vague && self.pictures.is_none() && !matches!(recipe.input.source, Source::Device(_)) {
                 self.keeper.why();
                 self.asked = Some((reason, Instant::now() + ANSWER));
@@ -182,6 +185,12 @@ impl Connection {
             _ => {}
         }
         self.trouble.gather(message)
+    }
+
+    /// That a camera at this machine has no such pictures as were asked for, while it is open.
+    fn refusal(&self, recipe: &Recipe) -> Option<String> {
+        let Source::Device(device) = &recipe.input.source else { return None };
+        self.pipeline.by_name(CAMERA).filter(|_| self.pictures.is_none()).and_then(|source| device.refusal(&source))
     }
 
     /// Something that should have come by now.

@@ -1,11 +1,17 @@
 //! `v4l2://` addresses: cameras at this machine.
 
+use gst::glib;
+use gst::prelude::*;
 use gstreamer as gst;
+use gstreamer_pbutils as gst_pbutils;
 use gstreamer_video as gst_video;
 
 use super::super::init;
 use super::super::test_source::{number, queries};
 use crate::{Error, Result};
+
+/// What a camera offers is told up to so many kinds of pictures.
+const MOST_OFFERS: usize = 12;
 
 /// A camera at this machine, and what is asked of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,24 +61,75 @@ impl Device {
         Ok(device)
     }
 
-    /// What may come out of the device, the raw formats first.
+    /// What may come out of the device, the best first: where no size is asked for, one that shows the road well and is not
+    /// more work than it is worth; where no rate is, one that video has, for uncompressed pictures of many cameras come at 5
+    /// or 10 a second; and of formats raw pictures before compressed ones.
     pub fn caps(&self) -> gst::Caps {
-        let structure = |media: &str, format: Option<gst_video::VideoFormat>| {
-            let mut structure = gst::Structure::builder(media);
-            structure = structure.field_if_some("format", format.map(|format| format.to_str().to_string()));
-            structure = structure.field_if_some("width", self.width).field_if_some("height", self.height);
-            structure.field_if_some("framerate", self.fps.map(|fps| gst::Fraction::new(fps, 1))).build()
+        let media: &[(&str, Option<gst_video::VideoFormat>)] = match self.format {
+            Some(Format::Coded(media)) => &[(media, None)],
+            Some(Format::Raw(format)) => &[("video/x-raw", Some(format))],
+            None => &["video/x-raw", "image/jpeg", "video/x-h264", "video/x-h265"].map(|media| (media, None)),
         };
-        match self.format {
-            Some(Format::Coded(media)) => gst::Caps::builder_full().structure(structure(media, None)).build(),
-            Some(Format::Raw(format)) => {
-                gst::Caps::builder_full().structure(structure("video/x-raw", Some(format))).build()
+        let widths = || gst::IntRange::new(1280, 1920);
+        let rates = |most| gst::FractionRange::new(gst::Fraction::new(24, 1), gst::Fraction::new(most, 1));
+        let any_size = self.width.is_none() && self.height.is_none();
+        let mut caps = gst::Caps::builder_full();
+        for (width, rate) in [(Some(widths()), Some(rates(30))), (None, Some(rates(1000))), (None, None)] {
+            for (media, format) in media {
+                let structure = gst::Structure::builder(*media)
+                    .field_if_some("format", format.map(|format| format.to_str().to_string()))
+                    .field_if_some("width", width.filter(|_| any_size))
+                    .field_if_some("width", self.width)
+                    .field_if_some("height", self.height)
+                    .field_if_some("framerate", rate.filter(|_| self.fps.is_none()))
+                    .field_if_some("framerate", self.fps.map(|fps| gst::Fraction::new(fps, 1)));
+                caps = caps.structure(structure.build());
             }
-            None => ["video/x-raw", "image/jpeg", "video/x-h264", "video/x-h265"]
-                .iter()
-                .fold(gst::Caps::builder_full(), |caps, media| caps.structure(structure(media, None)))
-                .build(),
         }
+        caps.build()
+    }
+
+    /// That the camera behind `source`, an open `v4l2src`, has nothing of what was asked, and what it has instead; none where
+    /// it has, or does not tell.
+    pub fn refusal(&self, source: &gst::Element) -> Option<String> {
+        let offered = source.static_pad("src")?.query_caps(None);
+        if offered.is_any() || offered.is_empty() || offered.can_intersect(&self.caps()) {
+            return None;
+        }
+        // What comes as fields of half the lines is asked for nowhere.
+        let whole = offered
+            .iter_with_features()
+            .filter(|(_, features)| features.is_equal(gst::CapsFeatures::new_empty().as_ref()));
+        let mut kinds: Vec<_> = whole.map(|(shape, _)| kind(shape)).collect();
+        let more = if kinds.len() > MOST_OFFERS { ", ..." } else { "" };
+        kinds.truncate(MOST_OFFERS);
+        Some(format!("the camera has no such pictures; it has {}{more}", kinds.join(", ")))
+    }
+}
+
+/// Format, size and rates in words.
+fn kind(shape: &gst::StructureRef) -> String {
+    let field = |name| shape.value(name).map_or_else(|_| "?".to_owned(), words);
+    let format = if shape.name() == "video/x-raw" {
+        format!("raw {}", field("format"))
+    } else {
+        gst_pbutils::pb_utils_get_codec_description(&gst::Caps::new_empty_simple(shape.name())).to_string()
+    };
+    format!("{format} {}x{} at {} fps", field("width"), field("height"), field("framerate"))
+}
+
+/// A field of caps: a value, or those it may have.
+fn words(value: &glib::SendValue) -> String {
+    if let Ok(list) = value.get::<gst::List>() {
+        return list.iter().map(words).collect::<Vec<_>>().join(" or ");
+    }
+    if let Ok(rate) = value.get::<gst::Fraction>() {
+        return format!("{}", (f64::from(rate.numer()) / f64::from(rate.denom()) * 100.0).round() / 100.0);
+    }
+    match (value.get::<i32>(), value.get::<String>()) {
+        (Ok(number), _) => number.to_string(),
+        (_, Ok(text)) => text,
+        _ => value.serialize().map(|text| text.to_string()).unwrap_or_default(),
     }
 }
 

@@ -28,6 +28,8 @@ use crate::Error;
 
 /// How long nothing may come over UDP before TCP is tried, in microseconds.
 const UDP_PATIENCE: u64 = 2_500_000;
+/// Name of the element that reads a camera at this machine.
+pub(super) const CAMERA: &str = "camera";
 /// Arrivals remembered: more than pictures may wait for their reader.
 const ARRIVALS: usize = 16;
 
@@ -313,6 +315,7 @@ fn test(pipeline: &gst::Pipeline, spec: &TestSpec, next: &gst::Element, life: &A
 
 fn camera(pipeline: &gst::Pipeline, device: &Device, decoder: &gst::Element, life: &Arc<Life>) -> Result<()> {
     let source = element("v4l2src")?;
+    source.set_property("name", CAMERA);
     source.set_property("device", &device.path);
     let filter = element("capsfilter")?;
     filter.set_property("caps", device.caps());

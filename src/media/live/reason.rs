@@ -1,5 +1,7 @@
 //! Why a connection was lost, in words.
 
+use std::path::Path;
+
 use gstreamer as gst;
 
 use super::super::message::Trouble;
@@ -29,30 +31,40 @@ impl Reason {
         // Without a detail the last line is a place in GStreamer's source.
         let detail = debug.lines().last().map(str::trim).filter(|line| !line.contains(".c(")).unwrap_or_default();
         let text = input.hide(&format!("{} {detail}", error.message()));
-        let refused = Self { refused: true, ..Self::new("") };
+        let vague = Self { vague: true, ..Self::new(text.trim().trim_end_matches('.')) };
+        if let Source::Device(device) = &input.source {
+            return of_device(&device.path, error, &text).map_or(vague, Self::new);
+        }
+        match error.kind::<gst::ResourceError>() {
+            Some(gst::ResourceError::NotFound) => return Self::new("404: there is nothing at this address"),
+            Some(gst::ResourceError::NotAuthorized) => {}
+            _ if text.contains("Unauthorized") || text.contains("(401)") => {}
+            _ => return vague,
+        }
         let denied = match input.login {
             Some(_) => "401: wrong user or password",
             None => "401: it wants a user and a password, and none are given",
         };
-        match error.kind::<gst::ResourceError>() {
-            Some(gst::ResourceError::NotAuthorized) => return Self { words: denied.to_string(), ..refused },
-            Some(gst::ResourceError::NotFound) => {
-                return Self::new(match &input.source {
-                    Source::Device(device) => format!("there is no device {}", device.path),
-                    _ => "404: there is nothing at this address".to_string(),
-                });
-            }
-            Some(gst::ResourceError::Busy) => return Self::new("the device is in use by another program"),
-            _ => {}
-        }
-        if text.contains("Unauthorized") || text.contains("(401)") {
-            return Self { words: denied.to_string(), ..refused };
-        }
-        if let Source::Device(device) = &input.source
-            && (text.contains("No such file or directory") || text.contains("No such device"))
-        {
-            return Self::new(format!("there is no device {}", device.path));
-        }
-        Self { vague: true, ..Self::new(text.trim().trim_end_matches('.')) }
+        Self { refused: true, ..Self::new(denied) }
+    }
+}
+
+/// What an error of the device at `path` comes down to.
+fn of_device(path: &str, error: &gst::glib::Error, text: &str) -> Option<String> {
+    let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
+    let kind = error.kind::<gst::ResourceError>();
+    if says(&["not a capture device"]) {
+        Some(format!("{path} brings no pictures: of the devices of one camera mostly the first does"))
+    } else if says(&["Inappropriate ioctl"]) {
+        Some(format!("{path} is no camera"))
+    } else if says(&["Permission denied", "Operation not permitted"]) {
+        Some(format!("{path} may not be read: the user is not in its group, which is `video` on most systems"))
+    } else if kind == Some(gst::ResourceError::Busy) || says(&["Device or resource busy"]) {
+        Some("the device is in use by another program".to_owned())
+    // Of one that is unplugged the driver tells whatever it was at.
+    } else if kind == Some(gst::ResourceError::NotFound) || !Path::new(path).exists() {
+        Some(format!("there is no device {path}"))
+    } else {
+        None
     }
 }

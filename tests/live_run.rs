@@ -8,7 +8,9 @@ mod onnx;
 mod running;
 
 use std::fs;
+use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use camera::{Camera, CameraOptions, Codec};
@@ -173,6 +175,28 @@ fn health_metrics_and_reload() {
     let (status, body) = http(port, "PUT", "/reload");
     assert!(status == 400 && body.contains("restart"), "{status} {body}");
     assert_eq!(http(port, "GET", "/nothing").0, 404);
+    run.stop(130);
+}
+
+#[test]
+fn connections_that_take_all_descriptors_end_nothing() {
+    let place = Place::new();
+    let port = free_port();
+    let mut program = Command::new("sh");
+    program.args(["-c", "ulimit -n 100; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_oodstream")]);
+    program.current_dir(place.path("")).env("OODSTREAM_MODEL", place.path("model.onnx"));
+    let mut run = Live::start_with(
+        &place,
+        program,
+        &format!("run test://ball?live=1&width=160&height=96 -o none --http {port} --json r.json"),
+    );
+    until("it is up", || http(port, "GET", "/healthz").0 == 200);
+    let frames = || metric(port, "oodstream_frames_out_total{stream=\"test\"}");
+    let before = frames();
+    let held: Vec<_> = (0..150).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    until("no descriptors are left", || run.descriptors() >= 100);
+    drop(held);
+    until("it answers again", || frames() > before);
     run.stop(130);
 }
 

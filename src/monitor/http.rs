@@ -2,17 +2,24 @@
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State as Shared;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
+use axum::serve::ListenerExt;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::sync::oneshot;
 
 use super::health::{State, health};
 use super::{Slot, metrics};
 use crate::{Error, Result};
+
+/// Ends the connection of a client that vanished, after about two minutes.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
 
 /// Answers until it is dropped.
 #[derive(Debug)]
@@ -47,15 +54,19 @@ impl Server {
             tracing::warn!("{place}: everybody who can reach {address} can read the metrics and ask for a reload");
         }
         listener.set_nonblocking(true).map_err(|error| failed(&error))?;
+        // With timers: axum waits a second where there are no descriptors left.
         let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(|error| failed(&error))?;
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| failed(&error))?;
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("http".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
                     let serving = async {
-                        let listener = tokio::net::TcpListener::from_std(listener)?;
+                        let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|connection| {
+                            // Where it cannot be set a client that vanishes is kept for longer.
+                            let _ = SockRef::from(&*connection).set_tcp_keepalive(&KEEPALIVE);
+                        });
                         axum::serve(listener, router(slot)).await
                     };
                     // An open connection is no reason to go on: no graceful end.

@@ -1,6 +1,9 @@
 //! The HTTP server, on a thread of its own.
 
+use std::convert::Infallible;
+use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -9,17 +12,21 @@ use axum::extract::State as Shared;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
-use axum::serve::ListenerExt;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::sync::oneshot;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::health::{State, health};
 use super::{Slot, metrics};
 use crate::{Error, Result};
 
-/// Ends the connection of a client that vanished, after about two minutes.
-const KEEPALIVE: TcpKeepalive =
-    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
+/// Connections at the same time; more wait until one of these is done.
+const MOST_CONNECTIONS: usize = 32;
+/// How long a client may take for its next request. It frees what a client that vanished or forgot holds.
+const IDLE: Duration = Duration::from_secs(5);
+/// Pause after a connection could not be taken: there are no descriptors left.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Answers until it is dropped.
 #[derive(Debug)]
@@ -54,7 +61,6 @@ impl Server {
             tracing::warn!("{place}: everybody who can reach {address} can read the metrics and ask for a reload");
         }
         listener.set_nonblocking(true).map_err(|error| failed(&error))?;
-        // With timers: axum waits a second where there are no descriptors left.
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| failed(&error))?;
         let (stop, stopped) = oneshot::channel();
@@ -62,16 +68,9 @@ impl Server {
             .name("http".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
-                    let serving = async {
-                        let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|connection| {
-                            // Where it cannot be set a client that vanishes is kept for longer.
-                            let _ = SockRef::from(&*connection).set_tcp_keepalive(&KEEPALIVE);
-                        });
-                        axum::serve(listener, router(slot)).await
-                    };
                     // An open connection is no reason to go on: no graceful end.
                     tokio::select! {
-                        ended = serving => if let Err(error) = ended { tracing::error!("http: {error}") },
+                        Err(error) = serve(listener, router(slot)) => tracing::error!("http: {error}"),
                         _ = stopped => {}
                     }
                 });
@@ -95,6 +94,26 @@ impl Drop for Server {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+async fn serve(listener: TcpListener, router: Router) -> io::Result<Infallible> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    loop {
+        let place = Arc::clone(&room).acquire_owned().await.map_err(io::Error::other)?;
+        let Ok((connection, _)) = listener.accept().await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            let mut http = http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(IDLE);
+            // Whatever goes wrong with a client is its own matter.
+            let _ = http.serve_connection(TokioIo::new(connection), service).await;
+        });
     }
 }
 

@@ -1,5 +1,7 @@
 //! The binary while it runs: started, stopped, and what its events tell.
 
+#![allow(dead_code)] // each test binary uses its own share of it
+
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -35,6 +37,10 @@ impl Live {
 
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn descriptors(&self) -> usize {

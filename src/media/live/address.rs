@@ -323,7 +323,12 @@ mod tests {
         let Source::Device(device) = live("v4l2:///dev/video2?width=1280&fps=30&format=yuyv").source else { panic!() };
         assert_eq!((device.path.as_str(), device.width, device.height), ("/dev/video2", Some(1280), None));
         assert_eq!(device.format, Some(Format::Raw(gst_video::VideoFormat::Yuy2)));
-        for wrong in ["v4l2://video0", "v4l2:///dev/video0?size=3", "v4l2:///dev/video0?format=best"] {
+        for wrong in [
+            "v4l2://video0",
+            "v4l2:///dev/video0?size=3",
+            "v4l2:///dev/video0?format=best",
+            "v4l2:///dev/video0?format=a420",
+        ] {
             assert_eq!(LiveInput::parse(wrong).unwrap_err().exit_code(), 2);
         }
         for (address, name) in [

@@ -51,7 +51,7 @@ impl Device {
                     // GStreamer knows the names.
                     init()?;
                     device.format = Some(Format::parse(value).ok_or_else(|| {
-                        Error::usage(format!("{address}: `{value}` is no format that is known"))
+                        Error::usage(format!("{address}: `{value}` is no format of cameras that is known"))
                             .hint("mjpeg, h264, h265, yuyv, uyvy, nv12, i420, rgb, bgr, grey")
                     })?);
                 }
@@ -134,20 +134,24 @@ fn words(value: &glib::SendValue) -> String {
 }
 
 impl Format {
+    /// None for what is no format, or one that GStreamer takes from no camera.
     fn parse(name: &str) -> Option<Self> {
-        let name = name.to_ascii_uppercase();
-        let raw = match name.as_str() {
-            "MJPEG" | "MJPG" | "JPEG" => return Some(Self::Coded("image/jpeg")),
-            "H264" => return Some(Self::Coded("video/x-h264")),
-            "H265" | "HEVC" => return Some(Self::Coded("video/x-h265")),
+        let raw = match name.to_ascii_lowercase().as_str() {
+            "mjpeg" | "mjpg" | "jpeg" => return Some(Self::Coded("image/jpeg")),
+            "h264" => return Some(Self::Coded("video/x-h264")),
+            "h265" | "hevc" => return Some(Self::Coded("video/x-h265")),
             // The kernel's names for what GStreamer calls otherwise.
-            "YUYV" => "YUY2",
-            "YU12" => "I420",
-            "GREY" => "GRAY8",
-            other => other,
+            "yuyv" => "YUY2".to_owned(),
+            "yu12" => "I420".to_owned(),
+            "grey" => "GRAY8".to_owned(),
+            other => other.to_ascii_uppercase(),
         };
-        let format = gst_video::VideoFormat::from_string(raw);
-        (!matches!(format, gst_video::VideoFormat::Unknown | gst_video::VideoFormat::Encoded))
-            .then_some(Self::Raw(format))
+        let taken = gst::ElementFactory::find("v4l2src").is_none_or(|factory| {
+            let wanted = gst::Caps::builder("video/x-raw").field("format", &raw).build();
+            factory.can_src_any_caps(&wanted)
+        });
+        let format = gst_video::VideoFormat::from_string(&raw);
+        let known = !matches!(format, gst_video::VideoFormat::Unknown | gst_video::VideoFormat::Encoded);
+        (known && taken).then_some(Self::Raw(format))
     }
 }

@@ -58,9 +58,9 @@ fn of_device(path: &str, error: &gst::glib::Error, text: &str) -> Option<String>
     } else if says(&["Inappropriate ioctl"]) {
         Some(format!("{path} is no camera"))
     } else if says(&["Permission denied", "Operation not permitted"]) {
-        Some(format!("{path} may not be read: the user is not in its group, which is `video` on most systems"))
+        Some(format!("{path} may not be read; perhaps the user is not in its group, which is `video` on most systems"))
     } else if kind == Some(gst::ResourceError::Busy) || says(&["Device or resource busy"]) {
-        Some("the device is in use by another program".to_owned())
+        Some("the device is in use, perhaps by another program".to_owned())
     // Of one that is unplugged the driver tells whatever it was at.
     } else if kind == Some(gst::ResourceError::NotFound) || !Path::new(path).exists() {
         Some(format!("there is no device {path}"))

@@ -93,6 +93,91 @@ fn a_camera_over_udp_is_lost_and_comes_back() {
     camera_outages("udp");
 }
 
+/// Mean brightness of each picture of a video, 0 to 255.
+fn brightness(path: &Path) -> Vec<f64> {
+    let output = Command::new("ffmpeg")
+        .args(["-loglevel", "error", "-i"])
+        .arg(path)
+        .args(["-vf", "scale=32:32", "-pix_fmt", "gray", "-fps_mode", "passthrough", "-f", "rawvideo", "-"])
+        .output()
+        .expect("ffmpeg runs");
+    let pictures = output.stdout.chunks_exact(32 * 32);
+    pictures.map(|picture| picture.iter().map(|&value| f64::from(value)).sum::<f64>() / 1024.0).collect()
+}
+
+#[test]
+fn a_lost_camera_is_shown_and_told() {
+    let place = Place::new();
+    let options = CameraOptions { width: 320, height: 192, pattern: "white".to_owned(), ..CameraOptions::default() };
+    let mut camera = Camera::start(options);
+    let (port, http_port) = (free_port(), free_port());
+    let mut run = Live::start(
+        &place,
+        &format!(
+            "run {} -o x.mkv -o rtsp://127.0.0.1:{port}/x --http {http_port} --set detect.threshold=1e9",
+            camera.address()
+        ),
+    );
+    let state = || {
+        let health: Value = serde_json::from_str(&http(http_port, "GET", "/healthz").1).unwrap_or_default();
+        health["streams"][0]["state"].as_str().unwrap_or_default().to_owned()
+    };
+    until("it is up", || state() == "up");
+    until_served(port, "x", "");
+    let monitor = Monitor::start(&format!("rtsp://127.0.0.1:{port}/x"), "udp");
+    monitor.sees(10);
+    let clients = format!("oodstream_output_clients{{stream=\"127-0-0-1-cam\",output=\"rtsp://127.0.0.1:{port}/x\"}}");
+    assert_eq!(metric(http_port, &clients), 1.0);
+    camera.kill();
+    until("repeats go out", || metric(http_port, "oodstream_frames_repeated_total{stream=\"127-0-0-1-cam\"}") > 5.0);
+    assert_eq!(state(), "down");
+    monitor.sees(3);
+    run.interrupt(130);
+    let seen = brightness(&place.path("x.mkv"));
+    let (first, last) = (seen[0], seen[seen.len() - 1]);
+    println!("brightness {first:.0} with the camera, {last:.0} without");
+    assert!(first > 180.0 && last < 0.7 * first && last > 20.0, "{first} {last}");
+}
+
+#[test]
+fn an_output_that_does_not_work_degrades_its_stream() {
+    let place = Place::new();
+    let (port, http_port) = (free_port(), free_port());
+    let mut run = Live::start(
+        &place,
+        &format!(
+            "run test://ball?live=1&width=160&height=96 -o x.mkv -o rtsp+push://127.0.0.1:{port}/x --http {http_port}"
+        ),
+    );
+    until("it is told", || {
+        let (status, health) = http(http_port, "GET", "/healthz");
+        let health: Value = serde_json::from_str(&health).unwrap_or_default();
+        status == 200 && health["streams"][0]["state"] == "degraded"
+    });
+    // Nobody but this machine can reach it.
+    let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
+    let places: Vec<_> = sockets.lines().filter(|line| line.contains(&format!(":{http_port:04X} 00000000:"))).collect();
+    assert!(places.len() == 1 && places[0].contains("0100007F:"), "{places:?}");
+    run.stop(130);
+}
+
+#[test]
+fn frames_older_than_the_limit_are_left_out() {
+    let place = Place::new();
+    let port = free_port();
+    let mut run = Live::start(
+        &place,
+        &format!(
+            "run test://ball?live=1&width=160&height=96&fps=100 --scales 1,2 --policy drop-oldest --max-latency 0.03 -o none \
+             --http {port}"
+        ),
+    );
+    let left_out = || metric(port, "oodstream_frames_dropped_total{stream=\"test\",reason=\"stale\"}");
+    until("frames are left out", || left_out() > 5.0);
+    until("others are not", || metric(port, "oodstream_frames_out_total{stream=\"test\"}") > 5.0);
+    run.stop(130);
+}
+
 #[test]
 fn passwords_are_nowhere() {
     let place = Place::new();

@@ -1,14 +1,18 @@
-//! Streams served over RTSP on the loopback, with ffmpeg and plain RTSP requests as the monitors.
+//! Streams served over RTSP on the loopback, with ffmpeg, GStreamer and plain RTSP requests as the monitors.
 
 mod live;
 
 use std::fs;
-use std::net::{TcpListener, UdpSocket};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use gst::prelude::*;
+use gstreamer as gst;
 use live::*;
 use oodstream::media::publish::{PublishOptions, ServeOptions, Servers};
 use oodstream::media::{Encoding, publish};
@@ -37,6 +41,23 @@ fn monitors_over_tcp_and_udp_at_once() {
         assert_eq!(Rtsp::connect(port).ask("DESCRIBE", &url, "").status, 404, "{unknown}");
     }
     drop(monitors);
+    for transport in ["tcp", "udp"] {
+        let seen = Arc::new(AtomicU64::new(0));
+        let pipeline = format!(
+            "rtspsrc location={url} protocols={transport} latency=0 ! rtph264depay ! h264parse ! avdec_h264 ! fakesink \
+             name=end sync=false"
+        );
+        let client = gst::parse::launch(&pipeline).unwrap().downcast::<gst::Pipeline>().unwrap();
+        let count = Arc::clone(&seen);
+        let end = client.by_name("end").unwrap().static_pad("sink").unwrap();
+        end.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+            count.fetch_add(1, Ordering::SeqCst);
+            gst::PadProbeReturn::Ok
+        });
+        client.set_state(gst::State::Playing).unwrap();
+        until("GStreamer as the client shows it", || seen.load(Ordering::SeqCst) >= 10);
+        client.set_state(gst::State::Null).unwrap();
+    }
     until("the clients are gone", || feeder.clients(0) == 0);
     // Unwatched for a while, then again, from a key frame.
     feeder.go_on(10);
@@ -168,6 +189,13 @@ fn encrypted_streams() {
     assert!(both.to_string().contains("with and without TLS"), "{both}");
     feeder.go_on(10);
     Monitor::start(&url, "tcp").sees(10);
+    // Without TLS there is no answer.
+    let mut plain = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    plain.set_read_timeout(Some(WAIT)).unwrap();
+    plain.write_all(format!("OPTIONS {url} RTSP/1.0\r\nCSeq: 1\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer);
+    assert!(!answer.starts_with(b"RTSP/"), "{}", String::from_utf8_lossy(&answer));
     feeder.finish().unwrap();
 }
 

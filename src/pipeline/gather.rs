@@ -175,6 +175,15 @@ mod tests {
 
     use super::*;
 
+    fn inlet<'a>(
+        waiting: Receiver<Box<Job>>,
+        spare: &Sender<Box<Job>>,
+        control: &'a Control,
+        meter: &'a Meter,
+    ) -> Inlet<'a> {
+        Inlet { waiting, spare: spare.clone(), control, meter, max_age: None, open: true }
+    }
+
     /// The streams in the order in which their frames are taken, `waiting` frames being there of each.
     fn order(waiting: &[usize], most: usize) -> (Vec<Vec<usize>>, Vec<usize>) {
         let (meter, control) = (Meter::new("test"), Control::default());
@@ -184,14 +193,7 @@ mod tests {
             .map(|&count| {
                 let (send, receive) = unbounded();
                 (0..count).for_each(|_| send.send(Box::<Job>::default()).unwrap());
-                Inlet {
-                    waiting: receive,
-                    spare: spare.clone(),
-                    control: &control,
-                    meter: &meter,
-                    max_age: None,
-                    open: true,
-                }
+                inlet(receive, &spare, &control, &meter)
             })
             .collect();
         let mut gatherer = Gatherer::new(inlets, most, Duration::ZERO);
@@ -221,5 +223,26 @@ mod tests {
         let (batches, ended) = order(&[2, 2, 1], 8);
         assert_eq!(batches, [vec![0, 1, 2], vec![0, 1]]);
         assert_eq!(ended.len(), 3);
+    }
+
+    #[test]
+    fn a_batch_waits_for_the_other_streams_but_not_for_ever() {
+        let (meter, control) = (Meter::new("test"), Control::default());
+        let (spare, _kept) = unbounded();
+        let [(early, first), (late, second)] = [unbounded(), unbounded()];
+        let gather = |wait| {
+            let inlets = [&first, &second].map(|waiting| inlet(waiting.clone(), &spare, &control, &meter));
+            let mut batch = Batch::new(0);
+            assert!(Gatherer::new(inlets.into(), 2, wait).gather(&Control::default(), &mut batch));
+            batch.jobs.iter().map(|(lane, _)| *lane).collect::<Vec<_>>()
+        };
+        early.send(Box::<Job>::default()).unwrap();
+        assert_eq!(gather(Duration::from_millis(20)), [0], "the other stream is open, and nothing comes");
+        early.send(Box::<Job>::default()).unwrap();
+        std::thread::scope(|scope| {
+            // Sent while the batch waits, mostly; before that is as good.
+            scope.spawn(|| late.send(Box::<Job>::default()).unwrap());
+            assert_eq!(gather(Duration::from_secs(30)), [0, 1]);
+        });
     }
 }

@@ -51,11 +51,23 @@ impl Live {
         assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
     }
 
-    /// Ends it as systemd would; how long that took.
+    /// Ends it as systemd would.
     #[track_caller]
     pub fn stop(&mut self, code: i32) -> Duration {
+        self.end("-TERM", code)
+    }
+
+    /// Ends it as Ctrl-C does.
+    #[track_caller]
+    pub fn interrupt(&mut self, code: i32) -> Duration {
+        self.end("-INT", code)
+    }
+
+    /// How long it took to end.
+    #[track_caller]
+    fn end(&mut self, signal: &str, code: i32) -> Duration {
         let start = Instant::now();
-        self.signal("-TERM");
+        self.signal(signal);
         until("the run ends", || self.child.try_wait().unwrap().is_some());
         let took = start.elapsed();
         assert_eq!(self.child.wait().unwrap().code(), Some(code), "{}", self.log());

@@ -7,7 +7,7 @@ mod web;
 use std::io::{Read as _, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -423,6 +423,25 @@ fn waits_for_what_is_not_there() {
 }
 
 #[test]
+fn servers_that_say_nothing_are_given_up() {
+    // As behind a network that is gone: nobody accepts, and what comes next is not even refused.
+    let full = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = full.local_addr().unwrap();
+    let knock = || TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+    let waiting: Vec<_> = std::iter::from_fn(knock).take(10_000).collect();
+    // And one that accepts, and no more.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent_address = silent.local_addr().unwrap();
+    let mut unreachable = open(&format!("rtsp://{address}/cam"), &over(Transport::Tcp));
+    let mut mute = open(&format!("rtsp://{silent_address}/cam"), &over(Transport::Tcp));
+    assert_eq!(lost(unreachable.as_mut()).0, "the server cannot be reached");
+    assert_eq!(lost(mute.as_mut()).0, "the server does not answer");
+    drop((waiting, full, silent));
+    let _camera = Camera::start(CameraOptions { port: address.port(), ..CameraOptions::default() });
+    back(unreachable.as_mut());
+}
+
+#[test]
 fn certificates_are_checked() {
     let folder = tempfile::tempdir().unwrap();
     let (certificate, key) = certificate(folder.path());
@@ -439,6 +458,11 @@ fn certificates_are_checked() {
     let input = LiveInput::parse(&camera.address()).unwrap().unwrap();
     let missing = SourceOptions { tls_ca: Some(folder.path().join("gone.pem")), ..SourceOptions::default() };
     assert!(open_live(&input, &missing, 0).err().unwrap().to_string().contains("gone.pem"));
+
+    let plain = Camera::start(CameraOptions::default());
+    let mut reader = open(&plain.address().replace("rtsp:", "rtsps:"), &over(Transport::Tcp));
+    let (reason, _) = lost(reader.as_mut());
+    assert!(reason.starts_with("no encrypted connection"), "{reason}");
 }
 
 #[test]
@@ -526,6 +550,48 @@ fn mjpeg_over_http() {
     for secret in ["http-secret", "http-wrong"] {
         assert!(!logged().contains(secret), "{secret} is told");
     }
+}
+
+/// A live playlist in a folder, with the segments of the last seconds. Ends when it is dropped.
+struct Playlist(Child);
+
+impl Playlist {
+    fn start(folder: &Path) -> Self {
+        let source = "testsrc=size=160x120:rate=20";
+        let coding = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 20";
+        let mut ffmpeg = Command::new("ffmpeg");
+        ffmpeg.args(["-v", "error", "-nostdin", "-re", "-f", "lavfi", "-i", source]).args(coding.split(' '));
+        ffmpeg.args("-f hls -hls_time 1 -hls_list_size 4 -hls_flags delete_segments+append_list".split(' '));
+        Self(ffmpeg.arg(folder.join("live.m3u8")).spawn().expect("ffmpeg runs"))
+    }
+}
+
+impl Drop for Playlist {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn live_hls_over_http_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = Web::start(folder.path(), None);
+    let camera = Playlist::start(folder.path());
+    let mut reader = open(&web.address("live.m3u8"), &over(Transport::Auto));
+    let mut frames = Vec::new();
+    while frames.len() < 60 {
+        if let Read::Frame(frame) = next(reader.as_mut()) {
+            frames.push(frame);
+        }
+    }
+    in_order(&frames);
+    drop(camera);
+    let (reason, _) = lost(reader.as_mut());
+    println!("live HLS, its maker gone: {reason}");
+    let _camera = Playlist::start(folder.path());
+    back(reader.as_mut());
+    in_order(&(0..20).map(|_| frame(reader.as_mut())).collect::<Vec<_>>());
 }
 
 #[test]

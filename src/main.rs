@@ -1,6 +1,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    oodstream::memory::share_arenas();
+    oodstream::memory::settle();
     oodstream::cli::main()
 }

@@ -2,10 +2,31 @@
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod heap {
-    pub fn share() {
-        if std::env::var_os("MALLOC_ARENA_MAX").is_none() {
-            // SAFETY: it takes no pointers. Should it fail, memory is used as it would be without.
-            unsafe { libc::mallopt(libc::M_ARENA_MAX, 2) };
+    use std::env;
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+
+    /// Read when glibc and GLib are loaded, before `main`.
+    fn wanted() -> Vec<(&'static str, &'static str)> {
+        let unset = |name: &str| env::var_os(name).is_none();
+        let mut wanted = Vec::new();
+        if unset("G_SLICE") {
+            wanted.push(("G_SLICE", "always-malloc"));
+        }
+        if unset("GLIBC_TUNABLES") {
+            let arenas = unset("MALLOC_ARENA_MAX");
+            let both = "glibc.malloc.tcache_count=0:glibc.malloc.arena_max=2";
+            wanted.push(("GLIBC_TUNABLES", if arenas { both } else { "glibc.malloc.tcache_count=0" }));
+        }
+        wanted
+    }
+
+    pub fn settle() {
+        let wanted = wanted();
+        let mut arguments = env::args_os();
+        if let (false, Some(name)) = (wanted.is_empty(), arguments.next()) {
+            // Comes back only when it fails, and then everything works as it does without.
+            let _ = Command::new("/proc/self/exe").arg0(name).args(arguments).envs(wanted).exec();
         }
     }
 
@@ -23,19 +44,22 @@ mod heap {
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 mod heap {
-    pub fn share() {}
+    pub fn settle() {}
     pub fn give_back() {}
     pub fn in_use() -> Option<u64> {
         None
     }
 }
 
-/// Lets all threads share two arenas, unless `MALLOC_ARENA_MAX` says otherwise; to be called before there are any threads.
+/// Starts the program anew, in the same process, with settings of the heap in its environment that keep what it uses from
+/// rising over days; to be called first of all. `G_SLICE`, `GLIBC_TUNABLES` and `MALLOC_ARENA_MAX` are left as they are found.
 ///
-/// By itself glibc opens up to eight arenas per core for threads that allocate at the same time, and each keeps what it once
-/// needed. Every reconnect of a camera starts a dozen threads anew, so over days memory would go up to all of them.
-pub fn share_arenas() {
-    heap::share();
+/// - Two arenas: by itself glibc opens up to eight per core for threads that allocate at the same time, and each keeps what it
+///   once needed. Every reconnect of a camera starts a dozen threads anew, so that memory would go up to all of them.
+/// - No caches of free blocks, neither of each thread (glibc) nor of small blocks (GLib before 2.76): they fill as cameras and
+///   clients come and go, and hold on to the pages around them.
+pub fn settle() {
+    heap::settle();
 }
 
 /// Gives pages of the heap that nothing uses back to the system; takes some milliseconds.

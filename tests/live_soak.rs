@@ -1,4 +1,4 @@
-//! Long runs, not part of the suite, in the environment of the systemd unit. Each prints what it measured.
+//! Long runs, not part of the suite. Each prints what it measured.
 //!
 //! ```text
 //! cargo test --release --test live_soak soak -- --ignored --nocapture        30 minutes, or OODSTREAM_SOAK_MINUTES,
@@ -12,16 +12,17 @@ mod camera;
 mod common;
 mod live;
 mod onnx;
+mod running;
 
 use std::fs;
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use camera::{Camera, CameraOptions};
 use common::Place;
 use live::{Monitor, evenness, frames_meanwhile, free_port, http, metric, until};
+use running::Live;
 
 /// Least squares: slope and twice its standard error. Neighbouring samples say almost the same, so they count as n (1 - r) /
 /// (1 + r) independent ones, r the correlation of neighbouring residuals (Santer et al. 2000, J. Geophys. Res. 105, 7337).
@@ -65,25 +66,11 @@ fn usage(http: u16) -> [f64; 3] {
     ]
 }
 
-/// The environment that the systemd unit gives the program, but for what the caller sets.
-fn environment() -> Vec<(String, String)> {
-    let unit = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/oodstream.service")).unwrap();
-    let lines = unit.lines().filter_map(|line| line.strip_prefix("Environment="));
-    let values = lines.filter_map(|line| line.split_once('=')).filter(|(name, _)| std::env::var_os(name).is_none());
-    values.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-}
-
-fn program(place: &Place, arguments: &str) -> std::process::Child {
+fn start(place: &Place, arguments: &str) -> Live {
+    let mut program = place.program();
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/default.onnx");
-    place
-        .program()
-        .env("OODSTREAM_MODEL", model)
-        .envs(environment())
-        .args(arguments.split_whitespace())
-        .stdout(Stdio::null())
-        .stderr(fs::File::create(place.path("log.txt")).unwrap())
-        .spawn()
-        .unwrap()
+    program.env("OODSTREAM_MODEL", model);
+    Live::start_with(place, program, arguments)
 }
 
 #[test]
@@ -99,7 +86,7 @@ fn soak() {
     let options = CameraOptions { width: 640, height: 360, fps: 10, ..CameraOptions::default() };
     let mut camera = Camera::start(options.clone());
     let at = camera.port();
-    let mut run = program(
+    let mut run = start(
         &place,
         &format!(
             "run {} -o rtsp://127.0.0.1:{port}/front -o hls:hls -o rec/%Y%m%d-%H%M%S.mp4 -o events:e.jsonl --json r.json --http {http} \
@@ -132,29 +119,28 @@ fn soak() {
             std::thread::sleep(turn_length.min(Duration::from_secs(2)));
         }
         drop(stopped);
-        assert!(run.try_wait().unwrap().is_none(), "it ended: {}", fs::read_to_string(place.path("log.txt")).unwrap());
+        assert!(run.is_running(), "it ended");
         assert!(watching.is_running(), "the monitor was disconnected");
         if let Some((time, [resident, allocated, descriptors])) = samples.last() {
             println!("{:6.1}  {resident:11.1}  {allocated:12.2}  {descriptors:11}  {}", time * 60.0, watching.frames());
         }
         turn += 1;
     }
-    assert!(std::process::Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap().success());
-    let stopping = Instant::now();
-    until("it ends", || run.try_wait().unwrap().is_some());
-    println!("stopped in {:.2} s", stopping.elapsed().as_secs_f64());
-    assert!(stopping.elapsed() < Duration::from_secs(5));
+    println!("stopped in {:.2} s", run.stop(130).as_secs_f64());
     assert!(samples.iter().all(|(_, values)| values.iter().all(|value| value.is_finite())), "a sample is missing");
     // Warm after a sixth of the time.
     let warm: Vec<_> = samples.into_iter().filter(|sample| sample.0 > minutes / 360.0).collect();
+    let mut growing = Vec::new();
     for (index, (what, unit)) in SAMPLED.into_iter().enumerate() {
         let points: Vec<_> = warm.iter().map(|(time, values)| (*time, values[index])).collect();
         let (slope, error) = slope(&points);
         let (low, high) = points.iter().fold((f64::MAX, f64::MIN), |(a, b), p| (a.min(p.1), b.max(p.1)));
         println!("{what}: {low:.1} to {high:.1} {unit}, slope {slope:+.2} +- {error:.2} {unit} per hour");
+        growing.extend((slope > error).then_some(what));
     }
     println!("segments on the disk: {} files", live::names(&place.path("rec")).len());
     println!("{}", fs::read_to_string(place.path("r.json")).unwrap());
+    assert!(growing.is_empty(), "{growing:?} grow by more than the error of their slopes");
 }
 
 #[test]
@@ -166,7 +152,7 @@ fn stalled_for_twenty_seconds() {
         let told = |what: &str| fs::read_to_string(&events).unwrap_or_default().matches(what).count();
         let mut camera = Camera::start(CameraOptions { width: 640, height: 360, fps: 10, ..CameraOptions::default() });
         let port = free_port();
-        let mut run = program(
+        let mut run = start(
             &place,
             &format!(
                 "run {} --transport {transport} -o rtsp://127.0.0.1:{port}/front -o events:e.jsonl --json r.json",
@@ -192,8 +178,7 @@ fn stalled_for_twenty_seconds() {
         assert!(away < Duration::from_secs(3), "{away:?}");
         watching.sees(20);
         assert!(watching.is_running());
-        assert!(std::process::Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap().success());
-        until("it ends", || run.try_wait().unwrap().is_some());
+        run.stop(130);
     }
 }
 
@@ -203,8 +188,8 @@ fn overload() {
     let place = Place::new();
     // What the machine can do, and then three times that.
     let mut run =
-        program(&place, "run test://ball?live=1&width=640&height=360&fps=200 -o none --for 10s --json can.json");
-    run.wait().unwrap();
+        start(&place, "run test://ball?live=1&width=640&height=360&fps=200 -o none --for 10s --json can.json");
+    run.ends(0);
     let report = |name: &str| -> serde_json::Value {
         serde_json::from_str(&fs::read_to_string(place.path(name)).unwrap()).unwrap()
     };
@@ -212,16 +197,17 @@ fn overload() {
     let fps = (3.0 * can).ceil();
     let port = free_port();
     println!("the machine does {can:.1} frames/s; fed with {fps} for 5 minutes");
-    let mut run = program(
+    let mut run = start(
         &place,
         &format!(
             "run test://ball?live=1&width=640&height=360&fps={fps} -o rtsp://127.0.0.1:{port}/x --for 5m --json r.json"
         ),
     );
-    run.wait().unwrap();
+    run.ends(0);
     let report = report("r.json");
     let stream = &report["inputs"][0];
     println!("{stream:#}");
+    assert!(stream["dropped"].as_u64().unwrap() > 0, "{stream:#}");
     println!("inference p95: {} s", report["stages"]["infer"]["busy_p95_s"]);
     let inference = report["stages"]["infer"]["busy_p95_s"].as_f64().unwrap();
     let figure = |name: &str| stream["live"]["latency"][name].as_f64().unwrap();
@@ -238,7 +224,7 @@ fn four_streams() {
         let mut doomed = Camera::start(size);
         let pattern = format!("test://ball?live=1&width=640&height=360&fps={fps}");
         let port = free_port();
-        let mut run = program(
+        let mut run = start(
             &place,
             &format!("run {pattern} {pattern} {pattern} {} -o none --http {port} --json r.json", doomed.address()),
         );
@@ -256,7 +242,6 @@ fn four_streams() {
         println!("four at {fps} frames/s: {four:.2?} frames/s out; one killed: {three:.2?}");
         assert!(evenness(&four) >= 0.9 && evenness(&three) >= 0.9);
         assert!(three.iter().zip(&four).all(|(after, before)| *after >= 0.9 * before));
-        assert!(std::process::Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap().success());
-        until("it ends", || run.try_wait().unwrap().is_some());
+        run.stop(130);
     }
 }

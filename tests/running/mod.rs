@@ -47,6 +47,16 @@ impl Live {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for an end that comes by itself, however long it takes.
+    #[track_caller]
+    pub fn ends(&mut self, code: i32) {
+        assert_eq!(self.child.wait().unwrap().code(), Some(code), "{}", self.log());
+    }
+
     pub fn signal(&self, name: &str) {
         assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
     }

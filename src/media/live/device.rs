@@ -101,6 +101,9 @@ impl Device {
             .iter_with_features()
             .filter(|(_, features)| features.is_equal(gst::CapsFeatures::new_empty().as_ref()));
         let mut kinds: Vec<_> = whole.map(|(shape, _)| kind(shape)).collect();
+        if kinds.is_empty() {
+            return None;
+        }
         let more = if kinds.len() > MOST_OFFERS { ", ..." } else { "" };
         kinds.truncate(MOST_OFFERS);
         Some(format!("the camera has no such pictures; it has {}{more}", kinds.join(", ")))

@@ -24,9 +24,9 @@ mod heap {
     pub fn settle() {
         let wanted = wanted();
         let mut arguments = env::args_os();
-        if let (false, Some(name)) = (wanted.is_empty(), arguments.next()) {
+        if let (false, Some(name), Ok(program)) = (wanted.is_empty(), arguments.next(), env::current_exe()) {
             // Comes back only when it fails, and then everything works as it does without.
-            let _ = Command::new("/proc/self/exe").arg0(name).args(arguments).envs(wanted).exec();
+            let _ = Command::new(program).arg0(name).args(arguments).envs(wanted).exec();
         }
     }
 

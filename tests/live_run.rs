@@ -220,6 +220,10 @@ fn health_metrics_and_reload() {
     let (_, health) = http(port, "GET", "/healthz");
     let health: Value = serde_json::from_str(&health).unwrap();
     assert_eq!(health["streams"][0]["state"], "up", "{health}");
+    // Started anew in itself, under its own name, for a heap that does not grow.
+    let of_process = |file: &str| fs::read(format!("/proc/{}/{file}", run.id())).unwrap();
+    assert_eq!(of_process("comm"), b"oodstream\n");
+    assert!(String::from_utf8_lossy(&of_process("environ")).contains("G_SLICE=always-malloc"));
     until("frames are counted", || metric(port, "oodstream_frames_out_total{stream=\"test\"}") > 10.0);
     let (_, text) = http(port, "GET", "/metrics");
     for line in [

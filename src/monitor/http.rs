@@ -159,3 +159,28 @@ async fn reload(Shared(slot): Shared<Slot>) -> Response {
         Err(error) => json(StatusCode::BAD_REQUEST, &serde_json::json!({ "error": error.to_string() })),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_ready_before_the_streams_are_there() {
+        let server = Server::start("127.0.0.1:0", Slot::default()).unwrap();
+        for (request, answer) in [
+            ("GET /readyz", "503 Service Unavailable"),
+            ("GET /healthz", "503 Service Unavailable"),
+            ("PUT /reload", "503 Service Unavailable"),
+            ("GET /nothing", "404 Not Found"),
+        ] {
+            let mut client = TcpStream::connect(server.address()).unwrap();
+            write!(client, "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+            let mut text = String::new();
+            client.read_to_string(&mut text).unwrap();
+            assert!(text.starts_with(&format!("HTTP/1.1 {answer}")), "{request}: {text}");
+        }
+    }
+}

@@ -23,11 +23,13 @@ mod heap {
 
     pub fn settle() {
         let wanted = wanted();
+        let Ok(program) = env::current_exe() else { return };
+        // Run by the dynamic loader's command, the program is that loader.
+        let loader = program.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"ld-"));
         let mut arguments = env::args_os();
-        if let (false, Some(name), Ok(program)) = (wanted.is_empty(), arguments.next(), env::current_exe()) {
-            // Comes back only when it fails, and then everything works as it does without.
-            let _ = Command::new(program).arg0(name).args(arguments).envs(wanted).exec();
-        }
+        let Some(name) = arguments.next().filter(|_| !wanted.is_empty() && !loader) else { return };
+        // Comes back only when it fails, and then everything works as it does without.
+        let _ = Command::new(program).arg0(name).args(arguments).envs(wanted).exec();
     }
 
     pub fn give_back() {

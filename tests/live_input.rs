@@ -7,13 +7,13 @@ mod web;
 use std::io::{Read as _, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use gstreamer::prelude::PluginFeatureExtManual;
 
-use camera::{Camera, CameraOptions, Codec, certificate};
+use camera::{Camera, CameraOptions, Codec, certificate, wait_for};
 use oodstream::media::live::{SourceOptions, Transport};
 use oodstream::media::{Frame, FrameReader, LiveInput, Read, Signal, open_live};
 use web::Web;
@@ -552,21 +552,25 @@ fn mjpeg_over_http() {
     }
 }
 
-/// A live playlist in a folder, with the segments of the last seconds. Ends when it is dropped.
-struct Playlist(Child);
+/// A program that goes on until it is dropped.
+struct Helper(Child);
 
-impl Playlist {
-    fn start(folder: &Path) -> Self {
-        let source = "testsrc=size=160x120:rate=20";
-        let coding = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 20";
-        let mut ffmpeg = Command::new("ffmpeg");
-        ffmpeg.args(["-v", "error", "-nostdin", "-re", "-f", "lavfi", "-i", source]).args(coding.split(' '));
-        ffmpeg.args("-f hls -hls_time 1 -hls_list_size 4 -hls_flags delete_segments+append_list".split(' '));
-        Self(ffmpeg.arg(folder.join("live.m3u8")).spawn().expect("ffmpeg runs"))
+impl Helper {
+    fn start(program: &str, arguments: &str, folder: &Path) -> Self {
+        let mut command = Command::new(program);
+        command.args(arguments.split(' ')).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null());
+        Self(command.spawn().unwrap_or_else(|e| panic!("{program}: {e}")))
+    }
+
+    /// Makes a live playlist, with the segments of the last seconds.
+    fn live_playlist(folder: &Path) -> Self {
+        let arguments = "-v error -nostdin -re -f lavfi -i testsrc=size=160x120:rate=20 -c:v libx264 -preset ultrafast -pix_fmt \
+                         yuv420p -g 20 -f hls -hls_time 1 -hls_list_size 4 -hls_flags delete_segments+append_list live.m3u8";
+        Self::start("ffmpeg", arguments, folder)
     }
 }
 
-impl Drop for Playlist {
+impl Drop for Helper {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -574,10 +578,30 @@ impl Drop for Playlist {
 }
 
 #[test]
+fn live_hls_over_https() {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, _) = certificate(folder.path());
+    let _camera = Helper::live_playlist(folder.path());
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let arguments = format!("s_server -quiet -accept 127.0.0.1:{port} -cert certificate.pem -key key.pem -WWW");
+    let _server = Helper::start("openssl", &arguments, folder.path());
+    wait_for(40, "a playlist is served", || {
+        folder.path().join("live.m3u8").exists() && TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    let address = format!("https://127.0.0.1:{port}/live.m3u8");
+    // First without: glib-networking resumes a session of this process that was trusted once.
+    let (reason, _) = lost(open(&address, &over(Transport::Auto)).as_mut());
+    assert!(reason.starts_with("no encrypted connection") && reason.contains("not trusted"), "{reason}");
+    let mut reader = open(&address, &SourceOptions { tls_ca: Some(certificate), ..over(Transport::Auto) });
+    back(reader.as_mut());
+    in_order(&(0..20).map(|_| frame(reader.as_mut())).collect::<Vec<_>>());
+}
+
+#[test]
 fn live_hls_over_http_comes_back() {
     let folder = tempfile::tempdir().unwrap();
     let web = Web::start(folder.path(), None);
-    let camera = Playlist::start(folder.path());
+    let camera = Helper::live_playlist(folder.path());
     let mut reader = open(&web.address("live.m3u8"), &over(Transport::Auto));
     let mut frames = Vec::new();
     while frames.len() < 60 {
@@ -589,7 +613,7 @@ fn live_hls_over_http_comes_back() {
     drop(camera);
     let (reason, _) = lost(reader.as_mut());
     println!("live HLS, its maker gone: {reason}");
-    let _camera = Playlist::start(folder.path());
+    let _camera = Helper::live_playlist(folder.path());
     back(reader.as_mut());
     in_order(&(0..20).map(|_| frame(reader.as_mut())).collect::<Vec<_>>());
 }

@@ -341,6 +341,7 @@ fn anchor_paths(table: &mut Table, folder: &Path) {
         ("serve", "certificate"),
         ("serve", "key"),
         ("serve", "push_credentials"),
+        ("serve", "push_tls_ca"),
     ] {
         if let Some(path) = table.get_mut(section).and_then(|section| section.get_mut(key)) {
             anchor(path);

@@ -1,9 +1,11 @@
 //! Streams pushed to another RTSP server, which comes and goes.
 
+mod camera;
 mod live;
 
 use std::fs;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +15,7 @@ use gstreamer as gst;
 use gstreamer_rtsp_server as rtsp;
 use live::*;
 use oodstream::media::publish::{PublishOptions, ServeOptions, Servers};
+use rtsp::gio;
 use rtsp::prelude::*;
 
 const BALL: &str = "test://ball?width=160&height=90&frames=50";
@@ -31,7 +34,12 @@ struct Receiver {
 }
 
 impl Receiver {
-    fn start(port: u16, user: Option<(&str, &str)>, packets: &Arc<AtomicU64>) -> Self {
+    fn start(
+        port: u16,
+        user: Option<(&str, &str)>,
+        tls: Option<&gio::TlsCertificate>,
+        packets: &Arc<AtomicU64>,
+    ) -> Self {
         let server = rtsp::RTSPServer::new();
         server.set_address("127.0.0.1");
         server.set_service(&port.to_string());
@@ -47,6 +55,7 @@ impl Receiver {
             let auth = rtsp::RTSPAuth::new();
             let token = rtsp::RTSPToken::builder().field(rtsp::RTSP_TOKEN_MEDIA_FACTORY_ROLE, "sender").build();
             auth.add_basic(&rtsp::RTSPAuth::make_basic(user, password), &token);
+            auth.set_tls_certificate(tls);
             server.set_auth(Some(&auth));
         }
         let packets = Arc::clone(packets);
@@ -101,7 +110,7 @@ fn pushed_to_a_server_that_goes_and_comes_back() {
     ];
     let feeder = Feeder::start(&targets, &servers(), &options, BALL).unwrap();
     until("a first try failed", || feeder.statuses[0].restarts.load(Ordering::SeqCst) >= 1);
-    let receiver = Receiver::start(port, Some(("me", "se cret")), &packets);
+    let receiver = Receiver::start(port, Some(("me", "se cret")), None, &packets);
     let arrive = |what: &str| {
         let from = packets.load(Ordering::SeqCst);
         until(what, || packets.load(Ordering::SeqCst) >= from + 20);
@@ -110,7 +119,7 @@ fn pushed_to_a_server_that_goes_and_comes_back() {
     arrive("packets arrive");
     drop(receiver);
     until("it is down", || !feeder.is_up(0));
-    let receiver = Receiver::start(port, Some(("me", "se cret")), &packets);
+    let receiver = Receiver::start(port, Some(("me", "se cret")), None, &packets);
     arrive("packets arrive again");
     assert!(!feeder.is_up(1), "nobody took the stream there");
     for status in &feeder.statuses {
@@ -123,4 +132,28 @@ fn pushed_to_a_server_that_goes_and_comes_back() {
     assert!(start.elapsed() < Duration::from_secs(10));
     assert!(decoded(&out) >= frames - 5);
     drop(receiver);
+}
+
+#[test]
+fn pushed_with_tls_to_a_server_that_is_trusted() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = camera::certificate(folder.path());
+    let tls = gio::TlsCertificate::from_files(&certificate, &key).unwrap();
+    let (port, packets) = (free_port(), Arc::new(AtomicU64::new(0)));
+    let _receiver = Receiver::start(port, Some(("me", "secret")), Some(&tls), &packets);
+    let url = [target(format!("rtsps+push://me:secret@127.0.0.1:{port}/in"))];
+    let push = |trust: Option<PathBuf>| {
+        let options = PublishOptions { push_tls_ca: trust, ..PublishOptions::default() };
+        Feeder::start(&url, &servers(), &options, BALL)
+    };
+    assert!(push(Some(folder.path().join("none.pem"))).err().unwrap().to_string().contains("none.pem"));
+    let unknown = push(None).unwrap();
+    until("it is refused", || unknown.statuses[0].restarts.load(Ordering::SeqCst) >= 1);
+    assert_eq!(packets.load(Ordering::SeqCst), 0);
+    unknown.abort();
+    let known = push(Some(certificate)).unwrap();
+    until("packets arrive", || packets.load(Ordering::SeqCst) >= 20);
+    until("it is up", || known.is_up(0));
+    known.abort();
 }

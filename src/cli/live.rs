@@ -67,6 +67,7 @@ pub fn run(args: &RunArgs, config: Config, outputs: &Outputs, planned: Vec<Plann
         record: config.record.clone(),
         hls: config.hls.clone(),
         push_credentials: config.serve.push_credentials.clone(),
+        push_tls_ca: config.serve.push_tls_ca.clone(),
     };
     let mut opened = Vec::with_capacity(planned.len());
     for (index, plan) in planned.into_iter().enumerate() {

@@ -27,6 +27,7 @@ mod reader;
 mod secret;
 mod test_source;
 mod track;
+mod trust;
 mod writer;
 
 use std::path::{Path, PathBuf};

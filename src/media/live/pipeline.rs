@@ -7,7 +7,6 @@
 //! videotestsrc is-live ! capsfilter -------------+
 //! ```
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +19,7 @@ use gstreamer_rtsp_server::gio;
 use super::super::decode::{gst_failed, link, picture_chain};
 use super::super::reader::frame_sink;
 use super::super::test_source::TestSpec;
+use super::super::trust::authorities;
 use super::super::{Result, element};
 use super::address::{LiveInput, Login, Server, Source};
 use super::device::Device;
@@ -115,7 +115,7 @@ impl Recipe {
         if let Some(path) = &options.credentials {
             input.log_in(Login::read(path)?);
         }
-        options.tls_ca.as_ref().map(authorities).transpose()?;
+        options.tls_ca.as_deref().map(authorities).transpose()?;
         let mut needed = vec!["videoconvert", "videoscale", "deinterlace", "videoflip", "appsink"];
         needed.extend(match &input.source {
             Source::Rtsp(_) => &["rtspsrc", "decodebin"][..],
@@ -264,7 +264,7 @@ impl Recipe {
                 }
                 // Without it (the file is gone meanwhile) the system's authorities count: no certificate is let through
                 // that should not be.
-                if let Some(Ok(database)) = trust.as_ref().map(authorities) {
+                if let Some(Ok(database)) = trust.as_deref().map(authorities) {
                     element.set_property("tls-database", database);
                 }
                 let life = Arc::clone(&life);
@@ -291,19 +291,6 @@ impl Recipe {
         pipeline.add(&source).map_err(gst_failed)?;
         source.link(decoder).map_err(gst_failed)
     }
-}
-
-/// The authorities in a PEM file, in place of those of the system.
-fn authorities(path: &PathBuf) -> Result<gio::TlsDatabase> {
-    let name = path.display();
-    std::fs::metadata(path)
-        .map_err(|e| Error::failed(format!("{name}: the certificate authorities cannot be read: {e}")))?;
-    // GLib asks for an absolute path.
-    let path = std::path::absolute(path).map_err(|e| Error::failed(format!("{name}: {e}")))?;
-    gio::TlsFileDatabase::new(path).map(|database| database.upcast()).map_err(|e| {
-        Error::failed(format!("{name}: there are no certificate authorities in it: {}", e.message()))
-            .hint("give a PEM file; TLS itself needs the Debian package glib-networking")
-    })
 }
 
 fn test(pipeline: &gst::Pipeline, spec: &TestSpec, next: &gst::Element, life: &Arc<Life>) -> Result<()> {

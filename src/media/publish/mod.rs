@@ -56,6 +56,8 @@ pub struct ServeOptions {
     pub key: Option<PathBuf>,
     /// File with `user:password` for the servers that are pushed to, for addresses without any.
     pub push_credentials: Option<PathBuf>,
+    /// PEM file with the authorities of the `rtsps://` servers that are pushed to; the system's when left out.
+    pub push_tls_ca: Option<PathBuf>,
 }
 
 /// `[record]`: recordings in segments.
@@ -143,6 +145,8 @@ pub struct PublishOptions {
     pub hls: HlsOptions,
     /// File with `user:password` for the servers that are pushed to, for addresses without any.
     pub push_credentials: Option<PathBuf>,
+    /// See [`ServeOptions::push_tls_ca`].
+    pub push_tls_ca: Option<PathBuf>,
 }
 
 /// A writer to all outputs of a stream, and how each of them does, in their order.
@@ -185,7 +189,7 @@ pub fn open(targets: &[Target], servers: &Servers, options: &PublishOptions) -> 
                 display = Some(Lane::start(place, DISPLAY_ROOM, status, &order, "display")?);
                 continue;
             }
-            Target::Push(address) => Box::new(push::Push::open(address, options.push_credentials.as_deref(), &order)?),
+            Target::Push(address) => Box::new(push::Push::open(address, options, &order)?),
             Target::Hls(folder) => {
                 // Segments end at key frames.
                 key_every = key_every.min(u64::from(options.hls.segment_s.max(1)) * 1_000_000_000);

@@ -1,13 +1,14 @@
 //! Pushing to another RTSP server, over and over again.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gst::prelude::*;
 use gstreamer as gst;
 
+use super::PublishOptions;
 use super::anchor::anchor;
 use super::chain::Chain;
 use super::lane::{Order, Packet, Place};
@@ -15,6 +16,7 @@ use super::record::parser_of;
 use super::target::Address;
 use crate::media::element;
 use crate::media::message::progress_of;
+use crate::media::trust::authorities;
 use crate::{Error, Result};
 
 /// Microseconds after which a TCP connection that takes nothing counts as lost.
@@ -27,6 +29,8 @@ const FLOWS: u64 = 10;
 
 pub(super) struct Push {
     address: Address,
+    /// File with the authorities in place of the system's.
+    trust: Option<PathBuf>,
     order: Arc<Order>,
     chain: Option<Chain>,
     /// Steps of asking the server to take the stream.
@@ -37,13 +41,15 @@ pub(super) struct Push {
 
 impl Push {
     /// # Errors
-    /// The file with the credentials cannot be read or is malformed.
-    pub fn open(address: &Address, credentials: Option<&Path>, order: &Arc<Order>) -> Result<Self> {
+    /// The file with the credentials or the one with the authorities cannot be read or is malformed.
+    pub fn open(address: &Address, options: &PublishOptions, order: &Arc<Order>) -> Result<Self> {
         let mut address = address.clone();
-        if let (None, Some(path)) = (&address.credentials, credentials) {
+        if let (None, Some(path)) = (&address.credentials, &options.push_credentials) {
             address.credentials = Some(read_credentials(path)?);
         }
-        Ok(Self { address, order: Arc::clone(order), chain: None, asked: 0, passed: Arc::default() })
+        let trust = options.push_tls_ca.clone().filter(|_| address.tls);
+        trust.as_deref().map(authorities).transpose()?;
+        Ok(Self { address, trust, order: Arc::clone(order), chain: None, asked: 0, passed: Arc::default() })
     }
 }
 
@@ -56,6 +62,9 @@ impl Place for Push {
         sink.set_property_from_str("protocols", "tcp");
         sink.set_property("tcp-timeout", TIMEOUT_US);
         sink.set_property("latency", 0u32);
+        if let Some(path) = &self.trust {
+            sink.set_property("tls-database", authorities(path)?);
+        }
         if let Some((user, password)) = &self.address.credentials {
             sink.set_property("user-id", user);
             sink.set_property("user-pw", password);

@@ -102,8 +102,12 @@ impl PipelineReader {
         let bus = pipeline.bus().ok_or_else(|| Error::failed("a GStreamer pipeline without a bus"))?;
         let guard = Running(&pipeline);
         let mut trouble = Trouble::default();
+        // Without a limit until it plays: a first frame that comes between PAUSED and PLAYING lets the source go on at once
+        // (`gst_base_sink_commit_state`), and a full queue would then hold the lock that the change to PLAYING waits for.
+        sink.set_max_buffers(0);
         // A refusal also posts an error, which says more.
         let _ = pipeline.set_state(gst::State::Playing);
+        sink.set_max_buffers(QUEUED_FRAMES);
         let deadline = Instant::now() + OPENING;
         let mut containers = Vec::new();
         let mut over = false;

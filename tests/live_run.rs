@@ -15,7 +15,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use camera::{Camera, CameraOptions, Codec};
-use common::Place;
+use common::{Place, through_ffmpeg};
 use device::Device;
 use live::{Monitor, evenness, frames_meanwhile, free_port, http, metric, until, until_served};
 use running::{Live, count, signals};
@@ -109,13 +109,8 @@ fn state(port: u16) -> String {
 
 /// Mean brightness of each picture of a video, 0 to 255.
 fn brightness(path: &Path) -> Vec<f64> {
-    let output = Command::new("ffmpeg")
-        .args(["-loglevel", "error", "-i"])
-        .arg(path)
-        .args(["-vf", "scale=32:32", "-pix_fmt", "gray", "-fps_mode", "passthrough", "-f", "rawvideo", "-"])
-        .output()
-        .expect("ffmpeg runs");
-    let pictures = output.stdout.chunks_exact(32 * 32);
+    let pixels = through_ffmpeg(path, "-vf scale=32:32 -pix_fmt gray -fps_mode passthrough -f rawvideo -");
+    let pictures = pixels.chunks_exact(32 * 32);
     pictures.map(|picture| picture.iter().map(|&value| f64::from(value)).sum::<f64>() / 1024.0).collect()
 }
 
@@ -280,17 +275,16 @@ fn health_metrics_and_reload() {
 fn idle_connections_and_a_lack_of_descriptors_end_nothing() {
     let place = Place::new();
     let port = free_port();
-    let mut run =
-        Live::start(&place, &format!("run test://ball?live=1&width=160&height=96 -o none --http {port} --json r.json"));
+    let mut run = Live::start(&place, &format!("run test://ball?live=1&width=160&height=96 -o none --http {port}"));
     until("it is up", || http(port, "GET", "/healthz").0 == 200);
     let limit = run.descriptors() + 10;
     let limited = Command::new("prlimit").args([format!("--pid={}", run.id()), format!("--nofile={limit}")]).status();
     assert!(limited.unwrap().success());
-    let before = metric(port, "oodstream_frames_out_total{stream=\"test\"}");
+    let frames = || metric(port, "oodstream_frames_out_total{stream=\"test\"}");
+    let before = frames();
     let idle: Vec<_> = (0..30).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
     until("no descriptors are left", || run.descriptors() >= limit);
     // They stay open on this side.
-    let frames = || metric(port, "oodstream_frames_out_total{stream=\"test\"}");
     until("it answers again", || frames() > before);
     drop(idle);
     run.stop(130);

@@ -140,17 +140,21 @@ pub fn video_times(path: &Path) -> Vec<f64> {
     times.iter().map(|time| time - first).collect()
 }
 
+/// What ffmpeg writes to its standard output with `path` as the input and `arguments` (split at blanks) behind it.
+#[track_caller]
+pub fn through_ffmpeg(path: &Path, arguments: &str) -> Vec<u8> {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-i"]).arg(path).args(arguments.split_whitespace());
+    let output = command.output().expect("ffmpeg runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
 /// A hash over the packets of each audio stream.
 #[track_caller]
 pub fn audio_hash(path: &Path) -> String {
-    let output = Command::new("ffmpeg")
-        .args(["-v", "error", "-i"])
-        .arg(path)
-        .args(["-map", "0:a", "-c", "copy", "-f", "streamhash", "-hash", "md5", "-"])
-        .output()
-        .expect("ffmpeg runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    let hash = through_ffmpeg(path, "-map 0:a -c copy -f streamhash -hash md5 -");
+    String::from_utf8_lossy(&hash).into_owned()
 }
 
 /// The folder of data that is not part of the project, or `None` with a printed reason.

@@ -1,4 +1,4 @@
-//! HLS, recordings and windows: playable, bounded, and no trouble to each other.
+//! HLS and recordings: playable, bounded, and no trouble to each other.
 
 mod live;
 
@@ -310,45 +310,4 @@ fn a_full_disk_stops_the_recording_until_there_is_room() {
     feeder.abort();
     drop(monitor);
     assert!(Command::new("umount").arg(&disk).status().unwrap().success());
-}
-
-/// Not a test: shows a window where `DISPLAY` says, for the test below.
-#[test]
-#[ignore = "the other side of a test"]
-fn window_to_show() {
-    if std::env::var_os("DISPLAY").is_none() {
-        return;
-    }
-    media_init();
-    let feeder = Feeder::start(&[target("display:")], &servers(), &PublishOptions::default(), BALL).unwrap();
-    until("the window is up", || feeder.is_up(0));
-    feeder.go_on(50);
-    assert!(feeder.is_up(0) && feeder.statuses[0].restarts.load(Ordering::SeqCst) == 0);
-    assert_eq!(feeder.finish().unwrap().path.to_str().unwrap(), "display:");
-}
-
-#[test]
-fn a_window_on_a_display() {
-    let _alone = alone();
-    let (read, write) = std::io::pipe().unwrap();
-    let xvfb = Command::new("Xvfb")
-        // Without a reset: the first connection only asks what there is, and ends.
-        .args(["-displayfd", "1", "-screen", "0", "640x480x24", "-nolisten", "tcp", "-noreset"])
-        .stdout(write)
-        .stderr(std::process::Stdio::null())
-        .spawn();
-    let Ok(mut xvfb) = xvfb else {
-        eprintln!("skipped: there is no Xvfb to show a window on");
-        return;
-    };
-    let mut number = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(read), &mut number).unwrap();
-    let shown = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "window_to_show", "--ignored"])
-        .env("DISPLAY", format!(":{}", number.trim()))
-        .output();
-    xvfb.kill().unwrap();
-    xvfb.wait().unwrap();
-    let shown = shown.unwrap();
-    assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stdout));
 }

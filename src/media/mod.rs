@@ -133,6 +133,11 @@ pub trait FrameWriter: Send {
     /// Encoding or writing failed: the message says what and where (disk full, for one).
     fn write(&mut self, frame: Frame, timeout: Duration) -> Result<Option<Frame>>;
 
+    /// Whether its frames reach nobody any more, and never will again.
+    fn is_over(&self) -> bool {
+        false
+    }
+
     /// Finishes the file with what was written so far and gives it its final name. `stop` is asked while waiting: when
     /// it says true the wait is given up (use it for a second Ctrl-C, the first one should finish the file).
     ///

@@ -175,6 +175,8 @@ pub(super) struct Sink<'a> {
     pub meter: &'a Meter,
     pub observer: &'a dyn Observer,
     pub spare: Sender<Box<Job>>,
+    /// The stream is there for the writer alone and ends with it.
+    pub only_written: bool,
 }
 
 impl Sink<'_> {
@@ -197,6 +199,10 @@ impl Sink<'_> {
                     result = Err(error);
                     break;
                 }
+            }
+            if self.only_written && !self.control.stopping() && writer.as_ref().is_some_and(|writer| writer.is_over()) {
+                tracing::info!("{}: nothing takes its pictures any more, it ends", self.meter.name());
+                self.control.stop();
             }
             frames += 1;
             tracing::trace!("frame {frames} is out");

@@ -159,6 +159,7 @@ fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes:
         for (lane, (stream, outcome)) in streams.into_iter().zip(outcomes).enumerate() {
             backend.reset(lane as u32);
             let Stream { mut reader, writer, mut recorders, observer, control, meter, flow } = stream;
+            let only_written = recorders.is_empty();
             let jobs = flow.queue + 3;
             on_the_way += jobs;
             // Every channel has room for every job: a stage never waits to hand on, only for jobs to come back.
@@ -227,7 +228,7 @@ fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes:
                 let mut drawing = Drawing::new(settings, maps_in, newest)?;
                 relay(control, &stages.draw, &draw_in, &to_sink, |job| drawing.draw(job))
             })?;
-            let sink = Sink { control, stats: &stages.sink, meter, observer, spare: back };
+            let sink = Sink { control, stats: &stages.sink, meter, observer, spare: back, only_written };
             spawn(scope, control, &stages.sink, move || sink.run(&sink_in, writer, written))?;
         }
         let (batch_in, batch_out) = bounded(*ahead + 1);

@@ -7,6 +7,7 @@ use gstreamer as gst;
 
 use super::chain::Chain;
 use super::lane::{Order, Packet, Place};
+use super::xlib;
 use crate::media::element;
 use crate::{Error, Result};
 
@@ -28,10 +29,16 @@ impl Display {
                 .hint("serve the stream instead: -o rtsp://127.0.0.1:8554/view"));
         }
         // Without any of these autovideosink shows nothing and says nothing.
-        if !SINKS.iter().any(|name| gst::ElementFactory::find(name).is_some()) {
+        let sinks: Vec<_> = SINKS.iter().filter_map(|name| gst::ElementFactory::find(name)).collect();
+        if sinks.is_empty() {
             return Err(Error::failed("display: GStreamer has nothing that opens a window")
                 .hint("apt-get install gstreamer1.0-x"));
         }
+        for sink in sinks {
+            // One that cannot be loaded is not chosen either.
+            let _ = sink.load();
+        }
+        xlib::outlive();
         Ok(Self { order: Arc::clone(order), chain: None })
     }
 }
@@ -48,6 +55,7 @@ impl Place for Display {
     }
 
     fn take(&mut self, packet: Packet) -> Result<()> {
+        on_screen()?;
         if self.chain.as_ref().is_some_and(|chain| !chain.takes(&packet.caps)) {
             self.chain = None;
             self.start(&packet)?;
@@ -57,6 +65,7 @@ impl Place for Display {
     }
 
     fn check(&mut self) -> Result<bool> {
+        on_screen()?;
         let Some(chain) = &self.chain else { return Ok(false) };
         chain.check(&mut |_| {})?;
         Ok(true)
@@ -68,11 +77,19 @@ impl Place for Display {
     }
 
     fn abandon(&mut self) {
-        self.chain = None;
+        let chain = self.chain.take();
+        if xlib::is_gone() {
+            // A thread of it never comes to its end.
+            std::mem::forget(chain);
+        }
     }
 
-    /// Somebody who closes the window does not want it back.
+    /// Who closes the window does not want it back.
     fn restarts(&self) -> bool {
         false
     }
+}
+
+fn on_screen() -> Result<()> {
+    if xlib::is_gone() { Err(Error::failed("the X server has ended")) } else { Ok(()) }
 }

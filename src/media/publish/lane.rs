@@ -44,7 +44,7 @@ pub(super) trait Place: Send {
     /// Stops after an error, or at once at the end.
     fn abandon(&mut self);
 
-    /// Whether to start again after an error.
+    /// Whether to start again after an error; a place that does not is over.
     fn restarts(&self) -> bool {
         true
     }
@@ -116,6 +116,11 @@ impl Lane {
         }
     }
 
+    /// Whether the place ended by itself, for ever.
+    pub fn is_over(&self) -> bool {
+        self.thread.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
     /// No more packets come: the place ends by itself.
     pub fn close(&mut self) {
         self.packets = None;
@@ -144,7 +149,7 @@ enum State {
         since: Instant,
     },
     /// For ever.
-    Off,
+    Over,
 }
 
 struct Driver {
@@ -171,6 +176,9 @@ impl Driver {
             if looked.elapsed() >= TICK {
                 looked = Instant::now();
                 self.look();
+            }
+            if matches!(self.state, State::Over) {
+                break;
             }
         }
         let running = matches!(self.state, State::Running { .. });
@@ -232,7 +240,7 @@ impl Driver {
         } else if self.place.restarts() {
             tracing::warn!("{name}: {text}; it is tried again by itself, the other outputs go on");
         } else {
-            tracing::warn!("{name}: {text}; the other outputs go on");
+            tracing::warn!("{name}: {text}");
         }
         self.told = Some(text);
         if self.place.restarts() {
@@ -240,7 +248,7 @@ impl Driver {
             self.state = State::Waiting { until: Some(Instant::now() + self.back_off) };
             self.back_off = (self.back_off * 2).min(BACK_OFF[1]);
         } else {
-            self.state = State::Off;
+            self.state = State::Over;
         }
     }
 }

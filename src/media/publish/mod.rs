@@ -23,6 +23,7 @@ mod server;
 mod target;
 mod template;
 mod writer;
+mod xlib;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -109,7 +109,7 @@ impl fmt::Display for Target {
             Self::Push(address) => f.write_str(&address.to_string().replacen("://", "+push://", 1)),
             Self::Hls(folder) => write!(f, "hls:{}", folder.display()),
             Self::Record(path) => path.display().fmt(f),
-            Self::Display => f.write_str("display:"),
+            Self::Display => f.write_str("display"),
         }
     }
 }

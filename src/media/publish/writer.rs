@@ -227,6 +227,11 @@ impl FrameWriter for LiveWriter {
         Ok(None)
     }
 
+    /// When the window that was its only place is closed.
+    fn is_over(&self) -> bool {
+        self.encoded.is_empty() && self.display.as_ref().is_some_and(Lane::is_over)
+    }
+
     fn finish(mut self: Box<Self>, _stop: &dyn Fn() -> bool) -> Result<Written> {
         self.end()?;
         let path = PathBuf::from(std::mem::take(&mut self.name));

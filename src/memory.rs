@@ -6,17 +6,23 @@ mod heap {
     use std::os::unix::process::CommandExt;
     use std::process::Command;
 
+    /// Tunables of glibc, and the older variable that says the same.
+    const TUNABLES: [(&str, Option<&str>); 3] = [
+        ("glibc.malloc.tcache_count=0", None),
+        ("glibc.malloc.arena_max=2", Some("MALLOC_ARENA_MAX")),
+        ("glibc.malloc.mmap_threshold=131072", Some("MALLOC_MMAP_THRESHOLD_")),
+    ];
+
     /// Read when glibc and GLib are loaded, before `main`.
-    fn wanted() -> Vec<(&'static str, &'static str)> {
+    fn wanted() -> Vec<(&'static str, String)> {
         let unset = |name: &str| env::var_os(name).is_none();
         let mut wanted = Vec::new();
         if unset("G_SLICE") {
-            wanted.push(("G_SLICE", "always-malloc"));
+            wanted.push(("G_SLICE", "always-malloc".to_owned()));
         }
         if unset("GLIBC_TUNABLES") {
-            let arenas = unset("MALLOC_ARENA_MAX");
-            let both = "glibc.malloc.tcache_count=0:glibc.malloc.arena_max=2";
-            wanted.push(("GLIBC_TUNABLES", if arenas { both } else { "glibc.malloc.tcache_count=0" }));
+            let tunables = TUNABLES.into_iter().filter(|(_, older)| older.is_none_or(unset));
+            wanted.push(("GLIBC_TUNABLES", tunables.map(|(tunable, _)| tunable).collect::<Vec<_>>().join(":")));
         }
         wanted
     }
@@ -54,12 +60,15 @@ mod heap {
 }
 
 /// Starts the program anew, in the same process, with settings of the heap in its environment that keep what it uses from
-/// rising over days; to be called first of all. `G_SLICE`, `GLIBC_TUNABLES` and `MALLOC_ARENA_MAX` are left as they are found.
+/// rising over days; to be called first of all. `G_SLICE`, `GLIBC_TUNABLES`, `MALLOC_ARENA_MAX` and `MALLOC_MMAP_THRESHOLD_`
+/// are left as they are found.
 ///
 /// - Two arenas: by itself glibc opens up to eight per core for threads that allocate at the same time, and each keeps what it
 ///   once needed. Every reconnect of a camera starts a dozen threads anew, so that memory would go up to all of them.
 /// - No caches of free blocks, neither of each thread (glibc) nor of small blocks (GLib before 2.76): they fill as cameras and
 ///   clients come and go, and hold on to the pages around them.
+/// - Blocks of 128 kB and more always have pages of their own, which go back to the system at once. By itself glibc raises that
+///   limit to 32 MB as such blocks are freed; then they leave holes in the arenas, over whose pages small ones scatter.
 pub fn settle() {
     heap::settle();
 }

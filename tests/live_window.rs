@@ -150,3 +150,13 @@ fn a_recording_outlives_the_x_server() {
     assert!(run.log().contains("display: the X server has ended"), "{}", run.log());
     assert!(decoded(&place.path("x.mkv")) > 25);
 }
+
+#[test]
+fn a_display_that_is_not_there_is_told_at_once() {
+    let place = Place::new();
+    let mut program = place.program();
+    program.env("DISPLAY", ":4711").env_remove("WAYLAND_DISPLAY");
+    let mut run = Live::start_with(&place, program, "run test://ball?live=1 -o display:");
+    run.ends(1);
+    assert!(run.log().contains("display: no window can be opened on DISPLAY=:4711"), "{}", run.log());
+}

@@ -31,7 +31,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("matroskamux", "gstreamer1.0-plugins-good"),
     ("aacparse", "gstreamer1.0-plugins-good"),
     ("rtph264pay", "gstreamer1.0-plugins-good"),
-    ("autovideosink", "gstreamer1.0-plugins-good"),
+    ("ximagesink", "gstreamer1.0-x"),
     ("jpegdec", "gstreamer1.0-plugins-good"),
     ("pngdec", "gstreamer1.0-plugins-good"),
     ("vp8dec", "gstreamer1.0-plugins-good"),

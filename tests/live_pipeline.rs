@@ -259,7 +259,7 @@ fn repeats_of_a_lost_signal_pass_by_the_network() {
         let (outcome, meter) = run(&mut engine, vec![lane]).remove(0);
         let seen = meter.read();
         assert_eq!(outcome.error, None);
-        assert_eq!((seen.frames_in, seen.link, seen.reconnects), (20, Link::Up, 1));
+        assert_eq!((seen.frames_in, seen.link, seen.reconnects), (20, Link::Ended { error: None }, 1));
         if sync == Sync::Exact {
             assert_eq!((seen.frames_out, seen.repeats), (20, 20));
             assert_eq!(analysed(&engine) - before, 20);

@@ -354,7 +354,6 @@ fn the_ready_pipeline_files_run() {
             .replace("127.0.0.1:8554", &format!("127.0.0.1:{port}"))
             .replace("listen = \"9090\"", &format!("listen = \"{http_port}\""));
         fs::write(place.path("p.toml"), text).unwrap();
-        fs::create_dir(place.path("recordings")).unwrap();
         let extra = if name == "rtsp-monitor.toml" { format!("--http {http_port}") } else { String::new() };
         let arguments = format!("run -c p.toml --json r.json -o events:e.jsonl {extra}");
         let mut run = Live::start_with(&place, device.program(), &arguments);

@@ -152,6 +152,36 @@ fn a_recording_outlives_the_x_server() {
 }
 
 #[test]
+fn a_window_that_is_lost_is_an_error_where_it_is_the_only_output() {
+    let Some(mut screen) = Screen::start() else { return };
+    let place = Place::new();
+    let mut run = screen.run(&place, "-o display:");
+    until("there is a window", || screen.window().is_some_and(|window| screen.picture(window).is_some()));
+    screen.end();
+    run.ends(1);
+    assert!(run.log().contains("error: test: display: the X server has ended"), "{}", run.log());
+}
+
+#[test]
+fn a_window_that_somebody_destroys_comes_back() {
+    let Some(screen) = Screen::start() else { return };
+    let (place, port) = (Place::new(), free_port());
+    let mut run = screen.run(&place, &format!("-o display: -o x.mkv --http {port}"));
+    let shown = || screen.window().filter(|window| screen.picture(*window).is_some());
+    until("there is a window", || shown().is_some());
+    let first = shown().unwrap();
+    screen.client.destroy_window(first).unwrap().check().unwrap();
+    until("it is missed", || metric(port, "oodstream_output_restarts_total{stream=\"test\",output=\"display\"}") > 0.0);
+    until("there is another one", || shown().is_some());
+    let frames = || metric(port, "oodstream_frames_out_total{stream=\"test\"}");
+    let before = frames();
+    until("the stream goes on", || frames() > before + 25.0);
+    run.stop(130);
+    assert!(run.log().contains("display: the X server does not take its pictures"), "{}", run.log());
+    assert!(decoded(&place.path("x.mkv")) > 25);
+}
+
+#[test]
 fn a_display_that_is_not_there_is_told_at_once() {
     let place = Place::new();
     let mut program = place.program();

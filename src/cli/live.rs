@@ -20,7 +20,7 @@ use crate::media::publish::{self, OutputStatus, PublishOptions, Servers};
 use crate::media::{self, FrameReader, FrameWriter, Signal};
 use crate::model::network::Provider;
 use crate::monitor::{Reload, Server, Slot, Watch, Watched};
-use crate::output::{EventLog, Existing, Recorder, Records};
+use crate::output::{EventLog, Existing, Recorder, Records, Steady};
 use crate::pipeline::{self, Control, Flow, Meter, Observer, Outcome, Policy, Reading, Settings, Stream, Tunable};
 use crate::{Error, Result};
 
@@ -47,7 +47,9 @@ struct Opened {
 pub fn run(args: &RunArgs, config: Config, outputs: &Outputs, planned: Vec<Planned>, quiet: bool) -> Result<u8> {
     let start = Instant::now();
     let slot = Slot::default();
-    // First, so that `/readyz` can say that the rest is on its way.
+    // Before all else, as a hang-up that nobody waits for ends the process.
+    let signals = reload_on_hangup(Arc::clone(&slot))?;
+    // Then this, so that `/readyz` can say that the rest is on its way.
     let _http = config.http.listen.as_deref().map(|address| Server::start(address, Arc::clone(&slot))).transpose()?;
     let interrupts = interrupt::watch()?;
     let mut engine = engine::open(&config)?;
@@ -87,13 +89,16 @@ pub fn run(args: &RunArgs, config: Config, outputs: &Outputs, planned: Vec<Plann
             outputs,
             reader: Some(media::open_live(&plan.input, &config.source, index as u32)?),
             writer,
-            recorders: records.of_stream(&plan.name)?,
+            recorders: records
+                .of_stream(&plan.name)?
+                .into_iter()
+                .map(|kept| Box::new(Steady::new(kept)) as _)
+                .collect(),
         });
     }
     let watched = opened.iter().map(|stream| Watched { meter: stream.meter.clone(), outputs: stream.outputs.clone() });
     let reload = reload(args.clone(), config.clone(), &engine.settings);
     let _ = slot.set(Watch { streams: watched.collect(), stages: Arc::clone(&engine.stages), reload });
-    let signals = reload_on_hangup(slot)?;
     let (done, timer) = stop_after(args.stop_after, opened.iter().map(|stream| Arc::clone(&stream.control)).collect());
 
     let hub = Control::watching(interrupts);

@@ -95,7 +95,8 @@ fn from_file(config: &Config, outputs: &Outputs) -> Result<Vec<Planned>> {
     }
     let mut taken = HashSet::new();
     for target in planned.iter().flat_map(|stream| &stream.targets) {
-        if !taken.insert(target.to_string()) {
+        // Windows get into nobody's way.
+        if *target != Target::Display && !taken.insert(target.to_string()) {
             return Err(Error::usage(format!("{target} is the output of two streams")).hint("put {name} into it"));
         }
     }

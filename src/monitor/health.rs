@@ -17,9 +17,9 @@ const STUCK: Duration = Duration::from_secs(5);
 pub enum State {
     /// Pictures come, and go out everywhere.
     Up,
-    /// Pictures come; an output does not work, or nothing goes out.
+    /// Pictures come; an output does not work, or nothing goes out. Or the stream came to its end.
     Degraded,
-    /// No pictures come.
+    /// No pictures come, or an error ended the stream.
     Down,
 }
 
@@ -52,7 +52,8 @@ pub fn health(stream: &Watched) -> Health {
     let broken = stream.outputs.iter().find(|output| !output.up.load(Ordering::Relaxed));
     let (state, reason) = match reading.link {
         Link::Waiting => (State::Down, Some("there has not been a picture yet".to_owned())),
-        Link::Lost { reason } => (State::Down, Some(reason)),
+        Link::Lost { reason } | Link::Ended { error: Some(reason) } => (State::Down, Some(reason)),
+        Link::Ended { error: None } => (State::Degraded, Some("it came to its end".to_owned())),
         Link::Up => match (reading.idle, broken) {
             (Some(idle), _) if idle > STUCK => {
                 (State::Degraded, Some(format!("no frame went out for {} s", idle.as_secs())))

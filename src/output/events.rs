@@ -1,7 +1,7 @@
 //! `events:FILE`: one JSON object a line for each thing that was seen for a while, and for each loss and return of a signal.
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -102,7 +102,13 @@ impl EventLog {
             |error: &dyn std::fmt::Display| Error::failed(format!("events file {}: {error}", self.path.display()));
         let line = serde_json::to_string(line).map_err(|error| failed(&error))? + "\n";
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.write_all(line.as_bytes()).map_err(|error| failed(&error))
+        let length = file.metadata().map(|metadata| metadata.len());
+        let written = file.write_all(line.as_bytes());
+        if let (Err(_), Ok(length)) = (&written, length) {
+            // No half a line stays, should there be room for the next one. Pipes and devices have no length to go back to.
+            let _ = file.set_len(length).and_then(|()| file.seek(SeekFrom::Start(length)));
+        }
+        written.map_err(|error| failed(&error))
     }
 }
 

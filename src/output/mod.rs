@@ -2,6 +2,7 @@
 
 pub mod events;
 pub mod maps;
+mod steady;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use crate::Result;
 use crate::compute::{Detection, Maps};
 pub use events::{EventLog, EventRecorder, Existing};
+pub use steady::Steady;
 
 /// One frame and what was found in it.
 #[derive(Debug, Clone, Copy)]

@@ -61,6 +61,11 @@ impl Control {
         self.interrupts.load(Ordering::Relaxed) >= 2
     }
 
+    /// The first error's words.
+    pub fn told(&self) -> Option<String> {
+        self.lock().as_ref().map(Error::to_string)
+    }
+
     /// The first error, once.
     pub fn take_error(&self) -> Option<Error> {
         self.lock().take()

@@ -27,15 +27,18 @@ pub(super) struct Inlet<'a> {
 }
 
 impl Inlet<'_> {
-    /// The next frame that is young enough.
+    /// The next frame that is young enough. At a stop what waits of a live stream is left out, so that its end is near.
     fn take(&mut self) -> Result<Box<Job>, TryRecvError> {
         loop {
             let mut job = self.waiting.try_recv()?;
             let age = job.frame.as_ref().and_then(|frame| frame.captured).map(|captured| captured.elapsed());
-            if age.zip(self.max_age).is_none_or(|(age, max)| age <= max) {
+            if age.is_some() && self.control.stopping() {
+                self.meter.crowded_out();
+            } else if age.zip(self.max_age).is_none_or(|(age, max)| age <= max) {
                 return Ok(job);
+            } else {
+                self.meter.too_old();
             }
-            self.meter.too_old();
             job.clear();
             // There is room for all of them.
             let _ = self.spare.try_send(job);
@@ -216,6 +219,24 @@ mod tests {
         assert_eq!(batches.concat(), [0, 1, 2, 0, 2, 0]);
         ended.sort_unstable();
         assert_eq!(ended, [0, 1, 2]);
+    }
+
+    #[test]
+    fn at_a_stop_waiting_frames_of_live_streams_are_left_out() {
+        crate::media::init().unwrap();
+        let (meter, control, live) = (Meter::new("test"), Control::default(), Instant::now());
+        let (spare, kept) = unbounded();
+        let (send, waiting) = unbounded();
+        let (mut reader, _) = crate::media::open_test("test://black?frames=2", None, &Default::default(), 0).unwrap();
+        for captured in [Some(live), None] {
+            let crate::media::Read::Frame(mut frame) = reader.read(Duration::from_secs(20)).unwrap() else { panic!() };
+            frame.captured = captured;
+            send.send(Box::new(Job { frame: Some(frame), ..Job::default() })).unwrap();
+        }
+        control.stop();
+        let taken = inlet(waiting, &spare, &control, &meter).take().unwrap();
+        assert_eq!(taken.frame.unwrap().captured, None, "a file loses no frame");
+        assert_eq!((kept.len(), meter.read().dropped()), (1, 1));
     }
 
     #[test]

@@ -42,6 +42,11 @@ pub enum Link {
         /// Why.
         reason: String,
     },
+    /// The stream is over.
+    Ended {
+        /// What ended it before its time.
+        error: Option<String>,
+    },
 }
 
 /// Time from capture to the hand-over to the encoder.
@@ -206,6 +211,10 @@ impl Meter {
                 *link = Link::Up;
             }
         }
+    }
+
+    pub(super) fn ended(&self, error: Option<String>) {
+        *lock(&self.link) = Link::Ended { error };
     }
 
     /// Frames that went out so far.

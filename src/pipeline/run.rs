@@ -155,7 +155,7 @@ fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes:
     thread::scope(|scope| {
         let mut inlets = Vec::with_capacity(streams.len());
         let mut outlets = Vec::with_capacity(streams.len());
-        let mut on_the_way = 0;
+        let (mut on_the_way, several) = (0, streams.len() > 1);
         for (lane, (stream, outcome)) in streams.into_iter().zip(outcomes).enumerate() {
             backend.reset(lane as u32);
             let Stream { mut reader, writer, mut recorders, observer, control, meter, flow } = stream;
@@ -229,7 +229,15 @@ fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes:
                 relay(control, &stages.draw, &draw_in, &to_sink, |job| drawing.draw(job))
             })?;
             let sink = Sink { control, stats: &stages.sink, meter, observer, spare: back, only_written };
-            spawn(scope, control, &stages.sink, move || sink.run(&sink_in, writer, written))?;
+            spawn(scope, control, &stages.sink, move || {
+                let ran = sink.run(&sink_in, writer, written);
+                let error = control.told().or_else(|| ran.as_ref().err().map(Error::to_string));
+                if let Some(error) = error.as_ref().filter(|_| several) {
+                    tracing::error!("{} has ended, the other streams go on: {error}", meter.name());
+                }
+                meter.ended(error);
+                ran
+            })?;
         }
         let (batch_in, batch_out) = bounded(*ahead + 1);
         for _ in 0..=*ahead {

@@ -155,12 +155,12 @@ impl LiveInput {
                 "{scheme}://user:password@host:port/path; in user and password write %40 for @, %2F for /, %3A for :"
             ))
         };
-        let rest = rest.split('#').next().unwrap_or_default();
+        let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let (login, place) = match authority.rsplit_once('@') {
             Some((login, place)) => (Some(login), place),
-            None if path.split('?').next().is_some_and(|path| path.contains('@') && path.contains(':')) => {
-                return Err(wrong("there seems to be a / in the user or the password"));
+            None if broken_off(authority, path, fragment) => {
+                return Err(wrong("there seems to be a /, ? or # in the user or the password"));
             }
             None => (None, authority),
         };
@@ -261,6 +261,13 @@ fn percent_decoded(text: &str) -> Option<String> {
     String::from_utf8(decoded).ok()
 }
 
+/// Whether what looks like host and port, `user:12` for one, may be the beginning of `user:12/3@host`.
+fn broken_off(authority: &str, path: &str, fragment: &str) -> bool {
+    let place = path.split('?').next().unwrap_or_default();
+    let colon = authority.rsplit(']').next().is_some_and(|port| port.contains(':')) || place.contains(':');
+    fragment.contains('@') || colon && (place.contains('@') || place.is_empty() && path.contains('@'))
+}
+
 #[cfg(test)]
 mod tests {
     use gstreamer_video as gst_video;
@@ -311,10 +318,21 @@ mod tests {
             "rtsp://user:secret@cam:99999/1",
             "rtsp://user:sec/secret@cam/1",
             "rtsp://user:%ffsecret@cam/1",
+            "rtsp://user:12/secret@cam/1",
+            "rtsp://user:12?secret@cam/1",
+            "rtsp://user:12#secret@cam/1",
+            "rtsp://user#secret@cam/1",
         ] {
             let error = LiveInput::parse(wrong).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{wrong}");
             assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_at_sign_behind_the_host_is_no_credential() {
+        for address in ["rtsp://cam/a@b", "http://[::1]/a@b", "http://cam:80/x.m3u8?mail=a@b"] {
+            assert!(live(address).login.is_none(), "{address}");
         }
     }
 

@@ -63,7 +63,7 @@ impl Chain {
     /// Hands over a packet; waits while the pipeline is busy.
     pub fn push(&self, buffer: gst::Buffer, order: &Order) -> Result<()> {
         let start = Instant::now();
-        while self.source.current_level_buffers() >= ROOM {
+        while self.source.current_level_buffers() >= self.source.max_buffers() {
             self.check(&mut |_| {})?;
             if order.is_abort() {
                 return Ok(());

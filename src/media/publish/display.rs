@@ -6,7 +6,7 @@ use gst::prelude::*;
 use gstreamer as gst;
 
 use super::chain::Chain;
-use super::lane::{Order, Packet, Place};
+use super::lane::{After, Order, Packet, Place};
 use super::xlib;
 use crate::media::element;
 use crate::{Error, Result};
@@ -15,10 +15,15 @@ use crate::{Error, Result};
 /// some of that brings the process down.
 const SINKS: [&str; 6] = ["xvimagesink", "glimagesink", "ximagesink", "waylandsink", "osxvideosink", "d3d11videosink"];
 
+/// Pictures that wait for the window, beside those of its lane.
+const ROOM: u64 = 2;
+
 pub(super) struct Display {
     order: Arc<Order>,
     sink: &'static str,
     chain: Option<Chain>,
+    /// Protocol errors when the window was opened.
+    refused: u64,
 }
 
 impl Display {
@@ -41,7 +46,7 @@ impl Display {
         let sink = sinks.into_iter().find(|name| opens(name));
         let sink = sink.ok_or_else(|| failed(&format!("no window can be opened on {}", displays.join(", "))))?;
         xlib::outlive();
-        Ok(Self { order: Arc::clone(order), sink, chain: None })
+        Ok(Self { order: Arc::clone(order), sink, chain: None, refused: 0 })
     }
 }
 
@@ -53,19 +58,34 @@ fn opens(name: &str) -> bool {
     opened
 }
 
+impl Display {
+    fn on_screen(&self) -> Result<()> {
+        if xlib::is_gone() {
+            return Err(Error::failed("the X server has ended"));
+        }
+        if xlib::refused() != self.refused && self.chain.is_some() {
+            return Err(Error::failed("the X server does not take its pictures"));
+        }
+        Ok(())
+    }
+}
+
 impl Place for Display {
     fn start(&mut self, first: &Packet) -> Result<()> {
         let sink = element(self.sink)?;
         // Each frame is shown as it comes.
         sink.set_property("sync", false);
         let chain = Chain::new(&first.caps, false, &[element("videoconvert")?, sink])?;
+        // The newest picture is the one to see.
+        chain.source.set_max_buffers(ROOM);
+        self.refused = xlib::refused();
         chain.play()?;
         self.chain = Some(chain);
         Ok(())
     }
 
     fn take(&mut self, packet: Packet) -> Result<()> {
-        on_screen()?;
+        self.on_screen()?;
         if self.chain.as_ref().is_some_and(|chain| !chain.takes(&packet.caps)) {
             self.chain = None;
             self.start(&packet)?;
@@ -75,7 +95,7 @@ impl Place for Display {
     }
 
     fn check(&mut self) -> Result<bool> {
-        on_screen()?;
+        self.on_screen()?;
         let Some(chain) = &self.chain else { return Ok(false) };
         chain.check(&mut |_| {})?;
         Ok(true)
@@ -94,12 +114,14 @@ impl Place for Display {
         }
     }
 
-    /// Who closes the window does not want it back.
-    fn restarts(&self) -> bool {
-        false
+    fn after(&self, error: &Error) -> After {
+        if xlib::is_gone() {
+            After::Lost
+        } else if error.to_string().contains("window was closed") {
+            // As GStreamer's sinks say it. Who closes a window does not want it back.
+            After::Over
+        } else {
+            After::Restart
+        }
     }
-}
-
-fn on_screen() -> Result<()> {
-    if xlib::is_gone() { Err(Error::failed("the X server has ended")) } else { Ok(()) }
 }

@@ -44,10 +44,21 @@ pub(super) trait Place: Send {
     /// Stops after an error, or at once at the end.
     fn abandon(&mut self);
 
-    /// Whether to start again after an error; a place that does not is over.
-    fn restarts(&self) -> bool {
-        true
+    /// What an error means for it.
+    fn after(&self, _error: &Error) -> After {
+        After::Restart
     }
+}
+
+/// How a place goes on after an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    /// It starts again, with a growing back-off.
+    Restart,
+    /// It is over, as somebody wished.
+    Over,
+    /// It is over, and that is the error of its lane.
+    Lost,
 }
 
 /// What the lanes of a stream are told from outside.
@@ -126,7 +137,7 @@ impl Lane {
         self.packets = None;
     }
 
-    /// Waits for the end; an error when the place did not end well or not in time. In time, `forget` is false.
+    /// Waits for the end; an error when the place did not end well or not in time.
     pub fn join(mut self, until: Instant) -> Result<()> {
         self.close();
         let Some(thread) = self.thread.take() else { return Ok(()) };
@@ -149,7 +160,9 @@ enum State {
         since: Instant,
     },
     /// For ever.
-    Over,
+    Over {
+        result: Result<()>,
+    },
 }
 
 struct Driver {
@@ -177,8 +190,8 @@ impl Driver {
                 looked = Instant::now();
                 self.look();
             }
-            if matches!(self.state, State::Over) {
-                break;
+            if let State::Over { result } = self.state {
+                return result.map_err(|e| e.at(&self.status.name));
             }
         }
         let running = matches!(self.state, State::Running { .. });
@@ -195,7 +208,7 @@ impl Driver {
     }
 
     fn packet(&mut self, packet: Packet) {
-        match self.state {
+        match &self.state {
             State::Waiting { until } if packet.key && until.is_none_or(|until| Instant::now() >= until) => {
                 if let Err(e) = self.place.start(&packet) {
                     return self.failed(&e);
@@ -211,7 +224,7 @@ impl Driver {
     }
 
     fn look(&mut self) {
-        let State::Running { since } = self.state else { return };
+        let State::Running { since } = &self.state else { return };
         match self.place.check() {
             Ok(works) => {
                 if works && !self.status.is_up() {
@@ -229,6 +242,7 @@ impl Driver {
     }
 
     fn failed(&mut self, error: &Error) {
+        let after = self.place.after(error);
         self.place.abandon();
         self.status.set_up(false);
         OutputStatus::count(&self.status.dropped);
@@ -237,19 +251,22 @@ impl Driver {
         let name = &self.status.name;
         if self.told.as_ref() == Some(&text) {
             tracing::debug!("{name}: {text}");
-        } else if self.place.restarts() {
+        } else if after == After::Restart {
             tracing::warn!("{name}: {text}; it is tried again by itself, the other outputs go on");
         } else {
             tracing::warn!("{name}: {text}");
         }
         self.told = Some(text);
-        if self.place.restarts() {
-            OutputStatus::count(&self.status.restarts);
-            self.state = State::Waiting { until: Some(Instant::now() + self.back_off) };
-            self.back_off = (self.back_off * 2).min(BACK_OFF[1]);
-        } else {
-            self.state = State::Over;
-        }
+        self.state = match after {
+            After::Restart => {
+                OutputStatus::count(&self.status.restarts);
+                let until = Some(Instant::now() + self.back_off);
+                self.back_off = (self.back_off * 2).min(BACK_OFF[1]);
+                State::Waiting { until }
+            }
+            After::Over => State::Over { result: Ok(()) },
+            After::Lost => State::Over { result: Err(error.clone()) },
+        };
     }
 }
 

@@ -71,7 +71,7 @@ impl Recorder {
     /// Checks that files can be made there.
     ///
     /// # Errors
-    /// As the ones of files: a folder that is not there, a name that is taken.
+    /// As the ones of files: a name that is taken, a folder that cannot be made or, for one file, that is not there.
     pub fn open(path: &Path, options: &PublishOptions, order: &Arc<Order>) -> Result<Self> {
         let record = options.record.clone();
         if record.segment_s == 0 || record.segment_mb == Some(0) || record.budget_mb == Some(0) {
@@ -82,6 +82,10 @@ impl Recorder {
             // Names of segments never replace anything.
             encoding.overwrite = false;
             let template = Template::parse(path)?;
+            std::fs::create_dir_all(template.folder()).map_err(|e| {
+                let folder = template.folder().display();
+                Error::failed(format!("{}: the folder {folder} cannot be made: {e}", path.display()))
+            })?;
             recover(&template);
             drop(claim(&Names::Segments(template.clone()), &encoding)?);
             (Names::Segments(template), None)

@@ -183,16 +183,22 @@ impl LiveWriter {
             tracing::debug!("{}: {} frames in, {} packets out", self.name, self.frames, encoder.packets());
         }
         let places = std::mem::take(&mut *self.places.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut lanes = places.lanes;
-        lanes.extend(self.display.take());
+        let (mut lanes, mut display) = (places.lanes, self.display.take());
         // All of them end at the same time.
-        lanes.iter_mut().for_each(Lane::close);
+        lanes.iter_mut().chain(&mut display).for_each(Lane::close);
         self.mounts.clear();
         places.feeds.iter().for_each(|feed| feed.release());
         let mut result = Ok(());
         for lane in lanes {
             if let Err(e) = lane.join(until) {
                 tracing::warn!("{e}");
+                result = result.and(Err(e));
+            }
+        }
+        if let Some(Err(e)) = display.map(|display| display.join(until)) {
+            tracing::warn!("{e}");
+            // Beside other outputs a window that was lost is no reason to call the run failed.
+            if self.encoded.is_empty() {
                 result = result.and(Err(e));
             }
         }

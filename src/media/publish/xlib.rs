@@ -1,14 +1,18 @@
-//! The end of the X server. Xlib ends the whole process then, and with it every recording; here only the window goes.
+//! Errors of the X server and its end. Xlib ends the whole process then, and with it every recording; here only the window
+//! goes.
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod handler {
     use std::ffi::{c_int, c_void};
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
     static GONE: AtomicBool = AtomicBool::new(false);
+    static REFUSED: AtomicU64 = AtomicU64::new(0);
 
     /// `XIOErrorHandler` of Xlib's manual (section 11.8.2): the process ends where it returns.
     type OnBroken = unsafe extern "C" fn(display: *mut c_void) -> c_int;
+    /// `XErrorHandler` of the same section: what it returns means nothing.
+    type OnRefused = unsafe extern "C" fn(display: *mut c_void, event: *mut c_void) -> c_int;
 
     unsafe extern "C" fn stay(_display: *mut c_void) -> c_int {
         GONE.store(true, Ordering::Relaxed);
@@ -17,8 +21,13 @@ mod handler {
         }
     }
 
+    unsafe extern "C" fn count(_display: *mut c_void, _event: *mut c_void) -> c_int {
+        REFUSED.fetch_add(1, Ordering::Relaxed);
+        0
+    }
+
     pub fn outlive() {
-        // SAFETY: `XSetIOErrorHandler` has this signature and may be called at any time; plugins of GStreamer, and what they
+        // SAFETY: both functions have these signatures and may be called at any time; plugins of GStreamer, and what they
         // loaded, stay loaded.
         unsafe {
             let xlib = libc::dlopen(c"libX11.so.6".as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD);
@@ -30,7 +39,16 @@ mod handler {
                 let set: unsafe extern "C" fn(OnBroken) -> Option<OnBroken> = std::mem::transmute(set);
                 set(stay);
             }
+            let set = libc::dlsym(xlib, c"XSetErrorHandler".as_ptr());
+            if !set.is_null() {
+                let set: unsafe extern "C" fn(OnRefused) -> Option<OnRefused> = std::mem::transmute(set);
+                set(count);
+            }
         }
+    }
+
+    pub fn refused() -> u64 {
+        REFUSED.load(Ordering::Relaxed)
     }
 
     pub fn is_gone() -> bool {
@@ -44,9 +62,12 @@ mod handler {
     pub fn is_gone() -> bool {
         false
     }
+    pub fn refused() -> u64 {
+        0
+    }
 }
 
-/// Keeps the process alive when the X server ends; Xlib has to be loaded already. The thread that finds its connection
+/// Keeps the process alive when the X server ends or refuses something; Xlib has to be loaded already. The thread that finds its connection
 /// broken stays where it is for ever, and so would one that waits for it.
 pub(super) fn outlive() {
     handler::outlive();
@@ -55,4 +76,9 @@ pub(super) fn outlive() {
 /// Whether the server has ended.
 pub(super) fn is_gone() -> bool {
     handler::is_gone()
+}
+
+/// How often the server refused something, which Xlib tells later and of any window.
+pub(super) fn refused() -> u64 {
+    handler::refused()
 }

@@ -201,6 +201,8 @@ impl Meter {
     pub(super) fn signal(&self, signal: &Signal) {
         let mut link = lock(&self.link);
         match signal {
+            // The end is the last thing to tell.
+            _ if matches!(*link, Link::Ended { .. }) => {}
             // Until there has been a picture nothing can be lost.
             Signal::Lost { .. } if *link == Link::Waiting => {}
             Signal::Lost { reason } => *link = Link::Lost { reason: reason.clone() },

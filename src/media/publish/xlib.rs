@@ -67,8 +67,8 @@ mod handler {
     }
 }
 
-/// Keeps the process alive when the X server ends or refuses something; Xlib has to be loaded already. The thread that finds its connection
-/// broken stays where it is for ever, and so would one that waits for it.
+/// Keeps the process alive when the X server ends or refuses something; Xlib has to be loaded already. The thread that finds
+/// its connection broken stays where it is for ever, and so would one that waits for it.
 pub(super) fn outlive() {
     handler::outlive();
 }

@@ -52,7 +52,8 @@ pub fn relay<T>(
 ) -> Result<()> {
     while let Some(mut job) = control.receive(input) {
         stats.saw_queue(input.len() + 1);
-        stats.time(|| work(&mut job))?;
+        // Known before the stages behind this one see its end.
+        stats.time(|| work(&mut job)).inspect_err(|error| control.fail(error.clone()))?;
         if !control.send(output, job) {
             break;
         }

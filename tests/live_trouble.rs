@@ -8,18 +8,8 @@ mod running;
 use std::fs;
 
 use common::Place;
-use live::{decoded, free_port, http, metric, until};
+use live::{decoded, free_port, goes_on, http, until};
 use running::Live;
-
-fn frames_out(port: u16, stream: &str) -> f64 {
-    metric(port, &format!("oodstream_frames_out_total{{stream=\"{stream}\"}}"))
-}
-
-#[track_caller]
-fn goes_on(port: u16, stream: &str) {
-    let before = frames_out(port, stream);
-    until("the stream goes on", || frames_out(port, stream) > before + 25.0);
-}
 
 const PATTERN: &str = "test://ball?live=1&width=160&height=90&fps=25";
 

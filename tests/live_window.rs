@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use common::Place;
-use live::{decoded, free_port, http, metric, until};
+use live::{decoded, free_port, goes_on, http, metric, until};
 use running::Live;
 use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{AtomEnum, ClientMessageEvent, ConnectionExt as _, EventMask, ImageFormat, Window};
@@ -124,9 +124,7 @@ fn the_other_outputs_go_on_without_the_window() {
         until("it is up", || up() == 1.0);
         screen.close(screen.window().unwrap());
         until("it is closed", || up() == 0.0);
-        let frames = || metric(port, "oodstream_frames_out_total{stream=\"test\"}");
-        let before = frames();
-        until("the stream goes on", || frames() > before + 25.0);
+        goes_on(port, "test");
         assert!(http(port, "GET", "/healthz").1.contains("degraded"), "{other}");
         assert!(screen.window().is_none());
         run.stop(130);
@@ -143,9 +141,7 @@ fn a_recording_outlives_the_x_server() {
     until("there is a window", || screen.window().is_some() && up() == 1.0);
     screen.end();
     until("the window is lost", || up() == 0.0);
-    let frames = || metric(port, "oodstream_frames_out_total{stream=\"test\"}");
-    let before = frames();
-    until("the stream goes on", || frames() > before + 25.0);
+    goes_on(port, "test");
     run.stop(130);
     assert!(run.log().contains("display: the X server has ended"), "{}", run.log());
     assert!(decoded(&place.path("x.mkv")) > 25);
@@ -173,9 +169,7 @@ fn a_window_that_somebody_destroys_comes_back() {
     screen.client.destroy_window(first).unwrap().check().unwrap();
     until("it is missed", || metric(port, "oodstream_output_restarts_total{stream=\"test\",output=\"display\"}") > 0.0);
     until("there is another one", || shown().is_some());
-    let frames = || metric(port, "oodstream_frames_out_total{stream=\"test\"}");
-    let before = frames();
-    until("the stream goes on", || frames() > before + 25.0);
+    goes_on(port, "test");
     run.stop(130);
     assert!(run.log().contains("display: the X server does not take its pictures"), "{}", run.log());
     assert!(decoded(&place.path("x.mkv")) > 25);

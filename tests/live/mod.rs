@@ -316,6 +316,14 @@ pub fn frames_out(port: u16, streams: &[&str]) -> Vec<f64> {
     metrics(port, &lines.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
+/// Waits until 25 more frames of `stream` went on to its outputs.
+#[track_caller]
+pub fn goes_on(port: u16, stream: &str) {
+    let out = || frames_out(port, &[stream])[0];
+    let before = out();
+    until("the stream goes on", || out() > before + 25.0);
+}
+
 /// How many frames each of `streams` gets while the slowest of them gets `least` more, and how long that takes.
 #[track_caller]
 pub fn frames_meanwhile(port: u16, streams: &[&str], least: f64) -> (Vec<f64>, Duration) {

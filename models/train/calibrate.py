@@ -3,7 +3,7 @@
     python models/train/calibrate.py --model NAME.onnx --data DIR
 
 computes them for the recipe in scoring.toml and writes them into `NAME.toml` in place of its `[scoring]`; the network
-stays as it is. DIR holds train/ and val/ as for training.
+stays as it is. DIR holds a folder per source, of which --source is taken.
 """
 
 import argparse
@@ -16,24 +16,15 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-from data import VOID, DataError, Frames
+import sources
+from data import VOID, DataError
+from people import Teacher, preparation
 from scoring import cluster_labels, fused, term_map, to_grid
 
 # One frame in three: neighbours in a sequence say the same.
 STRIDE = 3
 MARKED_SHARE = 0.01
 RECIPE = Path(__file__).parent / "scoring.toml"
-
-
-def preparation(section):
-    """Function from an RGB image [h, w, 3] u8 to the network's input [1, 3, H, W] f32, as a manifest's [input] has it."""
-    size = section["width"], section["height"]
-    mean, std = (np.array(section[key], np.float32)[:, None, None] for key in ("mean", "std"))
-
-    def prepare(image):
-        small = np.asarray(Image.fromarray(image).resize(size, Image.BILINEAR), np.float32)
-        return ((small.transpose(2, 0, 1) / np.float32(255) - mean) / std)[None]
-    return prepare
 
 
 def known_on_grid(label, grid):
@@ -54,13 +45,13 @@ def scored_frames(run, prepare, recipe, frames):
         yield to_grid(maps[0][0], grid), labels, known_on_grid(label, grid)
 
 
-def calibrate(run, prepare, recipe, data):
+def calibrate(run, prepare, recipe, train, val):
     """The recipe (features, k, seed, upsampling, terms with statistic, unit, weight) with mean, deviation and threshold filled in.
 
-    Mean and deviation come from DATA/train, the threshold from DATA/val; void pixels are left out.
+    Mean and deviation come from the frames `train`, the threshold from `val`; void pixels are left out.
     """
     samples = [[] for _ in recipe["terms"]]
-    for logits, labels, known in scored_frames(run, prepare, recipe, Frames(data / "train")):
+    for logits, labels, known in scored_frames(run, prepare, recipe, train):
         for term, values in zip(recipe["terms"], samples):
             values.append(term_map(term["statistic"], term["unit"], logits, labels, recipe["k"])[known])
     terms = []
@@ -68,16 +59,16 @@ def calibrate(run, prepare, recipe, data):
         values = np.concatenate(values).astype(np.float64)
         terms.append({**term, "mean": float(values.mean()), "std": float(values.std())})
     scores = [fused(terms, logits, labels, recipe["k"])[known]
-              for logits, labels, known in scored_frames(run, prepare, recipe, Frames(data / "val"))]
+              for logits, labels, known in scored_frames(run, prepare, recipe, val)]
     threshold = float(np.quantile(np.concatenate(scores), 1 - MARKED_SHARE))
     return {**recipe, "terms": terms, "threshold": threshold}
 
 
-def scoring_text(scoring):
+def scoring_text(scoring, source):
     """The `[scoring]` section of a manifest."""
     lines = [
-        "# score = sum of weight * (statistic - mean) / std; mean and std over CamVid train,",
-        "# threshold: marks 1 % of the pixels of CamVid val (void left out in both).",
+        f"# score = sum of weight * (statistic - mean) / std; mean and std over {source} train,",
+        f"# threshold: marks {100 * MARKED_SHARE:g} % of the pixels of {source} val (void left out in both).",
         "[scoring]", f"k = {scoring['k']}", f"seed = {scoring['seed']}", "unit_length = true",
         f'upsampling = "{scoring["upsampling"]}"',
         f"threshold = {scoring['threshold']:.5f}",
@@ -91,7 +82,9 @@ def scoring_text(scoring):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, type=Path, help="ONNX file; its manifest lies beside it")
-    parser.add_argument("--data", required=True, type=Path, help="folder with train/ and val/")
+    parser.add_argument("--data", required=True, type=Path, help="folder with a folder per source")
+    parser.add_argument("--source", choices=sorted(sources.SOURCES), default="camvid", help="one with train and val")
+    parser.add_argument("--teacher", help="for idd_lite, as in train.py")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     path = args.model.with_suffix(".toml")
@@ -102,12 +95,14 @@ def main():
         text = path.read_text()
         run = onnxruntime.InferenceSession(args.model.read_bytes(), options, providers=["CPUExecutionProvider"])
         prepare = preparation(tomllib.loads(text)["input"])
-        scoring = calibrate(run, prepare, tomllib.loads(RECIPE.read_text()), args.data)
+        teacher = Teacher(args.teacher, None, args.threads) if args.teacher else None
+        train, val = (sources.load(args.source, args.data, split, teacher) for split in ("train", "val"))
+        scoring = calibrate(run, prepare, tomllib.loads(RECIPE.read_text()), train, val)
     except (DataError, OSError, KeyError, tomllib.TOMLDecodeError) as error:
         sys.exit(f"calibrate: {error}")
     # `[scoring]` with the comment above it and its terms, up to the next other section.
     others = re.sub(r"(?ms)^(#[^\n]*\n)*\[scoring\].*?(?=^\[(?!\[?scoring)|\Z)", "", text).rstrip("\n")
-    path.write_text(others + "\n\n" + scoring_text(scoring))
+    path.write_text(others + "\n\n" + scoring_text(scoring, args.source))
     print(f"{path}: threshold {scoring['threshold']:.5f}, " + ", ".join(
         f"{t['statistic']}/{t['unit']} mean {t['mean']:.6f} std {t['std']:.6f}" for t in scoring["terms"]))
 

@@ -2,7 +2,7 @@
 
     python models/train/choose.py --model models/default.onnx --data DIR --sets DIR
 
-Everything tried is a weighted sum of terms standardised on DATA/train, as the program computes it. The search looks at
+Everything tried is a weighted sum of terms standardised on DATA/camvid/train, as the program computes it. The search looks at
 masks thinned out to about 320 columns; measure the winner with evaluate.py. Ranking: the smallest standing over the sets,
 where a set's standing is AP / aim.
 """
@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from calibrate import STRIDE, known_on_grid
-from data import Frames, normalise, resize_to_input
+import sources
+from data import normalise, resize_to_input
 from evaluate import pairs
 from export import OUTPUTS, session
 from metrics import average_precision
@@ -45,7 +46,7 @@ def frame_terms(run, image, features, seed):
 
 def collect(run, features, seed, data, sets):
     """Per set {term: (scores of anomalous pixels, of known pixels)}, standardised on ordinary frames."""
-    frames = Frames(data / "train")
+    frames = sources.load("camvid", data)
     ordinary = {}
     for image, label in list(zip(frames.images, frames.labels))[::STRIDE * 2]:
         for key, values in frame_terms(run, image, features, seed).items():
@@ -100,7 +101,7 @@ def show(features, recipe, value, aps):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--data", required=True, help="folder with train/")
+    parser.add_argument("--data", required=True, help="folder with camvid/")
     parser.add_argument("--sets", required=True, help="folder with " + ", ".join(AIMS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)

@@ -1,7 +1,7 @@
 """Labelled road frames in memory, and the augmentation that turns them into training crops.
 
-A data folder holds `images/` (JPEG, PNG or WebP) and `labels/` (PNG of one channel) with equal file stems.
-Label values are class indices; `VOID` is left out of the loss and of every metric.
+A label is a number per pixel: below `len(CLASSES)` the class of that index; from there on a coarse label, which leaves
+open which of several classes it is; `VOID` is left out of the loss and of every metric.
 """
 
 import io
@@ -13,10 +13,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-CLASSES = ["sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"]
+# CamVid's eleven first, in its order.
+CLASSES = ["sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",
+           "terrain"]
 PALETTE = [[128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 40, 222], [128, 128, 0],
-           [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192]]
-VOID = 11
+           [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192], [152, 251, 152]]
+COARSE = [("tree", "terrain"), ("building", "tree", "terrain"), ("car", "bicyclist"), ("pedestrian", "bicyclist"),
+          ("pavement", "terrain"), ("building", "pole", "pavement", "sign", "fence")]
+VOID = 255
 # RGB in 0..1; what the ImageNet weights were trained with.
 MEAN, STD = 127 / 255, 128 / 255
 HEIGHT, WIDTH = 368, 640  # the network's input
@@ -27,10 +31,31 @@ class DataError(Exception):
     """A data folder that cannot be used; the message is one line that says what is wrong and where."""
 
 
-class Frames:
-    """Decoded frames of one folder: `images[i]` is [h, w, 3] u8 RGB, `labels[i]` is [h, w] u8."""
+def label_id(*names):
+    """The label of a class, or of several that a coarse label leaves open."""
+    return CLASSES.index(names[0]) if len(names) == 1 else len(CLASSES) + COARSE.index(names)
 
-    def __init__(self, folder):
+
+def members():
+    """Bool [256, classes]: which classes a pixel of each label may be. Void may be any."""
+    table = np.ones((256, len(CLASSES)), bool)
+    for label, names in enumerate([*((name,) for name in CLASSES), *COARSE]):
+        table[label] = [name in names for name in CLASSES]
+    return table
+
+
+class Frames:
+    """Decoded frames: `images[i]` is [h, w, 3] u8 RGB, `labels[i]` is [h, w] u8 label ids."""
+
+    def __init__(self, images, labels):
+        self.images, self.labels = images, labels
+
+    @classmethod
+    def read(cls, folder, mapping, images=True):
+        """FOLDER/images (JPEG, PNG or WebP) with FOLDER/labels (PNG, one channel of 8 bits) of equal file stems.
+
+        `mapping` [256] u8 turns a file's values into label ids. Without `images` only the labels are kept.
+        """
         folder = Path(folder)
         for sub in ("images", "labels"):
             if not (folder / sub).is_dir():
@@ -38,30 +63,33 @@ class Frames:
         paths = sorted(p for p in (folder / "images").iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         if not paths:
             raise DataError(f"{folder / 'images'}: no JPEG, PNG or WebP image")
-        self.images, self.labels = [], []
+        frames = cls([], [])
         for path in paths:
             label_path = folder / "labels" / (path.stem + ".png")
             if not label_path.is_file():
                 raise DataError(f"{label_path}: label missing for {path.name}")
-            image = np.asarray(Image.open(path).convert("RGB"))
             label = np.asarray(Image.open(label_path))
+            with Image.open(path) as image:
+                size, pixels = image.size, np.asarray(image.convert("RGB")) if images else None
             if label.ndim != 2 or label.dtype != np.uint8:
                 raise DataError(f"{label_path}: want one channel of 8 bits")
-            if label.shape != image.shape[:2]:
-                raise DataError(f"{label_path}: label is {label.shape[1]}x{label.shape[0]}, "
-                                f"image is {image.shape[1]}x{image.shape[0]}")
-            if label.max() > VOID:
-                raise DataError(f"{label_path}: label value {label.max()}, want 0..{VOID} ({VOID} is void)")
-            self.images.append(image)
-            self.labels.append(label)
+            if label.shape != size[::-1]:
+                raise DataError(f"{label_path}: label is {label.shape[1]}x{label.shape[0]}, image is {size[0]}x{size[1]}")
+            if images:
+                frames.images.append(pixels)
+            frames.labels.append(mapping[label])
+        return frames
 
     def __len__(self):
-        return len(self.images)
+        return len(self.labels)
 
     def class_shares(self):
-        """Share of each class among the labelled pixels, [classes] f64."""
-        counts = sum(np.bincount(label.ravel(), minlength=VOID + 1) for label in self.labels)[:VOID]
-        return counts / max(counts.sum(), 1)
+        """Share of each class among the labelled pixels, [classes] f64; a coarse label counts in equal parts."""
+        counts = sum(np.bincount(label.ravel(), minlength=256) for label in self.labels)
+        counts[VOID] = 0
+        may_be = members()
+        shares = counts @ (may_be / may_be.sum(1, keepdims=True))
+        return shares / max(shares.sum(), 1)
 
 
 def class_weights(shares, power, low=0.5, high=2.5):
@@ -90,6 +118,8 @@ class Crops:
     squeeze: bool = True
     # Share of the crops whose colours and sharpness are changed.
     altered: float = 1.0
+    # A frame's pixels are enlarged by this much at most: what is blurred teaches the wrong edges.
+    enlarged: float = 2.4
 
 
 def augment(image, label, rng, crops=Crops()):
@@ -105,7 +135,9 @@ def augment(image, label, rng, crops=Crops()):
 
 def random_crop(image, label, rng, crops):
     h, w = label.shape
-    zoom = np.exp(rng.uniform(*np.log(crops.zoom)))
+    low, high = crops.zoom
+    high = max(min(high, crops.enlarged * w / WIDTH), low)
+    zoom = np.exp(rng.uniform(*np.log((low, high))))
     native = min((w / h) / (WIDTH / HEIGHT), 1.0) if crops.squeeze else 1.0
     sx = WIDTH / w * zoom * rng.uniform(0.93 * native, 1.07)
     sy = HEIGHT / h * zoom
@@ -181,33 +213,29 @@ def degrade(image, rng):
 
 
 class Batches:
-    """Training batches. Epoch `e` is the same for the same seed, whatever came before it, so a run can be resumed."""
+    """Training batches. Batch `n` is the same for the same seed, whatever came before it, so a run can be resumed."""
 
-    def __init__(self, frames, extra, extra_share, batch, seed, crops=Crops()):
-        self.frames, self.extra, self.share = frames, extra, extra_share if extra else 0.0
-        self.batch, self.seed, self.crops = batch, seed, crops
-        self.steps = len(frames) // batch
+    def __init__(self, sources, shares, seed):
+        """`sources`: a list of `Frames`; `shares`: of each the share of the crops, adding up to 1."""
+        self.sources, self.shares, self.seed = sources, shares, seed
 
-    def epoch(self, number):
-        """Yields ([batch, 3, height, width] f32, [batch, height, width] i64)."""
+    def between(self, first, last, size, crops):
+        """Yields batches `first` to `last` - 1: ([size, 3, height, width] f32, [size, height, width] i64)."""
         with ThreadPoolExecutor(1) as pool:
-            ahead = deque(pool.submit(self.load, number, step) for step in range(min(2, self.steps)))
-            for step in range(self.steps):
+            ahead = deque(pool.submit(self.load, n, size, crops) for n in range(first, min(first + 2, last)))
+            for n in range(first, last):
                 ready = ahead.popleft().result()
-                if step + 2 < self.steps:
-                    ahead.append(pool.submit(self.load, number, step + 2))
+                if n + 2 < last:
+                    ahead.append(pool.submit(self.load, n + 2, size, crops))
                 yield ready
 
-    def load(self, number, step):
-        """Batch `step` of epoch `number`."""
-        order = np.random.default_rng([self.seed, number]).permutation(len(self.frames))
-        cut = [self.crop(number, int(i)) for i in order[step * self.batch:(step + 1) * self.batch]]
+    def load(self, number, size, crops):
+        """Batch `number`."""
+        cut = [self.crop(np.random.default_rng([self.seed, number, i]), crops) for i in range(size)]
         return (np.stack([normalise(image) for image, _ in cut]),
                 np.stack([label for _, label in cut]).astype(np.int64))
 
-    def crop(self, epoch, index):
-        rng = np.random.default_rng([self.seed, epoch, index + 1])
-        source = self.frames
-        if self.share > 0 and rng.random() < self.share:
-            source, index = self.extra, int(rng.integers(len(self.extra)))
-        return augment(source.images[index], source.labels[index], rng, self.crops)
+    def crop(self, rng, crops):
+        source = self.sources[rng.choice(len(self.sources), p=self.shares)]
+        index = int(rng.integers(len(source)))
+        return augment(source.images[index], source.labels[index], rng, crops)

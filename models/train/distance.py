@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from data import CLASSES, normalise, resize_to_input
+from data import VOID, normalise, resize_to_input
 from scoring import k_means
 
 FEATURE = "features_2"
@@ -25,12 +25,12 @@ SEED = 1
 
 
 def labelled_features(run, frames):
-    """Features [n, D] and labels [n] of the known pixels of some frames, on the features' own grid."""
+    """Features [n, D] and label ids [n] of the known pixels of some frames, on the features' own grid."""
     features, labels = [], []
     for image, label in zip(frames.images[::STRIDE], frames.labels[::STRIDE]):
         maps = run.run([FEATURE], {"input": normalise(resize_to_input(image))[None]})[0][0]
         small = np.asarray(Image.fromarray(label).resize((maps.shape[2], maps.shape[1]), Image.NEAREST)).ravel()
-        known = small < len(CLASSES)
+        known = small != VOID
         features.append(maps.reshape(len(maps), -1).T[known])
         labels.append(small[known])
     return np.concatenate(features).astype(np.float64), np.concatenate(labels)
@@ -49,7 +49,7 @@ def gaussians(groups):
 
 def grouped(sources, means_per_class):
     """The features of each class and source, split by K-Means in the space whitened with one mean for each of them."""
-    groups = [features[labels == c] for features, labels in sources for c in range(len(CLASSES))]
+    groups = [features[labels == c] for features, labels in sources for c in range(VOID)]
     groups = [group for group in groups if len(group) >= FEWEST_PIXELS]
     if means_per_class == 1:
         return groups

@@ -1,6 +1,6 @@
 """Export a checkpoint: ONNX with weights stored in 16 bits, checked against PyTorch, and the manifest beside it.
 
-    python models/train/export.py --checkpoint OUT/final.ckpt --data DIR --out OUT
+    python models/train/export.py --checkpoint OUT/final.ckpt --data DIR --teacher NAME.onnx --out OUT
 """
 
 import argparse
@@ -20,10 +20,12 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 import checkpoint
+import sources
 from calibrate import RECIPE, calibrate, scoring_text
-from data import (CLASSES, HEIGHT, MEAN, PALETTE, STD, WIDTH, DataError, Frames, normalise, resize_to_input)
+from data import CLASSES, HEIGHT, MEAN, PALETTE, STD, WIDTH, DataError, normalise, resize_to_input
 from distance import Distance, fit
 from network import SegmentationNet
+from people import Teacher
 
 OPSET = 17
 OUTPUTS = ["logits", "features", "features_1", "features_2"]
@@ -149,15 +151,23 @@ def write_atomically(path, data):
     os.replace(aside, path)
 
 
-def manifest(name, variant, digest, scoring):
+def licence(names):
+    """Under which terms weights trained on these sources may be used."""
+    if set(names) <= {"rendered"}:
+        return "Apache-2.0 (backbone), CC0-1.0 (rendered training frames)"
+    if set(names) <= {"rendered", "own"}:
+        return "as the training frames"
+    return "research and evaluation only (trained on " + ", ".join(n for n in names if n != "rendered") + ")"
+
+
+def manifest(variant, names, digest, scoring):
     """The text of `NAME.toml`; see the program's documentation of the model manifest."""
     def numbers(values):
         return "[" + ", ".join(f"{v:.6f}" for v in values) + "]"
 
     lines = [
-        "[model]", f'name = "{name}"',
-        'licence = "CC-BY-NC-4.0 (weights: research and evaluation; trained on CamVid)"',
-        f'source = "models/train: EfficientNet-{variant.capitalize()} backbone, ImageNet then CamVid"',
+        "[model]", f'name = "oodstream-{variant}"', f'licence = "{licence(names)}"',
+        f'source = "models/train: EfficientNet-{variant.capitalize()} backbone, ImageNet then {", ".join(names)}"',
         f'sha256 = "{digest}"', "",
         "[input]", 'name = "input"', f"width = {WIDTH}", f"height = {HEIGHT}", 'layout = "nchw"', 'dtype = "f32"',
         f"mean = {numbers([MEAN] * 3)}", f"std = {numbers([STD] * 3)}", 'resize = "stretch"', "",
@@ -166,21 +176,23 @@ def manifest(name, variant, digest, scoring):
         "[classes]", "names = [" + ", ".join(f'"{c}"' for c in CLASSES) + "]",
         "palette = [" + ", ".join(str(list(c)) for c in PALETTE) + "]",
     ]
-    return "\n".join(lines) + "\n\n" + scoring_text(scoring)
+    return "\n".join(lines) + "\n\n" + scoring_text(scoring, names[0])
 
 
-def export(path, data, out, name="default", extra=None):
-    """Write OUT/NAME.onnx and OUT/NAME.toml from a checkpoint, or raise `ExportError`."""
-    data, out = Path(data), Path(out)
+def export(path, data, names, out, name="default", teacher=None):
+    """Write OUT/NAME.onnx and OUT/NAME.toml from a checkpoint, or raise `ExportError`.
+
+    The distance is fitted to the sources `names` in DATA; the first of them, which needs a val split, calibrates the score.
+    """
+    out = Path(out)
     net, variant = load_net(path)
-    train = Frames(data / "train")
+    train = {source: sources.load(source, data, "train", teacher) for source in names}
+    val = sources.load(names[0], data, "val", teacher)
     # The distance is fitted to the features that the stored weights give, rounding included.
     features = session(half_weights(to_onnx(Outputs(net))).SerializeToString())
-    distance = Distance(*fit(features, [train, Frames(extra)] if extra else [train]))
-    outputs = Outputs(net, distance)
+    outputs = Outputs(net, Distance(*fit(features, train.values())))
     model = to_onnx(outputs)
-    frames = Frames(data / "val")
-    images = np.stack([normalise(resize_to_input(image)) for image in frames.images[:: max(len(frames) // 4, 1)][:4]])
+    images = np.stack([normalise(resize_to_input(image)) for image in val.images[:: max(len(val) // 4, 1)][:4]])
     full = largest_difference(outputs, model, images)
     print("ONNX (32 bit) against PyTorch, largest difference:", {k: f"{v:.2e}" for k, v in full.items()}, flush=True)
     if not max(full.values()) < TOLERANCE:
@@ -192,8 +204,9 @@ def export(path, data, out, name="default", extra=None):
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / f"{name}.onnx", payload)
     recipe = tomllib.loads(RECIPE.read_text())
-    scoring = calibrate(session(payload), lambda image: normalise(resize_to_input(image))[None], recipe, data)
-    text = manifest(f"oodstream-{variant}-camvid", variant, hashlib.sha256(payload).hexdigest(), scoring)
+    prepare = lambda image: normalise(resize_to_input(image))[None]
+    scoring = calibrate(session(payload), prepare, recipe, train[names[0]], val)
+    text = manifest(variant, names, hashlib.sha256(payload).hexdigest(), scoring)
     write_atomically(out / f"{name}.toml", text.encode())
     print(f"{out / name}.onnx: {len(payload) / 1e6:.2f} MB, manifest beside it")
 
@@ -201,13 +214,16 @@ def export(path, data, out, name="default", extra=None):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--data", required=True, help="folder with train/ and val/, for the check and the calibration")
+    parser.add_argument("--data", required=True, help="folder with a folder per source")
+    parser.add_argument("--sources", default=",".join(sources.DEFAULT), help="for the distance; the first calibrates")
+    parser.add_argument("--teacher", help="for idd_lite, as in train.py")
     parser.add_argument("--out", required=True)
     parser.add_argument("--name", default="default")
-    parser.add_argument("--extra", help="further ordinary labelled frames (images/, labels/) for the distance")
     args = parser.parse_args()
     try:
-        export(args.checkpoint, args.data, args.out, args.name, args.extra)
+        names = list(sources.parse(",".join(f"{name}=1" for name in args.sources.split(","))))
+        teacher = Teacher(args.teacher, args.out) if args.teacher else None
+        export(args.checkpoint, args.data, names, args.out, args.name, teacher)
     except (ExportError, DataError, checkpoint.CheckpointError) as error:
         sys.exit(f"export: {error}")
 

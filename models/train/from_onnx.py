@@ -1,9 +1,9 @@
-"""Turn an exported ONNX file back into a checkpoint that `train.py --init` and `soup.py` take.
+"""Turn an exported ONNX file back into a checkpoint that `train.py --init` takes.
 
     python models/train/from_onnx.py --model models/default.onnx --data DIR --out shipped.ckpt
 
 An export folds each norm into the convolution before it. Here the convolution keeps the folded weights and the norm gets
-the mean and variance that ordinary frames (DATA/train) give in front of it, with the gain and bias that undo both: the
+the mean and variance that ordinary frames (DATA/SOURCE) give in front of it, with the gain and bias that undo both: the
 network computes what the file computes, and can be trained on. The loss weights are already out of an exported
 classifier, and the distance from the training data is left out (`export.py` fits it anew). The result is compared with
 the file on real frames, distance included, and refused if any output differs by 1e-3 or more.
@@ -11,7 +11,6 @@ the file on real frames, distance included, and refused if any output differs by
 
 import argparse
 import sys
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -20,7 +19,8 @@ from onnx import numpy_helper
 from torch import nn
 
 import checkpoint
-from data import CLASSES, DataError, Frames, normalise, resize_to_input
+import sources
+from data import CLASSES, DataError, normalise, resize_to_input
 from distance import Distance
 from export import TOLERANCE, ExportError, Outputs, largest_difference
 from network import REPEATS, SegmentationNet
@@ -144,13 +144,15 @@ def recover(model, variant, images):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a file that export.py wrote")
-    parser.add_argument("--data", required=True, help="folder with train/, for the norm statistics and the check")
+    parser.add_argument("--data", required=True, help="folder with a folder per source")
+    parser.add_argument("--source", choices=sorted(sources.SOURCES), default="camvid",
+                        help="whose frames give the norm statistics and check the result")
     parser.add_argument("--out", required=True, help="the checkpoint")
     parser.add_argument("--variant", choices=sorted(REPEATS), default="lite1")
     args = parser.parse_args()
     try:
         model = read(args.model)
-        frames = Frames(Path(args.data) / "train").images
+        frames = sources.load(args.source, args.data).images
         chosen = frames[:: max(len(frames) // STATISTICS_FRAMES, 1)][:STATISTICS_FRAMES]
         net, difference = recover(model, args.variant, np.stack([normalise(resize_to_input(f)) for f in chosen]))
         print(f"checkpoint against {args.model}, largest difference: {difference:.2e}")

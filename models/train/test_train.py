@@ -1,6 +1,7 @@
 """Checks of the training code that need neither data nor a network: `python -m unittest discover models/train`."""
 
 import tempfile
+import types
 import unittest
 from pathlib import Path
 
@@ -13,52 +14,138 @@ import export
 import from_onnx
 import metrics
 import scoring
-import soup
-from data import VOID, Batches, Crops, DataError, Frames, augment
+import sources
+from data import CLASSES, VOID, Batches, Crops, DataError, Frames, augment, label_id
 from distance import Distance, gaussians, grouped
 from network import SegmentationNet
-from train import TrainError, backbone_file, rate
+from people import people_masks
+from train import Loss, TrainError, backbone_file, rate, stretches
 
 
-def write_pair(folder, label):
+def write_pair(folder, label, stem="a"):
     for sub in ("images", "labels"):
-        (folder / sub).mkdir(exist_ok=True)
+        (folder / sub).mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (*label.shape, 3), dtype=np.uint8)
-    Image.fromarray(image).save(folder / "images" / "a.png")
-    Image.fromarray(label).save(folder / "labels" / "a.png")
+    Image.fromarray(image).save(folder / "images" / f"{stem}.png")
+    Image.fromarray(label).save(folder / "labels" / f"{stem}.png")
+
+
+def random_frames(seed, size=(360, 480)):
+    rng = np.random.default_rng(seed)
+    return Frames([rng.integers(0, 256, (*size, 3), dtype=np.uint8)], [rng.integers(0, 12, size, dtype=np.uint8)])
+
+
+class Sources(unittest.TestCase):
+    """One row of pixels with each raw value in turn."""
+
+    def load(self, name, place, values, teacher=None, split="train"):
+        with tempfile.TemporaryDirectory() as data:
+            write_pair(Path(data) / name / place, np.array([values], np.uint8))
+            return sources.load(name, data, split, teacher).labels[0][0].tolist()
+
+    def test_camvid(self):
+        want = [label_id(c) for c in CLASSES[:11]] + [VOID]
+        want[5] = label_id("tree", "terrain")
+        self.assertEqual(self.load("camvid", "train", range(12)), want)
+        self.assertEqual(self.load("rendered", "train", range(12)), want)
+
+    def test_idd_lite_keeps_the_living_that_the_teacher_takes_for_people(self):
+        teacher = types.SimpleNamespace(cache=None, digest="", find=lambda image: np.array([[True, False, True, True]]))
+        people = label_id("pedestrian", "bicyclist")
+        # The teacher's people among the vehicles change nothing.
+        self.assertEqual(self.load("idd_lite", "train", [2, 2, 2, 3], teacher),
+                         [people, VOID, people, label_id("car", "bicyclist")])
+        want = [label_id("road"), label_id("pavement", "terrain"), label_id("building", "pole", "pavement", "sign", "fence"),
+                label_id("building", "tree", "terrain"), label_id("sky"), VOID]
+        self.assertEqual(self.load("idd_lite", "val", [0, 1, 4, 5, 6, 255], teacher, "val"), want)
+
+    def test_labelmefacade(self):
+        self.assertEqual(self.load("labelmefacade", ".", [0, 1, 3, 4, 5, 8, 255]),
+                         [0, 1, 3, 4, label_id("tree", "terrain"), 8, VOID])
+
+    def test_offroad(self):
+        road, terrain, tree = (label_id(c) for c in ("road", "terrain", "tree"))
+        self.assertEqual(self.load("offroad", ".", range(9)),
+                         [VOID, road, terrain, road, VOID, VOID, label_id("tree", "terrain"), tree, label_id("sky")])
+
+    def test_own(self):
+        self.assertEqual(self.load("own", "val", [0, 11, 12, 255], split="val"), [0, 11, VOID, VOID])
+
+    def test_what_is_missing_is_named(self):
+        with tempfile.TemporaryDirectory() as data:
+            with self.assertRaisesRegex(DataError, "camvid: no such folder"):
+                sources.load("camvid", data)
+            write_pair(Path(data) / "idd_lite" / "train", np.full((1, 3), 2, np.uint8))
+            with self.assertRaisesRegex(DataError, "idd_lite/val: no such folder"):
+                sources.load("idd_lite", data, "val")
+            with self.assertRaisesRegex(DataError, "idd_lite needs a teacher"):
+                sources.load("idd_lite", data)
+            write_pair(Path(data) / "offroad", np.zeros((1, 3), np.uint8))
+            with self.assertRaisesRegex(DataError, "offroad: has no val split"):
+                sources.load("offroad", data, "val")
+
+    def test_shares(self):
+        self.assertEqual(sources.parse("camvid=3,own=1"), {"camvid": 0.75, "own": 0.25})
+        for bad in ("camvid", "camvid=0", "camvid=x", "nowhere=1", "camvid=inf", ""):
+            with self.assertRaisesRegex(DataError, "want NAME=SHARE"):
+                sources.parse(bad)
+        with self.assertRaisesRegex(DataError, "given twice"):
+            sources.parse("camvid=1,camvid=2")
+
+    def test_what_a_teacher_found_is_kept(self):
+        with tempfile.TemporaryDirectory() as name:
+            teacher = types.SimpleNamespace(cache=Path(name), digest="x", find=lambda image: image[..., 0] > 127)
+            frames = random_frames(2)
+            living = [frames.labels[0] < 5]
+            first = people_masks(frames.images, living, teacher)
+            np.testing.assert_array_equal(first[0], living[0] & (frames.images[0][..., 0] > 127))
+            teacher.find = None
+            np.testing.assert_array_equal(people_masks(frames.images, living, teacher), first)
 
 
 class Data(unittest.TestCase):
-    def frames(self, label):
-        with tempfile.TemporaryDirectory() as name:
-            write_pair(Path(name), label)
-            return Frames(name)
-
     def test_a_missing_folder_is_named(self):
         with self.assertRaisesRegex(DataError, "nowhere/images: no such folder"):
-            Frames("nowhere")
+            Frames.read("nowhere", np.arange(256))
 
-    def test_a_wrong_label_value_is_named(self):
-        with self.assertRaisesRegex(DataError, "a.png: label value 12, want 0..11"):
-            self.frames(np.full((36, 48), VOID + 1, np.uint8))
+    def test_a_missing_label_and_one_of_another_size_are_named(self):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            write_pair(folder, np.zeros((4, 6), np.uint8))
+            Image.new("L", (5, 4)).save(folder / "labels" / "a.png")
+            with self.assertRaisesRegex(DataError, "a.png: label is 5x4, image is 6x4"):
+                Frames.read(folder, np.arange(256))
+            (folder / "labels" / "a.png").unlink()
+            with self.assertRaisesRegex(DataError, "label missing for a.png"):
+                Frames.read(folder, np.arange(256))
 
     def test_crops_have_one_size_and_known_labels_whatever_the_zoom(self):
-        label = np.random.default_rng(1).integers(0, VOID + 1, (360, 480), dtype=np.uint8)
-        image = np.zeros((360, 480, 3), np.uint8)
+        frames = random_frames(1)
         for seed in range(40):
             crops = Crops() if seed % 2 else Crops(368, 640, (0.9, 1.2), False, 0.5)
-            crop, crop_label = augment(image, label, np.random.default_rng(seed), crops)
+            crop, label = augment(frames.images[0], frames.labels[0], np.random.default_rng(seed), crops)
             self.assertEqual(crop.shape, (crops.height, crops.width, 3))
-            self.assertEqual(crop_label.shape, (crops.height, crops.width))
-            self.assertLessEqual(crop_label.max(), VOID)
+            self.assertEqual(label.shape, (crops.height, crops.width))
+            self.assertTrue(np.all((label < 12) | (label == VOID)))
 
-    def test_an_epoch_is_the_same_again(self):
-        frames = self.frames(np.zeros((36, 48), np.uint8))
-        first, second = (list(Batches(frames, None, 0, 1, 7).epoch(3)) for _ in range(2))
-        np.testing.assert_array_equal(first[0][0], second[0][0])
-        other = list(Batches(frames, None, 0, 1, 7).epoch(4))
-        self.assertFalse(np.array_equal(first[0][0], other[0][0]))
+    def test_a_batch_is_the_same_wherever_a_run_begins(self):
+        batches = Batches([random_frames(1), random_frames(2)], [0.5, 0.5], 7)
+        crops = Crops(32, 48)
+        whole, rest = list(batches.between(0, 6, 2, crops)), list(batches.between(4, 6, 2, crops))
+        np.testing.assert_array_equal(whole[5][0], rest[1][0])
+        np.testing.assert_array_equal(whole[5][1], rest[1][1])
+        self.assertFalse(np.array_equal(whole[4][0], whole[5][0]))
+
+    def test_crops_come_from_the_sources_by_their_shares(self):
+        flat = [Frames([np.zeros((36, 48, 3), np.uint8)], [np.full((36, 48), i, np.uint8)]) for i in (0, 1)]
+        labels = Batches(flat, [0.2, 0.8], 3).load(0, 400, Crops(8, 8, (1.0, 1.1)))[1][:, 4, 4]
+        self.assertAlmostEqual(float((labels == 1).mean()), 0.8, delta=0.06)
+
+    def test_a_coarse_label_counts_in_equal_parts(self):
+        frames = Frames([], [np.array([[0, 0, VOID, label_id("car", "bicyclist")]], np.uint8)])
+        shares = frames.class_shares()
+        np.testing.assert_allclose(shares[[0, 8, 10]], [2 / 3, 1 / 6, 1 / 6])
 
 
 class Checkpoints(unittest.TestCase):
@@ -72,17 +159,6 @@ class Checkpoints(unittest.TestCase):
                 path.write_bytes(bad)
                 with self.assertRaises(checkpoint.CheckpointError):
                     checkpoint.load(path)
-
-    def test_a_soup_by_shares_without_loss_weights(self):
-        def state(value, weight):
-            average = {"classifier.bias": torch.full((2,), value), "count": torch.tensor(7)}
-            return {"variant": "lite0", "weights": torch.full((2,), weight), "average": average}
-        mixed = soup.average([state(1.0, 1.0), state(5.0, float(np.e))], [3, 1])
-        torch.testing.assert_close(mixed["average"]["classifier.bias"], torch.full((2,), 0.75 * 1 + 0.25 * (5 - 1)))
-        self.assertEqual(int(mixed["average"]["count"]), 7)
-        for shares in ([1.0], [0.0, 0.0], [2.0, -1.0], [float("nan"), 1.0], [float("inf"), 1.0]):
-            with self.assertRaisesRegex(checkpoint.CheckpointError, "as many shares"):
-                soup.average([state(1.0, 1.0), state(5.0, 1.0)], shares)
 
 
 class Distances(unittest.TestCase):
@@ -108,10 +184,44 @@ class Training(unittest.TestCase):
         with self.assertRaisesRegex(TrainError, "no backbone file: nowhere.pth"):
             backbone_file("lite0", "nowhere.pth")
 
-    def test_rate_rises_then_falls_to_zero(self):
-        self.assertLess(rate(0), rate(0.03))
-        self.assertAlmostEqual(rate(0.05), 1)
-        self.assertAlmostEqual(rate(1), 0)
+    def test_the_loss_of_a_coarse_label_is_that_of_the_sum_of_its_classes(self):
+        weights = np.linspace(0.5, 2.0, len(CLASSES))
+        rng = np.random.default_rng(8)
+        logits = rng.normal(size=(1, len(CLASSES), 2, 2)).astype(np.float32)
+        rows = [[label_id("road"), label_id("car", "bicyclist")], [VOID, label_id("sky")]]
+        labels = np.repeat(np.repeat([rows], 2, 1), 2, 2)
+        p = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True))[0]
+        terms = [(weights[3], p[3, 0, 0]), ((weights[8] + weights[10]) / 2, p[8, 0, 1] + p[10, 0, 1]), (weights[0], p[0, 1, 1])]
+        want = -sum(w * np.log(q) for w, q in terms) / sum(w for w, _ in terms)
+        given = torch.from_numpy(logits).requires_grad_()
+        loss = Loss(weights)(given, torch.from_numpy(labels))
+        self.assertAlmostEqual(float(loss.detach()), want, places=5)
+        loss.backward()
+        self.assertEqual(float(given.grad[0, :, 1, 0].abs().max()), 0)
+
+    def test_void_alone_gives_no_loss(self):
+        labels = torch.full((1, 4, 4), VOID)
+        self.assertEqual(float(Loss(np.ones(len(CLASSES)))(torch.randn(1, len(CLASSES), 2, 2), labels)), 0)
+
+    def test_a_resumed_run_takes_the_same_steps(self):
+        args = types.SimpleNamespace(steps=200, cooldown=50, batch=8, every=40)
+
+        def steps(first):
+            return [(n, size, crops.width) for a, b, size, crops in stretches(first, args) for n in range(a, b)]
+        whole = steps(0)
+        self.assertEqual([n for n, _, _ in whole], list(range(250)))
+        self.assertEqual(whole[199][1:], (8, 384))
+        self.assertEqual(whole[200][1:], (4, 640))
+        for first in (40, 120, 200, 240):
+            self.assertEqual(steps(first), whole[first:])
+        ends = [b for _, b, _, _ in stretches(0, args)]
+        self.assertEqual(ends, [40, 80, 120, 160, 200, 240, 250])
+
+    def test_rate_rises_stays_and_falls_to_zero(self):
+        self.assertLess(rate(0, 1000, 100), rate(30, 1000, 100))
+        self.assertEqual([rate(n, 1000, 100) for n in (150, 999, 1000)], [1, 1, 1])
+        self.assertAlmostEqual(rate(1050, 1000, 100), 0.5)
+        self.assertAlmostEqual(rate(1100, 1000, 100), 0)
 
     def test_the_network_gives_the_documented_sizes(self):
         net = SegmentationNet(11, "lite0").eval()
@@ -125,7 +235,7 @@ class Training(unittest.TestCase):
 class FromOnnx(unittest.TestCase):
     def setUp(self):
         torch.manual_seed(5)
-        net = SegmentationNet(11, "lite0").eval()
+        net = SegmentationNet(len(CLASSES), "lite0").eval()
         for module in net.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)

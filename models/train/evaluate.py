@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import sources
-from data import IMAGE_SUFFIXES, DataError, Frames, label_id
+from data import HEIGHT, IMAGE_SUFFIXES, WIDTH, DataError, Frames, label_id
 from export import session
 from metrics import average_precision, confusion, segmentation_metrics
 from people import Teacher, preparation
@@ -39,6 +39,8 @@ CAMVID = ["sky", "building", "pole", "road", "pavement", "tree", "sign", "fence"
 IN_CAMVID = {"terrain": "tree"}
 # The smallest region that the program reports, as a share of the picture.
 SMALLEST_REGION = 0.0005
+# Regions are found in a picture of this size.
+REGION_SIZE = (HEIGHT // 2, WIDTH // 2)
 
 
 class Model:
@@ -60,10 +62,10 @@ class Model:
         labels = cluster_labels(features, grid_logits.shape[1:], self.scoring["k"], self.scoring["seed"])
         return fused(self.scoring["terms"], grid_logits, labels, self.scoring["k"])
 
-    def marked(self, image):
-        """Bool [h, w]: the pixels of an image whose default score reaches the threshold."""
+    def marked(self, image, size):
+        """Bool [size]: the pixels of an image, seen at that size, whose default score reaches the threshold."""
         _, logits, features = self.maps(image)
-        return upsample(self.score(logits, features), image.shape[:2]) >= self.scoring["threshold"]
+        return upsample(self.score(logits, features), size) >= self.scoring["threshold"]
 
 
 def camvid(model, frames):
@@ -87,7 +89,7 @@ def marked_people(model, frames):
     marked = count = 0
     for image, label in zip(frames.images, frames.labels):
         if (label == people).any():
-            marked += np.count_nonzero(model.marked(image)[label == people])
+            marked += np.count_nonzero(model.marked(image, label.shape)[label == people])
             count += np.count_nonzero(label == people)
     return 100 * marked / max(count, 1)
 
@@ -115,7 +117,7 @@ def pictures_with_regions(model, folder):
         raise DataError(f"{folder}: fewer than two JPEG, PNG or WebP images")
     found, share = [], []
     for path in paths:
-        mask = model.marked(np.asarray(Image.open(path).convert("RGB")))
+        mask = model.marked(np.asarray(Image.open(path).convert("RGB")), REGION_SIZE)
         found.append(largest_region(mask) >= SMALLEST_REGION * mask.size)
         share.append(mask.mean())
     return 100 * float(np.mean(found)), 100 * float(np.mean(share))

@@ -1,9 +1,9 @@
 """How far a pixel's backbone features lie from everything seen in training: the class-conditional Mahalanobis distance.
 
-A few Gaussians per class (and per source of frames) with one covariance for all, fitted without gradients to the
+Several Gaussians per label (and per source of frames) with one covariance for all, fitted without gradients to the
 stride-16 features of ordinary labelled pixels (Lee et al. 2018, who take one per class). The distance to the nearest
-mean is taken off all logits of a pixel alike: softmax, and so the segmentation, stays as it is, while max-logit and
-energy come to know how ordinary a pixel looks. No outliers, no weight to tune.
+mean, times `WEIGHT`, is taken off all logits of a pixel alike: softmax, and so the segmentation, stays as it is, while
+max-logit and energy come to know how ordinary a pixel looks. No outliers.
 """
 
 import numpy as np
@@ -16,18 +16,21 @@ from data import VOID, normalise, resize_to_input
 from scoring import k_means
 
 FEATURE = "features_2"
-# One frame in three: neighbours in a sequence say the same.
+# One frame in three at most: neighbours in a sequence say the same.
 STRIDE = 3
+FRAMES_PER_SOURCE = 200
 SHRINKAGE = 0.01
 FEWEST_PIXELS = 50
-MEANS_PER_CLASS = 4
+MEANS_PER_CLASS = 32
+WEIGHT = 2.0
 SEED = 1
 
 
 def labelled_features(run, frames):
     """Features [n, D] and label ids [n] of the known pixels of some frames, on the features' own grid."""
     features, labels = [], []
-    for image, label in zip(frames.images[::STRIDE], frames.labels[::STRIDE]):
+    stride = max(STRIDE, -(-len(frames) // FRAMES_PER_SOURCE))
+    for image, label in zip(frames.images[::stride], frames.labels[::stride]):
         maps = run.run([FEATURE], {"input": normalise(resize_to_input(image))[None]})[0][0]
         small = np.asarray(Image.fromarray(label).resize((maps.shape[2], maps.shape[1]), Image.NEAREST)).ravel()
         known = small != VOID
@@ -56,14 +59,17 @@ def grouped(sources, means_per_class):
     centre, whitening, _ = gaussians(groups)
     parts = []
     for group in groups:
-        labels = k_means(((group - centre) @ whitening.T).astype(np.float32), means_per_class, SEED)
-        parts += [group[labels == j] for j in range(means_per_class)]
-    return [part for part in parts if len(part) >= FEWEST_PIXELS]
+        # A class of few pixels has fewer kinds.
+        k = min(means_per_class, len(group) // FEWEST_PIXELS)
+        labels = k_means(((group - centre) @ whitening.T).astype(np.float32), k, SEED)
+        parts += [group[labels == j] for j in range(k)]
+    return [part for part in parts if len(part)]
 
 
 def fit(run, sources, means_per_class=MEANS_PER_CLASS):
     """What `Distance` is made of, from one or more sets of frames."""
-    return gaussians(grouped([labelled_features(run, frames) for frames in sources], means_per_class))
+    centre, whitening, means = gaussians(grouped([labelled_features(run, frames) for frames in sources], means_per_class))
+    return centre, WEIGHT * whitening, WEIGHT * means
 
 
 class Distance(nn.Module):

@@ -173,6 +173,13 @@ class Distances(unittest.TestCase):
             self.assertGreater(float(two(between)), 8)
             self.assertLess(float(two(torch.full((1, 3, 1, 1), 9.0))), 1)
 
+    def test_a_class_of_few_pixels_is_not_split_into_single_ones(self):
+        features = np.random.default_rng(4).normal(size=(1100, 3))
+        labels = np.repeat([0, 1], [1000, 100])
+        groups = grouped([(features, labels)], 8)
+        self.assertEqual(len(groups), 10)
+        self.assertEqual(sum(len(group) for group in groups), 1100)
+
     def test_classes_with_few_pixels_are_left_out(self):
         features = np.random.default_rng(4).normal(size=(130, 3))
         labels = np.repeat([0, 1], [100, 30])

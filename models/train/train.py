@@ -42,7 +42,7 @@ BACKBONES = {
 
 
 # What may change between the parts of an interrupted run.
-UNRELATED = {"data", "out", "teacher", "backbone", "init", "threads", "steps", "every", "no_export"}
+UNRELATED = {"data", "out", "teacher", "backbone", "init", "threads", "steps", "cooldown", "every", "no_export"}
 
 
 class TrainError(Exception):
@@ -188,8 +188,10 @@ def run(args):
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
-        if args.steps != state["steps"] and first > min(args.steps, state["steps"]):
-            raise TrainError(f"{last}: --steps {state['steps']} was passed at step {first}; give it or another --out")
+        plan = [args.steps, args.cooldown]
+        if plan != state["plan"] and first > min(args.steps, state["plan"][0]):
+            raise TrainError(f"{last}: step {first} of --steps {state['plan'][0]} --cooldown {state['plan'][1]}, "
+                             "which can only be changed before the cool-down")
         print(f"resumed after step {first} from {last}", flush=True)
 
     batches = Batches(list(frames.values()), list(shares.values()), args.seed)
@@ -210,7 +212,7 @@ def run(args):
         mean = float(np.mean(losses))
         if not math.isfinite(mean):
             raise TrainError(f"step {end}: loss is {mean}; nothing was saved since step {begin}")
-        checkpoint.save(last, {"settings": settings, "step": end, "steps": args.steps, "net": net.state_dict(),
+        checkpoint.save(last, {"settings": settings, "step": end, "plan": [args.steps, args.cooldown], "net": net.state_dict(),
                                "average": average.state_dict(), "optimizer": optimizer.state_dict()})
         seconds = (time.monotonic() - start) / (end - begin)
         print(f"step {end}/{args.steps + args.cooldown} loss {mean:.4f} {seconds:.2f} s/step", flush=True)
@@ -231,8 +233,8 @@ def main():
     parser.add_argument("--backbone", help="ImageNet weights; default: those of the installed package")
     parser.add_argument("--init", help="start from the averaged weights of this checkpoint instead of ImageNet")
     parser.add_argument("--freeze", choices=["early", "backbone"], default="early", help="what keeps its weights")
-    parser.add_argument("--steps", type=int, default=3000, help="steps at the full rate")
-    parser.add_argument("--cooldown", type=int, default=600, help="steps after them, on crops as inference sees frames")
+    parser.add_argument("--steps", type=int, default=2600, help="steps at the full rate")
+    parser.add_argument("--cooldown", type=int, default=400, help="steps after them, on crops as inference sees frames")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--backbone-lr", type=float, default=2e-4)
     parser.add_argument("--decoder-lr", type=float, default=1.3e-3)

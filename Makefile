@@ -23,9 +23,10 @@ demo: build ## mark the unknown things in the sample clip
 test: deps ## the whole test suite (shaders on lavapipe)
 	OODSTREAM_REQUIRE_GPU=1 $(CARGO) test --release --locked
 
-check: lint deny ## format, clippy and licences
+check: lint deny ## format, clippy, documents and licences
 
-lint: deps ## rustfmt and clippy, warnings are errors
+lint: deps ## rustfmt, clippy and the documents; warnings are errors
+	scripts/check_docs.sh
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 

@@ -1,11 +1,13 @@
 # Everything from a bare Debian 12 with Rust, make and python3. `make help` lists the targets.
 
-.PHONY: help deps build demo test check lint deny clean
+.PHONY: help deps build demo test check lint deny package clean
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
 BIN := target/release/oodstream
 DEMO := demo.ood.mp4
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+CRATE = target/package/oodstream-$(VERSION)
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s '	'
@@ -33,6 +35,12 @@ lint: deps ## rustfmt, clippy and the documents; warnings are errors
 deny: ## licences, sources and duplicate versions of all dependencies
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny --version 0.20.2
 	$(CARGO) deny --locked check bans licenses sources
+
+package: deps ## the crate: below 10 MB, builds from its own files, passes its unit tests
+	$(CARGO) package --locked --no-verify $(PACKAGE)
+	test "$$(stat -c %s $(CRATE).crate)" -lt 10000000
+	rm -rf $(CRATE) && tar -C target/package -xzf $(CRATE).crate
+	$(CARGO) test --release --locked --lib --bins --manifest-path $(CRATE)/Cargo.toml --target-dir target
 
 clean: ## remove what was built
 	rm -rf target .deps $(DEMO)

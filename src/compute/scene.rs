@@ -1,4 +1,4 @@
-//! Scene cut test: has the layout of classes changed so much that the last frame's centroids are of no use?
+//! Scene cut test (`docs/method.md`, M8): are the last frame's centroids of no use, as the layout of classes has changed?
 
 use ndarray::ArrayView3;
 

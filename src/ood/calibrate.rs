@@ -1,4 +1,4 @@
-//! Calibration on ordinary footage (METHOD): frames are kept as the network saw them, then measured with every term.
+//! Calibration on ordinary footage (`docs/method.md`, M11): frames are kept as the network saw them, then measured.
 //!
 //! Robust to a few odd frames: a frame whose mean of any term is far from the median of the frames' means, in units of
 //! their median absolute deviation, is left out; with too many of these the footage is refused.

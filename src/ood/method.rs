@@ -17,7 +17,7 @@ use crate::{Error, Result};
 
 /// The paper's K as this program's default, chosen by measurement on the development sets.
 pub const SINGLE_K: &[usize] = &[10];
-/// K of the ensemble (METHOD).
+/// K of the ensemble (`docs/method.md`, M7).
 pub const ENSEMBLE_K: &[usize] = &[5, 10, 20];
 /// Upper bound on Lloyd iterations where nothing else is said.
 pub const MAX_ITERATIONS: usize = 50;

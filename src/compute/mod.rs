@@ -1,8 +1,9 @@
 //! The dense maths of one frame behind one trait, with two equal implementations: WGSL compute shaders and SIMD on the CPU.
 //!
 //! Shapes: logits `[C, h, w]`, features `[D_i, h_i, w_i]`; the *grid* is the size of the first feature map. Everything is
-//! brought to the grid (area average when shrinking, bilinear when growing), the features of all maps are made unit length
-//! each and concatenated to `[D, N]` with `D = sum D_i`, `N = h_0 * w_0`. `docs/method.md` has the formulas, M2 to M10.
+//! brought to the grid (area average when shrinking, bilinear when growing), the features of all maps are made unit
+//! length each and concatenated to `[D, N]` with `D = sum D_i`, `N = h_0 * w_0`. The formulas are M2 to M10 of
+//! `docs/method.md`.
 
 pub mod cpu;
 pub mod gpu;

@@ -1,4 +1,4 @@
-//! Scene cut test (`docs/method.md`, M8): are the last frame's centroids of no use, as the layout of classes has changed?
+//! Scene cut test (`docs/method.md`, M8): has the layout of classes changed so much that old centroids are of no use?
 
 use ndarray::ArrayView3;
 

@@ -1,6 +1,6 @@
 # Everything from a bare Debian 12 with Rust, make and python3. `make help` lists the targets.
 
-.PHONY: help deps build demo test check lint deny package clean
+.PHONY: help deps build demo test check lint deny manual deb package clean
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
@@ -35,6 +35,13 @@ lint: deps ## rustfmt, clippy and the documents; warnings are errors
 deny: ## licences, sources and duplicate versions of all dependencies
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny --version 0.20.2
 	$(CARGO) deny --locked check bans licenses sources
+
+manual: build ## man pages and shell completions, in target/manual
+	$(BIN) manual target/manual
+
+deb: manual ## a Debian package, in target/debian; VARIANT=research adds the default model
+	@command -v cargo-deb >/dev/null || $(CARGO) install --locked cargo-deb --version 3.8.0
+	$(CARGO) deb --no-build $(if $(VARIANT),--variant $(VARIANT))
 
 package: deps ## the crate: below 10 MB, builds from its own files, passes its unit tests
 	$(CARGO) package --locked --no-verify $(PACKAGE)

@@ -7,6 +7,7 @@ pub mod engine;
 pub mod eval;
 pub mod interrupt;
 pub mod live;
+pub mod manual;
 pub mod model;
 mod network;
 pub mod options;
@@ -73,6 +74,9 @@ enum Command {
     Model(model::ModelArgs),
     /// What this machine has, what is missing, and how to get it
     Doctor(doctor::DoctorArgs),
+    /// Write man pages and shell completions
+    #[command(hide = true)]
+    Manual(manual::ManualArgs),
 }
 
 /// Parses the command line, runs the command and gives its exit code.
@@ -99,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args, quiet),
         Command::Model(args) => model::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Manual(args) => manual::run(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -30,7 +30,7 @@ pub struct ManualArgs {
 /// # Errors
 /// A file cannot be written.
 pub fn run(args: &ManualArgs) -> Result<u8> {
-    let failed = |error: io::Error| Error::failed(format!("manual {}: {error}", args.directory.display()));
+    let failed = |error: io::Error| Error::io(format!("manual {}", args.directory.display()), error);
     let (pages, completions) = (args.directory.join("man1"), args.directory.join("completions"));
     fs::create_dir_all(&pages).and_then(|()| fs::create_dir_all(&completions)).map_err(failed)?;
     let mut command = Cli::command();

@@ -1,4 +1,4 @@
-//! Regions: the components of the mask, and the properties of each (`docs/method.md`, M12).
+//! Regions: the components of the mask with what is worth knowing about each.
 
 use ndarray::ArrayView3;
 use serde::Serialize;

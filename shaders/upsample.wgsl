@@ -1,4 +1,4 @@
-// The score at the frame's size, bilinear with half-pixel centres, and the mask (docs/method.md, M9 and M10).
+// The score at the frame's size, bilinear with half-pixel centres and clamped edges, and the mask (METHOD step 5).
 //
 // binding  shape                  what
 // 0        Params

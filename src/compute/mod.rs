@@ -1,9 +1,8 @@
 //! The dense maths of one frame behind one trait, with two equal implementations: WGSL compute shaders and SIMD on the CPU.
 //!
 //! Shapes: logits `[C, h, w]`, features `[D_i, h_i, w_i]`; the *grid* is the size of the first feature map. Everything is
-//! brought to the grid (area average when shrinking, bilinear when growing), the features of all maps are made unit
-//! length each and concatenated to `[D, N]` with `D = sum D_i`, `N = h_0 * w_0`. The formulas are M2 to M10 of
-//! `docs/method.md`.
+//! brought to the grid (area average when shrinking, bilinear when growing; METHOD step 1), the features of all maps are
+//! made unit length each and concatenated to `[D, N]` with `D = sum D_i`, `N = h_0 * w_0`.
 
 pub mod cpu;
 pub mod gpu;
@@ -50,7 +49,7 @@ pub struct Luma<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Upsampling {
-    /// Bilinear, half-pixel centres, edges clamped (`docs/method.md`, M9).
+    /// Bilinear, half-pixel centres, edges clamped (METHOD step 5).
     #[default]
     Bilinear,
     /// To four times the grid along the edges of the picture, by a fast guided filter (He and Sun, arXiv 1505.00996), and
@@ -80,7 +79,7 @@ pub enum Statistic {
 pub enum Unit {
     /// Each pixel by itself.
     Pixel,
-    /// The mean over the pixel's K-Means cluster, averaged over all of [`Recipe::k`] (`docs/method.md`, M6).
+    /// The mean over the pixel's K-Means cluster, averaged over all of [`Recipe::k`] (METHOD step 3 and `cluster-ensemble`).
     Cluster,
 }
 
@@ -125,7 +124,7 @@ pub struct Recipe {
     pub seed: u64,
     /// Upper bound on Lloyd iterations per K; it stops earlier when at most one label in 128 changes, or in 32 after a warm start.
     pub max_iterations: usize,
-    /// Scale each feature vector to unit length first (`docs/method.md`, M3; default on).
+    /// Scale each feature vector to unit length first (METHOD step 2; default on).
     pub unit_length: bool,
     /// Needed by [`Statistic::Bank`].
     pub codebook: Option<Arc<Codebook>>,
@@ -158,7 +157,7 @@ pub struct Cluster {
     pub k: usize,
     /// Pixels in it, on the grid.
     pub pixels: u32,
-    /// Mean over its pixels of `max_c L_c` (mu_j of `docs/method.md`, M6).
+    /// Mean over its pixels of `max_c L_c` (mu_j of METHOD).
     pub mean_confidence: f32,
 }
 

@@ -1,4 +1,4 @@
-//! The network's feature maps as rows on the grid: resampled, unit length, concatenated (`docs/method.md`, M2 and M3).
+//! The network's feature maps as rows on the grid: resampled, made unit length each, concatenated (METHOD steps 1, 2).
 
 use ndarray::ArrayView3;
 

@@ -1,4 +1,4 @@
-//! Per-pixel statistics of the logits on the grid (`docs/method.md`, M2 and M4).
+//! Per-pixel statistics of the logits on the grid (METHOD steps 1 and 3, and the variants by name).
 
 use ndarray::ArrayView3;
 

@@ -1,4 +1,4 @@
-//! Bilinear upsampling of the grid score with the threshold fused in (`docs/method.md`, M9 and M10).
+//! Bilinear upsampling of the grid score with the threshold fused in (METHOD step 5).
 
 use super::super::Size;
 use super::super::resample::Resample;

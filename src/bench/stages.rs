@@ -5,7 +5,7 @@ use std::time::Instant;
 use ndarray::Array3;
 
 use super::median;
-use crate::compute::{Backend, Detection, Luma, Maps, Recipe, Size};
+use crate::compute::{Backend, Collected, Detection, Luma, Maps, Recipe, Size, Target};
 use crate::frame::{I420, Plane, Range};
 use crate::{Error, Result};
 
@@ -133,7 +133,7 @@ fn overlapped(backend: &mut dyn Backend, frames: &[FrameMaps], recipe: &Recipe, 
         }
         let features: Vec<_> = frame.features.iter().map(|f| f.view()).collect();
         let maps = Maps { logits: frame.logits.view(), features: &features, picture: Some(frame.picture.luma()) };
-        backend.submit(STREAM, &maps, recipe, target, room.pop().unwrap_or_default())?;
+        backend.submit(STREAM, &maps, recipe, Target::scores(target), room.pop().unwrap_or_default())?;
         if n == 0 {
             room.push(collect(backend)?);
             begin = Instant::now();
@@ -147,7 +147,10 @@ fn overlapped(backend: &mut dyn Backend, frames: &[FrameMaps], recipe: &Recipe, 
 }
 
 fn collect(backend: &mut dyn Backend) -> Result<Detection> {
-    backend.collect()?.ok_or_else(|| Error::failed("the device was lost during the measurement"))
+    match backend.collect()? {
+        Collected::Done(found) => Ok(found),
+        Collected::Resubmit => Err(Error::failed("the device was lost during the measurement")),
+    }
 }
 
 fn pass(backend: &mut dyn Backend, frames: &[FrameMaps], recipe: &Recipe, target: Size) -> Result<(Pass, Vec<f32>)> {
@@ -159,7 +162,7 @@ fn pass(backend: &mut dyn Backend, frames: &[FrameMaps], recipe: &Recipe, target
         let features: Vec<_> = frame.features.iter().map(|f| f.view()).collect();
         let maps = Maps { logits: frame.logits.view(), features: &features, picture: Some(frame.picture.luma()) };
         let begin = Instant::now();
-        backend.detect(STREAM, &maps, recipe, target, &mut out)?;
+        backend.detect(STREAM, &maps, recipe, Target::scores(target), &mut out)?;
         if n == 0 {
             continue;
         }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView3};
 
-pub use self::gpu::{AdapterInfo, Gpu, adapters};
+pub use self::gpu::{AdapterInfo, Gpu, PicturePass, adapters};
 pub use self::kmeans::{Clustering, KMeans, Seeds};
 pub use self::open::{ComputeChoice, open, open_with};
 pub use self::report::Step;
@@ -134,8 +134,22 @@ pub struct Recipe {
     pub smoothing: Option<f32>,
     /// From the grid to the target.
     pub upsampling: Upsampling,
+}
+
+/// The result that is wanted of one frame: how large it is, and what it marks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Target {
+    /// The size of score map and mask.
+    pub size: Size,
     /// Pixels with `score >= threshold` are marked.
     pub threshold: f32,
+}
+
+impl Target {
+    /// A score map alone; nothing is marked.
+    pub fn scores(size: Size) -> Self {
+        Self { size, threshold: f32::INFINITY }
+    }
 }
 
 impl Recipe {
@@ -170,6 +184,8 @@ pub struct Detection {
     pub score: Array2<f32>,
     /// 1 where `score >= threshold`, else 0; `[height, width]`.
     pub mask: Array2<u8>,
+    /// The threshold of the mask.
+    pub threshold: f32,
     /// Per K in the order of [`Recipe::k`], the cluster of each grid pixel `[K runs, N]`.
     pub labels: Array2<u32>,
     /// Clusters of all K, in order.
@@ -178,6 +194,16 @@ pub struct Detection {
     pub iterations: Vec<usize>,
     /// Share of marked pixels in the mask, 0..1.
     pub ood_share: f32,
+}
+
+/// What [`Backend::collect`] gives.
+#[derive(Debug)]
+pub enum Collected {
+    /// The result of the frame that was submitted first.
+    Done(Detection),
+    /// The device was replaced and no frame is in flight any more: all that were have to be submitted again, in the same
+    /// order.
+    Resubmit,
 }
 
 /// A size in pixels.
@@ -204,7 +230,7 @@ pub trait Backend: Clustering + Send {
         1
     }
 
-    /// Starts to score one frame of `stream` at `target` size; `out` is filled and handed back by [`Backend::collect`].
+    /// Starts to score one frame of `stream`; `out` is filled and handed back by [`Backend::collect`].
     ///
     /// What is carried over from frame to frame follows the order of submission.
     ///
@@ -212,16 +238,15 @@ pub trait Backend: Clustering + Send {
     /// A map of wrong shape, fewer pixels than clusters, NaN or infinite values (the message names the output and the
     /// first place), a missing codebook, a device that is lost for good, or [`Backend::depth`] frames in flight already.
     /// Frames that were in flight before still are.
-    fn submit(&mut self, stream: u32, maps: &Maps<'_>, recipe: &Recipe, target: Size, out: Detection) -> Result<()>;
+    fn submit(&mut self, stream: u32, maps: &Maps<'_>, recipe: &Recipe, target: Target, out: Detection) -> Result<()>;
 
-    /// Waits for the frame that was submitted first. None: the device was replaced, no frame is in flight any more, and all
-    /// that were have to be submitted again, in the same order.
+    /// Waits for the frame that was submitted first.
     ///
     /// # Errors
     /// The device failed, or is lost for good; no frame is in flight any more. Or none was.
-    fn collect(&mut self) -> Result<Option<Detection>>;
+    fn collect(&mut self) -> Result<Collected>;
 
-    /// Scores one frame of `stream` at `target` size into `out`; no other may be in flight.
+    /// Scores one frame of `stream` into `out`; no other may be in flight.
     ///
     /// # Errors
     /// As [`Backend::submit`] and [`Backend::collect`].
@@ -230,12 +255,12 @@ pub trait Backend: Clustering + Send {
         stream: u32,
         maps: &Maps<'_>,
         recipe: &Recipe,
-        target: Size,
+        target: Target,
         out: &mut Detection,
     ) -> Result<()> {
         loop {
             self.submit(stream, maps, recipe, target, std::mem::take(out))?;
-            if let Some(found) = self.collect()? {
+            if let Collected::Done(found) = self.collect()? {
                 *out = found;
                 return Ok(());
             }
@@ -250,9 +275,13 @@ pub trait Backend: Clustering + Send {
         &[]
     }
 
-    /// The GPU back end, when this is it.
-    fn gpu(&self) -> Option<&Gpu> {
-        None
+    /// The pass that makes a network's input of `input` columns and rows on this back end's device; `None` where it has
+    /// none.
+    ///
+    /// # Errors
+    /// The input does not fit the device, or the device is lost.
+    fn picture_pass(&self, _input: (usize, usize)) -> Result<Option<PicturePass>> {
+        Ok(None)
     }
 
     /// Most memory of a device of its own that was in use, in bytes.

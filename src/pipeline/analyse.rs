@@ -11,7 +11,7 @@ use super::meter::Meter;
 use super::policy::{Flow, Policy, Sync};
 use super::settings::Settings;
 use super::stats::StageStats;
-use crate::compute::{Backend, Detection, Luma, Maps, Recipe, Size};
+use crate::compute::{Backend, Collected, Detection, Luma, Maps, Recipe, Size, Target};
 use crate::model::Network;
 use crate::model::merge::Merge;
 use crate::{Error, Result};
@@ -96,7 +96,6 @@ pub(super) fn detect(
     input: &Receiver<Piece>,
     mut outlets: Vec<Option<Outlet<'_>>>,
 ) -> Result<()> {
-    let mut recipe = recipe.clone();
     let mut merge = Merge::default();
     let mut flights = Flights::with_capacity(backend.depth());
     // What a run that failed may have left in flight.
@@ -107,7 +106,7 @@ pub(super) fn detect(
             if flights.is_empty() {
                 return Ok(());
             }
-            land(stats, backend, &mut recipe, &mut flights, &outlets)?;
+            land(stats, backend, recipe, &mut flights, &outlets)?;
             continue;
         };
         stats.saw_queue(input.len() + 1);
@@ -117,7 +116,7 @@ pub(super) fn detect(
         if !scored || threshold.is_none() || open.is_none_or(|outlet| outlet.maps.is_empty()) {
             // It must not overtake those before it, or cannot go on without them.
             while !flights.is_empty() {
-                land(stats, backend, &mut recipe, &mut flights, &outlets)?;
+                land(stats, backend, recipe, &mut flights, &outlets)?;
             }
         }
         let Some(slot) = outlets.get_mut(lane) else { continue };
@@ -139,7 +138,7 @@ pub(super) fn detect(
             }
             let begin = Instant::now();
             let scored = bring_together(&mut job, &mut merge)
-                .and_then(|()| score(lane as u32, &mut job, outlet, threshold, backend, &mut recipe));
+                .and_then(|()| score(lane as u32, &mut job, outlet, threshold, backend, recipe));
             if let Err(error) = scored {
                 outlet.control.fail(error);
                 *slot = None;
@@ -147,7 +146,7 @@ pub(super) fn detect(
             }
             flights.push_back((lane, job, begin.elapsed()));
             if flights.len() == backend.depth() {
-                land(stats, backend, &mut recipe, &mut flights, &outlets)?;
+                land(stats, backend, recipe, &mut flights, &outlets)?;
             }
             continue;
         }
@@ -163,16 +162,15 @@ pub(super) fn detect(
 fn land(
     stats: &StageStats,
     backend: &mut dyn Backend,
-    recipe: &mut Recipe,
+    recipe: &Recipe,
     flights: &mut Flights,
     outlets: &[Option<Outlet<'_>>],
 ) -> Result<()> {
     let begin = Instant::now();
     let found = loop {
         match backend.collect()? {
-            Some(found) => break found,
-            // The device was replaced.
-            None => {
+            Collected::Done(found) => break found,
+            Collected::Resubmit => {
                 for (lane, job, _) in flights.iter_mut() {
                     submit(*lane as u32, job, backend, recipe)?;
                 }
@@ -209,9 +207,11 @@ fn with_maps(job: &mut Job, work: impl FnOnce(&Maps<'_>, Size, &mut Detection) -
 }
 
 /// Starts the work on a frame whose threshold is set.
-fn submit(lane: u32, job: &mut Job, backend: &mut dyn Backend, recipe: &mut Recipe) -> Result<()> {
-    recipe.threshold = job.threshold;
-    with_maps(job, |maps, size, out| backend.submit(lane, maps, recipe, size, std::mem::take(out)))
+fn submit(lane: u32, job: &mut Job, backend: &mut dyn Backend, recipe: &Recipe) -> Result<()> {
+    let threshold = job.threshold;
+    with_maps(job, |maps, size, out| {
+        backend.submit(lane, maps, recipe, Target { size, threshold }, std::mem::take(out))
+    })
 }
 
 /// Starts the work on a frame. Without a threshold it is done twice, first for the threshold, and nothing may be in flight.
@@ -221,7 +221,7 @@ fn score(
     outlet: &mut Outlet<'_>,
     threshold: Option<f32>,
     backend: &mut dyn Backend,
-    recipe: &mut Recipe,
+    recipe: &Recipe,
 ) -> Result<()> {
     if job.fresh {
         backend.reset(lane);
@@ -230,8 +230,7 @@ fn score(
         Some(known) => known,
         None => {
             // Nothing says which score is high for this network and method: take the first frame as ordinary.
-            recipe.threshold = f32::INFINITY;
-            with_maps(job, |maps, size, out| backend.detect(lane, maps, recipe, size, out))?;
+            with_maps(job, |maps, size, out| backend.detect(lane, maps, recipe, Target::scores(size), out))?;
             let scores = job.detection.iter().flat_map(|found| found.grid_score.iter().copied());
             let threshold = quantile(scores, 0.99);
             tracing::warn!(

@@ -74,25 +74,25 @@ impl<'a> Drawing<'a> {
             self.painter = Painter::new(self.settings.get().style)?;
             self.version = version;
         }
-        let Job { frame: Some(frame), detection, threshold, ood_share, .. } = job else { return Ok(()) };
+        let Job { frame: Some(frame), detection, ood_share, .. } = job else { return Ok(()) };
         if let Some(age) = frame.lost {
             return self.no_signal(frame, age);
         }
         if let Some(newest) = &mut self.newest {
-            let Some(Job { frame: Some(seen), detection: Some(found), threshold, .. }) = newest.take(&self.maps) else {
+            let Some(Job { frame: Some(seen), detection: Some(found), .. }) = newest.take(&self.maps) else {
                 return self.painter_only(frame);
             };
             *ood_share = found.ood_share;
             let age = Duration::from_nanos(frame.running_time.saturating_sub(seen.running_time));
             self.caption.lines.clear();
             self.caption.lines.push(format!("result {:.1} s old", age.as_secs_f64()));
-            let scale = self.scale.update(found, *threshold);
-            return paint(&mut self.painter, frame, found, scale, *threshold, &self.caption);
+            let scale = self.scale.update(found);
+            return paint(&mut self.painter, frame, found, scale, &self.caption);
         }
         let Some(found) = detection.take() else { return Ok(()) };
         *ood_share = found.ood_share;
-        let scale = self.scale.update(&found, *threshold);
-        let drawn = paint(&mut self.painter, frame, &found, scale, *threshold, &self.caption);
+        let scale = self.scale.update(&found);
+        let drawn = paint(&mut self.painter, frame, &found, scale, &self.caption);
         give_back(&self.maps, Some(found));
         drawn
     }
@@ -118,16 +118,22 @@ fn paint(
     frame: &mut Frame,
     found: &Detection,
     scale: ScoreScale,
-    threshold: f32,
     caption: &Caption,
 ) -> Result<()> {
     if painter.style().view == View::SideBySide {
         let mut wide = frame.new_like(beside_width(frame.width() as usize) as u32, frame.height())?;
-        painter.paint_beside(&frame.map()?.i420(), &mut wide.map_mut()?.i420(), found, scale, threshold, caption)?;
+        painter.paint_beside(
+            &frame.map()?.i420(),
+            &mut wide.map_mut()?.i420(),
+            found,
+            scale,
+            found.threshold,
+            caption,
+        )?;
         *frame = wide;
         return Ok(());
     }
-    painter.paint(&mut frame.map_mut()?.i420(), found, scale, threshold, caption)
+    painter.paint(&mut frame.map_mut()?.i420(), found, scale, found.threshold, caption)
 }
 
 /// The scores between which the colour map is spread: follows the frames slowly, so that colours do not flicker.
@@ -138,7 +144,8 @@ impl RunningScale {
     /// Weight of the newest frame.
     const PACE: f32 = 0.05;
 
-    fn update(&mut self, detection: &Detection, threshold: f32) -> ScoreScale {
+    fn update(&mut self, detection: &Detection) -> ScoreScale {
+        let threshold = detection.threshold;
         let (low, high) = detection
             .grid_score
             .iter()
@@ -179,9 +186,9 @@ mod tests {
             labels: Array2::zeros((0, 32)),
             clusters: Vec::new(),
             iterations: Vec::new(),
+            threshold: 1.0,
             ood_share: 0.25,
         }));
-        first.threshold = 1.0;
         let ((done, finished), (spare, _kept), (maps, _back)) = (unbounded(), unbounded(), unbounded());
         let settings = Settings::new(Tunable { threshold: None, style: Default::default() });
         let mut drawing = Drawing::new(&settings, maps, Some(Newest::new(finished, spare))).unwrap();

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::shader::{SOURCES, Shader, prelude};
+use super::shader::{self, Shader};
 use crate::{Error, Result};
 
 /// What is known of a graphics adapter.
@@ -124,8 +124,8 @@ impl Context {
             lost.note(format!("the device was lost ({reason:?}) {message}"));
         });
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| errors.note(error.to_string())));
-        let with_prelude = |source: &str| [prelude(half), source].concat();
-        let pipelines = SOURCES.iter().map(|(name, source)| pipeline(&device, name, &with_prelude(source))).collect();
+        let pipelines =
+            shader::SOURCES.iter().map(|source| pipeline(&device, source.name, &source.text(half))).collect();
         let context =
             Self { device, queue, info, half, pipelines, faults, bytes: Arc::default(), buffers: AtomicU64::new(0) };
         context.check()?;

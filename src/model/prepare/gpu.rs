@@ -2,7 +2,8 @@
 
 use super::resample::Taps;
 use super::{Coefficients, InputSpec, Plan, Prepare, Window};
-use crate::compute::gpu::{Axis, Gpu, PicturePass, Placement, ToRgb};
+use crate::compute::Backend;
+use crate::compute::gpu::{Axis, PicturePass, Placement, ToRgb};
 use crate::frame::I420;
 use crate::{Error, Result};
 
@@ -18,13 +19,14 @@ pub struct GpuPrepare {
 }
 
 impl GpuPrepare {
-    /// A converter to `spec` on the device of `gpu`. It is of no use any more when that is lost.
+    /// A converter to `spec` on the device of `backend`, `None` where it has none. It is of no use any more when that is lost.
     ///
     /// # Errors
     /// As [`Prepare::new`], or the input does not fit the device.
-    pub fn new(gpu: &Gpu, spec: InputSpec) -> Result<Self> {
+    pub fn new(backend: &dyn Backend, spec: InputSpec) -> Result<Option<Self>> {
         let spec = *Prepare::new(spec)?.spec();
-        Ok(Self { spec, pass: PicturePass::new(gpu, (spec.width, spec.height))?, placed: None })
+        let pass = backend.picture_pass((spec.width, spec.height))?;
+        Ok(pass.map(|pass| Self { spec, pass, placed: None }))
     }
 
     /// Starts to write what `window` shows of `picture` as `(rgb - mean) / std`, planar `[3, height, width]`; padding is 0.

@@ -12,8 +12,8 @@ use super::policy::{Flow, Policy, Sync};
 use super::settings::Settings;
 use super::stats::StageStats;
 use crate::compute::{Backend, Collected, Detection, Luma, Maps, Recipe, Size, Target};
-use crate::model::Network;
-use crate::model::merge::Merge;
+use crate::model::runtime::Network;
+use crate::model::views::merge::Merge;
 use crate::{Error, Result};
 
 /// A job of a stream, or the end of the stream.
@@ -106,7 +106,7 @@ pub(super) fn detect(
             if flights.is_empty() {
                 return Ok(());
             }
-            land(stats, backend, recipe, &mut flights, &outlets)?;
+            collect_oldest(stats, backend, recipe, &mut flights, &outlets)?;
             continue;
         };
         stats.saw_queue(input.len() + 1);
@@ -116,7 +116,7 @@ pub(super) fn detect(
         if !scored || threshold.is_none() || open.is_none_or(|outlet| outlet.maps.is_empty()) {
             // It must not overtake those before it, or cannot go on without them.
             while !flights.is_empty() {
-                land(stats, backend, recipe, &mut flights, &outlets)?;
+                collect_oldest(stats, backend, recipe, &mut flights, &outlets)?;
             }
         }
         let Some(slot) = outlets.get_mut(lane) else { continue };
@@ -146,7 +146,7 @@ pub(super) fn detect(
             }
             flights.push_back((lane, job, begin.elapsed()));
             if flights.len() == backend.depth() {
-                land(stats, backend, recipe, &mut flights, &outlets)?;
+                collect_oldest(stats, backend, recipe, &mut flights, &outlets)?;
             }
             continue;
         }
@@ -159,7 +159,7 @@ pub(super) fn detect(
 ///
 /// # Errors
 /// The back end cannot go on.
-fn land(
+fn collect_oldest(
     stats: &StageStats,
     backend: &mut dyn Backend,
     recipe: &Recipe,

@@ -1,4 +1,4 @@
-// Points, mean of the cluster terms and mean confidence of each cluster (mu_j of METHOD).
+// Points, mean of the cluster terms and mean confidence of each cluster (docs/method.md M6).
 //
 // binding  shape                what
 // 0        Params

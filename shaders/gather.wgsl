@@ -1,4 +1,4 @@
-// One feature map onto the grid, each pixel's vector scaled to unit length (METHOD steps 1 and 2).
+// One feature map onto the grid, each pixel's vector scaled to unit length (docs/method.md M2, M3).
 //
 // Runs once per feature map and band of grid rows; the bands keep the input within the binding limit.
 //

@@ -1,4 +1,4 @@
-// The score at the frame's size, bilinear with half-pixel centres and clamped edges, and the mask (METHOD step 5).
+// The score at the frame's size, bilinear with half-pixel centres and clamped edges, and the mask (docs/method.md M9, M10).
 //
 // binding  shape                  what
 // 0        Params

@@ -1,7 +1,7 @@
 //! The dense maths of one frame behind one trait, with two equal implementations: WGSL compute shaders and SIMD on the CPU.
 //!
 //! Shapes: logits `[C, h, w]`, features `[D_i, h_i, w_i]`; the *grid* is the size of the first feature map. Everything is
-//! brought to the grid (area average when shrinking, bilinear when growing; METHOD step 1), the features of all maps are
+//! brought to the grid (area average when shrinking, bilinear when growing; `docs/method.md` M2), the features of all maps are
 //! made unit length each and concatenated to `[D, N]` with `D = sum D_i`, `N = h_0 * w_0`.
 
 pub mod cpu;
@@ -25,7 +25,7 @@ pub use self::report::Step;
 use crate::frame::{Plane, Range};
 use crate::{Error, Result};
 
-/// What the network said about one frame.
+/// The network's maps of one frame.
 #[derive(Debug, Clone, Copy)]
 pub struct Maps<'a> {
     /// Raw logits before any softmax, `[C, h, w]`.
@@ -41,15 +41,15 @@ pub struct Maps<'a> {
 pub struct Luma<'a> {
     /// 8-bit samples.
     pub plane: Plane<'a>,
-    /// How they span black to white.
+    /// The code values of black and white.
     pub range: Range,
 }
 
-/// How the score comes from the grid to the frame's size.
+/// The way from the score on the grid to the score at the frame's size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Upsampling {
-    /// Bilinear, half-pixel centres, edges clamped (METHOD step 5).
+    /// Bilinear, half-pixel centres, edges clamped (`docs/method.md` M9).
     #[default]
     Bilinear,
     /// To four times the grid along the edges of the picture, by a fast guided filter (He and Sun, arXiv 1505.00996), and
@@ -57,7 +57,7 @@ pub enum Upsampling {
     Guided,
 }
 
-/// A per-pixel measure of how unknown a pixel is; higher means more anomalous for all of them.
+/// A measure of how unknown a pixel is; for all of them higher means more anomalous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Statistic {
@@ -73,13 +73,13 @@ pub enum Statistic {
     Bank,
 }
 
-/// Over what a statistic is taken.
+/// The pixels that a statistic is averaged over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {
     /// Each pixel by itself.
     Pixel,
-    /// The mean over the pixel's K-Means cluster, averaged over all of [`Recipe::k`] (METHOD step 3 and `cluster-ensemble`).
+    /// The mean over the pixel's K-Means cluster, averaged over all of [`Recipe::k`] (`docs/method.md` M6, M7).
     Cluster,
 }
 
@@ -87,9 +87,9 @@ pub enum Unit {
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Term {
-    /// What is measured.
+    /// The measure.
     pub statistic: Statistic,
-    /// Over what.
+    /// The pixels it is averaged over.
     pub unit: Unit,
     /// Share in the sum.
     #[serde(default = "one")]
@@ -113,7 +113,7 @@ pub struct Codebook {
     pub centroids: Array2<f32>,
 }
 
-/// How the score map of a frame is made from the network's maps.
+/// The score: how a frame's score map is made from the network's maps.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
     /// The summands; the score of a pixel is their sum.
@@ -124,7 +124,7 @@ pub struct Recipe {
     pub seed: u64,
     /// Upper bound on Lloyd iterations per K; it stops earlier when at most one label in 128 changes, or in 32 after a warm start.
     pub max_iterations: usize,
-    /// Scale each feature vector to unit length first (METHOD step 2; default on).
+    /// Scale each feature vector to unit length first (`docs/method.md` M3; default on).
     pub unit_length: bool,
     /// Needed by [`Statistic::Bank`].
     pub codebook: Option<Arc<Codebook>>,
@@ -136,7 +136,7 @@ pub struct Recipe {
     pub upsampling: Upsampling,
 }
 
-/// The result that is wanted of one frame: how large it is, and what it marks.
+/// The result wanted of one frame: its size and the threshold of its mask.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Target {
     /// The size of score map and mask.
@@ -171,11 +171,11 @@ pub struct Cluster {
     pub k: usize,
     /// Pixels in it, on the grid.
     pub pixels: u32,
-    /// Mean over its pixels of `max_c L_c` (mu_j of METHOD).
+    /// Mean over its pixels of `max_c L_c` (`docs/method.md` M6).
     pub mean_confidence: f32,
 }
 
-/// What came out for one frame. Reused from frame to frame so that nothing is allocated after the first one.
+/// The result of one frame. It is used again for later frames, so that nothing is allocated after the first one.
 #[derive(Debug, Clone, Default)]
 pub struct Detection {
     /// Score on the grid `[h_0, w_0]`, higher = more anomalous.
@@ -196,7 +196,7 @@ pub struct Detection {
     pub ood_share: f32,
 }
 
-/// What [`Backend::collect`] gives.
+/// The outcome of [`Backend::collect`].
 #[derive(Debug)]
 pub enum Collected {
     /// The result of the frame that was submitted first.
@@ -222,7 +222,7 @@ pub trait Backend: Clustering + Send {
     /// `cpu` or `gpu`.
     fn name(&self) -> &'static str;
 
-    /// For people: the adapter or the instruction set in use.
+    /// The adapter or the instruction set in use, for people to read.
     fn describe(&self) -> String;
 
     /// Frames that may be in flight at once: submitted and not collected yet.
@@ -232,7 +232,7 @@ pub trait Backend: Clustering + Send {
 
     /// Starts to score one frame of `stream`; `out` is filled and handed back by [`Backend::collect`].
     ///
-    /// What is carried over from frame to frame follows the order of submission.
+    /// State that is carried from frame to frame follows the order of submission.
     ///
     /// # Errors
     /// A map of wrong shape, fewer pixels than clusters, NaN or infinite values (the message names the output and the
@@ -270,7 +270,7 @@ pub trait Backend: Clustering + Send {
     /// Forgets what was carried over from earlier frames of `stream` (scene cut, reconnect, end).
     fn reset(&mut self, stream: u32);
 
-    /// How long the steps of the last frame took, where the back end can tell; mixed where frames overlap.
+    /// The times of the last frame's steps, where the back end measures them; mixed where frames overlap.
     fn steps(&self) -> &[Step] {
         &[]
     }
@@ -284,7 +284,7 @@ pub trait Backend: Clustering + Send {
         Ok(None)
     }
 
-    /// Most memory of a device of its own that was in use, in bytes.
+    /// The peak memory use of a separate device, in bytes.
     fn device_memory(&self) -> Option<u64> {
         None
     }

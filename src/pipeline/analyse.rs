@@ -96,7 +96,7 @@ struct Flight {
     threshold: f32,
     /// Empty while the back end has its content.
     detection: Box<Detection>,
-    /// How long the submission took.
+    /// The time that the submission took.
     submission: Duration,
 }
 
@@ -119,7 +119,7 @@ impl Detect<'_> {
         let mut merge = Merge::default();
         // In the order of submission.
         let mut flights = VecDeque::with_capacity(self.backend.depth());
-        // What a run that failed may have left in flight.
+        // Frames that a failed run has left in flight.
         while self.backend.collect().is_ok() {}
         loop {
             let next = if flights.is_empty() { self.control.receive(input) } else { input.try_recv().ok() };
@@ -215,7 +215,7 @@ impl Detect<'_> {
         flight.threshold = match known {
             Some(threshold) => threshold,
             None => {
-                // Nothing says which score is high for this network and method: take the first frame as ordinary.
+                // No source gives a threshold for this network and method: take the first frame as ordinary.
                 let Self { backend, recipe, .. } = self;
                 let Flight { frame: Inferred { frame, outputs, .. }, detection, .. } = flight;
                 with_maps(frame, outputs, |maps, size| {
@@ -278,7 +278,7 @@ fn resubmit(flight: &mut Flight, backend: &mut dyn Backend, recipe: &Recipe) -> 
     })
 }
 
-/// Calls `work` with what the network said of the frame and with the frame's size.
+/// Calls `work` with the network's maps of the frame and with the frame's size.
 fn with_maps(frame: &Frame, outputs: &NetworkOutputs, work: impl FnOnce(&Maps<'_>, Size) -> Result<()>) -> Result<()> {
     let size = Size { width: frame.width() as usize, height: frame.height() as usize };
     let picture = frame.map()?;

@@ -43,7 +43,7 @@ impl Inlet<'_> {
     }
 }
 
-/// What was taken of the streams for one batch.
+/// The frames taken from the streams for one batch.
 #[derive(Default)]
 pub(super) struct Gathered {
     /// Stream and frame, in turn.
@@ -65,7 +65,7 @@ pub(super) struct Gatherer<'a> {
     next: usize,
     /// Frames of one batch at most, one per stream.
     most: usize,
-    /// How long a batch waits to be filled.
+    /// The time that a batch waits to be filled.
     wait: Duration,
 }
 
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_take_turns_and_their_ends_are_told() {
+    fn streams_take_turns_and_their_ends_are_reported() {
         let (batches, mut ended) = order(&[3, 1, 2], 1);
         assert_eq!(batches.concat(), [0, 1, 2, 0, 2, 0]);
         ended.sort_unstable();

@@ -125,7 +125,7 @@ impl Source<'_> {
         }
     }
 
-    /// Whether frames handed on will not come back. This stage holds both ends of its channels and cannot tell by them.
+    /// Whether frames handed on will not come back. This stage holds both ends of its channels, so they do not show it.
     fn is_over(&self) -> bool {
         self.control.failed() || self.hub.failed() || self.hub.aborted()
     }
@@ -146,7 +146,7 @@ impl Source<'_> {
     }
 }
 
-/// The stage that keeps what is to be kept of a frame's result.
+/// The track stage: hands a frame's result to the recorders.
 pub(super) fn record(frame: Passage<Detected>, recorders: &mut [Box<dyn Recorder>]) -> Result<Passage<Recorded>> {
     let detected = match frame {
         Passage::Analysed(detected) => detected,

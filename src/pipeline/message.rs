@@ -1,4 +1,4 @@
-//! What goes from stage to stage: a frame with what is known of it there.
+//! The messages between stages: a frame with the results known so far.
 //!
 //! ```text
 //! source -Captured-> prepare -Prepared-> infer -Inferred-> detect -Detected-> track -Recorded-> draw -Drawn-> sink
@@ -45,7 +45,7 @@ impl Captured {
     }
 }
 
-/// A frame and what the network said of each of its views.
+/// A frame and the network's outputs for each of its views.
 pub(super) struct Inferred {
     pub frame: Frame,
     pub fresh: bool,
@@ -73,7 +73,7 @@ impl Inferred {
     }
 }
 
-/// A frame, what the network said of it, and the score made from that.
+/// A frame, the network's outputs, and the score made from them.
 pub(super) struct Detected {
     pub frame: Frame,
     pub outputs: NetworkOutputs,
@@ -117,7 +117,7 @@ pub(super) enum Passage<T> {
 
 /// A batch that has been filled, on its way to the network, or an empty one on its way back.
 ///
-/// The number of batches in circulation says how far `prepare` may run ahead of `infer`: with one, a picture is chosen when
+/// The number of batches in circulation limits how far `prepare` may run ahead of `infer`: with one, a picture is chosen when
 /// the network is free and never waits for it.
 pub(super) struct Batch {
     /// Stream and frame, in turn; bare ones have no picture in the tensor.
@@ -136,7 +136,7 @@ impl Batch {
     }
 }
 
-/// What `detect` gets of the streams.
+/// The input of `detect`.
 pub(super) enum Analysis {
     /// A frame of a stream.
     Frame(usize, Passage<Inferred>),

@@ -1,4 +1,4 @@
-//! Who follows a stream.
+//! The observer of a stream.
 
 use crate::input::Signal;
 

@@ -27,15 +27,15 @@ use crate::output::{FrameWriter, Written};
 use crate::record::Recorder;
 use crate::{Error, Result};
 
-/// What all streams of a run share: the network, the dense maths and how the result is drawn.
+/// The parts that all streams of a run share: the network, the dense maths, the settings of the drawing.
 pub struct Engine {
     /// The network.
     pub network: Network,
-    /// How frames are looked at.
+    /// The views of a frame that the network gets.
     pub views: Views,
     /// Where the dense maths runs.
     pub backend: Box<dyn Backend>,
-    /// How the score is made.
+    /// The score.
     pub recipe: Recipe,
     /// Threshold and drawing, which may change during a run.
     pub settings: Arc<Settings>,
@@ -43,7 +43,7 @@ pub struct Engine {
     pub ahead: usize,
     /// Pictures of different streams that the network takes at once, at most.
     pub batch: usize,
-    /// How long a batch waits to be filled.
+    /// The time that a batch waits to be filled.
     pub batch_wait: Duration,
     /// Statistics of the stages over all inputs.
     pub stages: Arc<Stages>,
@@ -88,11 +88,11 @@ impl Stages {
 pub struct Stream<'a> {
     /// Its frames.
     pub reader: Box<dyn FrameReader>,
-    /// Where they go; none: nowhere.
+    /// The destination of its frames; `None` discards them.
     pub writer: Option<Box<dyn FrameWriter>>,
-    /// What is kept of its results.
+    /// The recorders of its results.
     pub recorders: Vec<Box<dyn Recorder>>,
-    /// Who follows it.
+    /// Follows its progress.
     pub observer: &'a dyn Observer,
     /// Ends it.
     pub control: &'a Control,
@@ -102,10 +102,10 @@ pub struct Stream<'a> {
     pub flow: Flow,
 }
 
-/// How one stream ended.
+/// The end of one stream.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// What the reader saw, when it came to the end.
+    /// The reader's report, when it came to the end.
     pub end: Option<EndOfInput>,
     /// The finished output, when there is one.
     pub written: Option<Written>,

@@ -19,7 +19,7 @@ pub struct StageStats {
     busy_us: Mutex<Option<Histogram<u64>>>,
 }
 
-/// What a report says of one stage.
+/// The report of one stage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StageReport {
     /// Frames that went through.

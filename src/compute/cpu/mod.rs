@@ -63,7 +63,7 @@ pub struct Cpu {
     done: Option<Detection>,
 }
 
-/// What is carried from frame to frame.
+/// A stream's state between frames.
 #[derive(Default)]
 struct Stream {
     scene: Signature,
@@ -353,7 +353,7 @@ fn smooth(last: &mut Vec<f32>, score: &mut [f32], share: f32) {
     last.extend_from_slice(score);
 }
 
-/// Gives the array this shape, anew only when it has another, and returns its values.
+/// Gives the array this shape, allocating only when it has another, and returns its values.
 pub(crate) fn resize<T: Clone + Default>(array: &mut Array2<T>, shape: (usize, usize)) -> &mut [T] {
     if array.dim() != shape || !array.is_standard_layout() {
         *array = Array2::default(shape);

@@ -66,7 +66,7 @@ pub struct Gpu {
     peak: u64,
 }
 
-/// What is carried from frame to frame, on the device but for the scene.
+/// A stream's state between frames; all but the scene is on the device.
 struct Stream {
     scene: Signature,
     /// The K, D and unit length that the centroids belong to.
@@ -168,7 +168,7 @@ impl Gpu {
         if self.rebuilt {
             return Err(reason.at("lost for the second time"));
         }
-        tracing::warn!("{reason}; opening it anew");
+        tracing::warn!("{reason}; opening it again");
         self.rebuilt = true;
         self.programs.clear();
         self.pool.clear();
@@ -178,7 +178,7 @@ impl Gpu {
         Ok(())
     }
 
-    /// The program for `spec`, made anew only when there is none; it is the last one.
+    /// Makes the program for `spec` the last one, building it where there is none.
     fn program(&mut self, spec: Spec) -> Result<()> {
         if let Some(at) = self.programs.iter().position(|p| *p.spec == spec) {
             let program = self.programs.remove(at);
@@ -290,7 +290,7 @@ impl Gpu {
     }
 }
 
-/// Copies a frame's result to where the stream keeps it; the buffer is made anew only when the size has changed.
+/// Copies a frame's result to where the stream keeps it; the buffer is replaced only when the size has changed.
 fn keep(
     context: &Context,
     encoder: &mut wgpu::CommandEncoder,
@@ -331,7 +331,7 @@ impl Backend for Gpu {
         if self.context.is_lost() && self.flights.is_empty() {
             self.rebuild()?;
         }
-        // Behind frames that are lost there is no use in going on; they are all told of by `collect`.
+        // Frames behind a lost one are lost too; `collect` reports them together.
         let mut flight = None;
         if !self.context.is_lost() && self.flights.iter().all(Option::is_some) {
             let tried = self.try_submit(stream, maps, recipe, &plan, target, out);

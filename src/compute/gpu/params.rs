@@ -1,6 +1,6 @@
 //! The parameters of each pass as its WGSL declares them: same names, types and offsets, which a test holds against the shader.
 //!
-//! What a field means is said in the shader.
+//! The shader documents the fields.
 
 use bytemuck::Pod;
 

@@ -1,7 +1,7 @@
 //! I420 pictures to a network's input on the device: the pass of `shaders/prepare.wgsl` by itself.
 //!
-//! For the day when the network runs on the same device and takes its input from there. `model::prepare` knows what the input
-//! looks like and drives it.
+//! For a network that runs on the same device and takes its input from there; `model::prepare` knows the input's form and drives
+//! the pass.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub struct Axis<'a> {
     pub weights: &'a [f32],
 }
 
-/// How pictures of one size come to lie in the input.
+/// The place of pictures of one size in the input.
 #[derive(Debug, Clone, Copy)]
 pub struct Placement<'a> {
     /// Columns and rows of the picture.

@@ -1,6 +1,6 @@
 //! The compute passes, one WGSL file each, and the preludes that several of them share.
 
-/// A pass; its file says what it binds.
+/// A pass; the header of its file lists its bindings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shader {
     Gather,
@@ -34,7 +34,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// The module as it is compiled; features are stored as f16 where `half` says so.
+    /// The module as it is compiled; features are stored as f16 where `half` is set.
     pub fn text(&self, half: bool) -> String {
         let stored = if half { "enable f16;\nalias Stored = f16;\n" } else { "alias Stored = f32;\n" };
         [&[stored], self.parts].concat().concat()

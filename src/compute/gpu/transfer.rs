@@ -46,7 +46,7 @@ pub(super) struct Readback {
     pub bytes: u64,
 }
 
-/// What a frame brings along.
+/// The inputs of a frame.
 pub(super) struct Source<'a> {
     pub logits: Option<ArrayView3<'a, f32>>,
     pub features: &'a [ArrayView3<'a, f32>],
@@ -181,7 +181,7 @@ impl Slot {
     /// Sends the commands; both buffers are mapped when the device is done with them.
     pub fn submit(&self, context: &Context, commands: wgpu::CommandBuffer) -> wgpu::SubmissionIndex {
         let submission = context.queue.submit([commands]);
-        // Whether the mapping worked shows when the range is asked for.
+        // A failure of the mapping shows in `get_mapped_range`.
         self.readback.map_async(wgpu::MapMode::Read, .., |_| {});
         self.staging.map_async(wgpu::MapMode::Write, .., |_| {});
         submission

@@ -9,17 +9,17 @@ use crate::{Error, Result};
 
 /// Turns pictures into the network's input on a graphics device; equal to `Prepare` within 1/255.
 ///
-/// `run` of the program does not use it: ONNX Runtime takes its input from the CPU. It is for a network on the same device,
-/// which reads [`GpuPrepare::output`] without a way round.
+/// `oodstream run` does not use it, since ONNX Runtime takes its input from the CPU. It is for a network on the same device, which
+/// reads [`GpuPrepare::output`] directly.
 pub struct GpuPrepare {
     spec: InputSpec,
     pass: PicturePass,
-    /// What the last picture's size and window were placed by.
+    /// The size and the window of the last picture.
     placed: Option<((usize, usize), Window)>,
 }
 
 impl GpuPrepare {
-    /// A converter to `spec` on the device of `backend`, `None` where it has none. It is of no use any more when that is lost.
+    /// A converter to `spec` on the device of `backend`, `None` where it has none. It cannot be used after that device is lost.
     ///
     /// # Errors
     /// As [`Prepare::new`], or the input does not fit the device.

@@ -31,7 +31,7 @@ const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 /// The size that a graph with free height and width is run at unless its manifest says another.
 const FREE_SIZE: (usize, usize) = (640, 368);
 
-/// What a protocol buffer can be at most.
+/// The largest size of a protocol buffer, in bytes.
 const LARGEST_FILE: u64 = i32::MAX as u64;
 
 /// A loaded network.
@@ -283,7 +283,7 @@ pub fn parse(bytes: &[u8]) -> Result<Model<'_>> {
     Model::read(bytes).map_err(|error| {
         error
             .at("cannot be read as an ONNX file")
-            .hint("the file must be an ONNX graph; `python -m onnx.checker FILE` says more")
+            .hint("the file must be an ONNX graph; `python -m onnx.checker FILE` shows details")
     })
 }
 

@@ -1,4 +1,4 @@
-//! What the network gave: tensors that stay in ONNX Runtime's memory.
+//! The network's outputs: tensors that stay in ONNX Runtime's memory.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use ort::value::DynValue;
 use crate::compute::Maps;
 use crate::{Error, Result};
 
-/// What one call of the network gave; the tensors stay in ONNX Runtime's memory.
+/// The tensors of one call; they stay in ONNX Runtime's memory.
 #[derive(Debug)]
 pub(super) struct Tensors {
     pub logits: DynValue,
     pub features: Vec<DynValue>,
 }
 
-/// What the network gave for one picture.
+/// The network's outputs for one picture.
 #[derive(Debug)]
 pub struct Outputs {
     tensors: Arc<Tensors>,

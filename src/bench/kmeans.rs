@@ -68,7 +68,7 @@ pub struct KMeansReport {
     pub faiss_labels_differ: Option<u64>,
 }
 
-/// What the Python side prints.
+/// The output of the Python side.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
 struct Reference {

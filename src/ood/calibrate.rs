@@ -13,7 +13,7 @@ use super::calibration::{CalibratedMethod, Calibration, TermStatistics};
 use super::method::Method;
 use crate::compute::cpu::Cpu;
 use crate::compute::{
-    Backend, Clustering, Codebook, Detection, Maps, Recipe, Seeds, Size, Statistic, Term, Unit, Upsampling,
+    Backend, Clustering, Codebook, Detection, Maps, Recipe, Seeds, Size, Statistic, Target, Term, Unit, Upsampling,
 };
 use crate::{Error, Result};
 
@@ -197,7 +197,6 @@ impl Measured {
             smoothing: None,
             // Values are taken on the grid.
             upsampling: Upsampling::Bilinear,
-            threshold: f32::INFINITY,
         }
     }
 }
@@ -242,7 +241,7 @@ pub fn calibrate(
             let (_, height, width) = maps.features.first().map_or(maps.logits.dim(), |map| map.dim());
             for (term, values) in terms.iter().zip(&mut values) {
                 let recipe = term.recipe(super::method::MAX_ITERATIONS, codebook.as_ref());
-                backend.detect(0, maps, &recipe, Size { width, height }, &mut detection)?;
+                backend.detect(0, maps, &recipe, Target::scores(Size { width, height }), &mut detection)?;
                 values.push(detection.grid_score.iter().copied().collect());
             }
             Ok(())

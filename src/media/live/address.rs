@@ -38,6 +38,33 @@ pub(super) struct Server {
     pub port: u16,
 }
 
+impl Server {
+    /// The connection to it is encrypted.
+    pub fn tls(&self) -> bool {
+        self.location.starts_with("rtsps:") || self.location.starts_with("https:")
+    }
+
+    /// The same host and port, and not less encrypted than `other`: who may see its login.
+    pub fn is_trusted_by(&self, other: &Self) -> bool {
+        self.host.eq_ignore_ascii_case(&other.host) && self.port == other.port && (self.tls() || !other.tls())
+    }
+
+    /// Scheme, host and port as RTSP requests have them.
+    pub fn origin(&self) -> String {
+        format!("rtsp://{}", self.split().0)
+    }
+
+    /// What follows the port.
+    pub fn path(&self) -> &str {
+        self.split().1
+    }
+
+    fn split(&self) -> (&str, &str) {
+        let rest = self.location.split_once("://").map_or("", |(_, rest)| rest);
+        rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()))
+    }
+}
+
 /// User and password. Never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Login {

@@ -15,10 +15,15 @@ mod address;
 mod connection;
 mod device;
 mod keeper;
+mod losses;
+mod pictures;
 mod pipeline;
 mod reader;
 mod realtime;
 mod reason;
+mod relay;
+mod rtp;
+mod rtsp;
 mod timeline;
 
 use std::path::PathBuf;
@@ -26,6 +31,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use address::LiveInput;
+pub use pictures::Damaged;
+pub use rtp::PacketCounts;
 
 use super::{FrameReader, init};
 use crate::{Error, Result};
@@ -41,6 +48,8 @@ pub struct SourceOptions {
     /// Seconds without any data after which the connection counts as lost. More than the longest pause in what the
     /// camera sends, or it is connected again for nothing; viewers look at a frozen picture for as long.
     pub stall_s: f64,
+    /// What is shown when packets were lost, until the next picture that needs none of them.
+    pub damaged: Damaged,
     /// File with `user:password` on its first line, for addresses without any.
     pub credentials: Option<PathBuf>,
     /// PEM file with the certificate authorities to trust for `rtsps://` and `https://`; those of the system when left
@@ -56,6 +65,7 @@ impl Default for SourceOptions {
             transport: Transport::Auto,
             jitter_ms: 200,
             stall_s: 3.0,
+            damaged: Damaged::Show,
             credentials: None,
             tls_ca: None,
             tls_accept_any: false,

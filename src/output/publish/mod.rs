@@ -14,6 +14,7 @@ mod chain;
 mod display;
 mod encode;
 mod feed;
+mod gate;
 mod hls;
 mod lane;
 mod push;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::gst::hide_credentials;
 use crate::input::live::device::Device;
 use crate::input::test_source::TestSpec;
 use crate::{Error, Result};
@@ -160,7 +161,7 @@ impl LiveInput {
         for secret in self.secrets.iter().filter(|secret| secret.len() >= SHORTEST_SECRET) {
             text = text.replace(secret, "***");
         }
-        text
+        mask(&text)
     }
 
     /// Takes credentials from elsewhere, unless the address has some.
@@ -245,6 +246,23 @@ impl fmt::Debug for LiveInput {
 
 fn last_part(path: &str) -> &str {
     path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
+}
+
+/// `text` with all addresses in it as they are shown, wherever they came from.
+pub(crate) fn mask(text: &str) -> String {
+    let end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>');
+    let mut shown = String::with_capacity(text.len());
+    for word in hide_credentials(text).split_inclusive(end) {
+        match word.split_once("://") {
+            Some((scheme, rest)) => {
+                shown.push_str(scheme);
+                shown.push_str("://");
+                shown.push_str(&hidden(rest, &mut Vec::new()));
+            }
+            None => shown.push_str(word),
+        }
+    }
+    shown
 }
 
 /// A path with its query in which secrets are covered; they are added to `secrets`.
@@ -406,6 +424,18 @@ mod tests {
             assert!(error.contains("login") && !error.contains("secret"), "{error}");
         }
         assert!(Login::read(&folder.path().join("gone")).unwrap_err().to_string().contains("gone"));
+    }
+
+    #[test]
+    fn addresses_of_others_are_masked_too() {
+        let input = live("http://cam/x");
+        for (text, shown) in [
+            ("moved to http://u:pass@other/x?token=abc&a=1", "moved to http://other/x?token=***&a=1"),
+            ("<rtsp://other/user=a_password=secret> it says", "<rtsp://other/user=a_password=***> it says"),
+            ("no address", "no address"),
+        ] {
+            assert_eq!(input.hide(text), shown);
+        }
     }
 
     proptest::proptest! {

@@ -138,7 +138,8 @@ impl Connection {
             self.pictures = Some((self.pictures.map_or(now, |(first, _)| first), now));
             return State::Picture(sample, now);
         }
-        if let Some(finding) = self.report.as_ref().and_then(|report| report.finding()) {
+        let finding = self.report.as_ref().and_then(|report| report.finding()).or_else(|| self.life.finding());
+        if let Some(finding) = finding {
             return State::Lost(Reason::found(finding));
         }
         let mut failed = false;

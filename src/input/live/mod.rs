@@ -14,6 +14,7 @@
 mod address;
 mod connection;
 mod device;
+mod http;
 mod keeper;
 mod losses;
 mod pictures;

@@ -24,7 +24,7 @@ use crate::input::live::SourceOptions;
 use crate::input::live::address::{LiveInput, Login, Server, Source};
 use crate::input::live::device::Device;
 use crate::input::live::pictures::{self, Pictures};
-use crate::input::live::relay::{Relay, Trust};
+use crate::input::live::relay::{Finding, Relay, Trust};
 use crate::input::live::rtp::Packets;
 use crate::input::picture::picture_chain;
 use crate::input::reader::frame_sink;
@@ -50,6 +50,8 @@ pub(crate) struct Life {
     pub pictures: Arc<Pictures>,
     /// Codecs of tracks that cannot be decoded.
     passed_over: Mutex<Vec<String>>,
+    /// What an HTTP server said that ends the connection.
+    finding: Mutex<Option<Finding>>,
 }
 
 impl Life {
@@ -64,6 +66,7 @@ impl Life {
             packets: Packets::default(),
             pictures: Arc::default(),
             passed_over: Mutex::default(),
+            finding: Mutex::default(),
         }
     }
 
@@ -79,6 +82,15 @@ impl Life {
     pub fn passed_over(&self) -> Option<String> {
         let codecs = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
         (!codecs.is_empty()).then(|| codecs.join(", "))
+    }
+
+    /// Ends the connection; the first finding is the reason.
+    pub fn find(&self, finding: Finding) {
+        self.finding.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(finding);
+    }
+
+    pub fn finding(&self) -> Option<Finding> {
+        self.finding.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn packet(&self) {
@@ -206,7 +218,7 @@ impl Recipe {
             }
             Source::Http(server) => {
                 let decoder = decoder(&pipeline, &entry, &life)?;
-                self.http(&pipeline, server, &decoder, &sink, &life)?;
+                self.http(&pipeline, self.moved.as_ref().unwrap_or(server), &decoder, &sink, &life)?;
             }
             Source::Device(device) => {
                 let decoder = decoder(&pipeline, &entry, &life)?;
@@ -215,61 +227,6 @@ impl Recipe {
             Source::File(path) => return Err(Error::failed(format!("{}: not a live input", path.display()))),
         }
         Ok(Assembly { pipeline, sink, entry, life, relay })
-    }
-
-    fn http(
-        &self,
-        pipeline: &gst::Pipeline,
-        server: &Server,
-        decoder: &gst::Element,
-        sink: &gst_app::AppSink,
-        life: &Arc<Life>,
-    ) -> Result<()> {
-        // HLS comes in bursts of a segment: its pictures wait for their time. MJPEG has no time at all.
-        life.paced.store(true, Ordering::Release);
-        sink.set_drop(false);
-        sink.set_sync(true);
-        sink.set_async(true);
-        let (login, trust, any) = (self.input.login.clone(), self.options.tls_ca.clone(), self.options.tls_accept_any);
-        let (sink, life) = (sink.clone(), Arc::clone(life));
-        // HLS fetches its playlists and segments with sources of its own.
-        pipeline.connect_deep_element_added(move |_, _, element| match factory(element).as_str() {
-            "souphttpsrc" => {
-                if let Some(login) = &login {
-                    element.set_property("user-id", &login.user);
-                    element.set_property("user-pw", &login.password);
-                }
-                if any {
-                    switch(element, "ssl-strict", false);
-                }
-                // Without it (the file is gone meanwhile) the system's authorities count: no certificate is let through
-                // that should not be.
-                if let Some(Ok(database)) = trust.as_deref().map(authorities) {
-                    element.set_property("tls-database", database);
-                }
-                let life = Arc::clone(&life);
-                if let Some(pad) = element.static_pad("src") {
-                    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-                        life.packet();
-                        gst::PadProbeReturn::Ok
-                    });
-                }
-            }
-            "multipartdemux" => {
-                // Or decodebin waits for streams that never come.
-                switch(element, "single-stream", true);
-                life.timeless.store(true, Ordering::Release);
-                life.paced.store(false, Ordering::Release);
-                sink.set_sync(false);
-                sink.set_drop(true);
-            }
-            _ => {}
-        });
-        let source = element("souphttpsrc")?;
-        source.set_property("location", &server.location);
-        source.set_property("retries", 0);
-        pipeline.add(&source).map_err(gst_failed)?;
-        source.link(decoder).map_err(gst_failed)
     }
 }
 

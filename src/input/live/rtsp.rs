@@ -128,10 +128,15 @@ fn encoding(caps: &gst::Caps) -> String {
 
 /// Whether there is a depayloader for these packets, and a decoder for what it makes of them.
 fn is_decodable(caps: &gst::Caps) -> bool {
+    // `rtspsrc` asks before it has given them their name.
+    let mut caps = caps.clone();
+    if let Some(packets) = caps.make_mut().structure_mut(0) {
+        packets.set_name("application/x-rtp");
+    }
     let depayloaders =
         gst::ElementFactory::factories_with_type(gst::ElementFactoryType::DEPAYLOADER, gst::Rank::MARGINAL);
     let decoders = gst::ElementFactory::factories_with_type(gst::ElementFactoryType::DECODER, gst::Rank::MARGINAL);
-    depayloaders.iter().filter(|factory| factory.can_sink_any_caps(caps)).any(|factory| {
+    depayloaders.iter().filter(|factory| factory.can_sink_any_caps(&caps)).any(|factory| {
         factory
             .static_pad_templates()
             .iter()

@@ -177,7 +177,10 @@ fn answer(head: &str, faults: &Faults) -> String {
     };
     let authorization = header("Authorization:");
     let method = head.split(' ').next().unwrap_or_default();
-    if faults.login && method != "OPTIONS" && !(authorization.contains("qop=") && digest_is_right(authorization, method)) {
+    if faults.login
+        && method != "OPTIONS"
+        && !(authorization.contains("qop=") && digest_is_right(authorization, method))
+    {
         let asks = "WWW-Authenticate: Digest realm=\"cam\", nonce=\"4711\", qop=\"auth\", algorithm=SHA-256\r\n";
         return done("401 Unauthorized", asks, "");
     }

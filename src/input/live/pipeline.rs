@@ -18,6 +18,7 @@ use gstreamer_app as gst_app;
 use crate::Error;
 use crate::Result;
 use crate::gst::element;
+use crate::gst::size;
 use crate::gst::trust::authorities;
 use crate::gst::{gst_failed, link};
 use crate::input::live::SourceOptions;
@@ -194,6 +195,7 @@ impl Recipe {
         let pipeline = gst::Pipeline::new();
         // One clock for all connections, not one that a source brings and takes away.
         pipeline.use_clock(Some(&gst::SystemClock::obtain()));
+        size::bound(&pipeline, self.options.max_size, "source.max_size");
         let sink = frame_sink();
         sink.set_drop(true);
         if let Some(size) = &self.size {

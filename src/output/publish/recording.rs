@@ -213,6 +213,10 @@ impl Sink for Recorder {
         self.end()
     }
 
+    fn must_be_complete(&self) -> bool {
+        true
+    }
+
     fn abandon(&mut self) {
         let Some(mut segment) = self.segment.take() else { return };
         // At an abort a single file is not wanted; segments are what they are up to there.

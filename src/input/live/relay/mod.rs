@@ -133,6 +133,10 @@ impl Relay {
                 }
                 // `rtspsrc` connects again when it goes from UDP to TCP; one connection at a time.
                 let Ok(client) = client else { continue };
+                // It also tries once more what was refused; the reader decides when that is done.
+                if known.finding().is_some() {
+                    continue;
+                }
                 serve(client, &route, &base, &known, &ended);
             }
         };

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::engine;
 use super::network::NetworkArgs;
 use super::report::write_json;
 use crate::compute::{self, Unit, Upsampling};
@@ -21,6 +20,7 @@ use crate::model::runtime::Network;
 use crate::npy::FloatType;
 use crate::ood::calibration::{Calibration, ready};
 use crate::ood::method::{Method, split_list};
+use crate::session::engine;
 use crate::{Error, Result};
 
 /// Methods that are compared where none are named.

@@ -17,6 +17,7 @@ mod feed;
 mod gate;
 mod hls;
 mod lane;
+mod mounts;
 mod push;
 mod recording;
 mod secure;

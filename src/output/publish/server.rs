@@ -17,6 +17,7 @@ use rtsp::prelude::*;
 
 use crate::output::publish::feed::Feed;
 use crate::output::publish::gate::{Acceptor, Gate, MAX_BODY, TICK, Ticket};
+use crate::output::publish::mounts::{HiddenMounts, holds};
 use crate::output::publish::target::Address;
 use crate::output::publish::{ServeOptions, secure};
 use crate::{Error, Result};
@@ -146,8 +147,7 @@ impl Table {
         let (_, rest) = uri.split_once("://")?;
         let path = &rest[rest.find('/')?..];
         let path = path.split(['?', '#']).next().unwrap_or(path);
-        let holds = |mount: &str| path.strip_prefix(mount).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        self.mounts.iter().filter(|(mount, _)| holds(mount)).max_by_key(|(mount, _)| mount.len())
+        self.mounts.iter().filter(|(mount, _)| holds(mount, path)).max_by_key(|(mount, _)| mount.len())
     }
 
     fn count(&self) {
@@ -162,6 +162,8 @@ struct Server {
     acceptor: Option<Acceptor>,
     server: rtsp::RTSPServer,
     mounts: rtsp::RTSPMountPoints,
+    /// The same where paths are hidden from who has no login.
+    hidden: Option<HiddenMounts>,
     table: Arc<Mutex<Table>>,
     sources: Vec<glib::Source>,
     thread: Arc<Thread>,
@@ -179,11 +181,10 @@ impl Server {
         let pool = rtsp::RTSPThreadPool::new();
         pool.set_max_threads(CLIENT_THREADS);
         server.set_thread_pool(Some(&pool));
-        let mounts = rtsp::RTSPMountPoints::new();
+        let hidden = options.users.is_some().then(HiddenMounts::new);
+        let mounts = hidden.clone().map_or_else(rtsp::RTSPMountPoints::new, |hidden| hidden.upcast());
         server.set_mount_points(Some(&mounts));
-        if options.users.is_some() {
-            hide_unknown(&mounts);
-        }
+        let protected = hidden.is_some();
         let table = Arc::new(Mutex::new(Table::default()));
         let gate = Gate::new(address.to_string());
         // The one that is handed over now: GStreamer makes its client within the call.
@@ -191,7 +192,7 @@ impl Server {
         let (of_server, arrived) = (Arc::clone(&table), Arc::clone(&arriving));
         server.connect_client_connected(move |_, client| {
             let ticket = arrived.lock().unwrap_or_else(PoisonError::into_inner).take();
-            watch(client, &of_server, ticket);
+            watch(client, &of_server, ticket, protected);
         });
         let sessions = server.session_pool();
         let (looked, mut cleaned) = (Arc::clone(&gate), Instant::now());
@@ -213,7 +214,16 @@ impl Server {
         if let Some(warning) = warn {
             tracing::warn!("{warning}");
         }
-        Ok(Self { acceptor: Some(acceptor), server, mounts, table, sources: vec![cleanup], thread, tls: address.tls })
+        Ok(Self {
+            acceptor: Some(acceptor),
+            server,
+            mounts,
+            hidden,
+            table,
+            sources: vec![cleanup],
+            thread,
+            tls: address.tls,
+        })
     }
 
     fn mount(&self, path: &str, feed: &Arc<Feed>) -> Result<()> {
@@ -233,12 +243,18 @@ impl Server {
         let fed = Arc::clone(feed);
         factory.connect_media_configure(move |_, media| Feed::attach(&fed, media));
         self.mounts.add_factory(path, factory);
+        if let Some(hidden) = &self.hidden {
+            hidden.set_served(path, true);
+        }
         table.mounts.insert(path.to_owned(), Arc::clone(feed));
         Ok(())
     }
 
     fn unmount(&self, path: &str) {
         self.mounts.remove_factory(path);
+        if let Some(hidden) = &self.hidden {
+            hidden.set_served(path, false);
+        }
         let table = Arc::clone(&self.table);
         let (server, path) = (self.server.clone(), path.to_owned());
         self.thread.run(move || {
@@ -294,14 +310,6 @@ fn hand_over(
     arriving.lock().unwrap_or_else(PoisonError::into_inner).take();
 }
 
-/// Answers for paths that are not served as for those that are: 401 to who has no login. Or names of streams could be found
-/// by trying.
-fn hide_unknown(mounts: &rtsp::RTSPMountPoints) {
-    let nothing = rtsp::RTSPMediaFactory::new();
-    nothing.set_launch("( fakesrc ! rtpgstpay name=pay0 )");
-    mounts.add_factory("/", nothing);
-}
-
 /// The status code of a response; none for a request.
 fn status_of(message: &glib::Value) -> Option<u32> {
     let mut code = 0;
@@ -328,7 +336,7 @@ fn status_of(message: &glib::Value) -> Option<u32> {
 }
 
 /// Follows what a client does.
-fn watch(client: &rtsp::RTSPClient, table: &Arc<Mutex<Table>>, ticket: Option<Ticket>) {
+fn watch(client: &rtsp::RTSPClient, table: &Arc<Mutex<Table>>, ticket: Option<Ticket>, protected: bool) {
     let ticket = Arc::new(Mutex::new(ticket));
     let with = |ticket: &Arc<Mutex<Option<Ticket>>>, work: fn(&Ticket)| {
         if let Some(ticket) = ticket.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
@@ -352,6 +360,10 @@ fn watch(client: &rtsp::RTSPClient, table: &Arc<Mutex<Table>>, ticket: Option<Ti
     client.set_property("post-session-timeout", AFTER_SESSION_S);
     let of_table = Arc::clone(table);
     client.connect_pre_describe_request(move |_, context| {
+        // Without a login it is refused, whatever there is to see.
+        if protected && context.token().is_none() {
+            return RTSPStatusCode::Ok;
+        }
         // Before the first picture nobody knows what the stream is like; the client asks again.
         let feed = lock(&of_table).mount_of(context).map(|(_, feed)| Arc::clone(feed));
         match feed {

@@ -42,10 +42,17 @@ pub(crate) fn bound(pipeline: &gst::Pipeline, max: u32, what: &'static str) {
                         format!("a picture of {width}x{height} is larger than {what} allows ({max} pixels a side)");
                     gst::element_error!(element, gst::StreamError::Decode, ["{}", words]);
                 }
-                // Of a stopped decoder only the end goes on.
-                let end = info.event().is_some_and(|event| event.type_() == gst::EventType::Eos);
-                if stopped.load(Ordering::Acquire) && !end {
-                    gst::PadProbeReturn::Drop
+                if !stopped.load(Ordering::Acquire) {
+                    return gst::PadProbeReturn::Ok;
+                }
+                // The error is the end of a stopped decoder; what it needs to end goes on.
+                if info.buffer().is_some() {
+                    info.flow_res = Err(gst::FlowError::Error);
+                    return gst::PadProbeReturn::Handled;
+                }
+                let swallowed = [gst::EventType::Caps, gst::EventType::Eos];
+                if info.event().is_some_and(|event| swallowed.contains(&event.type_())) {
+                    gst::PadProbeReturn::Handled
                 } else {
                     gst::PadProbeReturn::Ok
                 }

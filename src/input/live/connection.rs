@@ -160,7 +160,7 @@ impl Connection {
             };
             self.no_udp |= self.life.data().is_none() && self.is_udp();
             if let Some(codecs) = self.life.passed_over().filter(|_| self.life.data().is_none()) {
-                return State::Lost(Reason::new(format!("no track of it can be decoded ({codecs})")));
+                return State::Lost(Reason::new(format!("no track of it can be decoded: {codecs}")));
             }
             if reason.vague && self.pictures.is_none() && matches!(recipe.input.source, Source::Http(_)) {
                 self.keeper.why();

@@ -137,7 +137,7 @@ fn bound_parts(demuxer: &gst::Element, life: &Arc<Life>) {
                     "a picture of more than {} MB is announced",
                     MAX_PART / 1024 / 1024
                 )));
-                return gst::PadProbeReturn::Drop;
+                return gst::PadProbeReturn::Handled;
             }
             gst::PadProbeReturn::Ok
         });

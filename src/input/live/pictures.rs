@@ -92,7 +92,7 @@ pub(crate) fn filter(pad: &gst::Pad, pictures: Arc<Pictures>, policy: Damaged) {
         if pictures.decoded(corrupt, policy, Instant::now()) {
             gst::PadProbeReturn::Ok
         } else {
-            gst::PadProbeReturn::Drop
+            gst::PadProbeReturn::Handled
         }
     });
 }

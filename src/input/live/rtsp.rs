@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gst::prelude::*;
 use gstreamer as gst;
+use gstreamer_pbutils as gst_pbutils;
 
 use crate::Result;
+use crate::gst::doctor::package_for_description;
 use crate::gst::{element, gst_failed};
 use crate::input::live::Transport;
 use crate::input::live::address::Server;
@@ -107,7 +109,7 @@ fn choose(source: &gst::Element, life: &Arc<Life>) {
                     }
                     first
                 } else {
-                    life.pass_over(&codec);
+                    life.pass_over(&missing(&caps, &codec));
                     false
                 }
             }
@@ -126,13 +128,18 @@ fn encoding(caps: &gst::Caps) -> String {
     name.chars().filter(|c| c.is_ascii_graphic()).take(20).collect::<String>().to_ascii_uppercase()
 }
 
-/// Whether there is a depayloader for these packets, and a decoder for what it makes of them.
-fn is_decodable(caps: &gst::Caps) -> bool {
-    // `rtspsrc` asks before it has given them their name.
+/// The caps of packets with their name: `rtspsrc` asks before it has given it to them.
+fn named(caps: &gst::Caps) -> gst::Caps {
     let mut caps = caps.clone();
     if let Some(packets) = caps.make_mut().structure_mut(0) {
         packets.set_name("application/x-rtp");
     }
+    caps
+}
+
+/// Whether there is a depayloader for these packets, and a decoder for what it makes of them.
+fn is_decodable(caps: &gst::Caps) -> bool {
+    let caps = named(caps);
     let depayloaders =
         gst::ElementFactory::factories_with_type(gst::ElementFactoryType::DEPAYLOADER, gst::Rank::MARGINAL);
     let decoders = gst::ElementFactory::factories_with_type(gst::ElementFactoryType::DECODER, gst::Rank::MARGINAL);
@@ -143,6 +150,24 @@ fn is_decodable(caps: &gst::Caps) -> bool {
             .filter(|template| template.direction() == gst::PadDirection::Src)
             .any(|template| decoders.iter().any(|decoder| decoder.can_sink_any_caps(&template.caps())))
     })
+}
+
+/// Why packets of `codec` cannot be decoded, and what to do about it.
+fn missing(caps: &gst::Caps, codec: &str) -> String {
+    let depayloaders =
+        gst::ElementFactory::factories_with_type(gst::ElementFactoryType::DEPAYLOADER, gst::Rank::MARGINAL);
+    let made = depayloaders.iter().filter(|factory| factory.can_sink_any_caps(&named(caps))).find_map(|factory| {
+        let template = factory.static_pad_templates().into_iter().find(|t| t.direction() == gst::PadDirection::Src)?;
+        let shape = gst::Caps::new_empty_simple(template.caps().structure(0)?.name());
+        Some(gst_pbutils::pb_utils_get_codec_description(&shape))
+    });
+    match made {
+        Some(description) => {
+            let decoder = format!("{description} decoder");
+            format!("the {decoder} is missing (apt-get install {})", package_for_description(&decoder))
+        }
+        None => format!("{codec} is a codec that is not known"),
+    }
 }
 
 /// Lets everything that enters the RTP session through [`Packets`](crate::input::live::rtp::Packets).

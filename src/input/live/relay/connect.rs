@@ -70,8 +70,8 @@ pub(crate) fn tcp(host: &str, port: u16) -> Result<TcpStream, String> {
     Err(reason.unwrap_or_else(unknown))
 }
 
-/// One half of an encrypted connection.
-struct Half<T>(T);
+/// One half of an encrypted connection, and the connection, which its streams hold only weakly.
+struct Half<T>(T, #[expect(dead_code, reason = "held, not read")] gio::TlsClientConnection);
 
 // SAFETY: GTlsConnection may be read by one thread and written by another at the same time (its documentation, "Thread
 // safety"); each half is moved to one thread and used by no other.
@@ -111,5 +111,5 @@ fn encrypt(stream: TcpStream, route: &Route) -> Result<Halves, gio::glib::Error>
     connection.handshake(None::<&gio::Cancellable>)?;
     socket.set_timeout(0);
     let (input, output) = (connection.input_stream(), connection.output_stream());
-    Ok((Half(input.into_read()), Half(output.into_write())))
+    Ok((Half(input.into_read(), connection.clone()), Half(output.into_write(), connection)))
 }

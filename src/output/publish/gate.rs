@@ -127,8 +127,14 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a connection, unless there are too many.
-    fn admit(self: &Arc<Self>, socket: &TcpStream, address: IpAddr, left: Option<u64>, now: Instant) -> Option<Ticket> {
+    /// Takes a connection, unless there are too many. `left`: descriptors that can still be opened.
+    pub fn admit(
+        self: &Arc<Self>,
+        socket: &TcpStream,
+        address: IpAddr,
+        left: Option<u64>,
+        now: Instant,
+    ) -> Option<Ticket> {
         let mut state = self.lock();
         let of_address = state.connections.values().filter(|connection| connection.address == address).count();
         let waits =

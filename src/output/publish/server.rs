@@ -1,13 +1,13 @@
 //! The RTSP servers of this process: one per address, all on one thread, with a mount for each stream.
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::fd::OwnedFd;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use glib::translate::ToGlibPtr;
+use glib::translate::{FromGlibPtrNone, ToGlibPtr};
 use gst::glib;
 use gstreamer as gst;
 use gstreamer_rtsp_server as rtsp;
@@ -15,6 +15,7 @@ use rtsp::gio;
 use rtsp::gst_rtsp::{RTSPLowerTrans, RTSPStatusCode};
 use rtsp::prelude::*;
 
+use crate::descriptors;
 use crate::output::publish::feed::Feed;
 use crate::output::publish::gate::{Acceptor, Gate, MAX_BODY, TICK, Ticket};
 use crate::output::publish::mounts::{HiddenMounts, holds};
@@ -189,9 +190,10 @@ impl Server {
         let gate = Gate::new(address.to_string());
         // The one that is handed over now: GStreamer makes its client within the call.
         let arriving: Arc<Mutex<Option<Ticket>>> = Arc::default();
-        let (of_server, arrived) = (Arc::clone(&table), Arc::clone(&arriving));
+        let (of_server, arrived, of_clients) = (Arc::clone(&table), Arc::clone(&arriving), Arc::clone(&gate));
         server.connect_client_connected(move |_, client| {
-            let ticket = arrived.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let handed_over = arrived.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let ticket = handed_over.or_else(|| admit(&of_clients, client));
             watch(client, &of_server, ticket, protected);
         });
         let sessions = server.session_pool();
@@ -206,24 +208,27 @@ impl Server {
             glib::ControlFlow::Continue
         });
         cleanup.attach(Some(&thread.context));
-        let (context, to) = (thread.context.clone(), server.clone());
-        let acceptor = Acceptor::start(listener, gate, move |socket, peer, ticket| {
-            let (server, arriving) = (to.clone(), Arc::clone(&arriving));
-            context.invoke(move || hand_over(&server, &arriving, socket, peer, ticket));
-        })?;
+        let mut sources = vec![cleanup];
+        let acceptor = if address.tls {
+            // GStreamer's server encrypts only what it has taken itself.
+            drop(listener);
+            server.set_address(&address.host);
+            server.set_service(&address.port.to_string());
+            let failed = || Error::failed(format!("{address}: the server does not start"));
+            let id = server.attach(Some(&thread.context)).map_err(|_| failed())?;
+            sources.push(thread.context.find_source_by_id(&id).ok_or_else(failed)?);
+            None
+        } else {
+            let (context, to) = (thread.context.clone(), server.clone());
+            Some(Acceptor::start(listener, gate, move |socket, peer, ticket| {
+                let (server, arriving) = (to.clone(), Arc::clone(&arriving));
+                context.invoke(move || hand_over(&server, &arriving, socket, peer, ticket));
+            })?)
+        };
         if let Some(warning) = warn {
             tracing::warn!("{warning}");
         }
-        Ok(Self {
-            acceptor: Some(acceptor),
-            server,
-            mounts,
-            hidden,
-            table,
-            sources: vec![cleanup],
-            thread,
-            tls: address.tls,
-        })
+        Ok(Self { acceptor, server, mounts, hidden, table, sources, thread, tls: address.tls })
     }
 
     fn mount(&self, path: &str, feed: &Arc<Feed>) -> Result<()> {
@@ -308,6 +313,27 @@ fn hand_over(
     }
     // Left here where no client was made of it.
     arriving.lock().unwrap_or_else(PoisonError::into_inner).take();
+}
+
+/// The place of a client that GStreamer's server has taken; hung up on where there is none.
+fn admit(gate: &Arc<Gate>, client: &rtsp::RTSPClient) -> Option<Ticket> {
+    // SAFETY: the connection belongs to the client, which lives through this call; the socket is taken with a reference.
+    let socket: gio::Socket = unsafe {
+        let connection = rtsp::ffi::gst_rtsp_client_get_connection(client.to_glib_none().0);
+        let socket = rtsp::gst_rtsp::ffi::gst_rtsp_connection_get_read_socket(connection);
+        Option::<gio::Socket>::from_glib_none(socket)?
+    };
+    let peer = socket.remote_address().ok()?.downcast::<gio::InetSocketAddress>().ok()?;
+    let address = peer.address().to_str().parse().ok()?;
+    // SAFETY: the descriptor is open as long as the socket, which is held here.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }.try_clone_to_owned().ok()?;
+    let stream = TcpStream::from(descriptor);
+    let ticket = gate.admit(&stream, address, descriptors::left(), Instant::now());
+    if ticket.is_none() {
+        // Gone already when this fails.
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+    ticket
 }
 
 /// The status code of a response; none for a request.

@@ -198,6 +198,7 @@ pub struct Detection {
 
 /// The outcome of [`Backend::collect`].
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation per frame")]
 pub enum Collected {
     /// The result of the frame that was submitted first.
     Done(Detection),

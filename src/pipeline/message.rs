@@ -110,6 +110,7 @@ fn cleared(mut memory: NetworkOutputs) -> Permit {
 
 /// A frame that is analysed, or one that is not: a repeat of the last picture of a lost signal, or a frame that is shown with
 /// another frame's result.
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation per frame")]
 pub(super) enum Passage<T> {
     Analysed(T),
     Bare(Captured),
@@ -137,6 +138,7 @@ impl Batch {
 }
 
 /// The input of `detect`.
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation per frame")]
 pub(super) enum Analysis {
     /// A frame of a stream.
     Frame(usize, Passage<Inferred>),

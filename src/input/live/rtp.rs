@@ -129,7 +129,7 @@ impl Packets {
                 sender.right = sender.right.saturating_add(1);
             }
         }
-        if step > 0 || step < MIN_STEP {
+        if !(MIN_STEP..=0).contains(&step) {
             (sender.sequence, sender.timestamp, sender.marker) = (sequence, timestamp, marker);
         }
         packet[2..4].copy_from_slice(&sequence.to_be_bytes());

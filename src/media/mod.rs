@@ -10,8 +10,11 @@
 //!                                 FrameWriter -> appsrc ! encoder ! parser ! mux ! filesink
 //! ```
 
+mod boxes;
+mod clock;
 mod decode;
 mod doctor;
+mod edit_list;
 mod encoder;
 mod frame;
 mod images;
@@ -19,12 +22,14 @@ mod input;
 pub mod live;
 mod message;
 mod mp4;
+mod mp4_index;
 mod mux;
 mod output;
 mod plain;
 pub mod publish;
 mod reader;
 mod secret;
+mod structure;
 mod test_source;
 mod track;
 mod trust;

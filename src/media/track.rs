@@ -8,6 +8,9 @@ use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_app as gst_app;
 
+use super::clock::{Clock, Joins};
+use super::edit_list::EditList;
+
 /// What a stream carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -35,14 +38,14 @@ pub(super) struct Track {
     pub kind: Kind,
     /// The demuxer's pad.
     pad: gst::Pad,
+    edits: Option<EditList>,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     packets: VecDeque<Packet>,
-    /// Latest end of a packet seen, in nanoseconds.
-    end: u64,
+    /// None for text, whose lines may overlap.
+    clock: Option<Clock>,
     /// Nobody takes the packets: keep only the times.
     discard: bool,
 }
@@ -70,10 +73,6 @@ impl Track {
         tags
     }
 
-    pub fn end(&self) -> u64 {
-        self.lock().end
-    }
-
     /// Takes the next packet that is due at `until`, or any when `until` is none.
     pub fn pop(&self, until: Option<i64>) -> Option<Packet> {
         let mut state = self.lock();
@@ -92,8 +91,10 @@ impl Track {
     }
 
     /// An appsink for the stream. It never blocks the demuxer: packets are small and a writer takes them away.
-    pub fn new(kind: Kind, pad: &gst::Pad) -> (Arc<Self>, gst_app::AppSink) {
-        let track = Arc::new(Self { kind, pad: pad.clone(), state: Mutex::default() });
+    pub fn new(kind: Kind, pad: &gst::Pad, edits: Option<EditList>, clock: Clock) -> (Arc<Self>, gst_app::AppSink) {
+        let clock = (kind == Kind::Audio).then_some(clock);
+        let state = Mutex::new(State { packets: VecDeque::new(), clock, discard: false });
+        let track = Arc::new(Self { kind, pad: pad.clone(), edits, state });
         let sink = gst_app::AppSink::builder()
             .sync(false)
             .async_(false)
@@ -121,15 +122,31 @@ impl Track {
             gst::Signed::Positive(t) => i64::try_from(t.nseconds()).ok(),
             gst::Signed::Negative(t) => i64::try_from(t.nseconds()).ok().map(|t| -t),
         };
-        let (pts, dts) = (running(buffer.pts()), running(buffer.dts()));
+        let (mut pts, mut dts) = (running(buffer.pts()), running(buffer.dts()));
+        let duration = buffer.duration().and_then(|d| i64::try_from(d.nseconds()).ok());
+        if let Some(edits) = &self.edits
+            && let Some(time) = pts.or(dts)
+        {
+            // What an edit list hides is not part of the movie.
+            let Some(shown) = edits.packet(time, duration.unwrap_or(0)) else { return };
+            let moved = shown - time;
+            (pts, dts) = (pts.map(|t| t + moved), dts.map(|t| t + moved));
+        }
         let mut state = self.lock();
-        if let Some(start) = pts.or(dts) {
-            let end = start + buffer.duration().map_or(0, |d| i64::try_from(d.nseconds()).unwrap_or(0));
-            state.end = state.end.max(u64::try_from(end).unwrap_or(0));
+        if let Some(clock) = &mut state.clock {
+            let step = duration.unwrap_or(0);
+            let time = clock.next(pts.or(dts), None);
+            clock.set_step(step);
+            (pts, dts) = (Some(time), dts.map(|_| time));
         }
         if !state.discard {
             state.packets.push_back(Packet { pts, dts, buffer });
         }
+    }
+
+    /// What was changed in the times of the packets, in words.
+    pub fn notes(&self) -> Vec<String> {
+        self.lock().clock.as_ref().map(|clock| clock.notes("sound packets")).unwrap_or_default()
     }
 }
 
@@ -143,6 +160,8 @@ pub(super) struct Shared {
     pub ended: AtomicBool,
     /// What the writer has to tell about the streams, one sentence each.
     pub notes: Mutex<Vec<String>>,
+    /// Where the clock of the input starts anew.
+    pub joins: Joins,
 }
 
 impl Shared {

@@ -286,6 +286,7 @@ fn report(stream: &Opened, outcome: Outcome) -> InputReport {
         output: outcome.written.as_ref().map(|written| written.path.display().to_string()),
         encoder: outcome.written.map(|written| written.encoder),
         error: outcome.error.map(|error| error.to_string()),
+        notes: Vec::new(),
         live: Some(LiveReport {
             name: stream.meter.name().to_owned(),
             latency: seen.latency,

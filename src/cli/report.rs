@@ -54,6 +54,8 @@ pub struct InputReport {
     pub encoder: Option<String>,
     /// What went wrong, if something did.
     pub error: Option<String>,
+    /// What was left out, guessed, encoded anew or moved, one sentence each.
+    pub notes: Vec<String>,
     /// What only live inputs have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live: Option<LiveReport>,

@@ -175,11 +175,10 @@ impl Job<'_> {
         let damaged = outcome.end.as_ref().is_some_and(|end| end.truncated || end.damaged > 0);
         if let Some(end) = outcome.end.as_ref().filter(|_| damaged) {
             let what = if end.truncated { "ends before its time" } else { "is damaged" };
-            eprintln!(
-                "oodstream: warning: {name} {what} ({} frames lost or concealed): {}",
-                end.damaged,
-                end.notes.join("; ")
-            );
+            eprintln!("oodstream: warning: {name} {what} ({} frames lost or concealed)", end.damaged);
+        }
+        for note in notes_of(outcome) {
+            eprintln!("oodstream: note: {name}: {note}");
         }
         match &outcome.error {
             Some(error) => {
@@ -212,7 +211,21 @@ impl Job<'_> {
             output: written.map(|written| written.path.display().to_string()),
             encoder: written.map(|written| written.encoder.clone()),
             error,
+            notes: outcome.as_ref().map(notes_of).unwrap_or_default(),
             live: None,
         }
     }
+}
+
+/// What the reader and the writer left out, guessed or changed, each thing once.
+pub(super) fn notes_of(outcome: &Outcome) -> Vec<String> {
+    let read = outcome.end.iter().flat_map(|end| &end.notes);
+    let written = outcome.written.iter().flat_map(|written| &written.notes);
+    let mut notes: Vec<String> = Vec::new();
+    for note in read.chain(written) {
+        if !notes.contains(note) {
+            notes.push(note.clone());
+        }
+    }
+    notes
 }

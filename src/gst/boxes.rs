@@ -95,11 +95,6 @@ pub(crate) fn bad(what: &str) -> Error {
     Error::new(ErrorKind::InvalidData, what)
 }
 
-pub(crate) fn u16_at(data: &[u8], at: usize) -> Result<u16> {
-    let bytes = data.get(at..at + 2).and_then(|b| b.try_into().ok()).ok_or_else(|| bad("a short box"))?;
-    Ok(u16::from_be_bytes(bytes))
-}
-
 pub(crate) fn u32_at(data: &[u8], at: usize) -> Result<u32> {
     let bytes = data.get(at..at + 4).and_then(|b| b.try_into().ok()).ok_or_else(|| bad("a short box"))?;
     Ok(u32::from_be_bytes(bytes))

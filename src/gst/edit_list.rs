@@ -85,7 +85,8 @@ impl EditList {
     }
 
     /// When the last edit ends; none if it lasts as long as the track.
-    pub fn end(&self) -> Option<i64> {
+    #[cfg(test)]
+    fn end(&self) -> Option<i64> {
         let last = self.0.last()?;
         Some(last.movie + last.duration?)
     }

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{Error, Read, Result, Seek, SeekFrom, Write};
 
-use super::boxes::{self, bad, child, push_box, u32_at, u64_at};
+use super::boxes::{self, bad, child, descend, push_box, u32_at, u64_at};
 use super::mp4_index::entries;
 
 /// What to put in.
@@ -141,6 +141,7 @@ fn rewrite_moov(moov: &[u8], edits: &Edits) -> Result<Vec<u8>> {
         }
         push_box(&mut body, b"udta", &udta)?;
     }
+    set_durations(&mut body)?;
     let mut out = Vec::new();
     push_box(&mut out, b"moov", &body)?;
     Ok(out)
@@ -166,6 +167,32 @@ fn rewrite_trak(trak: &[u8], edits: &Edits, skip: Skip, priming: u64) -> Result<
         }),
         _ => Ok(payload.to_vec()),
     })
+}
+
+/// Makes every track as long as its edits, and the movie as long as the longest track. `moov` is the payload of the index.
+fn set_durations(moov: &mut [u8]) -> Result<()> {
+    let mut longest = 0;
+    let mut writes = Vec::new();
+    for trak in boxes::boxes(moov)?.into_iter().filter(|child| &child.kind == b"trak") {
+        let Some(elst) = descend(trak.payload, &[b"edts", b"elst"]) else { return Ok(()) };
+        let shown: u64 = entries(elst.payload)?.iter().map(|(duration, ..)| duration).sum();
+        longest = longest.max(shown);
+        let header = descend(trak.payload, &[b"tkhd"]).ok_or_else(|| bad("no tkhd"))?;
+        let long = header.payload[0] == 1;
+        writes.push((trak.at + header.at + if long { 28 } else { 20 }, long, shown));
+    }
+    let movie = descend(moov, &[b"mvhd"]).ok_or_else(|| bad("no mvhd"))?;
+    let long = movie.payload[0] == 1;
+    writes.push((movie.at + if long { 24 } else { 16 }, long, longest));
+    for (at, long, value) in writes.into_iter().filter(|(_, _, value)| *value > 0) {
+        let bytes = if long {
+            value.to_be_bytes().to_vec()
+        } else {
+            u32::try_from(value).map_err(|_| bad("a duration of more than 32 bits"))?.to_be_bytes().to_vec()
+        };
+        moov.get_mut(at..at + bytes.len()).ok_or_else(|| bad("a short header"))?.copy_from_slice(&bytes);
+    }
+    Ok(())
 }
 
 struct Skip {

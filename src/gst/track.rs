@@ -255,7 +255,7 @@ impl Shared {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(note);
     }
 
-    pub fn notes(&self) -> Vec<String> {
+    pub fn writer_notes(&self) -> Vec<String> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct Probe {
     pub complete: AtomicBool,
     pub audio: AtomicU64,
     pub subtitles: AtomicU64,
+    /// Sizes of decoded pictures that followed one another.
+    pub sizes: AtomicU64,
     /// Video streams beyond the first.
     pub more_video: AtomicU64,
     /// Compressed frames that went into the decoder, and frames that came out of it.
@@ -113,6 +115,8 @@ pub(crate) struct PipelineReader {
     edits: Option<EditList>,
     /// Frames that the edit list hides.
     hidden: u64,
+    /// How often the size of the decoded pictures changed.
+    resized: u64,
     /// Keeps to real time: a frame is handed on as soon as it is there.
     pace: Pace,
     /// The frame that waits for the time of the one after it, with its time.
@@ -238,6 +242,7 @@ impl PipelineReader {
             clock,
             edits,
             hidden: 0,
+            resized: 0,
             pace,
             held: None,
             cut: None,
@@ -332,6 +337,7 @@ impl PipelineReader {
     fn end(&mut self) -> EndOfInput {
         self.shared.ended.store(true, Ordering::Release);
         let mut notes = Vec::new();
+        self.resized = self.probe.sizes.load(Ordering::Acquire).saturating_sub(1);
         let coded = self.probe.coded.load(Ordering::Acquire);
         let decoded = self.probe.decoded.load(Ordering::Acquire);
         let lost = coded.saturating_sub(decoded);
@@ -350,9 +356,17 @@ impl PipelineReader {
         if self.hidden > 0 {
             notes.push(format!("{} frames that the edit list of the file hides are left out", self.hidden));
         }
+        let more = self.probe.more_video.load(Ordering::Acquire);
+        if more > 0 {
+            notes.push(format!("the first video stream is taken; {more} more are left out"));
+        }
+        let (width, height) = (self.info.width, self.info.height);
+        if self.resized > 0 {
+            notes.push(format!("the size of the pictures changes on the way; they are scaled to {width}x{height}"));
+        }
         notes.extend(self.clock.notes("frames"));
         self.shared.tracks().iter().for_each(|track| notes.extend(track.notes()));
-        notes.extend(self.shared.notes());
+        notes.extend(self.shared.writer_notes());
         let end = EndOfInput {
             damaged: self.corrupted + lost,
             truncated: self.cut.is_some() || self.trouble.error.is_some(),

@@ -89,8 +89,24 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, pace: Pace) -> Result<Pip
     let probe = Arc::new(Probe::default());
     watch_format(&parse, &probe);
     let decoded = Arc::clone(&probe);
-    entry.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-        decoded.decoded.fetch_add(1, Ordering::AcqRel);
+    let size = std::sync::Mutex::new((0, 0));
+    entry.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        match info.event().map(|event| event.view()) {
+            None => {
+                decoded.decoded.fetch_add(1, Ordering::AcqRel);
+            }
+            Some(gst::EventView::Caps(caps)) => {
+                let get = |field| caps.caps().structure(0).and_then(|s| s.get::<i32>(field).ok()).unwrap_or(0);
+                let new = (get("width"), get("height"));
+                if let Ok(mut size) = size.lock()
+                    && *size != new
+                {
+                    *size = new;
+                    decoded.sizes.fetch_add(1, Ordering::AcqRel);
+                }
+            }
+            _ => {}
+        }
         gst::PadProbeReturn::Ok
     });
     decoder.connect_pad_added(move |_, pad| {

@@ -105,7 +105,7 @@ impl FrameWriter for Sunk {
     }
 
     fn finish(self: Box<Self>, _stop: &dyn Fn() -> bool) -> Result<Written> {
-        Ok(Written { path: "nowhere".into(), frames: self.frames, encoder: "none".into() })
+        Ok(Written { path: "nowhere".into(), frames: self.frames, encoder: "none".into(), notes: Vec::new() })
     }
 
     fn abort(self: Box<Self>) {}

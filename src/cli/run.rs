@@ -190,15 +190,10 @@ impl Observer for Printer {
         let damaged = report.live.is_none() && (report.truncated || report.damaged > 0);
         if damaged {
             let what = if report.truncated { "ends before its time" } else { "is damaged" };
-            eprintln!(
-                "oodstream: warning: {name} {what} ({} frames lost or concealed): {}",
-                report.damaged,
-                report.notes.join("; ")
-            );
-        } else if !self.quiet {
-            for note in &report.notes {
-                eprintln!("{name}: {note}");
-            }
+            eprintln!("oodstream: warning: {name} {what} ({} frames lost or concealed)", report.damaged);
+        }
+        for note in &report.notes {
+            eprintln!("oodstream: note: {name}: {note}");
         }
         if let Ending::Failed(error) = &report.ending {
             let alone = report.live.is_none() && (self.is_alone() || error.places().contains(name));

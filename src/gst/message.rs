@@ -8,6 +8,7 @@ use gstreamer_pbutils::MissingPluginMessage;
 
 use crate::Error;
 use crate::gst::doctor;
+use crate::gst::mp4_index::Fault;
 
 /// Everything a bus said that bears on failure, gathered as it comes.
 #[derive(Debug, Default)]
@@ -64,7 +65,7 @@ impl Trouble {
                 .hint("give a video (mp4, mov, mkv, avi, webm, ts) or a folder of images");
         }
         if debug.contains("moov") || debug.contains("no playable streams") || error.message().contains("no playable") {
-            return no_index(path);
+            return unplayable(path, Fault::NoIndex);
         }
         if let Some(gst::ResourceError::OpenRead | gst::ResourceError::Read | gst::ResourceError::NotFound) =
             error.kind::<gst::ResourceError>()
@@ -114,12 +115,28 @@ fn source_of(message: &gst::Message) -> String {
     message.src().map(|s| s.name().to_string()).unwrap_or_default()
 }
 
-/// An MP4 or MOV file without its index, which cameras write last.
-pub(crate) fn no_index(path: &Path) -> Error {
-    Error::failed(format!("{}: the index of the file is missing (no `moov` box)", path.display())).hint(
-        "the recording was cut off before it was finished; a tool such as `untrunc` can rebuild it from a whole file of the \
-         same camera",
-    )
+/// The error for an MP4 or MOV file of which nothing can be played.
+pub(crate) fn unplayable(path: &Path, fault: Fault) -> Error {
+    let (what, hint) = match fault {
+        Fault::NoIndex => (
+            "the index of the file is missing (no `moov` box)",
+            "the recording was cut off before it was finished; a tool such as `untrunc` can rebuild it from a whole file \
+             of the same camera",
+        ),
+        Fault::IndexCut => (
+            "the file ends inside its index (`moov` box)",
+            "the copy or the download was cut off; fetch the file again",
+        ),
+        Fault::NoStart => (
+            "this is a fragment of a stream without the part that says what it holds (no `moov` box)",
+            "join it to the initialisation segment of its stream: cat init.mp4 fragment.m4s > whole.mp4",
+        ),
+        Fault::Encrypted => (
+            "the video is encrypted (DRM)",
+            "it can only be read with its key: decrypt it first, for example with `ffmpeg -decryption_key`",
+        ),
+    };
+    Error::failed(format!("{}: {what}", path.display())).hint(hint)
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 //! recorded, encoder priming that players must skip, a start later than zero. ISO/IEC 14496-12 box names.
 
 use std::fs::File;
-use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom, Write};
+use std::io::{Error, Read, Result, Seek, SeekFrom, Write};
+
+use super::boxes::{self, bad, child, descend, push_box, u32_at, u64_at};
+use super::mp4_index::entries;
 
 /// What to put in.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -51,43 +54,6 @@ pub(crate) fn places(file: &mut File) -> Vec<UserData> {
     found.map(|(kind, payload)| (kind, payload.to_vec())).collect()
 }
 
-/// More than any encoder's priming, in milliseconds (AAC: 2112 samples at 22 kHz are 96). Not much more: the demuxer takes a
-/// track that is shorter than a fifth of the movie for a preview image and leaves it out.
-const PRIMING_MS: u32 = 100;
-
-/// The duration field of a movie header.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct MovieDuration {
-    pub nanoseconds: u64,
-    /// Where the field is in the file.
-    pub at: u64,
-    /// The field with [`PRIMING_MS`] more in it.
-    pub longer: Vec<u8>,
-}
-
-/// The duration that the header of an MP4 or MOV file gives; none if it is no such file or does not say (fragments).
-pub(crate) fn movie_duration(file: &mut File) -> Option<MovieDuration> {
-    let (at, size) = find_moov(file).ok()?;
-    // mvhd comes first and is 120 bytes long at most.
-    let mut head = vec![0; size.min(128)];
-    file.seek(SeekFrom::Start(at)).ok()?;
-    file.read_exact(&mut head).ok()?;
-    if head.get(12..16)? != b"mvhd" {
-        return None;
-    }
-    let long = *head.get(16)? == 1;
-    let (scale, field) = if long { (u32_at(&head, 36).ok()?, 40) } else { (u32_at(&head, 28).ok()?, 32) };
-    let duration = if long { u64_at(&head, field).ok()? } else { u32_at(&head, field).ok()?.into() };
-    let longer = duration.checked_add(u64::from(scale) * u64::from(PRIMING_MS) / 1000)?;
-    let longer = if long { longer.to_be_bytes().to_vec() } else { u32::try_from(longer).ok()?.to_be_bytes().to_vec() };
-    let nanoseconds = u64::try_from(u128::from(duration) * 1_000_000_000 / u128::from(scale.max(1))).ok()?;
-    (duration > 0 && duration != u64::MAX && scale > 0).then_some(MovieDuration {
-        nanoseconds,
-        at: at + field as u64,
-        longer,
-    })
-}
-
 /// Seconds from 1904, where these files count from, to 1970.
 const EPOCH: i64 = 2_082_844_800;
 
@@ -115,65 +81,23 @@ pub(crate) fn apply(file: &mut File, edits: &Edits) -> Result<()> {
     file.set_len(end)
 }
 
-fn bad(what: &str) -> Error {
-    Error::new(ErrorKind::InvalidData, what)
-}
-
 /// Position and size of the `moov` box.
-/// Whether this is an MP4 or MOV file without an index. GStreamer's demuxer finds that out as well, but now and then its
-/// complaint is lost while the streams are still being looked for.
-pub(crate) fn lacks_index(file: &mut File) -> bool {
-    let mut head = [0; 8];
-    file.read_exact(&mut head).is_ok() && &head[4..] == b"ftyp" && find_moov(file).is_err()
-}
-
 fn find_moov(file: &mut File) -> Result<(u64, usize)> {
     let length = file.metadata()?.len();
-    let mut at = 0;
-    while at + 8 <= length {
-        file.seek(SeekFrom::Start(at))?;
-        let mut head = [0; 16];
-        file.read_exact(&mut head[..8])?;
-        let mut size = u64::from(u32_at(&head, 0)?);
-        if size == 1 {
-            file.read_exact(&mut head[8..])?;
-            size = u64_at(&head, 8)?;
-        }
-        if size < 8 || size > length - at {
-            return Err(bad("a box that reaches past the end"));
-        }
-        if &head[4..8] == b"moov" {
-            // The index of a day of video is some tens of megabytes.
-            return usize::try_from(size).map(|size| (at, size)).map_err(|_| bad("too large"));
-        }
-        at += size;
+    let tops = boxes::top_boxes(file)?;
+    let moov = tops.iter().find(|top| &top.kind == b"moov").ok_or_else(|| bad("no index"))?;
+    if moov.at + moov.size > length {
+        return Err(bad("an index that is cut off"));
     }
-    Err(bad("no index"))
+    // The index of a day of video is some tens of megabytes.
+    usize::try_from(moov.size).map(|size| (moov.at, size)).map_err(|_| bad("too large"))
 }
 
 type Box4<'a> = ([u8; 4], &'a [u8]);
 
 /// The boxes in `data`: kind and payload.
-fn boxes(mut data: &[u8]) -> Result<Vec<Box4<'_>>> {
-    let mut found = Vec::new();
-    while data.len() >= 8 {
-        let size = u32_at(data, 0)? as usize;
-        let kind = [data[4], data[5], data[6], data[7]];
-        if size < 8 || size > data.len() {
-            return Err(bad("a box that reaches past its parent"));
-        }
-        found.push((kind, &data[8..size]));
-        data = &data[size..];
-    }
-    Ok(found)
-}
-
-fn push_box(out: &mut Vec<u8>, kind: &[u8; 4], payload: &[u8]) -> Result<()> {
-    let size = u32::try_from(payload.len() + 8).map_err(|_| bad("too large"))?;
-    out.extend(size.to_be_bytes());
-    out.extend(kind);
-    out.extend(payload);
-    Ok(())
+fn boxes(data: &[u8]) -> Result<Vec<Box4<'_>>> {
+    Ok(boxes::boxes(data)?.into_iter().map(|child| (child.kind, child.payload)).collect())
 }
 
 /// Rebuilds a box from its children, each through `change`.
@@ -217,6 +141,7 @@ fn rewrite_moov(moov: &[u8], edits: &Edits) -> Result<Vec<u8>> {
         }
         push_box(&mut body, b"udta", &udta)?;
     }
+    set_durations(&mut body)?;
     let mut out = Vec::new();
     push_box(&mut out, b"moov", &body)?;
     Ok(out)
@@ -244,6 +169,32 @@ fn rewrite_trak(trak: &[u8], edits: &Edits, skip: Skip, priming: u64) -> Result<
     })
 }
 
+/// Makes every track as long as its edits, and the movie as long as the longest track. `moov` is the payload of the index.
+fn set_durations(moov: &mut [u8]) -> Result<()> {
+    let mut longest = 0;
+    let mut writes = Vec::new();
+    for trak in boxes::boxes(moov)?.into_iter().filter(|child| &child.kind == b"trak") {
+        let Some(elst) = descend(trak.payload, &[b"edts", b"elst"]) else { return Ok(()) };
+        let shown: u64 = entries(elst.payload)?.iter().map(|(duration, ..)| duration).sum();
+        longest = longest.max(shown);
+        let header = descend(trak.payload, &[b"tkhd"]).ok_or_else(|| bad("no tkhd"))?;
+        let long = header.payload[0] == 1;
+        writes.push((trak.at + header.at + if long { 28 } else { 20 }, long, shown));
+    }
+    let movie = descend(moov, &[b"mvhd"]).ok_or_else(|| bad("no mvhd"))?;
+    let long = movie.payload[0] == 1;
+    writes.push((movie.at + if long { 24 } else { 16 }, long, longest));
+    for (at, long, value) in writes.into_iter().filter(|(_, _, value)| *value > 0) {
+        let bytes = if long {
+            value.to_be_bytes().to_vec()
+        } else {
+            u32::try_from(value).map_err(|_| bad("a duration of more than 32 bits"))?.to_be_bytes().to_vec()
+        };
+        moov.get_mut(at..at + bytes.len()).ok_or_else(|| bad("a short header"))?.copy_from_slice(&bytes);
+    }
+    Ok(())
+}
+
 struct Skip {
     /// Nothing is shown for so long, in ticks of the movie.
     start: u64,
@@ -257,18 +208,7 @@ struct Skip {
 
 /// An edit list of version 0 or 1, written as version 1.
 fn rewrite_elst(elst: &[u8], skip: &Skip) -> Result<Vec<u8>> {
-    let long = *elst.first().ok_or_else(|| bad("an empty elst"))? == 1;
-    let count = u32_at(elst, 4)? as usize;
-    let mut entries = Vec::with_capacity(count + 1);
-    for index in 0..count {
-        let at = 8 + index * if long { 20 } else { 12 };
-        let (duration, time, rate) = if long {
-            (u64_at(elst, at)?, u64_at(elst, at + 8)? as i64, u32_at(elst, at + 16)?)
-        } else {
-            (u32_at(elst, at)?.into(), i64::from(u32_at(elst, at + 4)? as i32), u32_at(elst, at + 8)?)
-        };
-        entries.push((duration, time, rate));
-    }
+    let mut entries = entries(elst)?;
     if let Some(shown) = entries.iter_mut().find(|(_, time, _)| *time >= 0) {
         shown.0 = shown.0.saturating_sub(skip.shown).max(skip.at_least);
         shown.1 += i64::try_from(skip.media).map_err(|_| bad("too late"))?;
@@ -317,23 +257,9 @@ fn header(payload: &[u8], created: Option<i64>, longer: u64, at_least: u64, gap:
     Ok(out)
 }
 
-fn child<'a>(payload: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
-    boxes(payload).ok()?.into_iter().find(|(k, _)| k == kind).map(|(_, child)| child).filter(|c| !c.is_empty())
-}
-
 fn scaled(nanoseconds: u64, per_second: u32) -> u64 {
     let ticks = (u128::from(nanoseconds) * u128::from(per_second) + 500_000_000) / 1_000_000_000;
     u64::try_from(ticks).unwrap_or(u64::MAX)
-}
-
-fn u32_at(data: &[u8], at: usize) -> Result<u32> {
-    let bytes = data.get(at..at + 4).and_then(|b| b.try_into().ok()).ok_or_else(|| bad("a short box"))?;
-    Ok(u32::from_be_bytes(bytes))
-}
-
-fn u64_at(data: &[u8], at: usize) -> Result<u64> {
-    let bytes = data.get(at..at + 8).and_then(|b| b.try_into().ok()).ok_or_else(|| bad("a short box"))?;
-    Ok(u64::from_be_bytes(bytes))
 }
 
 #[cfg(test)]
@@ -395,16 +321,9 @@ mod tests {
         let with_place = Edits { places: vec![place("+01.0000+002.0000/")], ..Edits::default() };
         file.write_all(&rewrite_moov(&movie(), &with_place).unwrap()).unwrap();
         assert_eq!(places(&mut file), with_place.places);
-        let duration = movie_duration(&mut file).unwrap();
-        assert_eq!(duration.nanoseconds, 2_000_000_000);
-        assert_eq!(duration.longer, 2100u32.to_be_bytes());
-        let mut field = [0; 4];
-        file.seek(SeekFrom::Start(duration.at)).unwrap();
-        file.read_exact(&mut field).unwrap();
-        assert_eq!(u32::from_be_bytes(field), 2000);
         let mut other = tempfile::tempfile().unwrap();
         other.write_all(b"this is no such file at all").unwrap();
-        assert_eq!((movie_duration(&mut other), places(&mut other)), (None, Vec::new()));
+        assert_eq!(places(&mut other), Vec::new());
     }
 
     #[test]

@@ -8,6 +8,9 @@ use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_app as gst_app;
 
+use super::clock::{Clock, Joins};
+use super::edit_list::EditList;
+
 /// What a stream carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -35,14 +38,20 @@ pub(crate) struct Track {
     pub kind: Kind,
     /// The demuxer's pad.
     pad: gst::Pad,
+    edits: Option<EditList>,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     packets: VecDeque<Packet>,
-    /// Latest end of a packet seen, in nanoseconds.
-    end: u64,
+    /// None for text, whose lines may overlap.
+    clock: Option<Clock>,
+    /// Packets before the first one with a time, as transport streams have them before their first clock reference.
+    waiting: Vec<gst::Buffer>,
+    /// What to add to all times, once the first frame went out, see [`Shared::fix_lead`].
+    lead: i64,
+    /// The time of the first packet.
+    first: Option<i64>,
     /// Nobody takes the packets: keep only the times.
     discard: bool,
 }
@@ -70,10 +79,6 @@ impl Track {
         tags
     }
 
-    pub fn end(&self) -> u64 {
-        self.lock().end
-    }
-
     /// Takes the next packet that is due at `until`, or any when `until` is none.
     pub fn pop(&self, until: Option<i64>) -> Option<Packet> {
         let mut state = self.lock();
@@ -84,6 +89,20 @@ impl Track {
         if due { state.packets.pop_front() } else { None }
     }
 
+    /// By how much the stream starts before the movie, where that is no encoder priming.
+    fn early(&self) -> i64 {
+        if self.edits.is_some() { 0 } else { self.lock().first.map_or(0, |first| (-first).max(0)) }
+    }
+
+    fn move_by(&self, lead: i64) {
+        let mut state = self.lock();
+        state.lead = lead;
+        for packet in &mut state.packets {
+            packet.pts = packet.pts.map(|t| t + lead);
+            packet.dts = packet.dts.map(|t| t + lead);
+        }
+    }
+
     /// From now on packets are dropped.
     pub fn discard(&self) {
         let mut state = self.lock();
@@ -92,8 +111,17 @@ impl Track {
     }
 
     /// An appsink for the stream. It never blocks the demuxer: packets are small and a writer takes them away.
-    pub fn new(kind: Kind, pad: &gst::Pad) -> (Arc<Self>, gst_app::AppSink) {
-        let track = Arc::new(Self { kind, pad: pad.clone(), state: Mutex::default() });
+    pub fn new(kind: Kind, pad: &gst::Pad, edits: Option<EditList>, clock: Clock) -> (Arc<Self>, gst_app::AppSink) {
+        let clock = (kind == Kind::Audio).then_some(clock);
+        let state = Mutex::new(State {
+            packets: VecDeque::new(),
+            clock,
+            waiting: Vec::new(),
+            lead: 0,
+            first: None,
+            discard: false,
+        });
+        let track = Arc::new(Self { kind, pad: pad.clone(), edits, state });
         let sink = gst_app::AppSink::builder()
             .sync(false)
             .async_(false)
@@ -121,16 +149,58 @@ impl Track {
             gst::Signed::Positive(t) => i64::try_from(t.nseconds()).ok(),
             gst::Signed::Negative(t) => i64::try_from(t.nseconds()).ok().map(|t| -t),
         };
-        let (pts, dts) = (running(buffer.pts()), running(buffer.dts()));
-        let mut state = self.lock();
-        if let Some(start) = pts.or(dts) {
-            let end = start + buffer.duration().map_or(0, |d| i64::try_from(d.nseconds()).unwrap_or(0));
-            state.end = state.end.max(u64::try_from(end).unwrap_or(0));
+        let (mut pts, mut dts) = (running(buffer.pts()), running(buffer.dts()));
+        let duration = length(&buffer);
+        if let Some(edits) = &self.edits
+            && let Some(time) = pts.or(dts)
+        {
+            // What an edit list hides is not part of the movie.
+            let Some(shown) = edits.packet(time, duration.unwrap_or(0)) else { return };
+            let moved = shown - time;
+            (pts, dts) = (pts.map(|t| t + moved), dts.map(|t| t + moved));
         }
-        if !state.discard {
-            state.packets.push_back(Packet { pts, dts, buffer });
+        let mut state = self.lock();
+        if state.first.is_none() && pts.or(dts).is_none() && self.kind == Kind::Audio {
+            state.waiting.push(buffer);
+            return;
+        }
+        if let Some(time) = pts.or(dts)
+            && state.first.is_none()
+        {
+            let waiting = std::mem::take(&mut state.waiting);
+            let lengths: Vec<i64> = waiting.iter().map(|buffer| length(buffer).or(duration).unwrap_or(0)).collect();
+            let mut at = time - lengths.iter().sum::<i64>();
+            for (buffer, length) in waiting.into_iter().zip(lengths) {
+                state.put(Some(at), Some(at), buffer);
+                at += length;
+            }
+        }
+        state.put(pts, dts, buffer);
+    }
+
+    /// What was changed in the times of the packets, in words.
+    pub fn notes(&self) -> Vec<String> {
+        self.lock().clock.as_ref().map(|clock| clock.notes("sound packets")).unwrap_or_default()
+    }
+}
+
+impl State {
+    fn put(&mut self, mut pts: Option<i64>, mut dts: Option<i64>, buffer: gst::Buffer) {
+        self.first = self.first.or(pts).or(dts);
+        if let Some(clock) = &mut self.clock {
+            let time = clock.next(pts.or(dts), None);
+            clock.set_step(length(&buffer).unwrap_or(0));
+            (pts, dts) = (Some(time), dts.map(|_| time));
+        }
+        if !self.discard {
+            let lead = self.lead;
+            self.packets.push_back(Packet { pts: pts.map(|t| t + lead), dts: dts.map(|t| t + lead), buffer });
         }
     }
+}
+
+fn length(buffer: &gst::Buffer) -> Option<i64> {
+    buffer.duration().and_then(|duration| i64::try_from(duration.nseconds()).ok())
 }
 
 /// What a reader tells the writer of the same input.
@@ -143,6 +213,10 @@ pub(crate) struct Shared {
     pub ended: AtomicBool,
     /// What the writer has to tell about the streams, one sentence each.
     pub notes: Mutex<Vec<String>>,
+    /// Where the clock of the input starts anew.
+    pub joins: Joins,
+    /// See [`Shared::fix_lead`].
+    lead: std::sync::OnceLock<i64>,
 }
 
 impl Shared {
@@ -166,11 +240,22 @@ impl Shared {
         });
     }
 
+    /// Nanoseconds to add to the times of all streams, so that sound which comes before the demuxer's zero is not lost.
+    /// Fixed by the first call, for the first frame.
+    pub fn fix_lead(&self) -> i64 {
+        *self.lead.get_or_init(|| {
+            let tracks = self.tracks();
+            let lead = tracks.iter().map(|track| track.early()).max().unwrap_or(0);
+            tracks.iter().for_each(|track| track.move_by(lead));
+            lead
+        })
+    }
+
     pub fn note(&self, note: String) {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(note);
     }
 
-    pub fn notes(&self) -> Vec<String> {
+    pub fn writer_notes(&self) -> Vec<String> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

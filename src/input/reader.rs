@@ -12,6 +12,8 @@ use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
 use crate::gst::Frame;
+use crate::gst::clock::Clock;
+use crate::gst::edit_list::EditList;
 use crate::gst::frame::{Canvas, colour_of};
 use crate::gst::message::Trouble;
 use crate::gst::track::Shared;
@@ -34,6 +36,8 @@ pub(crate) struct Probe {
     pub complete: AtomicBool,
     pub audio: AtomicU64,
     pub subtitles: AtomicU64,
+    /// Sizes of decoded pictures that followed one another.
+    pub sizes: AtomicU64,
     /// Video streams beyond the first.
     pub more_video: AtomicU64,
     /// Compressed frames that went into the decoder, and frames that came out of it.
@@ -41,6 +45,52 @@ pub(crate) struct Probe {
     pub decoded: AtomicU64,
     /// Codec of the video stream, in words.
     pub codec: std::sync::Mutex<String>,
+    /// The edit list of the video stream.
+    pub edits: std::sync::Mutex<Option<EditList>>,
+    /// What kind of file it is.
+    format: std::sync::OnceLock<Format>,
+}
+
+/// What kind of file an input is, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Format {
+    /// MPEG transport or program stream, or FLV: its clock may be set anew on the way, where recordings are joined.
+    Broadcast,
+    /// Matroska or WebM.
+    Matroska,
+    /// A coded stream without a container: no times.
+    Raw,
+    /// Any other.
+    #[default]
+    Other,
+}
+
+impl Format {
+    /// By the media type that GStreamer gives it.
+    pub fn of(name: &str) -> Self {
+        match name {
+            "video/mpegts" | "video/x-flv" | "video/x-cdxa" => Self::Broadcast,
+            "video/mpeg" => Self::Broadcast,
+            "video/x-matroska" | "video/webm" => Self::Matroska,
+            "video/x-h264" | "video/x-h265" | "image/jpeg" | "video/x-h263" | "video/x-av1" => Self::Raw,
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether the clock may start anew, see [`Clock::new`].
+    pub fn restarts(self) -> bool {
+        self == Self::Broadcast
+    }
+}
+
+impl Probe {
+    pub fn format(&self) -> Format {
+        self.format.get().copied().unwrap_or_default()
+    }
+
+    pub fn set_format(&self, format: Format) {
+        let _ = self.format.set(format);
+    }
 }
 
 pub(crate) struct PipelineReader {
@@ -60,9 +110,19 @@ pub(crate) struct PipelineReader {
     /// When the first error came, and when the last frame came after it.
     last_sign: Instant,
     corrupted: u64,
-    /// Where the last frame ends, in nanoseconds.
-    end: u64,
-    last_time: Option<u64>,
+    /// Makes the times of the frames rise.
+    clock: Clock,
+    edits: Option<EditList>,
+    /// Frames that the edit list hides.
+    hidden: u64,
+    /// How often the size of the decoded pictures changed.
+    resized: u64,
+    /// Keeps to real time: a frame is handed on as soon as it is there.
+    pace: Pace,
+    /// The frame that waits for the time of the one after it, with its time.
+    held: Option<(Option<i64>, gst::Buffer)>,
+    /// What is missing at the end of the file, in words.
+    cut: Option<String>,
     /// All sinks are at their end: audio and subtitles are complete as well. The bus says so once.
     over: bool,
     ended: Option<EndOfInput>,
@@ -99,6 +159,7 @@ impl PipelineReader {
         stream: u32,
         shared: Arc<Shared>,
         probe: Arc<Probe>,
+        pace: Pace,
     ) -> Result<Self> {
         let bus = pipeline.bus().ok_or_else(|| Error::failed("a GStreamer pipeline without a bus"))?;
         let guard = Running(&pipeline);
@@ -157,6 +218,11 @@ impl PipelineReader {
         let container = containers.into_iter().next().unwrap_or_else(extension);
         let info = describe(&frame_info, duration, &probe, container);
         std::mem::forget(guard);
+        let mut clock = Clock::new(&shared.joins, probe.format().restarts());
+        if let Some(fps) = info.fps {
+            clock.set_step((1e9 / fps) as i64);
+        }
+        let edits = probe.edits.lock().map(|edits| edits.clone()).unwrap_or_default();
         Ok(Self {
             pipeline,
             bus,
@@ -173,8 +239,13 @@ impl PipelineReader {
             trouble,
             last_sign: Instant::now(),
             corrupted: 0,
-            end: 0,
-            last_time: None,
+            clock,
+            edits,
+            hidden: 0,
+            resized: 0,
+            pace,
+            held: None,
+            cut: None,
             over,
             ended: None,
         })
@@ -212,32 +283,61 @@ impl PipelineReader {
         self.info.frames = self.info.fps.map(|fps| (fps * duration as f64 / 1e9).round() as u64);
     }
 
-    fn frame(&mut self, sample: &gst::Sample) -> Result<gst::Buffer> {
+    /// What is missing at the end of the file, in words.
+    pub fn set_cut(&mut self, cut: Option<String>) {
+        self.cut = cut;
+    }
+
+    /// Takes a decoded frame. Gives one back once its time is certain, which the next one helps to tell.
+    fn take(&mut self, sample: gst::Sample) -> Result<Option<Frame>> {
+        let segment = sample.segment().and_then(|s| s.downcast_ref::<gst::ClockTime>()).cloned();
         let buffer = sample.buffer_owned().ok_or_else(|| Error::failed("a GStreamer sample without a buffer"))?;
+        drop(sample); // Its reference would make the buffer shared, and map_mut copy.
+        self.last_sign = Instant::now();
+        let time = buffer.pts().and_then(|pts| match segment?.to_running_time_full(pts)? {
+            gst::Signed::Positive(t) => i64::try_from(t.nseconds()).ok(),
+            gst::Signed::Negative(t) => i64::try_from(t.nseconds()).ok().map(|t| -t),
+        });
+        let time = match (&self.edits, time) {
+            (Some(edits), Some(media)) => match edits.frame(media) {
+                Some(shown) => Some(shown),
+                None => {
+                    self.hidden += 1;
+                    return Ok(None);
+                }
+            },
+            _ => time,
+        };
         if buffer.flags().contains(gst::BufferFlags::CORRUPTED) {
             self.corrupted += 1;
         }
-        Ok(buffer)
+        if self.pace == Pace::RealTime {
+            return Ok(Some(self.stamp(time, buffer, None)));
+        }
+        let before = self.held.replace((time, buffer));
+        Ok(before.map(|(held, buffer)| self.stamp(held, buffer, time)))
     }
 
-    fn take(&mut self, sample: gst::Sample) -> Result<Frame> {
-        let segment = sample.segment().and_then(|s| s.downcast_ref::<gst::ClockTime>()).cloned();
-        let buffer = self.frame(&sample)?;
-        drop(sample); // Its reference would make the buffer shared, and map_mut copy.
-        let time = buffer.pts().and_then(|pts| segment?.to_running_time(pts)).map(gst::ClockTime::nseconds);
-        // A frame without a time (damaged input) follows the one before it.
-        let time = time.unwrap_or(self.end);
-        let frame = Frame::new(self.stream, self.index, time, buffer, self.frame_info.clone(), self.canvas.clone());
+    /// The frame that still waits when there are no more.
+    fn release(&mut self) -> Option<Frame> {
+        let (time, buffer) = self.held.take()?;
+        Some(self.stamp(time, buffer, None))
+    }
+
+    fn stamp(&mut self, time: Option<i64>, buffer: gst::Buffer, following: Option<i64>) -> Frame {
+        let lead = self.shared.fix_lead();
+        let time = u64::try_from(self.clock.next(time, following) + lead).unwrap_or(0);
+        let mut frame = Frame::new(self.stream, self.index, time, buffer, self.frame_info.clone(), self.canvas.clone());
+        // The last one needs it, or its end would be its start.
+        frame.duration = frame.duration.filter(|d| *d > 0).or(u64::try_from(self.clock.step()).ok());
         self.index += 1;
-        self.end = self.end.max(time + frame.duration.unwrap_or(0));
-        self.last_time = Some(time);
-        self.last_sign = Instant::now();
-        Ok(frame)
+        frame
     }
 
     fn end(&mut self) -> EndOfInput {
         self.shared.ended.store(true, Ordering::Release);
-        let mut notes = self.shared.notes();
+        let mut notes = Vec::new();
+        self.resized = self.probe.sizes.load(Ordering::Acquire).saturating_sub(1);
         let coded = self.probe.coded.load(Ordering::Acquire);
         let decoded = self.probe.decoded.load(Ordering::Acquire);
         let lost = coded.saturating_sub(decoded);
@@ -250,26 +350,28 @@ impl PipelineReader {
         if let Some((error, _)) = &self.trouble.error {
             notes.push(format!("reading stopped with an error: {}", error.message()));
         }
+        if let Some(cut) = &self.cut {
+            notes.push(format!("the file is cut off: {cut}"));
+        }
+        if self.hidden > 0 {
+            notes.push(format!("{} frames that the edit list of the file hides are left out", self.hidden));
+        }
         let more = self.probe.more_video.load(Ordering::Acquire);
         if more > 0 {
-            notes.push(format!("{more} further video stream(s) in the file were left out"));
+            notes.push(format!("the first video stream is taken; {more} more are left out"));
         }
-        let last = self.shared.tracks().iter().map(|t| t.end()).fold(self.end, u64::max);
-        let short = self.info.duration.is_some_and(|duration| {
-            // Containers round; and a last frame may lack its duration.
-            let slack = (duration / 100).clamp(250_000_000, 2_000_000_000);
-            last + slack < duration
-        });
-        if short {
-            let seconds = |ns: u64| ns as f64 / 1e9;
-            notes.push(format!(
-                "it ends after {:.2} s of the {:.2} s that its header promises",
-                seconds(last),
-                seconds(self.info.duration.unwrap_or(0))
-            ));
+        let (width, height) = (self.info.width, self.info.height);
+        if self.resized > 0 {
+            notes.push(format!("the size of the pictures changes on the way; they are scaled to {width}x{height}"));
         }
-        let end =
-            EndOfInput { damaged: self.corrupted + lost, truncated: short || self.trouble.error.is_some(), notes };
+        notes.extend(self.clock.notes("frames"));
+        self.shared.tracks().iter().for_each(|track| notes.extend(track.notes()));
+        notes.extend(self.shared.writer_notes());
+        let end = EndOfInput {
+            damaged: self.corrupted + lost,
+            truncated: self.cut.is_some() || self.trouble.error.is_some(),
+            notes,
+        };
         self.ended = Some(end.clone());
         end
     }
@@ -277,8 +379,10 @@ impl PipelineReader {
 
 impl FrameReader for PipelineReader {
     fn read(&mut self, timeout: Duration) -> Result<Read> {
-        if let Some(sample) = self.first.take() {
-            return self.take(sample).map(Read::Frame);
+        if let Some(sample) = self.first.take()
+            && let Some(frame) = self.take(sample)?
+        {
+            return Ok(Read::Frame(frame));
         }
         if let Some(end) = &self.ended {
             return Ok(Read::End(end.clone()));
@@ -288,7 +392,10 @@ impl FrameReader for PipelineReader {
             let left = deadline.saturating_duration_since(Instant::now()).min(Duration::from_millis(50));
             let wait = gst::ClockTime::try_from(left).unwrap_or(gst::ClockTime::ZERO);
             if let Some(sample) = self.sink.try_pull_sample(wait) {
-                return self.take(sample).map(Read::Frame);
+                match self.take(sample)? {
+                    Some(frame) => return Ok(Read::Frame(frame)),
+                    None => continue,
+                }
             }
             while let Some(message) = self.bus.pop() {
                 match message.view() {
@@ -304,8 +411,13 @@ impl FrameReader for PipelineReader {
                 || (self.trouble.error.is_some() && (self.sink.is_eos() || self.last_sign.elapsed() > AFTER_ERROR))
             {
                 // A frame may have come between the pull and the message.
-                if let Some(sample) = self.sink.try_pull_sample(gst::ClockTime::ZERO) {
-                    return self.take(sample).map(Read::Frame);
+                while let Some(sample) = self.sink.try_pull_sample(gst::ClockTime::ZERO) {
+                    if let Some(frame) = self.take(sample)? {
+                        return Ok(Read::Frame(frame));
+                    }
+                }
+                if let Some(frame) = self.release() {
+                    return Ok(Read::Frame(frame));
                 }
                 tracing::debug!("{}: {} frames read", self.name.display(), self.index);
                 return Ok(Read::End(self.end()));
@@ -320,8 +432,7 @@ impl FrameReader for PipelineReader {
                 if let Some(message) =
                     self.bus.timed_pop_filtered(wait, &[gst::MessageType::Eos, gst::MessageType::Error])
                 {
-                    self.trouble.note(&message);
-                    return Ok(Read::End(self.end()));
+                    self.over |= !self.trouble.note(&message);
                 }
             }
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::gst::{element, link};
-use crate::input::reader::{PipelineReader, Probe, frame_sink};
+use crate::input::reader::{Pace, PipelineReader, Probe, frame_sink};
 use crate::{Error, Result};
 
 /// Pictures of an input that does not say how many.
@@ -34,7 +34,8 @@ pub(crate) fn open(spec: &str, stream: u32) -> Result<PipelineReader> {
         *codec = "test pattern".to_string();
     }
     let name = format!("test://{}", spec.pattern);
-    let mut reader = PipelineReader::start(pipeline, sink, Path::new(&name), stream, Arc::default(), probe)?;
+    let mut reader =
+        PipelineReader::start(pipeline, sink, Path::new(&name), stream, Arc::default(), probe, Pace::Taken)?;
     reader.set_frames(u64::from(frames.unsigned_abs()));
     Ok(reader)
 }

@@ -45,6 +45,8 @@ pub struct Written {
     pub frames: u64,
     /// The GStreamer element that encoded them.
     pub encoder: String,
+    /// What was left out, encoded anew or changed on the way into the file, one sentence each.
+    pub notes: Vec<String>,
 }
 
 /// How to encode an output.

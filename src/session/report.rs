@@ -71,7 +71,6 @@ pub struct InputReport {
     /// The error that ended it, if one did.
     pub error: Option<String>,
     /// Everything that was dropped, re-encoded, guessed or moved, one sentence each.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
     /// The way in which it ended.
     #[serde(skip)]
@@ -108,6 +107,12 @@ impl InputReport {
         let seen = meter.read();
         let Outcome { end, written, interrupted, error } = outcome;
         let EndOfInput { damaged, truncated, notes } = end.unwrap_or_default();
+        let mut said: Vec<String> = Vec::new();
+        for note in notes.into_iter().chain(written.iter().flat_map(|written| written.notes.clone())) {
+            if !said.contains(&note) {
+                said.push(note);
+            }
+        }
         let (output, encoder) = match written {
             Some(Written { path, encoder, .. }) => (Some(path.display().to_string()), Some(encoder)),
             None => (None, None),
@@ -131,7 +136,7 @@ impl InputReport {
             output,
             encoder,
             error: error.map(|error| error.to_string()),
-            notes,
+            notes: said,
             ending,
             live: live.then(|| LiveReport {
                 name: meter.name().to_owned(),

@@ -1,6 +1,8 @@
 //! Video files and folders of images: demux, decode, deinterlace, rotate, convert.
 
+mod correct;
 pub(crate) mod images;
+mod structure;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,13 +12,16 @@ use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_pbutils as gst_pbutils;
 
-use crate::gst::message::no_index;
+use self::correct::{correct, patch, watch_format};
+use crate::gst::clock::Clock;
+use crate::gst::message::unplayable;
+use crate::gst::mp4_index::{self, Index, IndexTrack};
 use crate::gst::size;
 use crate::gst::track::{Kind, Shared, Track};
-use crate::gst::{element, gst_failed, init, link, mp4};
+use crate::gst::{element, gst_failed, init, link};
 use crate::input::VideoInfo;
 use crate::input::picture::picture_chain;
-use crate::input::reader::{Pace, PipelineReader, Probe, frame_sink};
+use crate::input::reader::{Format, Pace, PipelineReader, Probe, frame_sink};
 use crate::{Error, Result};
 
 /// What a file holds, from its header and its first frame.
@@ -43,10 +48,10 @@ pub(crate) fn check_readable(path: &Path) -> Result<()> {
         return Err(Error::failed(format!("{name}: the file is empty (zero bytes)"))
             .hint("the recording or the copy failed; fetch it again"));
     }
-    if meta.is_file() && mp4::lacks_index(&mut file) {
-        return Err(no_index(path));
+    match meta.is_file().then(|| mp4_index::fault(&mut file)).flatten() {
+        Some(fault) => Err(unplayable(path, fault)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// `filesrc ! parsebin`, with the first video stream decoded into an appsink and the other streams into tracks.
@@ -59,10 +64,14 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, pace: Pace) -> Result<Pip
     size::bound(&pipeline, size::MAX_SIDE_OF_FILES, "this program");
     let source = element("filesrc")?;
     source.set_property("location", path);
-    let duration = std::fs::File::open(path).ok().and_then(|mut file| mp4::movie_duration(&mut file));
-    let nanoseconds = duration.as_ref().map(|duration| duration.nanoseconds);
-    if let Some((duration, pad)) = duration.zip(source.static_pad("src")) {
-        lengthen(&pad, duration);
+    let mut file = std::fs::File::open(path).ok();
+    let index = file.as_mut().and_then(|file| Index::read(file).ok()).unwrap_or_default();
+    let cut = index.cut.clone().or_else(|| file.as_mut().and_then(structure::cut));
+    // In real time frames are due by the clock of the demuxer.
+    let index =
+        Arc::new(if pace == Pace::Taken { index } else { Index { patches: Vec::new(), tracks: Vec::new(), ..index } });
+    if let Some(pad) = source.static_pad("src").filter(|_| !index.patches.is_empty()) {
+        patch(&pad, Arc::clone(&index));
     }
     let parse = element("parsebin")?;
     link(&pipeline, &[source, parse.clone()])?;
@@ -80,9 +89,26 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, pace: Pace) -> Result<Pip
     let entry = chain[0].static_pad("sink").ok_or_else(|| Error::failed("an element without a sink pad"))?;
 
     let probe = Arc::new(Probe::default());
+    watch_format(&parse, &probe);
     let decoded = Arc::clone(&probe);
-    entry.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-        decoded.decoded.fetch_add(1, Ordering::AcqRel);
+    let size = std::sync::Mutex::new((0, 0));
+    entry.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        match info.event().map(|event| event.view()) {
+            None => {
+                decoded.decoded.fetch_add(1, Ordering::AcqRel);
+            }
+            Some(gst::EventView::Caps(caps)) => {
+                let get = |field| caps.caps().structure(0).and_then(|s| s.get::<i32>(field).ok()).unwrap_or(0);
+                let new = (get("width"), get("height"));
+                if let Ok(mut size) = size.lock()
+                    && *size != new
+                {
+                    *size = new;
+                    decoded.sizes.fetch_add(1, Ordering::AcqRel);
+                }
+            }
+            _ => {}
+        }
         gst::PadProbeReturn::Ok
     });
     decoder.connect_pad_added(move |_, pad| {
@@ -92,42 +118,23 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, pace: Pace) -> Result<Pip
     });
 
     let shared = Arc::new(Shared::default());
+    let duration = index.duration;
     let (streams, known) = (Arc::clone(&probe), Arc::clone(&shared));
     // The pipeline owns the handler: weak references, or neither would ever be freed.
     let (weak, weak_decoder) = (pipeline.downgrade(), decoder.downgrade());
     parse.connect_pad_added(move |_, pad| {
         if let (Some(pipeline), Some(decoder)) = (weak.upgrade(), weak_decoder.upgrade())
-            && let Err(e) = add_stream(&pipeline, &decoder, pad, &streams, &known)
+            && let Err(e) = add_stream(&pipeline, &decoder, pad, &streams, &known, &index)
         {
             tracing::warn!("a stream is left out: {e}");
         }
     });
-    let mut reader = PipelineReader::start(pipeline, sink, path, stream, shared, probe)?;
-    if let Some(nanoseconds) = nanoseconds {
-        reader.set_duration(nanoseconds);
+    let mut reader = PipelineReader::start(pipeline, sink, path, stream, shared, probe, pace)?;
+    if let Some(duration) = duration {
+        reader.set_duration(duration);
     }
+    reader.set_cut(cut);
     Ok(reader)
-}
-
-/// qtdemux forgets encoder priming when it compares times with the duration of the movie, and loses the last packets of
-/// sound. What it reads of the file is changed on its way: the movie lasts a little longer.
-fn lengthen(pad: &gst::Pad, duration: mp4::MovieDuration) {
-    pad.add_probe(gst::PadProbeType::PULL | gst::PadProbeType::BUFFER, move |_, info| {
-        let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data else { return gst::PadProbeReturn::Ok };
-        let (start, end) = (buffer.offset(), buffer.offset().saturating_add(buffer.size() as u64));
-        if duration.at >= end || duration.at + duration.longer.len() as u64 <= start {
-            return gst::PadProbeReturn::Ok;
-        }
-        if let Ok(mut map) = buffer.make_mut().map_writable() {
-            for (at, byte) in (duration.at..).zip(&duration.longer) {
-                let place = at.checked_sub(start).and_then(|at| usize::try_from(at).ok());
-                if let Some(slot) = place.and_then(|place| map.get_mut(place)) {
-                    *slot = *byte;
-                }
-            }
-        }
-        gst::PadProbeReturn::Ok
-    });
 }
 
 /// A stream of the container: the first video goes to the decoder, audio and subtitles to tracks.
@@ -137,10 +144,14 @@ fn add_stream(
     pad: &gst::Pad,
     probe: &Arc<Probe>,
     shared: &Shared,
+    index: &Index,
 ) -> Result<()> {
     let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
     let name = caps.structure(0).map(|s| s.name().to_string()).unwrap_or_default();
     tracing::debug!("stream {}: {caps}", pad.name());
+    let listed = track_of(pad, index);
+    let edits = listed.and_then(|track| track.edits.clone());
+    correct(pad, listed.is_some_and(|track| track.full_range), probe.format());
     // parsebin shows all its pads before it lets the first packet through.
     let complete = Arc::clone(probe);
     pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
@@ -156,14 +167,20 @@ fn add_stream(
                 probe.more_video.fetch_add(1, Ordering::AcqRel);
                 return Ok(());
             }
+            if let Ok(mut known) = probe.edits.lock() {
+                *known = edits;
+            }
             if let Ok(mut codec) = probe.codec.lock() {
                 *codec =
                     if caps.is_fixed() { gst_pbutils::pb_utils_get_codec_description(&caps).to_string() } else { name };
             }
             let coded = Arc::clone(probe);
+            // Pieces of a raw stream are no frames.
+            let framed =
+                probe.format() != Format::Raw || caps.structure(0).is_some_and(|s| s.get("parsed") == Ok(true));
             pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-                let header =
-                    info.buffer().is_some_and(|b| b.flags().contains(gst::BufferFlags::HEADER) && b.size() < 64);
+                let header = !framed
+                    || info.buffer().is_some_and(|b| b.flags().contains(gst::BufferFlags::HEADER) && b.size() < 64);
                 if !header {
                     coded.coded.fetch_add(1, Ordering::AcqRel);
                 }
@@ -189,11 +206,19 @@ fn add_stream(
         }
         _ => return Ok(()),
     };
-    let (track, sink) = Track::new(kind, pad);
+    let clock = Clock::new(&shared.joins, probe.format().restarts());
+    let (track, sink) = Track::new(kind, pad, edits, clock);
     pipeline.add(&sink).map_err(gst_failed)?;
     sink.sync_state_with_parent().map_err(gst_failed)?;
     let entry = sink.static_pad("sink").ok_or_else(|| Error::failed("an appsink without a pad"))?;
     pad.link(&entry).map_err(|e| Error::failed(format!("{name} cannot be linked: {e}")))?;
     shared.add(track);
     Ok(())
+}
+
+/// The track of the index that a pad of the demuxer stands for: its number is the end of the stream's identifier.
+fn track_of<'a>(pad: &gst::Pad, index: &'a Index) -> Option<&'a IndexTrack> {
+    let identifier = pad.stream_id()?;
+    let id: u32 = identifier.rsplit('/').next()?.parse().ok()?;
+    index.tracks.iter().find(|track| track.id == id)
 }

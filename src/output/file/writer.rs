@@ -1,5 +1,6 @@
 //! Encodes frames and muxes them, with the audio and subtitle packets of their input, into a file.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,8 @@ pub(crate) struct FileWriter {
     target: Option<Target>,
     encoder: String,
     frames: u64,
+    /// Frames that the encoder made.
+    muxed: Arc<AtomicU64>,
     /// When the first frame is due, in nanoseconds.
     start: u64,
     /// When the next key frame is due, in nanoseconds.
@@ -95,6 +98,14 @@ impl FileWriter {
         }
         chain.extend([encode, queue, parser.clone()]);
         link(&pipeline, &chain)?;
+        let muxed = Arc::new(AtomicU64::new(0));
+        if let Some(pad) = parser.static_pad("src") {
+            let muxed = Arc::clone(&muxed);
+            pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+                muxed.fetch_add(1, Ordering::AcqRel);
+                gst::PadProbeReturn::Ok
+            });
+        }
         mux::link_video(&parser, &muxer, target.container, frames)?;
         let tracks = mux::link_tracks(&pipeline, &muxer, target.container, shared)?;
 
@@ -109,6 +120,7 @@ impl FileWriter {
             target: Some(target),
             encoder: name,
             frames: 0,
+            muxed,
             start: 0,
             next_key: 0,
             end: 0,
@@ -230,8 +242,18 @@ impl FrameWriter for FileWriter {
                 tracing::warn!("{}: its index lacks {edits:?}: {e}", target.path.display());
             }
         }
+        let muxed = self.muxed.load(Ordering::Acquire);
+        if muxed != self.frames {
+            return Err(Error::failed(format!(
+                "{}: the encoder made {muxed} frames of the {} it was given",
+                target.path.display(),
+                self.frames
+            ))
+            .hint("choose another encoder with --encoder; `oodstream doctor` lists them"));
+        }
         let path = target.publish()?;
-        Ok(Written { path, frames: self.frames, encoder: std::mem::take(&mut self.encoder) })
+        let notes = self.shared.writer_notes();
+        Ok(Written { path, frames: self.frames, encoder: std::mem::take(&mut self.encoder), notes })
     }
 
     fn abort(mut self: Box<Self>) {

@@ -242,7 +242,7 @@ impl FrameWriter for LiveWriter {
     fn finish(mut self: Box<Self>, _stop: &dyn Fn() -> bool) -> Result<Written> {
         self.end()?;
         let path = PathBuf::from(std::mem::take(&mut self.name));
-        Ok(Written { path, frames: self.frames, encoder: std::mem::take(&mut self.encoder_name) })
+        Ok(Written { path, frames: self.frames, encoder: std::mem::take(&mut self.encoder_name), notes: Vec::new() })
     }
 
     fn abort(mut self: Box<Self>) {

@@ -37,7 +37,7 @@ pub(crate) struct Patience {
     pub stall: Duration,
 }
 
-/// What there is to know about a connection at a moment.
+/// The state of a connection.
 pub(crate) enum State {
     Picture(gst::Sample, Instant),
     Nothing,
@@ -59,7 +59,7 @@ pub(crate) struct Connection {
     patience: Patience,
     trouble: Trouble,
     started: Instant,
-    /// The last thing the source told of its progress.
+    /// When the source last reported progress.
     sign: Instant,
     connecting: bool,
     eos: bool,

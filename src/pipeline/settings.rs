@@ -1,4 +1,4 @@
-//! What may change while a run is going on: the threshold and the drawing.
+//! The settings that may change during a run: the threshold and the drawing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
@@ -11,7 +11,7 @@ use crate::{Error, Result};
 pub struct Tunable {
     /// Pixels with `score >= threshold` are marked; none: what the first frame of each stream suggests.
     pub threshold: Option<f32>,
-    /// How the result is drawn.
+    /// The drawing of the result.
     pub style: Style,
 }
 

@@ -14,7 +14,7 @@ pub(crate) const MAX_SIDE_OF_FILES: u32 = 16_384;
 /// Stops every decoder that comes into `pipeline` at pictures with a side longer than `max` pixels, with an error on the bus.
 /// `what` names the bound in it.
 pub(crate) fn bound(pipeline: &gst::Pipeline, max: u32, what: &'static str) {
-    pipeline.connect_deep_element_added(move |_, _, element| {
+    pipeline.connect_deep_element_added(move |pipeline, _, element| {
         let class = element.factory().and_then(|f| f.metadata(gst::ELEMENT_METADATA_KLASS).map(str::to_owned));
         let class = class.unwrap_or_default();
         if element.is::<gst::Bin>()
@@ -25,7 +25,7 @@ pub(crate) fn bound(pipeline: &gst::Pipeline, max: u32, what: &'static str) {
         }
         let stopped = Arc::new(AtomicBool::new(false));
         for pad in ["sink", "src"].iter().filter_map(|name| element.static_pad(name)) {
-            let (stopped, weak, image) = (Arc::clone(&stopped), element.downgrade(), class.contains("Image"));
+            let (stopped, weak, image) = (Arc::clone(&stopped), pipeline.downgrade(), class.contains("Image"));
             let incoming = pad.direction() == gst::PadDirection::Sink;
             pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
                 let size = match &info.data {
@@ -36,11 +36,12 @@ pub(crate) fn bound(pipeline: &gst::Pipeline, max: u32, what: &'static str) {
                 };
                 if let Some((width, height)) = size.filter(|(width, height)| *width.max(height) > max)
                     && !stopped.swap(true, Ordering::AcqRel)
-                    && let Some(element) = weak.upgrade()
+                    && let Some(pipeline) = weak.upgrade()
                 {
                     let words =
                         format!("a picture of {width}x{height} is larger than {what} allows ({max} pixels a side)");
-                    gst::element_error!(element, gst::StreamError::Decode, ["{}", words]);
+                    // Of the pipeline: `decodebin` keeps the errors of decoders that it tries to itself.
+                    gst::element_error!(pipeline, gst::StreamError::Decode, ["{}", words]);
                 }
                 if !stopped.load(Ordering::Acquire) {
                     return gst::PadProbeReturn::Ok;

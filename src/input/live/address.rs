@@ -83,7 +83,7 @@ impl Login {
     /// From the first line of a file: `user:password`.
     ///
     /// # Errors
-    /// The file cannot be read or its first line is not of that kind. No part of it is told.
+    /// The file cannot be read or its first line is not of that kind. The message holds no part of it.
     pub fn read(path: &Path) -> Result<Self> {
         let name = path.display();
         let text = std::fs::read_to_string(path)
@@ -306,7 +306,7 @@ fn percent_decoded(text: &str) -> Option<String> {
     String::from_utf8(decoded).ok()
 }
 
-/// Whether what looks like host and port, `user:12` for one, may be the beginning of `user:12/3@host`.
+/// Whether what looks like host and port (`user:12`) may be the beginning of `user:12/3@host`.
 fn broken_off(authority: &str, path: &str, fragment: &str) -> bool {
     let place = path.split('?').next().unwrap_or_default();
     let colon = authority.rsplit(']').next().is_some_and(|port| port.contains(':')) || place.contains(':');

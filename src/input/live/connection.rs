@@ -37,7 +37,7 @@ pub(crate) struct Patience {
     pub stall: Duration,
 }
 
-/// What there is to know about a connection at a moment.
+/// The state of a connection.
 pub(crate) enum State {
     Picture(gst::Sample, Instant),
     Nothing,
@@ -59,7 +59,7 @@ pub(crate) struct Connection {
     patience: Patience,
     trouble: Trouble,
     started: Instant,
-    /// The last thing the source told of its progress.
+    /// When the source last reported progress.
     sign: Instant,
     connecting: bool,
     eos: bool,
@@ -138,13 +138,14 @@ impl Connection {
             self.pictures = Some((self.pictures.map_or(now, |(first, _)| first), now));
             return State::Picture(sample, now);
         }
-        let finding = self.report.as_ref().and_then(|report| report.finding()).or_else(|| self.life.finding());
-        if let Some(finding) = finding {
-            return State::Lost(Reason::found(finding));
-        }
         let mut failed = false;
         while let Some(message) = self.bus.pop() {
             failed |= self.hear(&message, recipe);
+        }
+        // After the messages: what they say follows from it.
+        let finding = self.report.as_ref().and_then(|report| report.finding()).or_else(|| self.life.finding());
+        if let Some(finding) = finding {
+            return State::Lost(Reason::found(finding));
         }
         if let Some((reason, until)) = &self.asked {
             return match self.keeper.answer() {

@@ -10,7 +10,7 @@ use crate::gst::init;
 use crate::input::test_source::{number, queries};
 use crate::{Error, Result};
 
-/// What a camera offers is told up to so many kinds of pictures.
+/// Kinds of pictures of a camera that a message lists.
 const MOST_OFFERS: usize = 12;
 
 /// A camera at this machine, and what is asked of it.

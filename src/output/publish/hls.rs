@@ -186,7 +186,7 @@ impl Hls {
 
 impl Sink for Hls {
     fn start(&mut self, first: &Packet) -> Result<()> {
-        // A gap since the last segment is told to players; the very first start has none before it.
+        // A gap since the last segment is marked for players; the very first start has none before it.
         let breaks = !self.listed.is_empty() || self.next > 0;
         self.begin(first, breaks)
     }

@@ -60,13 +60,13 @@ pub(crate) trait Sink: Send {
 pub(crate) enum After {
     /// It starts again, with a growing back-off.
     Restart,
-    /// It is over, as somebody wished.
+    /// It is over, as the user wanted.
     Over,
     /// It is over, and that is the error of its lane.
     Lost,
 }
 
-/// What the lanes of a stream are told from outside.
+/// Orders to the lanes of a stream from outside.
 #[derive(Default)]
 pub(crate) struct Order(AtomicU8);
 
@@ -261,7 +261,7 @@ impl Driver {
         self.place.abandon();
         self.status.set_up(false);
         OutputStatus::count(&self.status.dropped);
-        // The same trouble again and again is told once.
+        // Repeated errors are logged once.
         let text = error.to_string();
         let name = &self.status.name;
         if self.last_error.as_ref() == Some(&text) {

@@ -73,7 +73,7 @@ impl Recorder {
     /// Checks that files can be made there.
     ///
     /// # Errors
-    /// As the ones of files: a name that is taken, a folder that cannot be made or, for one file, that is not there.
+    /// As the ones of files: a name that is taken, a folder that cannot be made or, for a single file, does not exist.
     pub fn open(path: &Path, options: &PublishOptions, order: &Arc<Order>) -> Result<Self> {
         let record = options.record.clone();
         if record.segment_s == 0 || record.segment_mb == Some(0) || record.budget_mb == Some(0) {

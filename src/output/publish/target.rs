@@ -124,7 +124,7 @@ impl Address {
         };
         let wrong = |what: &str| {
             Error::usage(format!("{}: {what}", hide_credentials(&format!("{scheme}://{rest}"))))
-                .hint(format!("{scheme}://HOST:PORT/NAME, for one {scheme}://127.0.0.1:{default_port}/front"))
+                .hint(format!("{scheme}://HOST:PORT/NAME, such as {scheme}://127.0.0.1:{default_port}/front"))
         };
         let (host, port) = match place.strip_prefix('[') {
             Some(rest) => {

@@ -45,7 +45,7 @@ impl Template {
         let (Some(stem), Some(extension)) = (stem, extension) else {
             return Err(Error::usage(format!("{shown}: the name is not valid UTF-8")));
         };
-        let example = "for one, x-%Y%m%d-%H%M%S.mp4; a plain per cent sign is written %%";
+        let example = "for example x-%Y%m%d-%H%M%S.mp4; a literal percent sign is %%";
         if extension.contains('%') {
             return Err(Error::usage(format!("{shown}: the extension has a field in it")).hint(example));
         }

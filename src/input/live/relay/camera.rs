@@ -217,7 +217,7 @@ impl Camera {
             403 => Finding::Denied(format!("{words}: this login may not watch")),
             404 => Finding::Refused("404: there is nothing at this address".to_owned()),
             453 | 503 => {
-                Finding::Busy(format!("{words}: the camera has no room for one more, and is asked more seldom"))
+                Finding::Busy(format!("{words}: the camera has no room for another client; it is tried less often"))
             }
             _ => Finding::Refused(format!("the camera answers {words} to {}", pending.method())),
         })

@@ -16,6 +16,7 @@ use crate::media::live::SourceOptions;
 use crate::media::publish::{HlsOptions, RecordOptions, ServeOptions};
 use crate::model::network::Provider;
 use crate::model::{Manifest, Resize, Views};
+use crate::ood::alarm::EventsConfig;
 use crate::pipeline::{Policy, Sync};
 use crate::{Error, Result};
 
@@ -27,6 +28,8 @@ pub struct Config {
     pub model: ModelConfig,
     /// How the score is made and what is marked.
     pub detect: DetectConfig,
+    /// Which marked regions become alarms.
+    pub events: EventsConfig,
     /// What is drawn.
     pub draw: Style,
     /// How the video is encoded again.
@@ -273,6 +276,7 @@ impl Config {
             }
         };
         self.draw.check()?;
+        self.events.check()?;
         share("detect.smoothing", self.detect.smoothing, true)?;
         let at_least_one = |key: &str, value: usize| {
             if value == 0 { Err(Error::usage(format!("{key} is 0, it must be at least 1"))) } else { Ok(()) }

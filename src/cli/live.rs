@@ -62,7 +62,7 @@ pub fn run(args: &RunArgs, config: Config, outputs: &Outputs, planned: Vec<Plann
     engine.batch_wait = Duration::from_millis(config.live.batch_wait_ms);
     // A service that starts again goes on with its events.
     let existing = if config.encode.overwrite { Existing::Replace } else { Existing::Append };
-    let records = Records::open(outputs.wanted(existing), &engine.network.manifest().classes.names)?;
+    let records = Records::open(outputs.wanted(existing))?;
     let servers = Servers::new(&config.serve);
     let publish = PublishOptions {
         encoding: encoding(&config),
@@ -144,7 +144,7 @@ fn reload(args: RunArgs, started_with: Config, settings: &Arc<Settings>) -> Relo
         // Without a threshold of its own the one of the model or the calibration stays.
         let own = started_with.detect.threshold.is_some() && config.detect.threshold.is_none();
         let threshold = config.detect.threshold.or(first.threshold.filter(|_| !own)).or(settings.get().threshold);
-        settings.replace(Tunable { threshold, style: config.draw })?;
+        settings.replace(Tunable { threshold, style: config.draw, events: Arc::new(config.events.clone()) })?;
         let mut rest = config;
         rest.detect.threshold = started_with.detect.threshold;
         rest.draw = started_with.draw;

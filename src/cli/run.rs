@@ -41,7 +41,7 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
     let interrupts = interrupt::watch()?;
     let mut engine = engine::open(&config)?;
     let existing = if config.encode.overwrite { Existing::Replace } else { Existing::Refuse };
-    let records = Records::open(outputs.wanted(existing), &engine.network.manifest().classes.names)?;
+    let records = Records::open(outputs.wanted(existing))?;
     let encoding = encoding(&config);
     let mut reports = Vec::new();
     let mut worst = 0;

@@ -183,7 +183,7 @@ mod tests {
         }));
         first.threshold = 1.0;
         let ((done, finished), (spare, _kept), (maps, _back)) = (unbounded(), unbounded(), unbounded());
-        let settings = Settings::new(Tunable { threshold: None, style: Default::default() });
+        let settings = Settings::new(Tunable::default());
         let mut drawing = Drawing::new(&settings, maps, Some(Newest::new(finished, spare))).unwrap();
         // Before the first result there is nothing to tell.
         drawing.draw(&mut last).unwrap();

@@ -6,6 +6,7 @@ use crate::compute::Detection;
 use crate::media::Frame;
 use crate::model::merge::Sight;
 use crate::model::views::Layout;
+use crate::ood::alarm::Scene;
 
 /// One frame on its way, with what its stages found.
 #[derive(Default)]
@@ -16,6 +17,8 @@ pub(super) struct Job {
     /// What the network said; empty until it has run.
     pub sight: Sight,
     pub detection: Option<Box<Detection>>,
+    /// What the rules made of it.
+    pub scene: Scene,
     pub threshold: f32,
     pub ood_share: f32,
     /// The first frame after a loss of signal: nothing is carried over from before.
@@ -26,7 +29,9 @@ impl Job {
     /// Lets go of the frame and of what belongs to it; buffers are kept.
     pub fn clear(&mut self) {
         self.sight.clear();
-        *self = Self { sight: std::mem::take(&mut self.sight), ..Self::default() };
+        self.scene.clear();
+        let (sight, scene) = (std::mem::take(&mut self.sight), std::mem::take(&mut self.scene));
+        *self = Self { sight, scene, ..Self::default() };
     }
 
     /// Pictures that the network has to see for this frame.

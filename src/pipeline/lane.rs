@@ -9,10 +9,12 @@ use super::job::Job;
 use super::meter::Meter;
 use super::policy::{Flow, Policy};
 use super::run::Observer;
+use super::settings::Settings;
 use super::stats::StageStats;
 use crate::Result;
 use crate::compute::Detection;
 use crate::media::{EndOfInput, Frame, FrameReader, FrameWriter, Read, Signal, Written};
+use crate::ood::alarm::{self, Moment, Scene, Watcher};
 use crate::output::{Recorder, Seen};
 
 /// The first stage of a stream: frames from its reader into jobs, by the policy.
@@ -150,22 +152,72 @@ impl Source<'_> {
     }
 }
 
-/// The stage that keeps what is to be kept of a frame's result.
-pub(super) fn record(job: &mut Job, recorders: &mut [Box<dyn Recorder>]) -> Result<()> {
-    let Job { frame: Some(frame), sight, detection: Some(detection), .. } = job else { return Ok(()) };
-    if recorders.is_empty() || sight.is_empty() {
+/// The stage that makes alarms of a frame's result and keeps what is to be kept of it.
+pub(super) struct Tracking<'a> {
+    settings: &'a Settings,
+    version: u64,
+    watcher: Watcher,
+    recorders: Vec<Box<dyn Recorder>>,
+}
+
+impl<'a> Tracking<'a> {
+    pub fn new(settings: &'a Settings, watcher: Watcher, recorders: Vec<Box<dyn Recorder>>) -> Self {
+        Self { settings, version: settings.version(), watcher, recorders }
+    }
+
+    pub fn work(&mut self, job: &mut Job) -> Result<()> {
+        let version = self.settings.version();
+        if version != self.version {
+            self.watcher.set((*self.settings.get().events).clone());
+            self.version = version;
+        }
+        let Job { frame: Some(frame), sight, detection: Some(detection), scene, threshold, fresh, .. } = job else {
+            return Ok(());
+        };
+        if sight.is_empty() {
+            return Ok(());
+        }
+        let running_time = Duration::from_nanos(frame.running_time);
+        let wall = frame.captured.and_then(|captured| SystemTime::now().checked_sub(captured.elapsed()));
+        let picture = frame.map()?;
+        let result = sight.with_maps(|maps| {
+            let seen = alarm::Frame {
+                moment: Moment { running: running_time, wall },
+                detection,
+                logits: maps.logits,
+                luma: picture.i420().y,
+                threshold: *threshold,
+                fresh: *fresh,
+            };
+            self.watcher.observe(&seen, scene)?;
+            let seen = Seen { index: frame.index, running_time, wall, detection, maps, scene };
+            self.recorders.iter_mut().try_for_each(|recorder| recorder.record(&seen))?;
+            keep_events(&mut self.recorders, scene)
+        });
+        drop(picture);
+        // The network's tensors go back to its memory here, whether somebody wanted them or not.
         sight.clear();
+        result
+    }
+
+    /// The stream is over.
+    pub fn finish(mut self, name: &str) -> Result<()> {
+        let mut scene = Scene::default();
+        self.watcher.finish(&mut scene);
+        keep_events(&mut self.recorders, &scene)?;
+        let (_, withheld) = self.watcher.counts();
+        if withheld > 0 {
+            tracing::warn!("{name}: {withheld} alarms exceeded events.max_per_minute and were not reported");
+        }
+        self.recorders.iter_mut().try_for_each(|recorder| recorder.finish())
+    }
+}
+
+fn keep_events(recorders: &mut [Box<dyn Recorder>], scene: &Scene) -> Result<()> {
+    if scene.events.is_empty() {
         return Ok(());
     }
-    let running_time = Duration::from_nanos(frame.running_time);
-    let wall = frame.captured.and_then(|captured| SystemTime::now().checked_sub(captured.elapsed()));
-    let result = sight.with_maps(|maps| {
-        let seen = Seen { index: frame.index, running_time, wall, detection, maps };
-        recorders.iter_mut().try_for_each(|recorder| recorder.record(&seen))
-    });
-    // The network's tensors go back to its memory here, whether somebody wanted them or not.
-    sight.clear();
-    result
+    recorders.iter_mut().try_for_each(|recorder| recorder.events(&scene.events))
 }
 
 /// Hands drawn frames to the writer and their jobs back to the source.

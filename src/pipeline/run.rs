@@ -11,7 +11,7 @@ use super::control::Control;
 use super::drawing::{Drawing, Newest};
 use super::gather::{Gatherer, Inlet, prepare};
 use super::job::{Batch, Job};
-use super::lane::{Display, Sink, Source, record};
+use super::lane::{Display, Sink, Source, Tracking};
 use super::meter::Meter;
 use super::policy::{Flow, Sync as Drawn};
 use super::settings::Settings;
@@ -22,6 +22,7 @@ use crate::media::{EndOfInput, FrameReader, FrameWriter, Signal, Written};
 use crate::model::Network;
 use crate::model::prepare::Prepare;
 use crate::model::views::{Layouts, Views};
+use crate::ood::alarm::{IgnoreMap, Watcher};
 use crate::output::Recorder;
 use crate::{Error, Result};
 
@@ -37,6 +38,8 @@ pub struct Engine {
     pub recipe: Recipe,
     /// Threshold and drawing, which may change during a run.
     pub settings: Arc<Settings>,
+    /// Parts of the picture that are left out.
+    pub ignore: Arc<IgnoreMap>,
     /// Prepared pictures that may wait for the network; 0 chooses each picture when the network is free for it.
     pub ahead: usize,
     /// Pictures of different streams that the network takes at once, at most.
@@ -146,7 +149,8 @@ pub fn run(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>) -> Vec<
 }
 
 fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes: &mut [Outcome]) -> Result<()> {
-    let Engine { network, views, backend, recipe, settings, ahead, batch, batch_wait, stages } = engine;
+    let Engine { network, views, backend, recipe, settings, ignore, ahead, batch, batch_wait, stages } = engine;
+    let classes = network.manifest().classes.names.clone();
     let (settings, stages, recipe) = (&**settings, &**stages, &*recipe);
     let preparing = Prepare::new(*network.input())?;
     let layouts = Layouts::new(views.clone(), *network.input());
@@ -158,7 +162,7 @@ fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes:
         let (mut on_the_way, several) = (0, streams.len() > 1);
         for (lane, (stream, outcome)) in streams.into_iter().zip(outcomes).enumerate() {
             backend.reset(lane as u32);
-            let Stream { mut reader, writer, mut recorders, observer, control, meter, flow } = stream;
+            let Stream { mut reader, writer, recorders, observer, control, meter, flow } = stream;
             let only_written = recorders.is_empty();
             let jobs = flow.queue + 3;
             on_the_way += jobs;
@@ -220,9 +224,12 @@ fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes:
                 display,
             };
             spawn(scope, control, &stages.source, move || source.run(reader.as_mut(), end))?;
+            let rules = (*settings.get().events).clone();
+            let watcher = Watcher::new(meter.name(), &classes, rules, Arc::clone(ignore));
+            let mut tracking = Tracking::new(settings, watcher, recorders);
             spawn(scope, control, &stages.track, move || {
-                relay(control, &stages.track, &track_in, &finished, |job| record(job, &mut recorders))?;
-                recorders.iter_mut().try_for_each(|recorder| recorder.finish())
+                relay(control, &stages.track, &track_in, &finished, |job| tracking.work(job))?;
+                tracking.finish(meter.name())
             })?;
             spawn(scope, control, &stages.draw, move || {
                 let mut drawing = Drawing::new(settings, maps_in, newest)?;

@@ -11,12 +11,13 @@ use toml::{Table, Value};
 
 use crate::compute::{ComputeChoice, Upsampling};
 use crate::draw::Style;
-use crate::media::hide_credentials;
-use crate::media::live::SourceOptions;
-use crate::media::publish::{HlsOptions, RecordOptions, ServeOptions};
-use crate::model::network::Provider;
-use crate::model::{Manifest, Resize, Views};
+use crate::gst::hide_credentials;
+use crate::input::live::SourceOptions;
+use crate::model::Manifest;
+use crate::model::runtime::provider::Provider;
+use crate::model::views::{Resize, Views};
 use crate::ood::alarm::EventsConfig;
+use crate::output::publish::{HlsOptions, RecordOptions, ServeOptions};
 use crate::pipeline::{Policy, Sync};
 use crate::{Error, Result};
 

@@ -6,21 +6,23 @@
 //! |---|---|
 //! | command line, pipeline file | [`cli`], [`config`] |
 //! | stages, channels, shutdown, statistics | [`pipeline`] |
-//! | decode, encode, mux: all of GStreamer | [`media`] |
+//! | inputs: files and live sources | [`input`] |
+//! | outputs: files, RTSP, HLS | [`output`] |
+//! | what all of GStreamer shares | [`gst`] |
 //! | manifest, ONNX Runtime session, I420 to tensor | [`model`] |
 //! | which score, calibration, regions, tracks | [`ood`] |
 //! | the dense maths: K-Means, statistics, upsampling (WGSL and CPU) | [`compute`] |
 //! | heat map, outlines, legend on the I420 frame | [`draw`] |
-//! | reports, masks, score maps, events | [`output`], [`npy`] |
+//! | masks, score maps, events | [`record`], [`npy`] |
 //! | health, metrics and reload over HTTP | [`monitor`] |
 //! | evaluation on labelled images | [`eval`] |
 //! | measurements | [`bench`] |
 //! | what the heap keeps over weeks | [`memory`] |
-//! | files that appear whole or not at all | [`aside`] |
+//! | files that appear whole or not at all | [`atomic_file`] |
 //!
-//! Imports run one way: cli -> monitor -> pipeline -> {media, model, ood, draw, output} -> compute, aside, frame, memory, error.
+//! Imports run one way: cli -> monitor -> pipeline -> {output -> input -> gst, model, ood, draw, record} -> compute, atomic_file, frame, memory, error.
 
-pub mod aside;
+pub mod atomic_file;
 pub mod bench;
 pub mod cli;
 pub mod compute;
@@ -29,7 +31,8 @@ pub mod draw;
 pub mod error;
 pub mod eval;
 pub mod frame;
-pub mod media;
+pub mod gst;
+pub mod input;
 pub mod memory;
 pub mod model;
 pub mod monitor;
@@ -37,6 +40,7 @@ pub mod npy;
 pub mod ood;
 pub mod output;
 pub mod pipeline;
+pub mod record;
 mod simd;
 
 pub use error::{Error, Result};

@@ -1,6 +1,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    oodstream::memory::settle();
+    oodstream::memory::configure_heap();
     oodstream::cli::main()
 }

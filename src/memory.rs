@@ -27,7 +27,7 @@ mod heap {
         wanted
     }
 
-    pub fn settle() {
+    pub fn configure_heap() {
         let wanted = wanted();
         let Ok(program) = env::current_exe() else { return };
         // Run by the dynamic loader's command, the program is that loader.
@@ -52,7 +52,7 @@ mod heap {
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 mod heap {
-    pub fn settle() {}
+    pub fn configure_heap() {}
     pub fn give_back() {}
     pub fn in_use() -> Option<u64> {
         None
@@ -69,8 +69,8 @@ mod heap {
 ///   clients come and go, and hold on to the pages around them.
 /// - Blocks of 128 kB and more always have pages of their own, which go back to the system at once. By itself glibc raises that
 ///   limit to 32 MB as such blocks are freed; then they leave holes in the arenas, over whose pages small ones scatter.
-pub fn settle() {
-    heap::settle();
+pub fn configure_heap() {
+    heap::configure_heap();
 }
 
 /// Gives pages of the heap that nothing uses back to the system; takes some milliseconds.

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use gstreamer::prelude::PluginFeatureExtManual;
 
 use camera::{Camera, CameraOptions, Codec, certificate, wait_for};
-use oodstream::media::live::{SourceOptions, Transport};
-use oodstream::media::{Frame, FrameReader, LiveInput, Read, Signal, open_live};
+use oodstream::gst::Frame;
+use oodstream::input::live::{SourceOptions, Transport};
+use oodstream::input::{FrameReader, LiveInput, Read, Signal, open_live};
 use web::Web;
 
 /// Longest wait for anything that must happen. Far more than it takes.

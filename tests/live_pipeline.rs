@@ -10,7 +10,10 @@ use crossbeam::channel::{Receiver, Sender, unbounded};
 use oodstream::cli::engine;
 use oodstream::config::Config;
 use oodstream::draw::Style;
-use oodstream::media::{self, Encoding, Frame, FrameReader, FrameWriter, Read, Signal, VideoInfo, Written};
+use oodstream::gst::Frame;
+use oodstream::input::{FrameReader, Read, Signal, VideoInfo};
+use oodstream::output;
+use oodstream::output::{Encoding, FrameWriter, Written};
 use oodstream::pipeline::{self, Control, Engine, Flow, Link, Meter, Observer, Outcome, Policy, Stream, Sync, Tunable};
 use oodstream::{Error, Result};
 
@@ -72,7 +75,7 @@ fn fed(
     touch: impl FnMut(&mut Frame) -> Option<Signal> + Send + 'static,
 ) -> Box<dyn FrameReader> {
     let spec = format!("test://ball?width=160&height=96&frames={frames}");
-    let (inner, _) = media::open_test(&spec, None, &Encoding::default(), 0).unwrap();
+    let (inner, _) = output::file::open_test(&spec, None, &Encoding::default(), 0).unwrap();
     Box::new(Fed { inner, touch: Box::new(touch), held: None, pace })
 }
 

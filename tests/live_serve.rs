@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 use gstreamer as gst;
 use live::*;
-use oodstream::media::publish::{PublishOptions, ServeOptions, Servers};
-use oodstream::media::{Encoding, publish};
+use oodstream::output::publish::{PublishOptions, ServeOptions, Servers};
+use oodstream::output::{Encoding, publish};
 
 const BALL: &str = "test://ball?width=160&height=90&frames=50";
 

@@ -3,7 +3,7 @@
 use ndarray::{Array3, ArrayView3};
 use oodstream::compute::cpu::Cpu;
 use oodstream::compute::{Backend, Detection, Maps, Size};
-use oodstream::model::{Resize, Views};
+use oodstream::model::views::{Resize, Views};
 use oodstream::ood::calibrate::{CalibrateOptions, FrameStore, calibrate};
 use oodstream::ood::calibration::{Calibration, Footage, ModelId, ready};
 use oodstream::ood::method::Method;

@@ -11,9 +11,10 @@ use ndarray::{Array2, ArrayView2};
 use oodstream::compute::cpu::Cpu;
 use oodstream::compute::{Backend, Clustering, Detection, KMeans, Maps, Recipe, Seeds, Size};
 use oodstream::config::Config;
-use oodstream::media::{self, Encoding};
-use oodstream::output::{Recorder, Seen};
+use oodstream::output;
+use oodstream::output::Encoding;
 use oodstream::pipeline::{self, Control, Engine, Flow, Meter, Observer, Policy, Stream, Sync};
+use oodstream::record::{Recorder, Seen};
 use oodstream::{Error, Result, cli::engine};
 
 /// What a [`Lossy`] back end went through.
@@ -127,7 +128,7 @@ fn run(engine: &mut Engine) -> [(Scores, Option<Error>); 2] {
     let streams = (0..2)
         .map(|index| {
             let spec = format!("test://ball?width=640&height=360&frames={}", 50 + 30 * index);
-            let (reader, _) = media::open_test(&spec, None, &Encoding::default(), 0).unwrap();
+            let (reader, _) = output::file::open_test(&spec, None, &Encoding::default(), 0).unwrap();
             let recorders: Vec<Box<dyn Recorder>> = vec![Box::new(kept[index].clone())];
             let (control, meter) = (&controls[index], &meters[index]);
             Stream { reader, writer: None, recorders, observer: &Nobody, control, meter, flow }

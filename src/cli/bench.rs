@@ -12,8 +12,8 @@ use super::source::open_input;
 use crate::bench::{self, KMeansJob, MapShapes, PrepareReport, Python, StagesReport};
 use crate::compute::{self, ComputeChoice, Size};
 use crate::config::Config;
-use crate::model::{Network, SessionOptions};
-use crate::{Error, Result, media};
+use crate::model::runtime::{Network, SessionOptions};
+use crate::{Error, Result, gst, input};
 
 /// Options of `bench`.
 #[derive(Debug, Clone, Args)]
@@ -205,8 +205,8 @@ fn stages(args: &StagesArgs) -> Result<()> {
     let mut engine = engine::open(&config)?;
     let frames = match &args.clip {
         Some(clip) => {
-            media::init()?;
-            let clip = media::Input::File(clip.clone());
+            gst::init()?;
+            let clip = input::Input::File(clip.clone());
             let (reader, _) = open_input(&clip, None, &Default::default(), &Default::default(), 0)?;
             bench::frames_of(reader, &mut engine.network, &engine.views, args.frames)?
         }

@@ -10,12 +10,14 @@ use indicatif::ProgressBar;
 use super::network::NetworkArgs;
 use super::source::{SourceArgs, open_input, tell_signal};
 use super::{INTERRUPTED, engine, interrupt};
-use crate::aside::aside;
+use crate::atomic_file;
 use crate::compute::{self, Unit};
 use crate::config::{Config, DetectConfig};
-use crate::media::{self, FrameReader, Input, Read};
-use crate::model::Network;
-use crate::model::look::Look;
+use crate::gst;
+use crate::input;
+use crate::input::{FrameReader, Input, Read};
+use crate::model::runtime::Network;
+use crate::model::views::look::Look;
 use crate::ood::calibrate::{CalibrateOptions, FrameStore, calibrate};
 use crate::ood::calibration::{Calibration, Footage};
 use crate::ood::method::{Method, TRAINING_FREE, split_list};
@@ -88,7 +90,7 @@ impl CalibrateArgs {
     fn expand(&self) -> Result<(Vec<Input>, Vec<String>)> {
         let (mut inputs, mut shown) = (Vec::new(), Vec::new());
         for argument in &self.inputs {
-            let found = media::expand_input(argument)?;
+            let found = input::expand_input(argument)?;
             let live = found.iter().find(|input| matches!(input, Input::Live(_)));
             if let (Some(live), None) = (live, self.calibrate_for) {
                 return Err(Error::usage(format!("{live} is a live input, how long to look at it is not given"))
@@ -131,14 +133,17 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
         return Err(Error::usage("--every must be 0 or more seconds"));
     }
     let config = args.config()?;
-    media::init()?;
+    gst::init()?;
     let (inputs, shown) = args.expand()?;
     let mut network = engine::network(&config)?;
     let views = config.model.views(network.manifest());
     let methods = methods(args, &network, &config.detect)?;
     let mut backend = compute::open_with(config.detect.compute, config.model.threads, config.detect.gpu_f16)?;
     // Now rather than after an hour of footage.
-    drop(aside(&args.output).map_err(|e| Error::failed(format!("calibration {}: {e}", args.output.display())))?);
+    drop(
+        atomic_file::create(&args.output)
+            .map_err(|e| Error::failed(format!("calibration {}: {e}", args.output.display())))?,
+    );
     let interrupts = interrupt::watch()?;
     let mut frames = FrameStore::new(args.frames as usize)?;
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
@@ -268,8 +273,9 @@ impl Looker<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::VideoInfo;
-    use crate::model::{SessionOptions, Views};
+    use crate::input::VideoInfo;
+    use crate::model::runtime::SessionOptions;
+    use crate::model::views::Views;
 
     /// A test pattern, seen by a camera that is away for all but every third picture.
     struct Flaky(Box<dyn FrameReader>, u32);
@@ -291,9 +297,9 @@ mod tests {
 
     #[test]
     fn repeats_are_not_footage() {
-        media::init().unwrap();
+        gst::init().unwrap();
         let mut network = Network::load(None, &SessionOptions::default()).unwrap();
-        let input = media::expand_input("test://snow?frames=12&width=64&height=32").unwrap().remove(0);
+        let input = input::expand_input("test://snow?frames=12&width=64&height=32").unwrap().remove(0);
         let (reader, _) = open_input(&input, None, &Default::default(), &Default::default(), 0).unwrap();
         let interrupts = AtomicU32::new(0);
         let mut looker = Looker {

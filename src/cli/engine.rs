@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::compute::{self, Recipe, Unit};
 use crate::config::{Config, DetectConfig};
-use crate::model::{Network, SessionOptions, Views};
+use crate::model::runtime::{Network, SessionOptions};
+use crate::model::views::Views;
 use crate::ood::alarm::IgnoreMap;
 use crate::ood::calibration::{Calibration, ModelId, ready};
 use crate::ood::method::Method;

@@ -17,7 +17,7 @@ use crate::eval::measure::{EXACT_PIXELS, measure, total_counts};
 use crate::eval::report::Evaluation;
 use crate::eval::source::NetworkSource;
 use crate::eval::{html, save};
-use crate::model::Network;
+use crate::model::runtime::Network;
 use crate::npy::FloatType;
 use crate::ood::calibration::{Calibration, ready};
 use crate::ood::method::{Method, split_list};

@@ -16,12 +16,15 @@ use super::source::tell_signal;
 use super::streams::Planned;
 use super::{INTERRUPTED, engine, interrupt};
 use crate::config::{Config, LiveConfig};
-use crate::media::publish::{self, OutputStatus, PublishOptions, Servers};
-use crate::media::{self, FrameReader, FrameWriter, Signal};
-use crate::model::network::Provider;
+use crate::input;
+use crate::input::{FrameReader, Signal};
+use crate::model::runtime::provider::Provider;
 use crate::monitor::{Reload, Server, Slot, Watch, Watched};
-use crate::output::{EventLog, Existing, Recorder, Records, Steady};
+use crate::output::FrameWriter;
+use crate::output::publish;
+use crate::output::publish::{OutputStatus, PublishOptions, Servers};
 use crate::pipeline::{self, Control, Flow, Meter, Observer, Outcome, Policy, Reading, Settings, Stream, Tunable};
+use crate::record::{BestEffortRecorder, EventLog, Existing, Recorder, Records};
 use crate::{Error, Result};
 
 /// Time between two lines on how a stream does.
@@ -87,12 +90,12 @@ pub fn run(args: &RunArgs, config: Config, outputs: &Outputs, planned: Vec<Plann
             follow: Follow::new(&meter, records.events(), quiet),
             meter,
             outputs,
-            reader: Some(media::open_live(&plan.input, &config.source, index as u32)?),
+            reader: Some(input::open_live(&plan.input, &config.source, index as u32)?),
             writer,
             recorders: records
                 .of_stream(&plan.name)?
                 .into_iter()
-                .map(|kept| Box::new(Steady::new(kept)) as _)
+                .map(|kept| Box::new(BestEffortRecorder::new(kept)) as _)
                 .collect(),
         });
     }

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use crate::media::hide_credentials;
-use crate::media::publish::Target;
-use crate::output::{Existing, Wanted};
+use crate::gst::hide_credentials;
+use crate::output::publish::Target;
+use crate::record::{Existing, Wanted};
 use crate::{Error, Result};
 
 /// Everything that the `-o` options of one run ask for.

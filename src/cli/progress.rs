@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::media::VideoInfo;
+use crate::input::VideoInfo;
 use crate::pipeline::Observer;
 
 /// Time between two lines where there is no terminal.

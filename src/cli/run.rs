@@ -16,10 +16,12 @@ use super::{DAMAGED, INTERRUPTED, engine, interrupt, live};
 use crate::Result;
 use crate::config::Config;
 use crate::draw::View;
-use crate::media::live::SourceOptions;
-use crate::media::{self, Encoding, Input};
-use crate::output::{Existing, Records};
+use crate::gst;
+use crate::input::Input;
+use crate::input::live::SourceOptions;
+use crate::output::Encoding;
 use crate::pipeline::{self, Control, Engine, Flow, Meter, Outcome, Stream};
+use crate::record::{Existing, Records};
 
 /// Runs the command; its exit code.
 ///
@@ -30,7 +32,7 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
     let start = Instant::now();
     let config = args.config()?;
     let outputs = Outputs::parse(&args.output)?;
-    media::init()?;
+    gst::init()?;
     let inputs = match streams::resolve(args, &config, &outputs)? {
         Inputs::Files(inputs) => inputs,
         Inputs::Live(planned) => return live::run(args, config, &outputs, planned, quiet),

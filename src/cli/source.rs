@@ -3,8 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use crate::Result;
-use crate::media::live::{SourceOptions, Transport};
-use crate::media::{self, Encoding, Input, OpenFile, Opened, Signal};
+use crate::input;
+use crate::input::live::{SourceOptions, Transport};
+use crate::input::{Input, Signal};
+use crate::output;
+use crate::output::Encoding;
+use crate::output::file::{OpenFile, Opened};
 
 /// Options on how live inputs are read.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -39,10 +43,10 @@ pub fn open_input(
     stream: u32,
 ) -> Result<Opened> {
     match input {
-        Input::File(path) => media::open_file(&OpenFile { path, output, encoding, stream }),
-        Input::Images(files) => media::open_images(files, output, encoding, stream),
-        Input::Test(spec) => media::open_test(spec, output, encoding, stream),
-        Input::Live(input) => Ok((media::open_live(input, source, stream)?, None)),
+        Input::File(path) => output::file::open_file(&OpenFile { path, output, encoding, stream }),
+        Input::Images(files) => output::file::open_images(files, output, encoding, stream),
+        Input::Test(spec) => output::file::open_test(spec, output, encoding, stream),
+        Input::Live(input) => Ok((input::open_live(input, source, stream)?, None)),
     }
 }
 

@@ -6,8 +6,10 @@ use std::path::Path;
 use super::options::RunArgs;
 use super::outputs::Outputs;
 use crate::config::Config;
-use crate::media::publish::Target;
-use crate::media::{self, Input, LiveInput, hide_credentials};
+use crate::gst::hide_credentials;
+use crate::input;
+use crate::input::{Input, LiveInput};
+use crate::output::publish::Target;
 use crate::{Error, Result};
 
 /// One live stream before anything of it is opened.
@@ -43,7 +45,7 @@ pub fn resolve(args: &RunArgs, config: &Config, outputs: &Outputs) -> Result<Inp
     }
     let mut inputs = Vec::new();
     for argument in &args.inputs {
-        inputs.extend(media::expand_input(argument)?);
+        inputs.extend(input::expand_input(argument)?);
     }
     if !args.realtime && !inputs.iter().any(|input| matches!(input, Input::Live(_))) {
         return Ok(Inputs::Files(inputs));
@@ -70,7 +72,7 @@ fn from_file(config: &Config, outputs: &Outputs) -> Result<Vec<Planned>> {
     let mut planned = Vec::new();
     for (index, stream) in config.stream.iter().enumerate() {
         let place = format!("[[stream]] number {}", index + 1);
-        let inputs = media::expand_input(&stream.input).map_err(|error| error.at(&place))?;
+        let inputs = input::expand_input(&stream.input).map_err(|error| error.at(&place))?;
         let [input] = <[Input; 1]>::try_from(inputs)
             .map_err(|_| Error::usage(format!("{place}: input `{}` is more than one video", stream.input)))?;
         let name = match &stream.name {

@@ -6,10 +6,11 @@ use image::imageops::{self, FilterType};
 use super::gather::{GridSink, ScoreSource};
 use crate::compute::{Backend, Detection, Luma, Maps, Recipe, Size, Upsampling};
 use crate::frame::{Plane, Range};
-use crate::model::merge::{Merge, Sight};
 use crate::model::prepare::{InputSpec, Window, overlap};
-use crate::model::views::{Layout, Layouts, mirror};
-use crate::model::{Network, Views};
+use crate::model::runtime::Network;
+use crate::model::views::Views;
+use crate::model::views::layout::{Layout, Layouts, mirror};
+use crate::model::views::merge::{Merge, NetworkOutputs};
 use crate::{Error, Result};
 
 /// All views of a picture as the network's input, `[views, 3, height, width]`.
@@ -63,7 +64,7 @@ pub struct NetworkSource<'a> {
     recipes: Vec<Recipe>,
     tensor: Vec<f32>,
     merge: Merge,
-    sight: Sight,
+    sight: NetworkOutputs,
     luma: Vec<u8>,
     detection: Detection,
 }
@@ -81,7 +82,7 @@ impl<'a> NetworkSource<'a> {
             recipes,
             tensor: Vec::new(),
             merge: Merge::default(),
-            sight: Sight::default(),
+            sight: NetworkOutputs::default(),
             luma: Vec::new(),
             detection: Detection::default(),
         }

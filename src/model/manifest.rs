@@ -6,8 +6,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::views::Resize;
 use crate::compute::{Term, Upsampling};
+use crate::model::views::layout::Resize;
 use crate::{Error, Result};
 
 /// Everything a manifest may say. Sections and keys that are left out are read off the graph (see `Network::load`).

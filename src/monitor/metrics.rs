@@ -138,7 +138,7 @@ fn outputs(encoder: &mut DescriptorEncoder<'_>, watch: &Watch) -> Result<(), fmt
         .iter()
         .flat_map(|stream| stream.outputs.iter().map(|output| (stream.meter.name(), output.as_ref())))
         .collect();
-    let mut each = |kind, name, help, value: &dyn Fn(&crate::media::publish::OutputStatus) -> u64| {
+    let mut each = |kind, name, help, value: &dyn Fn(&crate::output::publish::OutputStatus) -> u64| {
         let lines = outputs
             .iter()
             .map(|(stream, output)| ([("stream", *stream), ("output", output.name.as_str())], value(output) as f64));

@@ -18,7 +18,7 @@ pub use health::{Health, State, health};
 pub use http::Server;
 
 use crate::Result;
-use crate::media::publish::OutputStatus;
+use crate::output::publish::OutputStatus;
 use crate::pipeline::Meter;
 use crate::pipeline::run::Stages;
 

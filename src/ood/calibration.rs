@@ -9,10 +9,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::method::{Method, statistic_name, unit_name};
-use crate::aside::aside;
+use crate::atomic_file;
 use crate::compute::{Codebook, Statistic, Term, Unit};
-use crate::model::Views;
 use crate::model::manifest::sha256_hex;
+use crate::model::views::Views;
 use crate::npy::{self, FloatType};
 use crate::{Error, Result};
 
@@ -214,7 +214,7 @@ impl Calibration {
     /// A file cannot be written.
     pub fn save(&mut self, path: &Path) -> Result<()> {
         let failed = |error: std::io::Error| Error::failed(format!("calibration {}: {error}", path.display()));
-        let file = aside(path).map_err(failed)?;
+        let file = atomic_file::create(path).map_err(failed)?;
         if let Some(codebook) = &self.centroids {
             let beside = path.with_extension("codebook.npy");
             npy::write(&beside, codebook.centroids.view(), FloatType::F32)?;

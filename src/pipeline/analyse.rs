@@ -12,8 +12,8 @@ use super::policy::{Flow, Policy, Sync};
 use super::settings::Settings;
 use super::stats::StageStats;
 use crate::compute::{Backend, Detection, Luma, Maps, Recipe, Size};
-use crate::model::Network;
-use crate::model::merge::Merge;
+use crate::model::runtime::Network;
+use crate::model::views::merge::Merge;
 use crate::{Error, Result};
 
 /// A job of a stream, or the end of the stream.
@@ -107,7 +107,7 @@ pub(super) fn detect(
             if flights.is_empty() {
                 return Ok(());
             }
-            land(stats, backend, &mut recipe, &mut flights, &outlets)?;
+            collect_oldest(stats, backend, &mut recipe, &mut flights, &outlets)?;
             continue;
         };
         stats.saw_queue(input.len() + 1);
@@ -117,7 +117,7 @@ pub(super) fn detect(
         if !scored || threshold.is_none() || open.is_none_or(|outlet| outlet.maps.is_empty()) {
             // It must not overtake those before it, or cannot go on without them.
             while !flights.is_empty() {
-                land(stats, backend, &mut recipe, &mut flights, &outlets)?;
+                collect_oldest(stats, backend, &mut recipe, &mut flights, &outlets)?;
             }
         }
         let Some(slot) = outlets.get_mut(lane) else { continue };
@@ -147,7 +147,7 @@ pub(super) fn detect(
             }
             flights.push_back((lane, job, begin.elapsed()));
             if flights.len() == backend.depth() {
-                land(stats, backend, &mut recipe, &mut flights, &outlets)?;
+                collect_oldest(stats, backend, &mut recipe, &mut flights, &outlets)?;
             }
             continue;
         }
@@ -160,7 +160,7 @@ pub(super) fn detect(
 ///
 /// # Errors
 /// The back end cannot go on.
-fn land(
+fn collect_oldest(
     stats: &StageStats,
     backend: &mut dyn Backend,
     recipe: &mut Recipe,

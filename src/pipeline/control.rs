@@ -62,7 +62,7 @@ impl Control {
     }
 
     /// The first error's words.
-    pub fn told(&self) -> Option<String> {
+    pub fn last_error(&self) -> Option<String> {
         self.lock().as_ref().map(Error::to_string)
     }
 

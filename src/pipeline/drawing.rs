@@ -10,7 +10,7 @@ use super::settings::Settings;
 use crate::Result;
 use crate::compute::Detection;
 use crate::draw::{Caption, Painter, ScoreScale, View, beside_width};
-use crate::media::Frame;
+use crate::gst::Frame;
 
 /// Results that are finished, for frames that do not wait for their own.
 pub(super) struct Newest {
@@ -158,14 +158,17 @@ mod tests {
 
     use super::super::settings::Tunable;
     use super::*;
-    use crate::media::{self, Read};
+    use crate::gst;
+    use crate::input;
+    use crate::input::Read;
+    use crate::output;
 
     #[test]
     fn a_result_on_a_later_frame_says_how_old_it_is() {
-        media::init().unwrap();
-        let input = media::expand_input("test://black?frames=9&width=64&height=32&fps=25").unwrap().remove(0);
-        let media::Input::Test(spec) = input else { panic!("{input}") };
-        let (mut reader, _) = media::open_test(&spec, None, &Default::default(), 0).unwrap();
+        gst::init().unwrap();
+        let input = input::expand_input("test://black?frames=9&width=64&height=32&fps=25").unwrap().remove(0);
+        let input::Input::Test(spec) = input else { panic!("{input}") };
+        let (mut reader, _) = output::file::open_test(&spec, None, &Default::default(), 0).unwrap();
         let mut frames = Vec::new();
         while let Read::Frame(frame) = reader.read(Duration::from_secs(20)).unwrap() {
             frames.push(frame);

@@ -9,9 +9,9 @@ use super::job::{Batch, Job};
 use super::meter::Meter;
 use super::stats::StageStats;
 use crate::Result;
-use crate::model::look::prepare_views;
 use crate::model::prepare::Prepare;
-use crate::model::views::Layouts;
+use crate::model::views::layout::Layouts;
+use crate::model::views::look::prepare_views;
 
 /// Where the frames of one stream come from.
 pub(super) struct Inlet<'a> {
@@ -223,13 +223,14 @@ mod tests {
 
     #[test]
     fn at_a_stop_waiting_frames_of_live_streams_are_left_out() {
-        crate::media::init().unwrap();
+        crate::gst::init().unwrap();
         let (meter, control, live) = (Meter::new("test"), Control::default(), Instant::now());
         let (spare, kept) = unbounded();
         let (send, waiting) = unbounded();
-        let (mut reader, _) = crate::media::open_test("test://black?frames=2", None, &Default::default(), 0).unwrap();
+        let (mut reader, _) =
+            crate::output::file::open_test("test://black?frames=2", None, &Default::default(), 0).unwrap();
         for captured in [Some(live), None] {
-            let crate::media::Read::Frame(mut frame) = reader.read(Duration::from_secs(20)).unwrap() else { panic!() };
+            let crate::input::Read::Frame(mut frame) = reader.read(Duration::from_secs(20)).unwrap() else { panic!() };
             frame.captured = captured;
             send.send(Box::new(Job { frame: Some(frame), ..Job::default() })).unwrap();
         }

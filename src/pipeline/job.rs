@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::compute::Detection;
-use crate::media::Frame;
-use crate::model::merge::Sight;
-use crate::model::views::Layout;
+use crate::gst::Frame;
+use crate::model::views::layout::Layout;
+use crate::model::views::merge::NetworkOutputs;
 use crate::ood::alarm::Scene;
 
 /// One frame on its way, with what its stages found.
@@ -15,7 +15,7 @@ pub(super) struct Job {
     /// How the network looks at the frame, once it is prepared.
     pub layout: Option<Arc<Layout>>,
     /// What the network said; empty until it has run.
-    pub sight: Sight,
+    pub sight: NetworkOutputs,
     pub detection: Option<Box<Detection>>,
     /// What the rules made of it.
     pub scene: Scene,

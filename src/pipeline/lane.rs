@@ -13,9 +13,11 @@ use super::settings::Settings;
 use super::stats::StageStats;
 use crate::Result;
 use crate::compute::Detection;
-use crate::media::{EndOfInput, Frame, FrameReader, FrameWriter, Read, Signal, Written};
+use crate::gst::Frame;
+use crate::input::{EndOfInput, FrameReader, Read, Signal};
 use crate::ood::alarm::{self, Moment, Scene, Watcher};
-use crate::output::{Recorder, Seen};
+use crate::output::{FrameWriter, Written};
+use crate::record::{Recorder, Seen};
 
 /// The first stage of a stream: frames from its reader into jobs, by the policy.
 pub(super) struct Source<'a> {

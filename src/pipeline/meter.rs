@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::media::Signal;
+use crate::input::Signal;
 
 /// Upper bounds of the latency histogram's buckets, in seconds.
 pub const LATENCY_BOUNDS: [f64; 10] = [0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0];

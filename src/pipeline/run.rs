@@ -18,12 +18,13 @@ use super::settings::Settings;
 use super::stage::{relay, spawn};
 use super::stats::{StageReport, StageStats};
 use crate::compute::{Backend, Detection, Recipe};
-use crate::media::{EndOfInput, FrameReader, FrameWriter, Signal, Written};
-use crate::model::Network;
+use crate::input::{EndOfInput, FrameReader, Signal};
 use crate::model::prepare::Prepare;
-use crate::model::views::{Layouts, Views};
+use crate::model::runtime::Network;
+use crate::model::views::layout::{Layouts, Views};
 use crate::ood::alarm::{IgnoreMap, Watcher};
-use crate::output::Recorder;
+use crate::output::{FrameWriter, Written};
+use crate::record::Recorder;
 use crate::{Error, Result};
 
 /// What all streams of a run share: the network, the dense maths and how the result is drawn.
@@ -238,7 +239,7 @@ fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes:
             let sink = Sink { control, stats: &stages.sink, meter, observer, spare: back, only_written };
             spawn(scope, control, &stages.sink, move || {
                 let ran = sink.run(&sink_in, writer, written);
-                let error = control.told().or_else(|| ran.as_ref().err().map(Error::to_string));
+                let error = control.last_error().or_else(|| ran.as_ref().err().map(Error::to_string));
                 if let Some(error) = error.as_ref().filter(|_| several) {
                     tracing::error!("{} has ended, the other streams go on: {error}", meter.name());
                 }

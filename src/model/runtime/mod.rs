@@ -1,0 +1,9 @@
+//! ONNX Runtime: its library, execution providers, and a loaded network.
+
+mod bound;
+pub mod library;
+pub mod network;
+pub mod provider;
+
+pub use network::{Network, Outputs};
+pub use provider::{Provider, SessionOptions};

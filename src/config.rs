@@ -352,6 +352,12 @@ fn anchor_paths(table: &mut Table, folder: &Path) {
             anchor(path);
         }
     }
+    let parts = table.get_mut("events").and_then(|events| events.get_mut("ignore"));
+    for part in parts.and_then(Value::as_array_mut).into_iter().flatten() {
+        if part.as_str().is_some_and(|part| !part.starts_with("poly:")) {
+            anchor(part);
+        }
+    }
     for stream in table.get_mut("stream").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(input) = stream.get_mut("input") {
             anchor(input);

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use oodstream::cli::engine;
 use oodstream::config::Config;
-use oodstream::draw::Style;
 use oodstream::gst::Frame;
 use oodstream::input::{FrameReader, Read, Signal, VideoInfo};
 use oodstream::output;

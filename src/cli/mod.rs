@@ -5,6 +5,7 @@ pub mod calibrate;
 pub mod doctor;
 pub mod engine;
 pub mod eval;
+mod eval_clip;
 pub mod interrupt;
 pub mod live;
 pub mod model;

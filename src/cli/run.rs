@@ -132,7 +132,12 @@ impl Job<'_> {
     fn run(&self, engine: &mut Engine, records: &Records<'_>, interrupts: &Arc<AtomicU32>) -> (InputReport, u8) {
         let name = self.input.to_string();
         let meter = Meter::new(&name);
-        let open = || open_input(self.input, self.file, self.encoding, self.source, self.index);
+        let ignore = Arc::clone(&engine.ignore);
+        let open = || {
+            let opened = open_input(self.input, self.file, self.encoding, self.source, self.index)?;
+            opened.0.info().map_or(Ok(()), |info| ignore.check_size(info.width, info.height))?;
+            Ok(opened)
+        };
         let opened = records.of_stream(&name).and_then(|recorders| Ok((recorders, open()?)));
         match opened {
             Err(error) => {

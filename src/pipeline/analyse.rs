@@ -14,6 +14,7 @@ use super::stats::StageStats;
 use crate::compute::{Backend, Detection, Luma, Maps, Recipe, Size};
 use crate::model::runtime::Network;
 use crate::model::views::merge::Merge;
+use crate::ood::alarm::Filler;
 use crate::{Error, Result};
 
 /// A job of a stream, or the end of the stream.
@@ -93,6 +94,7 @@ pub(super) fn detect(
     backend: &mut dyn Backend,
     recipe: &Recipe,
     settings: &Settings,
+    mut filler: Filler,
     input: &Receiver<Piece>,
     mut outlets: Vec<Option<Outlet<'_>>>,
 ) -> Result<()> {
@@ -138,7 +140,7 @@ pub(super) fn detect(
                 continue;
             }
             let begin = Instant::now();
-            let scored = bring_together(&mut job, &mut merge)
+            let scored = bring_together(&mut job, &mut merge, &mut filler)
                 .and_then(|()| score(lane as u32, &mut job, outlet, threshold, backend, &mut recipe));
             if let Err(error) = scored {
                 outlet.control.fail(error);
@@ -191,9 +193,10 @@ fn collect_oldest(
     Ok(())
 }
 
-/// Lays the maps of all views of the frame onto one canvas, where there are several.
-fn bring_together(job: &mut Job, merge: &mut Merge) -> Result<()> {
-    job.layout.as_ref().map_or(Ok(()), |layout| job.sight.merge(layout, merge))
+/// Lays the maps of all views of the frame onto one canvas, where there are several, and takes out what is left out.
+fn bring_together(job: &mut Job, merge: &mut Merge, filler: &mut Filler) -> Result<()> {
+    job.layout.as_ref().map_or(Ok(()), |layout| job.sight.merge(layout, merge))?;
+    if filler.is_needed() { job.sight.edit(|map| filler.fill(map)) } else { Ok(()) }
 }
 
 /// Calls `work` with what the network said of the frame, the frame's size and where the result goes.

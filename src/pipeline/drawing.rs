@@ -47,21 +47,36 @@ pub(super) struct Drawing<'a> {
     painter: Painter,
     scale: RunningScale,
     caption: Caption,
+    /// Lines of the caption that stay.
+    notes: usize,
+    classes: Vec<String>,
+    /// Share of the picture that is left out.
+    ignored: f32,
     /// Maps that were drawn go back here.
     maps: Sender<Box<Detection>>,
     newest: Option<Newest>,
 }
 
 impl<'a> Drawing<'a> {
-    pub fn new(settings: &'a Settings, maps: Sender<Box<Detection>>, newest: Option<Newest>) -> Result<Self> {
+    pub fn new(
+        settings: &'a Settings,
+        classes: Vec<String>,
+        ignored: f32,
+        maps: Sender<Box<Detection>>,
+        newest: Option<Newest>,
+    ) -> Result<Self> {
         let version = settings.version();
-        let painter = Painter::new(settings.get().style)?;
+        let painter = painter(settings, &classes)?;
+        let caption = Caption { lines: notes(settings, ignored) };
         Ok(Self {
             settings,
             version,
             painter,
             scale: RunningScale::default(),
-            caption: Caption::default(),
+            notes: caption.lines.len(),
+            caption,
+            classes,
+            ignored,
             maps,
             newest,
         })
@@ -71,27 +86,32 @@ impl<'a> Drawing<'a> {
     pub fn draw(&mut self, job: &mut Job) -> Result<()> {
         let version = self.settings.version();
         if version != self.version {
-            self.painter = Painter::new(self.settings.get().style)?;
+            self.painter = painter(self.settings, &self.classes)?;
+            self.caption.lines = notes(self.settings, self.ignored);
+            self.notes = self.caption.lines.len();
             self.version = version;
         }
-        let Job { frame: Some(frame), detection, threshold, ood_share, .. } = job else { return Ok(()) };
+        let Job { frame: Some(frame), detection, scene, threshold, ood_share, .. } = job else { return Ok(()) };
         if let Some(age) = frame.lost {
             return self.no_signal(frame, age);
         }
         if let Some(newest) = &mut self.newest {
-            let Some(Job { frame: Some(seen), detection: Some(found), threshold, .. }) = newest.take(&self.maps) else {
+            let Some(Job { frame: Some(seen), detection: Some(found), scene, threshold, .. }) = newest.take(&self.maps)
+            else {
                 return self.painter_only(frame);
             };
             *ood_share = found.ood_share;
             let age = Duration::from_nanos(frame.running_time.saturating_sub(seen.running_time));
-            self.caption.lines.clear();
+            self.caption.lines.truncate(self.notes);
             self.caption.lines.push(format!("result {:.1} s old", age.as_secs_f64()));
             let scale = self.scale.update(found, *threshold);
+            self.painter.set_scene(Some(scene));
             return paint(&mut self.painter, frame, found, scale, *threshold, &self.caption);
         }
         let Some(found) = detection.take() else { return Ok(()) };
         *ood_share = found.ood_share;
         let scale = self.scale.update(&found, *threshold);
+        self.painter.set_scene(Some(scene));
         let drawn = paint(&mut self.painter, frame, &found, scale, *threshold, &self.caption);
         give_back(&self.maps, Some(found));
         drawn
@@ -111,6 +131,25 @@ impl<'a> Drawing<'a> {
         self.painter_only(frame)?;
         self.painter.paint_no_signal(&mut frame.map_mut()?.i420(), age)
     }
+}
+
+fn painter(settings: &Settings, classes: &[String]) -> Result<Painter> {
+    let mut painter = Painter::new(settings.get().style)?;
+    painter.set_classes(classes);
+    Ok(painter)
+}
+
+/// What the legend says of the rules that are not the usual ones.
+fn notes(settings: &Settings, ignored: f32) -> Vec<String> {
+    let events = settings.get().events;
+    let mut notes = Vec::new();
+    if !events.known.is_empty() {
+        notes.push(format!("no alarm: unusual {}", events.known.join(", ")));
+    }
+    if ignored > 0.0 {
+        notes.push(format!("left out: {:.0} % of the picture", 100.0 * ignored));
+    }
+    notes
 }
 
 fn paint(
@@ -187,7 +226,7 @@ mod tests {
         first.threshold = 1.0;
         let ((done, finished), (spare, _kept), (maps, _back)) = (unbounded(), unbounded(), unbounded());
         let settings = Settings::new(Tunable::default());
-        let mut drawing = Drawing::new(&settings, maps, Some(Newest::new(finished, spare))).unwrap();
+        let mut drawing = Drawing::new(&settings, Vec::new(), 0.0, maps, Some(Newest::new(finished, spare))).unwrap();
         // Before the first result there is nothing to tell.
         drawing.draw(&mut last).unwrap();
         assert!(drawing.caption.lines.is_empty() && last.ood_share == 0.0);

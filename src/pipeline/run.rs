@@ -22,7 +22,7 @@ use crate::input::{EndOfInput, FrameReader, Signal};
 use crate::model::prepare::Prepare;
 use crate::model::runtime::Network;
 use crate::model::views::layout::{Layouts, Views};
-use crate::ood::alarm::{IgnoreMap, Watcher};
+use crate::ood::alarm::{Filler, IgnoreMap, Watcher};
 use crate::output::{FrameWriter, Written};
 use crate::record::Recorder;
 use crate::{Error, Result};
@@ -232,8 +232,9 @@ fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes:
                 relay(control, &stages.track, &track_in, &finished, |job| tracking.work(job))?;
                 tracking.finish(meter.name())
             })?;
+            let (drawn, ignored) = (classes.clone(), ignore.share());
             spawn(scope, control, &stages.draw, move || {
-                let mut drawing = Drawing::new(settings, maps_in, newest)?;
+                let mut drawing = Drawing::new(settings, drawn, ignored, maps_in, newest)?;
                 relay(control, &stages.draw, &draw_in, &to_sink, |job| drawing.draw(job))
             })?;
             let sink = Sink { control, stats: &stages.sink, meter, observer, spare: back, only_written };
@@ -258,8 +259,9 @@ fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes:
             prepare(hub, &stages.prepare, gatherer, preparing, layouts, &batch_out, &to_infer)
         })?;
         spawn(scope, hub, &stages.infer, move || infer(hub, &stages.infer, network, &infer_in, &batch_in, &to_detect))?;
+        let filler = Filler::new(Arc::clone(ignore));
         spawn(scope, hub, &stages.detect, move || {
-            detect(hub, &stages.detect, backend.as_mut(), recipe, settings, &detect_in, outlets)
+            detect(hub, &stages.detect, backend.as_mut(), recipe, settings, filler, &detect_in, outlets)
         })
     })
 }

@@ -1,8 +1,11 @@
 //! Parts of the picture that are left out: a bonnet, a time stamp, the wall of a tunnel.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use ndarray::Array3;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -171,6 +174,14 @@ impl IgnoreMap {
         Ok(())
     }
 
+    /// Share of the picture that is left out, 0..1, on a fine grid.
+    pub fn share(&self) -> f32 {
+        const SIDE: usize = 200;
+        let mut cells = Vec::new();
+        self.fill(SIDE, SIDE, &mut cells);
+        cells.iter().filter(|left_out| **left_out).count() as f32 / cells.len() as f32
+    }
+
     /// Fills `out` for a grid of `width` x `height` cells: a cell is left out when its centre is.
     pub fn fill(&self, width: usize, height: usize, out: &mut Vec<bool>) {
         out.clear();
@@ -200,4 +211,61 @@ fn inside(corners: &[Corner], x: f32, y: f32) -> bool {
         last = corner;
     }
     inside
+}
+
+/// Takes what is left out away from the statistics of a frame: its cells get the values of their nearest neighbours in the
+/// row, so that clusters, means and thresholds see nothing of their own.
+#[derive(Debug, Clone, Default)]
+pub struct Filler {
+    map: Arc<IgnoreMap>,
+    /// Per size of a map: cells and where their values come from.
+    tables: HashMap<(usize, usize), Vec<(u32, u32)>>,
+}
+
+impl Filler {
+    /// For the parts that `map` leaves out.
+    pub fn new(map: Arc<IgnoreMap>) -> Self {
+        Self { map, tables: HashMap::new() }
+    }
+
+    /// Whether there is anything to do.
+    pub fn is_needed(&self) -> bool {
+        !self.map.is_empty()
+    }
+
+    /// Changes a map `[C, h, w]`.
+    pub fn fill(&mut self, map: &mut Array3<f32>) {
+        let (_, height, width) = map.dim();
+        let ignore = &self.map;
+        let table = self.tables.entry((height, width)).or_insert_with(|| table(ignore, width, height));
+        let Some(values) = map.as_slice_mut() else { return };
+        for channel in values.chunks_exact_mut((width * height).max(1)) {
+            for &(to, from) in table.iter() {
+                channel[to as usize] = channel[from as usize];
+            }
+        }
+    }
+}
+
+fn table(ignore: &IgnoreMap, width: usize, height: usize) -> Vec<(u32, u32)> {
+    let mut left_out = Vec::new();
+    ignore.fill(width, height, &mut left_out);
+    let nearest_in = |row: usize, column: usize| {
+        let cells = &left_out[row * width..][..width];
+        let kept = |column: &usize| !cells[*column];
+        (0..width).filter(kept).min_by_key(|at| at.abs_diff(column)).map(|at| row * width + at)
+    };
+    let mut table = Vec::new();
+    for cell in (0..left_out.len()).filter(|&cell| left_out[cell]) {
+        let (row, column) = (cell / width, cell % width);
+        // A row that is left out as a whole takes the nearest one that is not.
+        let from = nearest_in(row, column).or_else(|| {
+            let rows = (0..height).filter(|other| left_out[other * width..][..width].contains(&false));
+            rows.min_by_key(|other| other.abs_diff(row)).and_then(|other| nearest_in(other, column))
+        });
+        if let Some(from) = from {
+            table.push((cell as u32, from as u32));
+        }
+    }
+    table
 }

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use ndarray::ArrayView3;
 
 pub use self::event::{BoundingBox, Event, EventType, Moment, rfc3339};
-pub use self::ignore::{IgnoreMap, Ignored};
+pub use self::ignore::{Filler, IgnoreMap, Ignored};
 pub use self::region::{Rect, Region};
 pub use self::settings::EventsConfig;
 pub use self::track::{Sighting, Standing};
@@ -161,9 +161,13 @@ impl Watcher {
     /// Takes the next frame into `scene`.
     ///
     /// # Errors
-    /// Score map or logits are empty.
+    /// Score map or logits are empty, or a mask of what is left out is of another size.
     pub fn observe(&mut self, frame: &Frame<'_>, scene: &mut Scene) -> Result<()> {
-        self.size = (frame.luma.columns as u32, frame.luma.rows as u32);
+        let size = (frame.luma.columns as u32, frame.luma.rows as u32);
+        if size != self.size {
+            self.ignore.check_size(size.0, size.1)?;
+            self.size = size;
+        }
         self.field.read(frame.detection, frame.logits, frame.luma)?;
         self.apply(frame.moment, frame.logits, frame.threshold, frame.fresh, scene);
         Ok(())

@@ -4,6 +4,8 @@
 const BLOCK: usize = 8;
 /// Cells by which a block may have moved.
 const REACH: isize = 4;
+/// Cells by which the whole picture may have moved, across and down, on top of which blocks move.
+const FAR: [isize; 2] = [16, 8];
 /// A block takes part when its difference grows by at least this many code values per cell on both axes.
 const MIN_TEXTURE: f32 = 1.0;
 /// Blocks further than about this many cells from the fitted map lose their weight.
@@ -47,6 +49,7 @@ pub struct MotionFinder {
     last: Vec<u8>,
     size: (usize, usize),
     matches: Vec<Match>,
+    profiles: [Vec<f32>; 2],
 }
 
 impl MotionFinder {
@@ -68,10 +71,16 @@ impl MotionFinder {
     fn find(&mut self, luma: &[u8], width: usize, height: usize) -> Option<Motion> {
         self.matches.clear();
         let (mut difference, mut blocks) = (0.0, 0);
-        let margin = REACH as usize;
-        for top in (margin..(height + 1).saturating_sub(BLOCK + margin)).step_by(BLOCK) {
-            for left in (margin..(width + 1).saturating_sub(BLOCK + margin)).step_by(BLOCK) {
-                let (best, found) = self.match_block(luma, width, left, top);
+        let shift = [self.shift(luma, width, height, 0), self.shift(luma, width, height, 1)];
+        // Blocks whose search stays within the last frame.
+        let within = |shift: isize, size: usize| {
+            let low = (REACH - shift).max(0) as usize;
+            let high = (size as isize - REACH - shift.max(0)).max(0) as usize;
+            (low..(high + 1).saturating_sub(BLOCK)).step_by(BLOCK)
+        };
+        for top in within(shift[1], height) {
+            for left in within(shift[0], width) {
+                let (best, found) = self.match_block(luma, width, left, top, shift);
                 difference += best;
                 blocks += 1;
                 if let Some((dx, dy, weight)) = found {
@@ -88,13 +97,21 @@ impl MotionFinder {
     }
 
     /// The smallest mean difference of the block at `(left, top)`, and its displacement with a weight where it is distinct.
-    fn match_block(&self, luma: &[u8], width: usize, left: usize, top: usize) -> (f32, Option<(f32, f32, f32)>) {
+    fn match_block(
+        &self,
+        luma: &[u8],
+        width: usize,
+        left: usize,
+        top: usize,
+        shift: [isize; 2],
+    ) -> (f32, Option<(f32, f32, f32)>) {
         const SIDE: usize = 2 * REACH as usize + 1;
         let mut sums = [[0_u32; SIDE]; SIDE];
         let mut best = (u32::MAX, 0, 0);
         for (down, sums) in sums.iter_mut().enumerate() {
             for (across, sum) in sums.iter_mut().enumerate() {
-                let from = (top + down - REACH as usize) * width + left + across - REACH as usize;
+                let row = (top + down) as isize - REACH + shift[1];
+                let from = (row * width as isize + (left + across) as isize - REACH + shift[0]) as usize;
                 for row in 0..BLOCK {
                     let new = &luma[(top + row) * width + left..][..BLOCK];
                     let old = &self.last[from + row * width..][..BLOCK];
@@ -120,8 +137,34 @@ impl MotionFinder {
         if weight < MIN_TEXTURE {
             return (mean, None);
         }
-        let moved = |at: usize, part: f32| at as f32 - REACH as f32 + part;
-        (mean, Some((moved(across, dx), moved(down, dy), weight.min(8.0))))
+        let moved = |at: usize, shift: isize, part: f32| (at as isize - REACH + shift) as f32 + part;
+        (mean, Some((moved(across, shift[0], dx), moved(down, shift[1], dy), weight.min(8.0))))
+    }
+
+    /// By how many cells the whole picture moved along an axis (0 across, 1 down), from the means of columns or rows.
+    fn shift(&mut self, luma: &[u8], width: usize, height: usize, axis: usize) -> isize {
+        let size = [width, height][axis];
+        for (profile, picture) in self.profiles.iter_mut().zip([luma, &self.last]) {
+            profile.clear();
+            profile.resize(size, 0.0);
+            for (y, row) in picture.chunks_exact(width).enumerate() {
+                if axis == 0 {
+                    profile.iter_mut().zip(row).for_each(|(sum, value)| *sum += f32::from(*value) / height as f32);
+                } else {
+                    profile[y] = row.iter().map(|&value| u32::from(value)).sum::<u32>() as f32 / width as f32;
+                }
+            }
+        }
+        let [new, old] = &self.profiles;
+        let difference = |shift: isize| {
+            let overlap = size - shift.unsigned_abs();
+            let (a, b) = if shift >= 0 { (new, &old[shift as usize..]) } else { (old, &new[-shift as usize..]) };
+            let sum: f32 = a[..overlap].iter().zip(&b[..overlap]).map(|(a, b)| (a - b).abs()).sum();
+            // A slight pull towards no motion.
+            sum / overlap as f32 * (1.0 + 0.01 * shift.unsigned_abs() as f32)
+        };
+        let far = FAR[axis].min(size as isize / 4);
+        (-far..=far).min_by(|a, b| difference(*a).total_cmp(&difference(*b))).unwrap_or(0)
     }
 
     /// The affine map through all matches, by iteratively reweighted least squares.

@@ -19,6 +19,15 @@ const SPEED_PACE: f32 = 0.3;
 const PART: f32 = 0.6;
 /// A region that the network names with at least this probability is of that class with certainty.
 const CERTAIN: f32 = 0.6;
+/// From this certainty on the level that a region needs rises, by `CERTAIN_LEVEL` per unit: what the network names with
+/// certainty is unusual rather than unknown.
+const DOUBT: f32 = 0.75;
+/// See [`DOUBT`].
+const CERTAIN_LEVEL: f32 = 2.5;
+/// What rises beside an alarm, nearer than this share of the picture, is a part of it.
+const BESIDE: f32 = 0.03;
+/// By how much the place at which a missed track may be found again grows, in its own sizes per second.
+const SEARCH: f32 = 1.5;
 /// Length of a trail in seconds.
 const TRAIL_S: f64 = 1.5;
 /// The span over which `max_per_minute` counts.
@@ -70,6 +79,8 @@ struct Track {
     standing: Standing,
     raised: Option<Moment>,
     withheld: bool,
+    /// The track that this one is a part of.
+    whole: Option<u64>,
     reported_s: f64,
     peak: Region,
     gravity: Gravity,
@@ -165,6 +176,7 @@ impl Tracker {
             self.track_of[index] = Some(track);
             self.see(track, step, region);
         }
+        self.keep_wholes();
         self.judge(step);
         self.report(step);
         self.tell(regions);
@@ -222,7 +234,8 @@ impl Tracker {
         self.assignment.clear(self.predicted.len(), regions.len());
         for (t, expected) in self.predicted.iter().enumerate() {
             for (r, region) in regions.iter().enumerate() {
-                if let Some(likeness) = likeness(expected, &region.rect) {
+                let reach = MAX_DISTANCE + SEARCH * self.tracks[t].missed_s as f32;
+                if let Some(likeness) = likeness(expected, &region.rect, reach) {
                     // Events before candidates, where both fit.
                     let bonus = if self.tracks[t].raised.is_some() { 0.2 } else { 0.0 };
                     self.assignment.push(Pair { track: t, region: r, likeness: likeness + bonus });
@@ -257,6 +270,7 @@ impl Tracker {
             standing: Standing::Candidate,
             raised: None,
             withheld: false,
+            whole: None,
             reported_s: 0.0,
             peak: *region,
             gravity: Gravity::default(),
@@ -271,7 +285,7 @@ impl Tracker {
         track.trail.clear();
         (track.id, track.rect, track.speed) = (self.next_id, region.rect, [0.0; 4]);
         (track.first, track.last, track.missed_s) = (step.moment, step.moment, step.seconds);
-        (track.standing, track.raised, track.withheld) = (Standing::Candidate, None, false);
+        (track.standing, track.raised, track.withheld, track.whole) = (Standing::Candidate, None, false, None);
         (track.peak, track.peak_score, track.gravity) = (*region, region.peak_score, Gravity::default());
         (track.sightings, track.confidence_sum) = (0, 0.0);
         track.window.push_back((step.seconds, Seen::No));
@@ -282,7 +296,10 @@ impl Tracker {
 
     fn see(&mut self, index: usize, step: &Step<'_>, region: &Region) {
         let again = self.tracks[index].missed_s == 0.0;
-        let counts = step.settled && region.on_road && region.area_share >= self.settings.min_area;
+        let counts = step.settled
+            && region.on_road
+            && region.area_share >= self.settings.min_area
+            && region.level >= CERTAIN_LEVEL * (region.certainty - DOUBT);
         let is_known = self.known.get(region.nearest_class).copied().unwrap_or(false) && region.certainty >= CERTAIN;
         let track = &mut self.tracks[index];
         let seen = match (counts, is_known) {
@@ -326,11 +343,28 @@ impl Tracker {
         track.class_frames[region.nearest_class] += 1;
     }
 
+    /// A part that is seen keeps its whole going, and stands for it where the whole is not seen itself.
+    fn keep_wholes(&mut self) {
+        for index in 0..self.tracks.len() {
+            let part = &self.tracks[index];
+            let (Some(whole), 0.0) = (part.whole, part.missed_s) else { continue };
+            let (rect, last, level, area) = (part.rect, part.last, part.gravity.level, part.gravity.area_share);
+            let Some(whole) = self.tracks.iter_mut().find(|track| track.id == whole) else { continue };
+            if whole.missed_s > 0.0 {
+                (whole.rect, whole.last, whole.missed_s) = (rect, last, 0.0);
+            }
+            whole.gravity.level = whole.gravity.level.max(level);
+            whole.gravity.area_share = whole.gravity.area_share.max(area);
+        }
+    }
+
     /// Raises the tracks that have been seen for long enough.
     fn judge(&mut self, step: &Step<'_>) {
         let now = step.moment.running.as_secs_f64();
         let EventsConfig { min_seconds, window_s, max_per_minute, .. } = self.settings;
-        for track in &mut self.tracks {
+        for index in 0..self.tracks.len() {
+            let beside = self.beside(index);
+            let track = &mut self.tracks[index];
             let mut length: f64 = track.window.iter().map(|(seconds, _)| seconds).sum();
             while let Some((seconds, _)) = track.window.front()
                 && length - seconds >= window_s
@@ -346,7 +380,11 @@ impl Tracker {
                 (true, true) => Standing::Alarm,
                 (true, false) => Standing::Unusual,
             };
-            if track.standing == Standing::Alarm || track.standing == standing {
+            if track.whole.is_some() || track.standing == Standing::Alarm || track.standing == standing {
+                continue;
+            }
+            if let Some(whole) = beside.filter(|_| track.raised.is_none()) {
+                (track.whole, track.standing) = (Some(whole), standing);
                 continue;
             }
             if standing == Standing::Alarm {
@@ -367,6 +405,21 @@ impl Tracker {
             // Reported at once: as a start, or as an update where it was an unusual member of a class before.
             track.reported_s = f64::NEG_INFINITY;
         }
+    }
+
+    /// The alarm that a track stands beside.
+    fn beside(&self, index: usize) -> Option<u64> {
+        let rect = self.tracks[index].rect;
+        let wide = Rect {
+            left: rect.left - BESIDE,
+            top: rect.top - BESIDE,
+            right: rect.right + BESIDE,
+            bottom: rect.bottom + BESIDE,
+        };
+        let touches = |(other, track): &(usize, &Track)| {
+            *other != index && track.raised.is_some() && track.rect.intersection(&wide).area() > 0.0
+        };
+        self.tracks.iter().enumerate().find(touches).map(|(_, track)| track.id)
     }
 
     /// Writes the starts and updates that are due.
@@ -398,7 +451,7 @@ impl Tracker {
             let start = self.trails.len();
             self.trails.extend(track.trail.iter().map(|(_, x, y)| (*x, *y)));
             self.sightings.push(Sighting {
-                track_id: track.id,
+                track_id: track.whole.unwrap_or(track.id),
                 standing: track.standing,
                 region: *region,
                 trail: (start, self.trails.len()),
@@ -423,12 +476,12 @@ impl Tracker {
 }
 
 /// How alike an expected and a found box are, above 0; none where they cannot be the same thing.
-fn likeness(expected: &Rect, found: &Rect) -> Option<f32> {
+fn likeness(expected: &Rect, found: &Rect, reach: f32) -> Option<f32> {
     let iou = expected.iou(found);
     let size = (expected.area().sqrt() + found.area().sqrt()) / 2.0;
     let ((x0, y0), (x1, y1)) = (expected.centre(), found.centre());
     let distance = (x1 - x0).hypot(y1 - y0) / size.max(1e-6);
-    (iou >= MIN_IOU || distance <= MAX_DISTANCE).then(|| iou + 0.5 * (1.0 - distance.min(1.0)) + 0.01)
+    (iou >= MIN_IOU || distance <= reach).then(|| iou + 0.5 * (1.0 - distance.min(1.0)) + 0.01)
 }
 
 fn event(track: &Track, kind: EventType, stream: &str, classes: &[String], size: (u32, u32)) -> Event {

@@ -445,7 +445,7 @@ mod tests {
             ("detect.k=[0]", "detect.k"),
         ] {
             let error = load("", &[text]).unwrap_err();
-            assert_eq!(error.exit_code(), 2);
+            assert_eq!(error.kind(), crate::ErrorKind::Usage);
             assert!(error.to_string().contains("--set") && error.to_string().contains(word), "{error}");
         }
     }

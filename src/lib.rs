@@ -41,6 +41,9 @@ pub mod ood;
 pub mod output;
 pub mod pipeline;
 pub mod record;
+pub mod session;
 mod simd;
 
-pub use error::{Error, Result};
+pub use config::Config;
+pub use error::{Error, ErrorKind, Result};
+pub use session::{Detector, Session};

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
-use oodstream::cli::engine;
 use oodstream::config::Config;
 use oodstream::gst::Frame;
 use oodstream::input::{FrameReader, Read, Signal, VideoInfo};
 use oodstream::output;
 use oodstream::output::{Encoding, FrameWriter, Written};
 use oodstream::pipeline::{self, Control, Engine, Flow, Link, Meter, Observer, Outcome, Policy, Stream, Sync, Tunable};
+use oodstream::session::engine;
 use oodstream::{Error, Result};
 
 const LIVE: Flow = Flow { policy: Policy::Latest, sync: Sync::Exact, queue: 1, max_age: None };

@@ -56,7 +56,7 @@ fn names_that_are_refused() {
         error
     };
     assert!(refused(&at("no/such/out.mp4")).to_string().contains("is not there"));
-    assert_eq!(refused(&at("out.gif")).exit_code(), 2);
+    assert_eq!(refused(&at("out.gif")).kind(), oodstream::ErrorKind::Usage);
     fs::write(at("there.mp4"), b"precious").unwrap();
     assert!(refused(&at("there.mp4")).to_string().contains("--overwrite"));
     assert_eq!(fs::read(at("there.mp4")).unwrap(), b"precious");

@@ -280,7 +280,7 @@ fn what_cannot_be_laid_out_is_a_usage_error() {
         (Views { scales: vec![f32::NAN], ..tile.clone() }, (100, 50), &["scales has NaN"]),
     ] {
         let error = Layout::new(&views, &SPEC, frame).unwrap_err();
-        assert_eq!(error.exit_code(), 2);
+        assert_eq!(error.kind(), oodstream::ErrorKind::Usage);
         for word in words {
             assert!(error.to_string().contains(word), "no `{word}` in: {error}");
         }

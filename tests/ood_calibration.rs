@@ -149,7 +149,7 @@ fn the_file_comes_back_and_refuses_another_model_or_way_of_looking() {
 
     let other = ModelId { sha256: "cd".repeat(32), ..model() };
     let error = Calibration::load(&path, &other, &Views::default()).unwrap_err();
-    assert_eq!(error.exit_code(), 2);
+    assert_eq!(error.kind(), oodstream::ErrorKind::Usage);
     assert!(error.to_string().contains("another model") && error.to_string().contains("m.onnx"), "{error}");
     let tapped = ModelId { features: vec!["a/Relu".to_owned()], ..model() };
     let error = Calibration::load(&path, &tapped, &Views::default()).unwrap_err().to_string();
@@ -157,7 +157,7 @@ fn the_file_comes_back_and_refuses_another_model_or_way_of_looking() {
 
     let letterbox = Views { resize: Resize::Letterbox, ..Views::default() };
     let error = Calibration::load(&path, &model(), &letterbox).unwrap_err();
-    assert_eq!(error.exit_code(), 2);
+    assert_eq!(error.kind(), oodstream::ErrorKind::Usage);
     let error = error.to_string();
     assert!(error.contains("by stretch") && error.contains("by letterbox") && error.contains("--resize"), "{error}");
     // An overlap says nothing where there are no tiles.

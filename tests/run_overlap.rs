@@ -15,7 +15,8 @@ use oodstream::output;
 use oodstream::output::Encoding;
 use oodstream::pipeline::{self, Control, Engine, Flow, Meter, Observer, Policy, Stream, Sync};
 use oodstream::record::{Recorder, Seen};
-use oodstream::{Error, Result, cli::engine};
+use oodstream::session::engine;
+use oodstream::{Error, Result};
 
 /// What a [`Lossy`] back end went through.
 #[derive(Default)]

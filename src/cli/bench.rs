@@ -6,13 +6,13 @@ use clap::{Args, Subcommand};
 use ndarray::ArrayView3;
 use serde::Serialize;
 
-use super::engine;
 use super::report::write_json;
-use super::source::open_input;
 use crate::bench::{self, KMeansJob, MapShapes, PrepareReport, Python, StagesReport};
 use crate::compute::{self, ComputeChoice, Size};
 use crate::config::Config;
 use crate::model::runtime::{Network, SessionOptions};
+use crate::session::engine;
+use crate::session::open::open_input;
 use crate::{Error, Result, gst, input};
 
 /// Options of `bench`.

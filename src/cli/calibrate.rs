@@ -8,8 +8,8 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use super::network::NetworkArgs;
-use super::source::{SourceArgs, open_input, tell_signal};
-use super::{INTERRUPTED, engine, interrupt};
+use super::source::{SourceArgs, log_signal};
+use super::{INTERRUPTED, signals};
 use crate::atomic_file;
 use crate::compute::{self, Unit};
 use crate::config::{Config, DetectConfig};
@@ -21,6 +21,8 @@ use crate::model::views::look::Look;
 use crate::ood::calibrate::{CalibrateOptions, FrameStore, calibrate};
 use crate::ood::calibration::{Calibration, Footage};
 use crate::ood::method::{Method, TRAINING_FREE, split_list};
+use crate::session::engine;
+use crate::session::open::open_input;
 use crate::{Error, Result};
 
 /// How long one look for a frame may take before the interrupt is asked for.
@@ -144,7 +146,7 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
         atomic_file::create(&args.output)
             .map_err(|e| Error::failed(format!("calibration {}: {e}", args.output.display())))?,
     );
-    let interrupts = interrupt::watch()?;
+    let interrupts = signals::count_interrupts()?;
     let mut frames = FrameStore::new(args.frames as usize)?;
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
     let mut looker = Looker {
@@ -176,11 +178,11 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
     calibrate(&mut frames, backend.as_mut(), &options, &mut calibration, || bar.inc(1))?;
     calibration.save(&args.output)?;
     bar.finish_and_clear();
-    tell(&args.output, &calibration, quiet);
+    print_summary(&args.output, &calibration, quiet);
     Ok(0)
 }
 
-fn tell(path: &Path, calibration: &Calibration, quiet: bool) {
+fn print_summary(path: &Path, calibration: &Calibration, quiet: bool) {
     if quiet {
         return;
     }
@@ -243,7 +245,7 @@ impl Looker<'_> {
             let frame = match reader.read(PATIENCE)? {
                 Read::Frame(frame) => frame,
                 Read::Signal(signal) => {
-                    tell_signal(name, &signal);
+                    log_signal(name, &signal);
                     continue;
                 }
                 Read::TimedOut => continue,

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::eval_clip;
 use super::network::NetworkArgs;
 use super::report::write_json;
-use super::{engine, eval_clip};
 use crate::compute::{self, Unit, Upsampling};
 use crate::config::Config;
 use crate::eval::components::SizeLimits;
@@ -21,6 +21,7 @@ use crate::model::runtime::Network;
 use crate::npy::FloatType;
 use crate::ood::calibration::{Calibration, ready};
 use crate::ood::method::{Method, split_list};
+use crate::session::engine;
 use crate::{Error, Result};
 
 /// Methods that are compared where none are named.

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
-use super::engine;
+use indicatif::ProgressBar;
+
 use super::eval::EvalArgs;
-use super::interrupt;
-use super::progress::Progress;
 use super::report::write_json;
-use super::source::open_input;
+use super::signals::count_interrupts;
 use crate::config::Config;
 use crate::eval::clip::{ClipFigures, ClipReport};
 use crate::eval::clip_report::ClipsReport;
@@ -16,7 +16,9 @@ use crate::eval::objects::ClipTruth;
 use crate::gst;
 use crate::input::{Input, expand_input};
 use crate::ood::alarm::EventsConfig;
-use crate::pipeline::{self, Control, Engine, Flow, Meter, Stream};
+use crate::pipeline::{self, Control, Engine, Flow, Meter, Observer, Stream};
+use crate::session::engine;
+use crate::session::open::open_input;
 use crate::{Error, Result};
 
 /// Runs all videos; the exit code is 0.
@@ -44,11 +46,16 @@ pub(super) fn run(args: &EvalArgs, quiet: bool) -> Result<u8> {
         return Err(Error::usage(format!("--truth is for one video, and there are {} inputs", inputs.len())));
     }
     let mut engine = engine::open(&config)?;
+    let interrupts = count_interrupts()?;
+    let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
     let clips = inputs
         .iter()
         .enumerate()
-        .map(|(index, input)| clip(&mut engine, &config, input, index as u32, truth.clone(), quiet))
+        .map(|(index, input)| {
+            clip(&mut engine, &config, input, index as u32, truth.clone(), &Show { bar: &bar, interrupts: &interrupts })
+        })
         .collect::<Result<Vec<_>>>()?;
+    bar.finish_and_clear();
     let model = engine.network.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
     let report = ClipsReport::new(model, config.detect.method.clone(), clips);
     if let Some(folder) = &args.report {
@@ -80,13 +87,25 @@ fn one_by_one(config: &mut Config) {
     };
 }
 
+/// The bar, and what asks the run to end.
+struct Show<'a> {
+    bar: &'a ProgressBar,
+    interrupts: &'a Arc<AtomicU32>,
+}
+
+impl Observer for Show<'_> {
+    fn frame_done(&self, _: u64, _: f32) {
+        self.bar.inc(1);
+    }
+}
+
 fn clip(
     engine: &mut Engine,
     config: &Config,
     input: &Input,
     index: u32,
     truth: Option<ClipTruth>,
-    quiet: bool,
+    show: &Show<'_>,
 ) -> Result<ClipReport> {
     let name = input.to_string();
     let (reader, _) =
@@ -98,20 +117,18 @@ fn clip(
     let figures = ClipFigures::new(&engine.network.manifest().classes.names);
     let labelled = truth.is_some();
     let meter = Meter::new(&name);
-    let progress = Progress::new(&name, reader.info(), quiet);
-    let interrupts = interrupt::watch()?;
-    let [hub, control] = [(), ()].map(|()| Control::watching(Arc::clone(&interrupts)));
+    show.bar.set_message(name.clone());
+    let [hub, control] = [(), ()].map(|()| Control::watching(Arc::clone(show.interrupts)));
     let stream = Stream {
         reader,
         writer: None,
         recorders: vec![figures.recorder(truth)],
-        observer: &progress,
+        observer: show,
         control: &control,
         meter: &meter,
         flow: Flow::all(config.pipeline.queue),
     };
     let outcome = pipeline::run(engine, &hub, vec![stream]).pop().unwrap_or_default();
-    progress.finish();
     match outcome.error {
         Some(error) => Err(error.at(&name)),
         None if outcome.interrupted => Err(Error::failed(format!("{name}: interrupted"))),

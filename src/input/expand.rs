@@ -180,7 +180,7 @@ mod tests {
         }
         for wrong in ["rtsp://user:secret@", "rtsp://user:secret@cam:port/1", "nope://user:secret@x"] {
             let error = expand_input(wrong).unwrap_err();
-            assert_eq!(error.exit_code(), 2);
+            assert_eq!(error.kind(), crate::ErrorKind::Usage);
             assert!(!format!("{error} {error:?}").contains("secret"));
         }
     }

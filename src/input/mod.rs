@@ -8,6 +8,7 @@
 mod expand;
 pub mod file;
 pub mod live;
+pub mod own;
 pub(crate) mod picture;
 pub(crate) mod reader;
 pub(crate) mod test_source;

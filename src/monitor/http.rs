@@ -18,7 +18,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::health::{State, health};
-use super::{Slot, metrics};
+use super::metrics;
+use crate::session::Handle;
 use crate::{Error, Result};
 
 /// Connections at the same time; more wait until one of these is done.
@@ -37,11 +38,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens at `address`, which is a port on loopback or `HOST:PORT`, and answers from `slot`.
+    /// Listens at `address`, which is a port on loopback or `HOST:PORT`, and answers for `session`.
     ///
     /// # Errors
     /// `address` is malformed, not to be found or in use.
-    pub fn start(address: &str, slot: Slot) -> Result<Self> {
+    pub fn start(address: &str, session: Handle) -> Result<Self> {
         let place = format!("http.listen = {address}");
         let failed = |error: &dyn std::fmt::Display| Error::failed(format!("{place}: {error}"));
         let wanted = match address.parse::<u16>() {
@@ -70,7 +71,7 @@ impl Server {
                 runtime.block_on(async {
                     // An open connection is no reason to go on: no graceful end.
                     tokio::select! {
-                        Err(error) = serve(listener, router(slot)) => tracing::error!("http: {error}"),
+                        Err(error) = serve(listener, router(session)) => tracing::error!("http: {error}"),
                         _ = stopped => {}
                     }
                 });
@@ -117,44 +118,44 @@ async fn serve(listener: TcpListener, router: Router) -> io::Result<Infallible> 
     }
 }
 
-fn router(slot: Slot) -> Router {
+fn router(session: Handle) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/reload", put(reload).post(reload))
-        .with_state(slot)
+        .with_state(session)
 }
 
 fn json(status: StatusCode, value: &serde_json::Value) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response()
 }
 
-async fn healthz(Shared(slot): Shared<Slot>) -> Response {
-    let streams: Vec<_> = slot.get().map(|watch| watch.streams.iter().map(health).collect()).unwrap_or_default();
+async fn healthz(Shared(session): Shared<Handle>) -> Response {
+    let streams: Vec<_> = session.streams().iter().map(health).collect();
     let down = streams.is_empty() || streams.iter().any(|stream| stream.state == State::Down);
     let status = if down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     json(status, &serde_json::json!({ "streams": streams }))
 }
 
-async fn readyz(Shared(slot): Shared<Slot>) -> Response {
-    let ready = slot.get().is_some();
+async fn readyz(Shared(session): Shared<Handle>) -> Response {
+    let ready = session.is_ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json(status, &serde_json::json!({ "ready": ready }))
 }
 
-async fn metrics(Shared(slot): Shared<Slot>) -> Response {
-    match metrics::text(&slot) {
+async fn metrics(Shared(session): Shared<Handle>) -> Response {
+    match metrics::text(&session) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => json(StatusCode::INTERNAL_SERVER_ERROR, &serde_json::json!({ "error": error.to_string() })),
     }
 }
 
-async fn reload(Shared(slot): Shared<Slot>) -> Response {
-    let Some(watch) = slot.get() else {
+async fn reload(Shared(session): Shared<Handle>) -> Response {
+    if !session.is_ready() {
         return json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({ "error": "not ready yet" }));
-    };
-    match (watch.reload)() {
+    }
+    match session.reload() {
         Ok(now) => json(StatusCode::OK, &serde_json::json!({ "reloaded": now })),
         Err(error) => json(StatusCode::BAD_REQUEST, &serde_json::json!({ "error": error.to_string() })),
     }
@@ -169,7 +170,7 @@ mod tests {
 
     #[test]
     fn nothing_is_ready_before_the_streams_are_there() {
-        let server = Server::start("127.0.0.1:0", Slot::default()).unwrap();
+        let server = Server::start("127.0.0.1:0", Handle::default()).unwrap();
         for (request, answer) in [
             ("GET /readyz", "503 Service Unavailable"),
             ("GET /healthz", "503 Service Unavailable"),

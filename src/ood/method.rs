@@ -271,7 +271,7 @@ mod tests {
             ("msp-ensemble", "not known"),
         ] {
             let error = Method::parse(text, None).unwrap_err();
-            assert_eq!(error.exit_code(), 2);
+            assert_eq!(error.kind(), crate::ErrorKind::Usage);
             assert!(error.to_string().contains(part), "{text}: {error}");
         }
     }

@@ -5,3 +5,4 @@ pub mod calibrate;
 pub mod calibration;
 pub mod components;
 pub mod method;
+pub mod region;

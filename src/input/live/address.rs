@@ -324,7 +324,7 @@ mod tests {
             "rtsp://user#secret@cam/1",
         ] {
             let error = LiveInput::parse(wrong).unwrap_err();
-            assert_eq!(error.exit_code(), 2, "{wrong}");
+            assert_eq!(error.kind(), crate::ErrorKind::Usage, "{wrong}");
             assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
         }
     }
@@ -347,7 +347,7 @@ mod tests {
             "v4l2:///dev/video0?format=best",
             "v4l2:///dev/video0?format=a420",
         ] {
-            assert_eq!(LiveInput::parse(wrong).unwrap_err().exit_code(), 2);
+            assert_eq!(LiveInput::parse(wrong).unwrap_err().kind(), crate::ErrorKind::Usage);
         }
         for (address, name) in [
             ("rtsp://a:b@192.168.1.5:8554/street/main", "192-168-1-5-main"),

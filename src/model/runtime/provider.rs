@@ -240,6 +240,6 @@ mod tests {
     fn f16_is_refused_where_a_provider_has_no_such_mode() {
         let options = SessionOptions { provider: Provider::Cpu, fp16: true, ..SessionOptions::default() };
         let error = open(&[], Path::new("."), &options).unwrap_err();
-        assert_eq!(error.exit_code(), 2);
+        assert_eq!(error.kind(), crate::ErrorKind::Usage);
     }
 }

@@ -1,5 +1,6 @@
 //! One frame at a time through a network: prepared in all its views, run, and brought together again.
 
+use super::rgb::{RgbPicture, prepare_rgb};
 use crate::Result;
 use crate::compute::Maps;
 use crate::frame::I420;
@@ -32,7 +33,7 @@ pub struct Look {
     prepare: Prepare,
     tensor: Vec<f32>,
     merge: Merge,
-    sight: NetworkOutputs,
+    outputs: NetworkOutputs,
 }
 
 impl Look {
@@ -47,7 +48,7 @@ impl Look {
             prepare: Prepare::new(input)?,
             tensor: Vec::new(),
             merge: Merge::default(),
-            sight: NetworkOutputs::default(),
+            outputs: NetworkOutputs::default(),
         })
     }
 
@@ -62,14 +63,37 @@ impl Look {
         use_maps: impl FnOnce(&Maps<'_>) -> Result<R>,
     ) -> Result<R> {
         let layout = self.layouts.of((picture.width(), picture.height()))?;
-        let count = layout.views().len();
-        self.tensor.resize(count * self.prepare.input_len(), 0.0);
+        self.tensor.resize(layout.views().len() * self.prepare.input_len(), 0.0);
         prepare_views(&mut self.prepare, &layout, picture, &mut self.tensor)?;
-        self.sight.clear();
-        for outputs in network.infer_all(&self.tensor, count)? {
-            self.sight.push(outputs);
+        self.infer(network, &layout, use_maps)
+    }
+
+    /// As [`Look::at`], for a picture in RGB.
+    ///
+    /// # Errors
+    /// As [`Look::at`].
+    pub fn at_rgb<R>(
+        &mut self,
+        network: &mut Network,
+        picture: &RgbPicture<'_>,
+        use_maps: impl FnOnce(&Maps<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let layout = self.layouts.of(picture.size())?;
+        prepare_rgb(picture, &layout, network.input(), &mut self.tensor);
+        self.infer(network, &layout, use_maps)
+    }
+
+    fn infer<R>(
+        &mut self,
+        network: &mut Network,
+        layout: &Layout,
+        use_maps: impl FnOnce(&Maps<'_>) -> Result<R>,
+    ) -> Result<R> {
+        self.outputs.clear();
+        for outputs in network.infer_all(&self.tensor, layout.views().len())? {
+            self.outputs.push(outputs);
         }
-        self.sight.merge(&layout, &mut self.merge)?;
-        self.sight.with_maps(use_maps)
+        self.outputs.merge(layout, &mut self.merge)?;
+        self.outputs.with_maps(use_maps)
     }
 }

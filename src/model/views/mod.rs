@@ -3,5 +3,6 @@
 pub mod layout;
 pub mod look;
 pub mod merge;
+pub mod rgb;
 
 pub use layout::{Resize, Views};

@@ -6,6 +6,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::region::Rect;
+use crate::ood::region::BoundingBox;
 
 /// Version of the event lines. A reader of version n reads n + 1 by ignoring what it does not know.
 pub const SCHEMA: u32 = 1;
@@ -41,31 +42,16 @@ pub enum TimeSource {
     Arrival,
 }
 
-/// A box in pixels of the frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct BoundingBox {
-    /// First column.
-    pub x: u32,
-    /// First row.
-    pub y: u32,
-    /// Columns, at least 1.
-    pub width: u32,
-    /// Rows, at least 1.
-    pub height: u32,
-}
-
-impl BoundingBox {
-    /// The pixels of a `width` x `height` frame that `rect` covers.
-    pub fn of(rect: &Rect, width: u32, height: u32) -> Self {
-        let at = |share: f32, size: u32| ((share.clamp(0.0, 1.0) * size as f32).round() as u32).min(size);
-        let (x, y) =
-            (at(rect.left, width).min(width.saturating_sub(1)), at(rect.top, height).min(height.saturating_sub(1)));
-        Self {
-            x,
-            y,
-            width: at(rect.right, width).saturating_sub(x).max(1),
-            height: at(rect.bottom, height).saturating_sub(y).max(1),
-        }
+/// The pixels of a `width` x `height` frame that `rect` covers.
+pub fn pixels(rect: &Rect, width: u32, height: u32) -> BoundingBox {
+    let at = |share: f32, size: u32| ((share.clamp(0.0, 1.0) * size as f32).round() as u32).min(size);
+    let x = at(rect.left, width).min(width.saturating_sub(1));
+    let y = at(rect.top, height).min(height.saturating_sub(1));
+    BoundingBox {
+        x,
+        y,
+        width: at(rect.right, width).saturating_sub(x).max(1),
+        height: at(rect.bottom, height).saturating_sub(y).max(1),
     }
 }
 

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use ndarray::ArrayView3;
 
-pub use self::event::{BoundingBox, Event, EventType, Moment, rfc3339};
+pub use self::event::{Event, EventType, Moment, rfc3339};
 pub use self::ignore::{Filler, IgnoreMap, Ignored};
 pub use self::region::{Rect, Region};
 pub use self::settings::EventsConfig;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::assign::{Assignment, Pair};
 use super::event::{
-    BoundingBox, Event, EventType, Gravity, Moment, SCHEMA, TimeSource, event_id, nearness, rfc3339, severity,
+    Event, EventType, Gravity, Moment, SCHEMA, TimeSource, event_id, nearness, pixels, rfc3339, severity,
 };
 use super::region::{Rect, Region};
 use super::settings::EventsConfig;
@@ -505,7 +505,7 @@ fn event(track: &Track, kind: EventType, stream: &str, classes: &[String], size:
         start_wall: track.first.wall.map(rfc3339),
         end_wall: track.last.wall.map(rfc3339),
         time_source: if track.first.wall.is_some() { TimeSource::Arrival } else { TimeSource::Running },
-        bounding_box: BoundingBox::of(&track.peak.rect, size.0, size.1),
+        bounding_box: pixels(&track.peak.rect, size.0, size.1),
         area_share: track.gravity.area_share,
         peak_score: track.peak_score,
         severity: severity(&track.gravity),

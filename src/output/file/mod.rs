@@ -15,6 +15,7 @@ use std::sync::Arc;
 use crate::Result;
 use crate::gst::init;
 use crate::input::file::{check_readable, file_reader, images};
+use crate::input::own::OwnReader;
 use crate::input::reader::PipelineReader;
 use crate::input::{FrameReader, test_source};
 use crate::output::{Encoding, FrameWriter};
@@ -75,6 +76,23 @@ pub fn open_images(files: &[PathBuf], output: Option<&Path>, encoding: &Encoding
     let writer = match target {
         Some(target) => {
             Some(Box::new(FileWriter::open(target, &frames, &Arc::default(), encoding)?) as Box<dyn FrameWriter>)
+        }
+        None => None,
+    };
+    Ok((Box::new(reader), writer))
+}
+
+/// Opens frames of the caller.
+///
+/// # Errors
+/// The source has no frames; the output as [`open_file`].
+pub(crate) fn open_own(own: OwnReader, output: Option<&Path>, encoding: &Encoding, stream: u32) -> Result<Opened> {
+    init()?;
+    let target = output.map(|path| Target::check(path, None, encoding)).transpose()?;
+    let reader = own.open(stream)?;
+    let writer = match target {
+        Some(target) => {
+            Some(Box::new(FileWriter::open(target, reader.caps(), &Arc::default(), encoding)?) as Box<dyn FrameWriter>)
         }
         None => None,
     };

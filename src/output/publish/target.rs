@@ -271,7 +271,7 @@ mod tests {
             ("x-%H%M%S.mp4", "date"),
         ] {
             let error = Target::parse(text).unwrap_err();
-            assert_eq!(error.exit_code(), 2);
+            assert_eq!(error.kind(), crate::ErrorKind::Usage);
             assert!(error.to_string().contains(what), "{text}: {error}");
         }
     }

@@ -1,20 +1,20 @@
-//! Which live streams a run has: the inputs of the command line or those of the pipeline file, each with its outputs.
+//! The inputs of a session: those named to its builder or those of the pipeline file, live ones each with its outputs.
 
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::options::RunArgs;
 use super::outputs::Outputs;
 use crate::config::Config;
 use crate::gst::hide_credentials;
 use crate::input;
+use crate::input::own::OwnReader;
 use crate::input::{Input, LiveInput};
 use crate::output::publish::Target;
 use crate::{Error, Result};
 
 /// One live stream before anything of it is opened.
 #[derive(Debug)]
-pub struct Planned {
+pub(super) struct Planned {
     /// Unique in the run; letters, digits, `.`, `_` and `-` only.
     pub name: String,
     /// Where its pictures come from.
@@ -23,31 +23,32 @@ pub struct Planned {
     pub targets: Vec<Target>,
 }
 
-/// What the inputs of a run turned out to be.
-#[derive(Debug)]
-pub enum Inputs {
+/// The inputs of a session by the way in which they run.
+pub(super) enum Inputs {
     /// Files, to be run one after the other.
     Files(Vec<Input>),
     /// Live streams, to be run at the same time.
     Live(Vec<Planned>),
+    /// Frames of the caller.
+    Own(OwnReader),
 }
 
-/// The inputs that the command line, or else the pipeline file names.
+/// The inputs that `addresses`, or else the pipeline file, name.
 ///
 /// # Errors
 /// No input at all, files among live inputs, a name that is taken, an output that one stream has already.
-pub fn resolve(args: &RunArgs, config: &Config, outputs: &Outputs) -> Result<Inputs> {
-    if args.inputs.is_empty() && !config.stream.is_empty() {
+pub(super) fn resolve(addresses: &[String], realtime: bool, config: &Config, outputs: &Outputs) -> Result<Inputs> {
+    if addresses.is_empty() && !config.stream.is_empty() {
         return from_file(config, outputs).map(Inputs::Live);
     }
-    if args.inputs.is_empty() {
+    if addresses.is_empty() {
         return Err(Error::usage("there is no INPUT").hint("name a video, or a pipeline file with [[stream]] by -c"));
     }
     let mut inputs = Vec::new();
-    for argument in &args.inputs {
+    for argument in addresses {
         inputs.extend(input::expand_input(argument)?);
     }
-    if !args.realtime && !inputs.iter().any(|input| matches!(input, Input::Live(_))) {
+    if !realtime && !inputs.iter().any(|input| matches!(input, Input::Live(_))) {
         return Ok(Inputs::Files(inputs));
     }
     let mut names = HashSet::new();
@@ -55,7 +56,7 @@ pub fn resolve(args: &RunArgs, config: &Config, outputs: &Outputs) -> Result<Inp
     let plan = |input: Input| {
         let name = free_name(&stem(&input.file_name()), &mut names);
         let targets = targets(&outputs.video, &name, several)?;
-        Ok(Planned { input: live(input, args.realtime)?, name, targets })
+        Ok(Planned { input: live(input, realtime)?, name, targets })
     };
     let planned = inputs.into_iter().map(plan).collect::<Result<Vec<_>>>()?;
     if outputs.is_empty() {

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 
 /// Everything that the `-o` options of one run ask for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Outputs {
+pub(super) struct Outputs {
     /// Where the video goes, as it was given; nothing is `NAME.ood.mp4` in the working directory for files.
     pub video: Vec<String>,
     /// `events:FILE`, one JSON object a line.
@@ -23,7 +23,7 @@ pub struct Outputs {
 
 /// Where the video goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum VideoOutput {
+pub(super) enum VideoOutput {
     /// One file, `.mp4` or `.mkv`.
     File(PathBuf),
     /// A folder, one `NAME.ood.mp4` per input.
@@ -184,7 +184,7 @@ mod tests {
         {
             let error = parse(options).unwrap().of_files().unwrap_err();
             assert!(error.to_string().contains(word), "{error}");
-            assert_eq!(error.exit_code(), 2);
+            assert_eq!(error.kind(), crate::ErrorKind::Usage);
         }
     }
 

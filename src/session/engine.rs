@@ -1,4 +1,4 @@
-//! From a configuration to what a run needs: network, back end and the recipe of the score.
+//! From a configuration to the engine of a run: network, back end and the recipe of the score.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::ood::method::Method;
 use crate::pipeline::{Engine, Settings, Tunable};
 use crate::{Error, Result};
 
-/// The engine that `config` asks for, ready to run.
+/// The engine of `config`, ready to run.
 ///
 /// # Errors
-/// The model, the method, the calibration or the compute device is not to be had.
+/// The model, the method, the calibration or the compute device cannot be used.
 pub fn open(config: &Config) -> Result<Engine> {
     let ignore = Arc::new(IgnoreMap::load(&config.events.ignore)?);
     let network = network(config)?;
@@ -50,7 +50,7 @@ pub fn open(config: &Config) -> Result<Engine> {
     })
 }
 
-/// The network that `config` asks for; what had to be assumed about it is logged.
+/// The network of `config`; every assumption about it is logged.
 ///
 /// # Errors
 /// It does not load, see [`Network::load`].
@@ -96,7 +96,7 @@ pub fn method(name: &str, network: &Network, detect: &DetectConfig) -> Result<Me
 }
 
 /// The score that `config` asks for; its threshold is finite when it is known.
-fn recipe(network: &Network, views: &Views, config: &Config) -> Result<Recipe> {
+pub(crate) fn recipe(network: &Network, views: &Views, config: &Config) -> Result<Recipe> {
     let detect = &config.detect;
     let model = model_id(network, &config.model.features);
     let calibration = detect.calibration.as_deref().map(|path| Calibration::load(path, &model, views)).transpose()?;

@@ -152,7 +152,7 @@ fn shifts_and_zooms_are_recovered() {
             let (found_x, found_y) = motion.at(x, y);
             let wanted = (f64::from(x) * (zoom - 1.0) + dx, f64::from(y) * (zoom - 1.0) + dy);
             let error = (f64::from(found_x) - wanted.0).hypot(f64::from(found_y) - wanted.1);
-            assert!(error < 0.3, "{found_x}, {found_y} for {wanted:?}");
+            assert!(error < 0.4, "{found_x}, {found_y} for {wanted:?}");
         }
     }
 }

@@ -77,7 +77,7 @@ fn region(left: f32, level: f32) -> Region {
         peak_score: level + 2.0,
         mean_confidence: 2.0,
         nearest_class: 1,
-        certainty: 0.9,
+        certainty: 0.6,
         on_road: true,
     }
 }

@@ -204,11 +204,12 @@ fn best_rest(across: usize, down: usize) -> usize {
     (across as isize - REACH).unsigned_abs() + (down as isize - REACH).unsigned_abs()
 }
 
-/// Place (-0.5..0.5) of the lowest point of a parabola through three values, and the smaller rise to either side.
+/// Place (-0.5..0.5) of the lowest point between three values, and the rise to its side. Absolute differences have a V
+/// around their lowest point, not a parabola: both sides rise by the same slope.
 fn vertex(before: f32, at: f32, after: f32) -> (f32, f32) {
-    let bend = before + after - 2.0 * at;
-    let place = if bend > 1e-6 { ((before - after) / (2.0 * bend)).clamp(-0.5, 0.5) } else { 0.0 };
-    (place, (before.max(after) - at).min(bend))
+    let rise = before.max(after) - at;
+    let place = if rise > 1e-6 { ((before - after) / (2.0 * rise)).clamp(-0.5, 0.5) } else { 0.0 };
+    (place, rise.min(before + after - 2.0 * at))
 }
 
 /// Solves a symmetric positive definite system by elimination.

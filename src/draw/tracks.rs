@@ -190,7 +190,7 @@ impl Tracks {
         let (width, height) = (picture.width() as f32, picture.height() as f32);
         for (age, &(x, y)) in places.iter().rev().enumerate() {
             let fade = 0.9 * (1.0 - age as f32 / places.len() as f32);
-            dot(picture, (x * width, y * height), 0.9 * line, ink, fade);
+            dot(picture, (x * width, y * height), 1.6 * line, ink, fade);
         }
     }
 

@@ -114,7 +114,7 @@ impl ClipTruth {
         Ok(Some(if self.instances { by_value(&mask) } else { self.by_place(&mask, time_s) }))
     }
 
-    /// Components are the same thing when their boxes touch from frame to frame.
+    /// Components are the same thing when their boxes overlap from frame to frame.
     fn by_place(&mut self, mask: &GrayImage, time_s: f64) -> LabelledFrame {
         let (width, height) = (mask.width() as usize, mask.height() as usize);
         let set: Vec<u8> = mask.as_raw().iter().map(|&value| u8::from(value != 0 && value != VOID)).collect();
@@ -133,23 +133,34 @@ impl ClipTruth {
                 bottom: (run.row + 1) as f32 / y,
             });
         }
-        let ids: Vec<u16> = rects.iter().map(|rect| self.identity(*rect, time_s)).collect();
+        let ids = self.identities(&rects, time_s);
         for run in self.components.runs().iter().filter(|run| kept(run.component)) {
             things[run.row as usize * width..][run.start as usize..run.end as usize].fill(ids[run.component as usize]);
         }
         LabelledFrame { width, height, things }
     }
 
-    fn identity(&mut self, rect: Rect, time_s: f64) -> u16 {
-        let touching =
-            |thing: &&mut Thing| time_s - thing.last_s <= AWAY_S && thing.rect.intersection(&rect).area() > 0.0;
-        if let Some(thing) = self.known.iter_mut().find(touching) {
-            (thing.rect, thing.last_s) = (rect, time_s);
-            return thing.id;
+    /// The thing of each box: pairs of boxes that touch, the largest overlap first; what is left is new.
+    fn identities(&mut self, rects: &[Rect], time_s: f64) -> Vec<u16> {
+        let mut pairs: Vec<(f32, usize, usize)> = Vec::new();
+        for (thing, known) in self.known.iter().enumerate().filter(|(_, known)| time_s - known.last_s <= AWAY_S) {
+            let overlaps = rects.iter().map(|rect| known.rect.iou(rect)).enumerate();
+            pairs.extend(overlaps.filter(|(_, iou)| *iou > 0.0).map(|(place, iou)| (iou, thing, place)));
         }
-        self.known.push(Thing { id: self.next, rect, last_s: time_s });
-        self.next += 1;
-        self.next - 1
+        pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut ids = vec![0; rects.len()];
+        for (_, thing, place) in pairs {
+            let known = &mut self.known[thing];
+            if ids[place] == 0 && known.last_s < time_s {
+                (known.rect, known.last_s, ids[place]) = (rects[place], time_s, known.id);
+            }
+        }
+        for (rect, id) in rects.iter().zip(&mut ids).filter(|(_, id)| **id == 0) {
+            *id = self.next;
+            self.known.push(Thing { id: self.next, rect: *rect, last_s: time_s });
+            self.next += 1;
+        }
+        ids
     }
 }
 

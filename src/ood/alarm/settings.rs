@@ -45,12 +45,12 @@ impl Default for EventsConfig {
     fn default() -> Self {
         Self {
             min_area: 0.002,
-            min_seconds: 0.4,
+            min_seconds: 0.3,
             window_s: 0.8,
             end_after_s: 1.0,
             max_per_minute: None,
             settle_s: 0.6,
-            smoothing_s: 0.15,
+            smoothing_s: 0.1,
             start_level: 0.1,
             grow_level: -0.1,
             road_gate: true,

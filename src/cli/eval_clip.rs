@@ -10,7 +10,7 @@ use super::eval::EvalArgs;
 use super::report::write_json;
 use super::signals::count_interrupts;
 use crate::config::Config;
-use crate::eval::clip::{ClipFigures, ClipReport};
+use crate::eval::clip::ClipFigures;
 use crate::eval::clip_report::ClipsReport;
 use crate::eval::objects::ClipTruth;
 use crate::gst;
@@ -41,6 +41,16 @@ pub(super) fn run(args: &EvalArgs, quiet: bool) -> Result<u8> {
     if inputs.iter().any(|input| matches!(input, Input::Live(_))) {
         return Err(Error::usage("eval takes files, folders of images and globs, no live inputs"));
     }
+    // Pictures of different sizes make no video, so each is an input of its own.
+    let groups: Vec<(String, Vec<Input>)> = inputs
+        .iter()
+        .map(|input| match input {
+            Input::Images(files) if args.stills => {
+                (input.to_string(), files.iter().map(|file| Input::Images(vec![file.clone()])).collect())
+            }
+            other => (other.to_string(), vec![other.clone()]),
+        })
+        .collect();
     let truth = args.truth.as_deref().map(|folder| ClipTruth::open(folder, args.instances)).transpose()?;
     if truth.is_some() && inputs.len() != 1 {
         return Err(Error::usage(format!("--truth is for one video, and there are {} inputs", inputs.len())));
@@ -48,11 +58,15 @@ pub(super) fn run(args: &EvalArgs, quiet: bool) -> Result<u8> {
     let mut engine = engine::open(&config)?;
     let interrupts = count_interrupts()?;
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
-    let clips = inputs
+    let show = Show { bar: &bar, interrupts: &interrupts };
+    let clips = groups
         .iter()
-        .enumerate()
-        .map(|(index, input)| {
-            clip(&mut engine, &config, input, index as u32, truth.clone(), &Show { bar: &bar, interrupts: &interrupts })
+        .map(|(name, inputs)| {
+            let figures = ClipFigures::new(&engine.network.manifest().classes.names);
+            for (index, input) in inputs.iter().enumerate() {
+                clip(&mut engine, &config, input, index as u32, &figures, truth.clone(), &show)?;
+            }
+            Ok(figures.report(name, truth.is_some()))
         })
         .collect::<Result<Vec<_>>>()?;
     bar.finish_and_clear();
@@ -104,9 +118,10 @@ fn clip(
     config: &Config,
     input: &Input,
     index: u32,
+    figures: &ClipFigures,
     truth: Option<ClipTruth>,
     show: &Show<'_>,
-) -> Result<ClipReport> {
+) -> Result<()> {
     let name = input.to_string();
     let (reader, _) =
         open_input(input, None, &Default::default(), &config.source, index).map_err(|error| error.at(&name))?;
@@ -114,8 +129,6 @@ fn clip(
         engine.ignore.check_size(info.width, info.height)?;
         truth.as_ref().map_or(Ok(()), |truth| truth.check_size(info.width, info.height))?;
     }
-    let figures = ClipFigures::new(&engine.network.manifest().classes.names);
-    let labelled = truth.is_some();
     let meter = Meter::new(&name);
     show.bar.set_message(name.clone());
     let [hub, control] = [(), ()].map(|()| Control::watching(Arc::clone(show.interrupts)));
@@ -133,6 +146,6 @@ fn clip(
         Some(error) => Err(error.at(&name)),
         None if outcome.interrupted => Err(Error::failed(format!("{name}: interrupted"))),
         None if meter.read().frames_in == 0 => Err(Error::failed(format!("{name}: no frame could be decoded"))),
-        None => Ok(figures.report(&name, labelled)),
+        None => Ok(()),
     }
 }

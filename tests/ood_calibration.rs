@@ -2,7 +2,7 @@
 
 use ndarray::{Array3, ArrayView3};
 use oodstream::compute::cpu::Cpu;
-use oodstream::compute::{Backend, Detection, Maps, Size};
+use oodstream::compute::{Backend, Detection, Maps, Size, Target};
 use oodstream::model::views::{Resize, Views};
 use oodstream::ood::calibrate::{CalibrateOptions, FrameStore, calibrate};
 use oodstream::ood::calibration::{Calibration, Footage, ModelId, ready};
@@ -73,8 +73,8 @@ fn marked_share(calibration: &Calibration, name: &str) -> f64 {
     let mut detection = Detection::default();
     let mut sum = 0.0;
     for index in 1000..1040 {
-        let size = Size { width: COLUMNS, height: ROWS };
-        with_maps(&frame(index, 0.0), |maps| cpu.detect(0, maps, &method.recipe, size, &mut detection)).unwrap();
+        let target = Target::scores(Size { width: COLUMNS, height: ROWS });
+        with_maps(&frame(index, 0.0), |maps| cpu.detect(0, maps, &method.recipe, target, &mut detection)).unwrap();
         sum += f64::from(detection.ood_share);
     }
     sum / 40.0

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use ndarray::{Array2, ArrayView2};
 use oodstream::compute::cpu::Cpu;
-use oodstream::compute::{Backend, Clustering, Detection, KMeans, Maps, Recipe, Seeds, Size};
+use oodstream::compute::{Backend, Clustering, Collected, Detection, KMeans, Maps, Recipe, Seeds, Target};
 use oodstream::config::Config;
 use oodstream::output;
 use oodstream::output::Encoding;
@@ -54,7 +54,7 @@ impl Backend for Lossy {
         stream: u32,
         maps: &Maps<'_>,
         recipe: &Recipe,
-        target: Size,
+        target: Target,
         mut out: Detection,
     ) -> Result<()> {
         assert!(self.flights.len() < 2, "more in flight than the depth");
@@ -64,7 +64,7 @@ impl Backend for Lossy {
         Ok(())
     }
 
-    fn collect(&mut self) -> Result<Option<Detection>> {
+    fn collect(&mut self) -> Result<Collected> {
         if self.flights.is_empty() {
             return Err(Error::failed("nothing is in flight"));
         }
@@ -72,9 +72,9 @@ impl Backend for Lossy {
         if self.collections.is_multiple_of(self.loses) {
             self.flights.clear();
             self.log.losses.fetch_add(1, Ordering::Relaxed);
-            return if self.fatal { Err(Error::failed("the device is gone")) } else { Ok(None) };
+            return if self.fatal { Err(Error::failed("the device is gone")) } else { Ok(Collected::Resubmit) };
         }
-        Ok(self.flights.pop_front())
+        Ok(self.flights.pop_front().map_or(Collected::Resubmit, Collected::Done))
     }
 
     fn reset(&mut self, stream: u32) {

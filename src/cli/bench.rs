@@ -216,7 +216,7 @@ fn stages(args: &StagesArgs) -> Result<()> {
         return Err(Error::usage(format!("--frames {}: at least 2 frames are needed", frames.len())));
     }
     let report = bench::stages(engine.backend.as_mut(), &frames, &engine.recipe, Size { width: 1280, height: 720 })?;
-    let prepare = bench::prepare(*engine.network.input(), engine.backend.gpu(), args.frames)?;
+    let prepare = bench::prepare(*engine.network.input(), engine.backend.as_ref(), args.frames)?;
     let mut text = format!("{} on {}, {} frames, median ms per frame", report.backend, report.device, report.frames);
     for (name, pass) in [("cold", &report.cold), ("warm", &report.warm)] {
         text += &format!(

@@ -5,6 +5,7 @@ pub mod calibrate;
 pub mod doctor;
 pub mod eval;
 mod eval_clip;
+pub mod manual;
 pub mod model;
 mod network;
 pub mod options;
@@ -70,6 +71,9 @@ enum Command {
     Model(model::ModelArgs),
     /// Check this machine for everything that oodstream needs
     Doctor(doctor::DoctorArgs),
+    /// Write man pages and shell completions
+    #[command(hide = true)]
+    Manual(manual::ManualArgs),
 }
 
 /// Parses the command line, runs the command and gives its exit code.
@@ -96,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args, quiet),
         Command::Model(args) => model::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Manual(args) => manual::run(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

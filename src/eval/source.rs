@@ -3,7 +3,7 @@
 use image::RgbImage;
 
 use super::gather::{GridSink, ScoreSource};
-use crate::compute::{Backend, Detection, Luma, Maps, Recipe, Size, Upsampling};
+use crate::compute::{Backend, Detection, Luma, Maps, Recipe, Size, Target, Upsampling};
 use crate::frame::{Plane, Range};
 use crate::model::runtime::Network;
 use crate::model::views::Views;
@@ -73,7 +73,7 @@ impl ScoreSource for NetworkSource<'_> {
             let maps = &Maps { picture, ..*maps };
             for (method, recipe) in self.recipes.iter().enumerate() {
                 let size = recipe.fine_size(grid_of(maps));
-                self.backend.detect(method as u32, maps, recipe, size, &mut self.detection)?;
+                self.backend.detect(method as u32, maps, recipe, Target::scores(size), &mut self.detection)?;
                 sink(method, self.detection.score.view())?;
             }
             Ok(())

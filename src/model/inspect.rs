@@ -27,7 +27,7 @@ const MOST_TAPS: usize = 64;
 const CLUSTERS: usize = 35;
 const ROUNDS: usize = 10;
 
-/// A map that the network gives for one picture.
+/// A map among the network's outputs for one picture.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Map {
     /// The output or tensor.
@@ -77,7 +77,7 @@ pub struct Inspection {
     pub external: BTreeSet<String>,
     /// Columns and rows of the picture that it is run at.
     pub picture: (usize, usize),
-    /// How a frame is brought to that size unless the user says another.
+    /// The rule that brings a frame to that size, unless the user sets another.
     pub resize: Resize,
     /// The logits as `run` sees them.
     pub logits: Map,

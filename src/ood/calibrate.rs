@@ -1,4 +1,4 @@
-//! Calibration on ordinary footage (METHOD): frames are kept as the network saw them, then measured with every term.
+//! Calibration on ordinary footage (`docs/method.md`, M11): frames are kept as the network saw them, then measured.
 //!
 //! Robust to a few odd frames: a frame whose mean of any term is far from the median of the frames' means, in units of
 //! their median absolute deviation, is left out; with too many of these the footage is refused.
@@ -14,7 +14,7 @@ use super::calibration::{CalibratedMethod, Calibration, TermStatistics};
 use super::method::Method;
 use crate::compute::cpu::Cpu;
 use crate::compute::{
-    Backend, Clustering, Codebook, Detection, Maps, Recipe, Seeds, Size, Statistic, Term, Unit, Upsampling,
+    Backend, Clustering, Codebook, Detection, Maps, Recipe, Seeds, Size, Statistic, Target, Term, Unit, Upsampling,
 };
 use crate::{Error, Result};
 
@@ -207,7 +207,6 @@ impl Measured {
             smoothing: None,
             // Values are taken on the grid.
             upsampling: Upsampling::Bilinear,
-            threshold: f32::INFINITY,
         }
     }
 }
@@ -252,7 +251,7 @@ pub fn calibrate(
             let (_, height, width) = maps.features.first().map_or(maps.logits.dim(), |map| map.dim());
             for (term, values) in terms.iter().zip(&mut values) {
                 let recipe = term.recipe(super::method::MAX_ITERATIONS, codebook.as_ref());
-                backend.detect(0, maps, &recipe, Size { width, height }, &mut detection)?;
+                backend.detect(0, maps, &recipe, Target::scores(Size { width, height }), &mut detection)?;
                 values.push(detection.grid_score.iter().copied().collect());
             }
             Ok(())

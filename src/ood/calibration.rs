@@ -230,7 +230,7 @@ impl Calibration {
     }
 
     /// Fills in what the method still lacks: statistics of its terms, the codebook, the threshold. A threshold that the
-    /// calibration does not know becomes infinite: one from elsewhere is not for what the calibration was made for.
+    /// calibration does not know is dropped: one from elsewhere is not for what the calibration was made for.
     ///
     /// # Errors
     /// The calibration lacks what the method cannot do without.
@@ -241,9 +241,9 @@ impl Calibration {
         });
         if let Some(known) = known {
             method.recipe.terms.clone_from(&known.terms);
-            method.recipe.threshold = known.threshold;
+            method.threshold = Some(known.threshold);
         } else {
-            method.recipe.threshold = f32::INFINITY;
+            method.threshold = None;
         }
         if known.is_none() && method.needs_statistics {
             for term in &mut method.recipe.terms {

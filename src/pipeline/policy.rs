@@ -1,4 +1,4 @@
-//! What gives way when live frames come faster than they are worked on.
+//! The policies for live frames that come faster than they are worked on.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub enum Sync {
     Newest,
 }
 
-/// How the frames of one stream are let through.
+/// The rules by which the frames of one stream are let through.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Flow {
     /// Which frames are left out.

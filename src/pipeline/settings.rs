@@ -12,7 +12,7 @@ use crate::{Error, Result};
 pub struct Tunable {
     /// Pixels with `score >= threshold` are marked; none: what the first frame of each stream suggests.
     pub threshold: Option<f32>,
-    /// How the result is drawn.
+    /// The drawing of the result.
     pub style: Style,
     /// The rules by which marked pixels become alarms.
     pub events: Arc<EventsConfig>,

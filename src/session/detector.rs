@@ -5,7 +5,7 @@ use std::path::Path;
 use ndarray::Array2;
 
 use super::engine;
-use crate::compute::{self, Backend, Detection, Luma, Maps, Recipe, Size};
+use crate::compute::{self, Backend, Detection, Luma, Maps, Recipe, Size, Target};
 use crate::config::Config;
 use crate::frame::{I420, Plane, Range};
 use crate::model::runtime::Network;
@@ -36,6 +36,7 @@ pub struct Detector {
     network: Network,
     backend: Box<dyn Backend>,
     recipe: Recipe,
+    threshold: f32,
     look: Look,
     detection: Detection,
     regions: RegionFinder,
@@ -71,21 +72,22 @@ impl Detector {
         config.check()?;
         let network = engine::network(&config)?;
         let views = config.model.views(network.manifest());
-        let recipe = engine::recipe(&network, &views, &config)?;
-        if !recipe.threshold.is_finite() {
-            return Err(Error::usage(format!(
+        let (recipe, threshold) = engine::score(&network, &views, &config)?;
+        let threshold = threshold.ok_or_else(|| {
+            Error::usage(format!(
                 "method `{}` has no threshold with model {}",
                 config.detect.method,
                 network.path().display()
             ))
-            .hint("set detect.threshold, or make a calibration with `oodstream calibrate`"));
-        }
+            .hint("set detect.threshold, or make a calibration with `oodstream calibrate`")
+        })?;
         let backend = compute::open_with(config.detect.compute, config.model.threads, config.detect.gpu_f16)?;
         Ok(Self {
             look: Look::new(&network, views)?,
             network,
             backend,
             recipe: Recipe { warm_start: false, smoothing: None, ..recipe },
+            threshold,
             detection: Detection::default(),
             regions: RegionFinder::new(MIN_AREA_SHARE),
             luma: Vec::new(),
@@ -104,13 +106,13 @@ impl Detector {
     pub fn detect_rgb(&mut self, rgb: &[u8], width: u32, height: u32) -> Result<Finding> {
         let picture = RgbPicture::new(rgb, width, height)?;
         let (columns, rows) = picture.size();
-        let size = Size { width: columns, height: rows };
-        let Self { network, backend, recipe, look, detection, regions, luma: samples } = self;
+        let target = Target { size: Size { width: columns, height: rows }, threshold: self.threshold };
+        let Self { network, backend, recipe, look, detection, regions, luma: samples, .. } = self;
         luma(&picture, samples);
         look.at_rgb(network, &picture, |maps| {
             let plane = Plane { data: samples, stride: columns, columns, rows };
             let maps = Maps { picture: Some(Luma { plane, range: Range::Full }), ..*maps };
-            find(backend.as_mut(), recipe, &maps, size, detection, regions)
+            find(backend.as_mut(), recipe, &maps, target, detection, regions)
         })
     }
 
@@ -121,11 +123,12 @@ impl Detector {
     pub fn detect_i420(&mut self, picture: &I420<'_>) -> Result<Finding> {
         picture.check()?;
         let size = Size { width: picture.width(), height: picture.height() };
+        let target = Target { size, threshold: self.threshold };
         let Self { network, backend, recipe, look, detection, regions, .. } = self;
         look.at(network, picture, |maps| {
             let luma = Luma { plane: picture.y, range: picture.colour.range };
             let maps = Maps { picture: Some(luma), ..*maps };
-            find(backend.as_mut(), recipe, &maps, size, detection, regions)
+            find(backend.as_mut(), recipe, &maps, target, detection, regions)
         })
     }
 }
@@ -143,17 +146,17 @@ fn find(
     backend: &mut dyn Backend,
     recipe: &Recipe,
     maps: &Maps<'_>,
-    size: Size,
+    target: Target,
     detection: &mut Detection,
     regions: &mut RegionFinder,
 ) -> Result<Finding> {
-    backend.detect(0, maps, recipe, size, detection)?;
+    backend.detect(0, maps, recipe, target, detection)?;
     let regions = regions.find(detection, maps.logits)?.to_vec();
     Ok(Finding {
         score: detection.score.clone(),
         mask: detection.mask.clone(),
         ood_share: detection.ood_share,
-        threshold: recipe.threshold,
+        threshold: detection.threshold,
         regions,
     })
 }

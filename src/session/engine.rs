@@ -23,8 +23,7 @@ pub fn open(config: &Config) -> Result<Engine> {
     config.events.check_classes(&network.manifest().classes.names)?;
     let backend = compute::open_with(config.detect.compute, config.model.threads, config.detect.gpu_f16)?;
     let views = config.model.views(network.manifest());
-    let recipe = recipe(&network, &views, config)?;
-    let threshold = Some(recipe.threshold).filter(|threshold| threshold.is_finite());
+    let (recipe, threshold) = score(&network, &views, config)?;
     tracing::info!(
         "network {} on {}, frames by {views}, score `{}` on {}",
         network.path().display(),
@@ -95,12 +94,12 @@ pub fn method(name: &str, network: &Network, detect: &DetectConfig) -> Result<Me
     Ok(method)
 }
 
-/// The score that `config` asks for; its threshold is finite when it is known.
-pub(crate) fn recipe(network: &Network, views: &Views, config: &Config) -> Result<Recipe> {
+/// The score that `config` asks for, and its threshold when one is known.
+pub(crate) fn score(network: &Network, views: &Views, config: &Config) -> Result<(Recipe, Option<f32>)> {
     let detect = &config.detect;
     let model = model_id(network, &config.model.features);
     let calibration = detect.calibration.as_deref().map(|path| Calibration::load(path, &model, views)).transpose()?;
-    let mut recipe = ready(method(&detect.method, network, detect)?, calibration.as_ref())?.recipe;
+    let Method { mut recipe, threshold, .. } = ready(method(&detect.method, network, detect)?, calibration.as_ref())?;
     let clusters = recipe.terms.iter().any(|term| term.unit == Unit::Cluster);
     if clusters && network.feature_names().is_empty() {
         return Err(Error::usage(format!(
@@ -115,7 +114,7 @@ pub(crate) fn recipe(network: &Network, views: &Views, config: &Config) -> Resul
     recipe.smoothing = (detect.smoothing < 1.0).then_some(detect.smoothing);
     recipe.upsampling = detect.upsampling.unwrap_or(recipe.upsampling);
     let made_with = Views { resize: network.manifest().input.resize.unwrap_or_default(), ..Views::default() };
-    if let (Some(path), None, false) = (&detect.calibration, detect.threshold, recipe.threshold.is_finite()) {
+    if let (Some(path), None, false) = (&detect.calibration, detect.threshold, threshold.is_some()) {
         tracing::warn!(
             "calibration {} has no threshold for method `{}` with K = {:?}: calibrate again with --methods '{}'",
             path.display(),
@@ -124,13 +123,12 @@ pub(crate) fn recipe(network: &Network, views: &Views, config: &Config) -> Resul
             detect.method
         );
     }
-    if recipe.threshold.is_finite() && calibration.is_none() && detect.threshold.is_none() && !views.same(&made_with) {
+    if threshold.is_some() && calibration.is_none() && detect.threshold.is_none() && !views.same(&made_with) {
         tracing::warn!(
             "the threshold of model {} was found with {made_with}, and frames are looked at by {views}: it may mark too much or \
              too little; `oodstream calibrate` with the same options finds another",
             network.path().display()
         );
     }
-    recipe.threshold = detect.threshold.unwrap_or(recipe.threshold);
-    Ok(recipe)
+    Ok((recipe, detect.threshold.or(threshold)))
 }

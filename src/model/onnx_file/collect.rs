@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use crate::model::onnx_file::graph::{Dim, External, Node, Port};
+use crate::model::onnx_file::parts::{Dim, External, Node, Port};
 use crate::model::onnx_file::wire::Field;
 use crate::{Error, Result};
 

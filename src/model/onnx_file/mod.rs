@@ -4,6 +4,7 @@ mod collect;
 pub mod describe;
 pub mod edit;
 pub mod graph;
+mod parts;
 pub mod plan;
 pub mod tap;
 pub mod wire;

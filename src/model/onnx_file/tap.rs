@@ -22,7 +22,7 @@ pub struct Over {
     pub axis: Option<i64>,
 }
 
-/// What an operator makes of logits.
+/// The operator that turns logits into probabilities or labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Squash {
     /// The index of the largest.

@@ -3,6 +3,9 @@
 //! The planes are resized as they are, luma and chroma each with its own taps, and only the result is converted to RGB: no
 //! full-size RGB copy exists. The filter is the triangle whose support grows with the reduction, which is what Pillow's
 //! `BILINEAR` and PyTorch's `antialias=True` do and what segmentation networks are trained with.
+//!
+//! Not fast_image_resize, which takes longer to resize the three planes alone, rounds them to 8 bits, and allocates for every picture
+//! (`cargo bench --bench libraries`).
 
 use std::ops::Range;
 
@@ -16,7 +19,7 @@ mod resample;
 pub use self::gpu::GpuPrepare;
 use resample::{Taps, convert, horizontal, vertical};
 
-/// What the network wants to see.
+/// The form of the network's input.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct InputSpec {
     /// Columns of the input tensor.
@@ -29,7 +32,7 @@ pub struct InputSpec {
     pub std: [f32; 3],
 }
 
-/// What the network sees of a picture: the picture is brought to `size`, and the input is cut out of that.
+/// The part of a picture that the network sees: the picture is brought to `size`, and the input is cut out of that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Window {
     /// Columns and rows that the picture is resized to, at least 1 each.
@@ -125,7 +128,7 @@ impl Prepare {
         Ok(Self { spec, isa: Isa::detect(), plans: Vec::new(), rows: Rows::default() })
     }
 
-    /// What it converts to.
+    /// The form of the input it writes.
     pub fn spec(&self) -> &InputSpec {
         &self.spec
     }
@@ -233,7 +236,7 @@ impl Coefficients {
     }
 }
 
-/// Everything that stays the same over the rows of one picture.
+/// The values shared by all rows of one picture.
 struct Job<'a> {
     spec: &'a InputSpec,
     plan: &'a Plan,

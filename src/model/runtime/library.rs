@@ -22,8 +22,8 @@ pub struct Runtime {
 /// Loads ONNX Runtime on the first call and gives the same runtime, or the same error, ever after.
 ///
 /// The library is looked for in this order: `ORT_DYLIB_PATH` (nothing else when it is set), beside the executable and in
-/// the data folders (also below `.deps`, where `make` puts it), the `onnxruntime` package of the Python that is first on
-/// the `PATH`, `/usr/lib`.
+/// the data folders (also below `.deps`, where `make` puts it), the folders of packages (`/usr/local/lib/oodstream`,
+/// `/usr/lib/oodstream`), the `onnxruntime` package of the Python that is first on the `PATH`, `/usr/lib`.
 ///
 /// # Errors
 /// No library where it was looked for, or one that does not load or is too old.
@@ -63,6 +63,7 @@ fn find() -> Result<PathBuf> {
         looked.push(folder.clone());
         looked.push(folder.join(".deps/onnxruntime"));
     }
+    looked.extend(["/usr/local/lib/oodstream", "/usr/lib/oodstream"].map(PathBuf::from));
     looked.extend(python_packages());
     looked.extend(
         ["/usr/local/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib"].map(PathBuf::from),

@@ -3,6 +3,7 @@
 mod bound;
 pub mod library;
 pub mod network;
+mod outputs;
 pub mod provider;
 
 pub use network::{Network, Outputs};

@@ -5,18 +5,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ndarray::{ArrayView3, ArrayView4};
+use ndarray::ArrayView4;
 use ort::memory::AllocationDevice;
 use ort::session::Session;
-use ort::value::{DynValue, TensorRef, ValueType};
+use ort::value::{TensorRef, ValueType};
 
-use crate::compute::Maps;
 use crate::model::manifest::{Dtype, Manifest, sha256_hex};
 use crate::model::onnx_file::graph::Model;
 use crate::model::onnx_file::plan;
 use crate::model::onnx_file::plan::{Keep, Picture, Plan};
 use crate::model::prepare::InputSpec;
 use crate::model::runtime::bound::Bound;
+pub use crate::model::runtime::outputs::Outputs;
+use crate::model::runtime::outputs::Tensors;
 use crate::model::runtime::provider;
 use crate::model::runtime::provider::Placement;
 pub use crate::model::runtime::provider::{Provider, SessionOptions};
@@ -30,7 +31,7 @@ const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 /// The size that a graph with free height and width is run at unless its manifest says another.
 const FREE_SIZE: (usize, usize) = (640, 368);
 
-/// What a protocol buffer can be at most.
+/// The largest size of a protocol buffer, in bytes.
 const LARGEST_FILE: u64 = i32::MAX as u64;
 
 /// A loaded network.
@@ -177,7 +178,7 @@ impl Network {
         &self.logits
     }
 
-    /// Names of the feature outputs, in the order of [`Maps::features`]; empty when the graph has none.
+    /// Names of the feature outputs, in the order of [`Maps::features`](crate::compute::Maps::features); empty when the graph has none.
     pub fn feature_names(&self) -> &[String] {
         &self.features
     }
@@ -231,7 +232,7 @@ impl Network {
             logits: take(&self.logits)?,
             features: self.features.iter().map(|name| take(name)).collect::<Result<_>>()?,
         });
-        Ok((0..count).map(|index| Outputs { tensors: Arc::clone(&tensors), index, count }).collect())
+        Ok((0..count).map(|index| Outputs::new(Arc::clone(&tensors), index, count)).collect())
     }
 
     /// Runs the network on the first `count` pictures of `tensor` in as few calls as [`Network::max_batch`] allows; the
@@ -252,58 +253,6 @@ impl Network {
         }
         Ok(outputs)
     }
-}
-
-/// What one call of the network gave; the tensors stay in ONNX Runtime's memory.
-#[derive(Debug)]
-struct Tensors {
-    logits: DynValue,
-    features: Vec<DynValue>,
-}
-
-/// What the network gave for one picture.
-#[derive(Debug)]
-pub struct Outputs {
-    tensors: Arc<Tensors>,
-    /// Its place among the pictures of the call, and their number.
-    index: usize,
-    count: usize,
-}
-
-impl Outputs {
-    /// Hands the maps of the picture to `use_maps`, without a copy.
-    ///
-    /// # Errors
-    /// A tensor is not `[count, C, h, w]` f32, or `use_maps` fails.
-    pub fn with_maps<R>(&self, use_maps: impl FnOnce(&Maps<'_>) -> Result<R>) -> Result<R> {
-        let plane = |value, what| plane(value, what, self.index, self.count);
-        let logits = plane(&self.tensors.logits, "logits")?;
-        match self.tensors.features.as_slice() {
-            [] => use_maps(&Maps { logits, features: &[], picture: None }),
-            [one] => use_maps(&Maps { logits, features: &[plane(one, "features")?], picture: None }),
-            many => {
-                let features = many.iter().map(|value| plane(value, "features")).collect::<Result<Vec<_>>>()?;
-                use_maps(&Maps { logits, features: &features, picture: None })
-            }
-        }
-    }
-}
-
-/// The map of picture `index` of `count`.
-fn plane<'a>(value: &'a DynValue, what: &str, index: usize, count: usize) -> Result<ArrayView3<'a, f32>> {
-    let (shape, data) = value
-        .try_extract_tensor::<f32>()
-        .map_err(|error| Error::failed(format!("the network's {what} cannot be read as f32: {error}")))?;
-    let sizes: Vec<usize> = shape.iter().map(|&size| size as usize).collect();
-    let (pictures, map) = match *sizes.as_slice() {
-        [pictures, channels, height, width] => (pictures, (channels, height, width)),
-        [channels, height, width] => (1, (channels, height, width)),
-        _ => (0, (0, 0, 0)),
-    };
-    let length = map.0 * map.1 * map.2;
-    let part = data.get(index * length..(index + 1) * length).filter(|_| pictures == count);
-    part.and_then(|part| ArrayView3::from_shape(map, part).ok())
-        .ok_or_else(|| Error::failed(format!("the network's {what} have shape {sizes:?}, expected [{count}, C, h, w]")))
 }
 
 /// The folder that a file lies in.
@@ -334,7 +283,7 @@ pub fn parse(bytes: &[u8]) -> Result<Model<'_>> {
     Model::read(bytes).map_err(|error| {
         error
             .at("cannot be read as an ONNX file")
-            .hint("the file must be an ONNX graph; `python -m onnx.checker FILE` says more")
+            .hint("the file must be an ONNX graph; `python -m onnx.checker FILE` shows details")
     })
 }
 

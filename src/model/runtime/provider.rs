@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// Where ONNX Runtime looks for weights in other files when the graph comes from memory.
 const EXTERNAL_FOLDER: &str = "session.model_external_initializers_file_folder_path";
 
-/// How a network is loaded.
+/// Options for loading a network.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SessionOptions {
     /// Threads within one operator; `None` is one per core.
@@ -174,7 +174,7 @@ fn build(graph: &[u8], folder: &Path, provider: Provider, options: &SessionOptio
     }
     builder.commit_from_memory(graph).map_err(|error| {
         Error::failed(format!("ONNX Runtime cannot load it: {error}"))
-            .hint("the file must be an ONNX graph; `python -m onnx.checker FILE` says more")
+            .hint("the file must be an ONNX graph; `python -m onnx.checker FILE` shows details")
     })
 }
 

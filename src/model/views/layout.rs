@@ -13,14 +13,14 @@ use crate::{Error, Result};
 
 /// Views of one frame at most: each of them is a whole run of the network.
 pub const MOST_VIEWS: usize = 64;
-/// Scales that can be asked for.
+/// The range of scales.
 const SCALES: std::ops::RangeInclusive<f32> = 0.5..=4.0;
-/// Shares of overlap that can be asked for.
+/// The range of overlaps, as shares.
 const OVERLAPS: std::ops::RangeInclusive<f32> = 0.0..=0.5;
 /// Frame sizes whose layouts are kept.
 const LAYOUTS: usize = 16;
 
-/// How a frame is brought to the network's input size.
+/// The rule that brings a frame to the network's input size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Resize {
@@ -44,11 +44,11 @@ impl Resize {
     }
 }
 
-/// How frames are looked at.
+/// The views of a frame that the network gets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Views {
-    /// How the frame is brought to the input's size at scale 1.
+    /// The rule at scale 1.
     pub resize: Resize,
     /// Share of the input's sides that neighbouring tiles have in common at least, 0 to 0.5.
     pub tile_overlap: f32,
@@ -98,7 +98,7 @@ impl Views {
             )));
         }
         if self.scales.is_empty() {
-            return Err(Error::usage("scales is empty, give at least one").hint("1 is the frame as `resize` says"));
+            return Err(Error::usage("scales is empty, give at least one").hint("1 is the frame as `resize` brings it"));
         }
         match self.scales.iter().find(|scale| !SCALES.contains(scale)) {
             Some(scale) => {
@@ -165,7 +165,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// How `views` looks at a frame of these columns and rows with a network that takes `input`.
+    /// The layout of `views` for a frame of these columns and rows and a network that takes `input`.
     ///
     /// # Errors
     /// The frame is too small to be cut into tiles, or there would be more than [`MOST_VIEWS`].
@@ -238,7 +238,7 @@ impl Layout {
         &self.views
     }
 
-    /// What a view shows, before it is mirrored.
+    /// The part of the frame that a view shows, before it is mirrored.
     pub fn window(&self, view: View) -> Window {
         let level = &self.levels[view.level];
         Window { size: level.size, x: level.across[view.place.0], y: level.down[view.place.1] }
@@ -303,7 +303,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn windows_cover_everything_and_overlap_as_asked() {
+    fn windows_cover_everything_and_overlap_as_set() {
         for window in [7, 8, 64] {
             for overlap in [0, window / 4, window / 2] {
                 for length in 1..300_usize {

@@ -26,7 +26,7 @@ pub fn prepare_views(prepare: &mut Prepare, layout: &Layout, picture: &I420<'_>,
     Ok(())
 }
 
-/// Looks at frames one after the other. For those who have the time to wait for each.
+/// Looks at frames one after the other, waiting for each.
 #[derive(Debug)]
 pub struct Look {
     layouts: Layouts,

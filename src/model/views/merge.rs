@@ -240,7 +240,7 @@ impl Canvas {
     }
 }
 
-/// What the network said about one frame: its tensors as they are where it looked once at the whole frame, else the canvas.
+/// The network's outputs for one frame: its own tensors where one view covers the frame, else the canvas.
 #[derive(Debug, Default)]
 pub struct NetworkOutputs {
     /// One for each view, in order.
@@ -250,12 +250,12 @@ pub struct NetworkOutputs {
 }
 
 impl NetworkOutputs {
-    /// Takes what the network gave for the next view.
+    /// Adds the outputs of the next view.
     pub fn push(&mut self, outputs: Outputs) {
         self.outputs.push(outputs);
     }
 
-    /// Whether there is nothing.
+    /// Whether there are no outputs.
     pub fn is_empty(&self) -> bool {
         self.outputs.is_empty() && !self.merged
     }

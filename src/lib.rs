@@ -27,6 +27,7 @@ pub mod bench;
 pub mod cli;
 pub mod compute;
 pub mod config;
+pub(crate) mod descriptors;
 pub mod draw;
 pub mod error;
 pub mod eval;

@@ -83,6 +83,7 @@ pub fn main() -> ExitCode {
         // SAFETY: nothing else runs yet, this is the first statement of the only thread.
         unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
     }
+    crate::descriptors::raise_limit();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -6,6 +6,7 @@ pub(crate) mod frame;
 pub(crate) mod message;
 pub(crate) mod mp4;
 mod secret;
+pub(crate) mod size;
 pub(crate) mod track;
 pub(crate) mod trust;
 

@@ -56,9 +56,15 @@ fn family<'a, const N: usize>(
 ) -> Result<(), fmt::Error> {
     let mut family = encoder.encode_descriptor(name, help, None, kind)?;
     for (labels, value) in lines {
+        let labels = labels.map(|(name, value)| (name, escaped(value)));
         value_line(&mut family, kind, &labels, value)?;
     }
     Ok(())
+}
+
+/// As the text format has label values.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 fn value_line(
@@ -129,7 +135,9 @@ fn streams(encoder: &mut DescriptorEncoder<'_>, open: &[StreamStatus]) -> Result
             .map(|(bound, below)| (bound, below - std::mem::replace(&mut before, below)))
             .collect();
         buckets.push((f64::MAX, count - before));
-        latency.encode_family(&[("stream", *stream)])?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        latency
+            .encode_family(&[("stream", escaped(stream))])?
+            .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
     }
     Ok(())
 }

@@ -77,7 +77,7 @@ fn from_file(config: &Config, outputs: &Outputs) -> Result<Vec<Planned>> {
         let [input] = <[Input; 1]>::try_from(inputs)
             .map_err(|_| Error::usage(format!("{place}: input `{}` is more than one video", stream.input)))?;
         let name = match &stream.name {
-            Some(name) if name.is_empty() || *name != plain(name) => {
+            Some(name) if name.is_empty() || *name != plain(name) || name.chars().all(|c| c == '.') => {
                 return Err(Error::usage(format!(
                     "{place}: the name `{name}` may hold letters, digits, `.`, `_` and `-`"
                 )));

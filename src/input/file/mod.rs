@@ -11,6 +11,7 @@ use gstreamer as gst;
 use gstreamer_pbutils as gst_pbutils;
 
 use crate::gst::message::no_index;
+use crate::gst::size;
 use crate::gst::track::{Kind, Shared, Track};
 use crate::gst::{element, gst_failed, init, link, mp4};
 use crate::input::VideoInfo;
@@ -55,6 +56,7 @@ pub(crate) fn file_reader(path: &Path, stream: u32) -> Result<PipelineReader> {
 
 pub(crate) fn file_reader_at(path: &Path, stream: u32, pace: Pace) -> Result<PipelineReader> {
     let pipeline = gst::Pipeline::new();
+    size::bound(&pipeline, size::MAX_SIDE_OF_FILES, "this program");
     let source = element("filesrc")?;
     source.set_property("location", path);
     let duration = std::fs::File::open(path).ok().and_then(|mut file| mp4::movie_duration(&mut file));

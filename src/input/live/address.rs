@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::gst::hide_credentials;
 use crate::input::live::device::Device;
 use crate::input::test_source::TestSpec;
 use crate::{Error, Result};
@@ -36,6 +37,33 @@ pub(crate) struct Server {
     pub location: String,
     pub host: String,
     pub port: u16,
+}
+
+impl Server {
+    /// The connection to it is encrypted.
+    pub fn tls(&self) -> bool {
+        self.location.starts_with("rtsps:") || self.location.starts_with("https:")
+    }
+
+    /// The same host and port, and not less encrypted than `other`: who may see its login.
+    pub fn is_trusted_by(&self, other: &Self) -> bool {
+        self.host.eq_ignore_ascii_case(&other.host) && self.port == other.port && (self.tls() || !other.tls())
+    }
+
+    /// Scheme, host and port as RTSP requests have them.
+    pub fn origin(&self) -> String {
+        format!("rtsp://{}", self.split().0)
+    }
+
+    /// What follows the port.
+    pub fn path(&self) -> &str {
+        self.split().1
+    }
+
+    fn split(&self) -> (&str, &str) {
+        let rest = self.location.split_once("://").map_or("", |(_, rest)| rest);
+        rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()))
+    }
 }
 
 /// User and password. Never shown.
@@ -133,7 +161,7 @@ impl LiveInput {
         for secret in self.secrets.iter().filter(|secret| secret.len() >= SHORTEST_SECRET) {
             text = text.replace(secret, "***");
         }
-        text
+        mask(&text)
     }
 
     /// Takes credentials from elsewhere, unless the address has some.
@@ -218,6 +246,23 @@ impl fmt::Debug for LiveInput {
 
 fn last_part(path: &str) -> &str {
     path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
+}
+
+/// `text` with all addresses in it as they are shown, wherever they came from.
+pub(crate) fn mask(text: &str) -> String {
+    let end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>');
+    let mut shown = String::with_capacity(text.len());
+    for word in hide_credentials(text).split_inclusive(end) {
+        match word.split_once("://") {
+            Some((scheme, rest)) => {
+                shown.push_str(scheme);
+                shown.push_str("://");
+                shown.push_str(&hidden(rest, &mut Vec::new()));
+            }
+            None => shown.push_str(word),
+        }
+    }
+    shown
 }
 
 /// A path with its query in which secrets are covered; they are added to `secrets`.
@@ -379,6 +424,18 @@ mod tests {
             assert!(error.contains("login") && !error.contains("secret"), "{error}");
         }
         assert!(Login::read(&folder.path().join("gone")).unwrap_err().to_string().contains("gone"));
+    }
+
+    #[test]
+    fn addresses_of_others_are_masked_too() {
+        let input = live("http://cam/x");
+        for (text, shown) in [
+            ("moved to http://u:pass@other/x?token=abc&a=1", "moved to http://other/x?token=***&a=1"),
+            ("<rtsp://other/user=a_password=secret> it says", "<rtsp://other/user=a_password=***> it says"),
+            ("no address", "no address"),
+        ] {
+            assert_eq!(input.hide(text), shown);
+        }
     }
 
     proptest::proptest! {

@@ -12,10 +12,14 @@ use gstreamer_pbutils as gst_pbutils;
 
 use crate::Result;
 use crate::gst::message::{Trouble, progress_of, text_of};
+use crate::input::live::Transport;
 use crate::input::live::address::Source;
 use crate::input::live::keeper::{Alive, Keeper};
+use crate::input::live::losses::Losses;
 use crate::input::live::pipeline::{CAMERA, Life, Recipe};
 use crate::input::live::reason::Reason;
+use crate::input::live::relay::Report;
+use crate::input::live::rtp::PacketCounts;
 
 /// How long data may come without a picture: key frames can be this far apart.
 const PICTURE: Duration = Duration::from_secs(10);
@@ -48,6 +52,8 @@ pub(crate) struct Connection {
     sink: gst_app::AppSink,
     entry: gst::Pad,
     life: Arc<Life>,
+    /// What the camera said; of RTSP alone.
+    report: Option<Arc<Report>>,
     keeper: Keeper,
     wake: Receiver<()>,
     patience: Patience,
@@ -61,7 +67,8 @@ pub(crate) struct Connection {
     asked: Option<(Reason, Instant)>,
     /// First and last picture.
     pictures: Option<(Instant, Instant)>,
-    /// Nothing came over UDP, TCP is being tried.
+    losses: Losses,
+    /// UDP brings nothing, or too little.
     pub no_udp: bool,
 }
 
@@ -89,11 +96,13 @@ impl Connection {
                 })
                 .build(),
         );
+        // The relay finds out by itself.
         let server = match &recipe.input.source {
-            Source::Rtsp(server) | Source::Http(server) => Some(server.clone()),
+            Source::Http(server) => Some(server.clone()),
             _ => None,
         };
-        let keeper = Keeper::start(assembly.pipeline.clone(), server, waker, alive)?;
+        let report = assembly.relay.as_ref().map(|relay| Arc::clone(&relay.report));
+        let keeper = Keeper::start(assembly.pipeline.clone(), assembly.relay, server, waker, alive)?;
         let now = Instant::now();
         Ok(Self {
             pipeline: assembly.pipeline,
@@ -101,6 +110,8 @@ impl Connection {
             sink: assembly.sink,
             entry: assembly.entry,
             life: assembly.life,
+            report,
+            losses: Losses::default(),
             keeper,
             wake,
             patience,
@@ -127,6 +138,10 @@ impl Connection {
             self.pictures = Some((self.pictures.map_or(now, |(first, _)| first), now));
             return State::Picture(sample, now);
         }
+        let finding = self.report.as_ref().and_then(|report| report.finding()).or_else(|| self.life.finding());
+        if let Some(finding) = finding {
+            return State::Lost(Reason::found(finding));
+        }
         let mut failed = false;
         while let Some(message) = self.bus.pop() {
             failed |= self.hear(&message, recipe);
@@ -143,7 +158,11 @@ impl Connection {
                 Some(words) => Reason::new(words),
                 None => Reason::of(&self.trouble, &recipe.input),
             };
-            if reason.vague && self.pictures.is_none() && !matches!(recipe.input.source, Source::Device(_)) {
+            self.no_udp |= self.life.data().is_none() && self.is_udp();
+            if let Some(codecs) = self.life.passed_over().filter(|_| self.life.data().is_none()) {
+                return State::Lost(Reason::new(format!("no track of it can be decoded: {codecs}")));
+            }
+            if reason.vague && self.pictures.is_none() && matches!(recipe.input.source, Source::Http(_)) {
                 self.keeper.why();
                 self.asked = Some((reason, Instant::now() + ANSWER));
                 return State::Nothing;
@@ -193,24 +212,71 @@ impl Connection {
         self.pipeline.by_name(CAMERA).filter(|_| self.pictures.is_none()).and_then(|source| device.refusal(&source))
     }
 
+    /// A session over UDP is set up, or was refused.
+    fn is_udp(&self) -> bool {
+        let flags = self.report.as_ref().map(|report| [&report.udp, &report.udp_refused]);
+        flags.is_some_and(|flags| flags.iter().any(|flag| flag.load(Ordering::Acquire)))
+    }
+
+    /// What came over the network so far.
+    pub fn packets(&self) -> PacketCounts {
+        self.life.packets.counts()
+    }
+
+    /// Looks after losses: says them, and gives UDP up when they ruin the pictures.
+    fn lossy(&mut self, now: Instant, recipe: &Recipe) -> Option<Reason> {
+        let udp = self.report.as_ref().is_some_and(|report| report.udp.load(Ordering::Acquire));
+        let seen = self.losses.look(now, self.packets(), self.life.pictures.counts())?;
+        if seen.packets.lost + seen.packets.reordered > 0 {
+            let PacketCounts { received, lost, reordered } = seen.packets;
+            tracing::info!(
+                "{}: of {} packets {lost} were lost and {reordered} came out of order, {} of {} pictures are damaged",
+                recipe.input,
+                received + lost,
+                seen.damaged,
+                seen.pictures
+            );
+        }
+        let may = udp && recipe.options.transport == Transport::Auto && !recipe.tcp_only && !recipe.tcp_failed;
+        if !(may && seen.ruins()) {
+            return None;
+        }
+        self.no_udp = true;
+        Some(Reason::new(format!(
+            "{} of {} packets were lost over UDP; TCP is tried",
+            seen.packets.lost,
+            seen.packets.received + seen.packets.lost
+        )))
+    }
+
     /// Something that should have come by now.
-    fn overdue(&self, now: Instant, recipe: &Recipe) -> Option<Reason> {
+    fn overdue(&mut self, now: Instant, recipe: &Recipe) -> Option<Reason> {
+        if let Some(reason) = self.lossy(now, recipe) {
+            return Some(reason);
+        }
+        // The camera behind the relay is what is connected to.
+        let connecting = self.report.as_ref().map_or(self.connecting, |report| !report.is_connected());
+        let sign =
+            self.report.as_ref().and_then(|report| report.last_answer()).map_or(self.sign, |at| at.max(self.sign));
         let Patience { connect, answer, stall } = self.patience;
         let since = |at: Instant| now.saturating_duration_since(at);
         let Some((first, last)) = self.life.data() else {
-            let limit = if self.connecting { connect } else { answer };
+            let limit = if connecting { connect } else { answer };
             let reason = match recipe.input.source {
                 Source::Device(_) => "the device brings nothing",
-                _ if self.connecting => "the server cannot be reached",
+                _ if connecting => "the server cannot be reached",
                 _ => "the server does not answer",
             };
-            return (since(self.sign) > limit).then(|| Reason::new(reason));
+            return (since(sign) > limit).then(|| Reason::new(reason));
         };
         let picture = self.pictures.map_or(first, |(_, last)| last);
         // What comes in bursts may pause for a whole segment.
         let bursts = self.life.paced.load(Ordering::Acquire);
         if !bursts && since(last) > stall && since(picture) > stall {
-            return Some(Reason::new(format!("nothing came for {:.1} s", stall.as_secs_f64())));
+            return Some(Reason::new(format!(
+                "nothing came for {:.1} s; where longer pauses are normal, raise source.stall_s",
+                stall.as_secs_f64()
+            )));
         }
         let limit = stall.max(PICTURE);
         (since(picture) > limit).then(|| match &self.trouble.missing {
@@ -293,7 +359,6 @@ fn answered(reason: &Reason, answer: &str, recipe: &Recipe) -> Reason {
         return Reason::new(answer);
     }
     let encrypted = match &recipe.input.source {
-        Source::Rtsp(server) => server.location.starts_with("rtsps:") && reason.words.contains("Failed to connect"),
         Source::Http(server) => server.location.starts_with("https:"),
         _ => false,
     };

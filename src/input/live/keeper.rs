@@ -1,7 +1,6 @@
 //! A thread for each connection that starts its pipeline and takes it down again. Either can hang on a server or a
 //! device that does not answer; the reader must not.
 
-use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,10 +10,8 @@ use gst::prelude::*;
 use gstreamer as gst;
 
 use crate::input::live::address::Server;
+use crate::input::live::relay::{Relay, tcp};
 use crate::{Error, Result, memory};
-
-/// How long a server may take to answer a plain TCP connect, when it is asked why a connection failed.
-const REACH: Duration = Duration::from_secs(1);
 
 /// Holds a pipeline in the playing state until it is dropped.
 pub(crate) struct Keeper {
@@ -42,11 +39,17 @@ impl Drop for Counted {
 }
 
 impl Keeper {
-    /// Starts `pipeline`. `server` is asked when [`Keeper::why`] is; `wake` hears of the answer.
+    /// Starts `pipeline`, and ends `relay` after it. `server` is asked when [`Keeper::why`] is; `wake` hears of the answer.
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start(pipeline: gst::Pipeline, server: Option<Server>, wake: Sender<()>, alive: &Alive) -> Result<Self> {
+    pub fn start(
+        pipeline: gst::Pipeline,
+        relay: Option<Relay>,
+        server: Option<Server>,
+        wake: Sender<()>,
+        alive: &Alive,
+    ) -> Result<Self> {
         let (ask, asked) = bounded(1);
         let (found, finding) = bounded(1);
         let (finished, done) = bounded::<()>(0);
@@ -64,6 +67,8 @@ impl Keeper {
             }
             let _ = pipeline.set_state(gst::State::Null);
             drop(pipeline);
+            // The goodbye went through it.
+            drop(relay);
             memory::give_back();
         };
         std::thread::Builder::new()
@@ -93,23 +98,5 @@ impl Keeper {
 
 /// Why no TCP connection to a server can be made; none when it can.
 fn unreachable(server: &Server) -> Option<String> {
-    let Server { host, port, .. } = server;
-    let addresses = match (host.as_str(), *port).to_socket_addrs() {
-        Ok(addresses) => addresses,
-        Err(_) => return Some(format!("there is no host named {host}")),
-    };
-    let mut reason = None;
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, REACH) {
-            Ok(_) => return None,
-            Err(e) => {
-                reason = Some(match e.kind() {
-                    std::io::ErrorKind::ConnectionRefused => format!("nothing listens at {host} port {port}"),
-                    std::io::ErrorKind::TimedOut => format!("{host} does not answer"),
-                    _ => format!("{host} cannot be reached: {e}"),
-                });
-            }
-        }
-    }
-    reason.or_else(|| Some(format!("there is no host named {host}")))
+    tcp(&server.host, server.port).err()
 }

@@ -14,11 +14,17 @@
 mod address;
 mod connection;
 mod device;
+mod http;
 mod keeper;
+mod losses;
+mod pictures;
 mod pipeline;
 mod reader;
 mod realtime;
 mod reason;
+mod relay;
+mod rtp;
+mod rtsp;
 mod timeline;
 
 use std::path::PathBuf;
@@ -26,6 +32,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use address::LiveInput;
+pub use pictures::Damaged;
+pub use rtp::PacketCounts;
 
 use crate::gst::init;
 use crate::input::FrameReader;
@@ -42,6 +50,10 @@ pub struct SourceOptions {
     /// Seconds without any data after which the connection counts as lost. More than the longest pause in what the
     /// camera sends, or it is connected again for nothing; viewers look at a frozen picture for as long.
     pub stall_s: f64,
+    /// What is shown when packets were lost, until the next picture that needs none of them.
+    pub damaged: Damaged,
+    /// Longest side of a picture in pixels; larger ones are refused before there is memory for them.
+    pub max_size: u32,
     /// File with `user:password` on its first line, for addresses without any.
     pub credentials: Option<PathBuf>,
     /// PEM file with the certificate authorities to trust for `rtsps://` and `https://`; those of the system when left
@@ -57,6 +69,8 @@ impl Default for SourceOptions {
             transport: Transport::Auto,
             jitter_ms: 200,
             stall_s: 3.0,
+            damaged: Damaged::Show,
+            max_size: 8192,
             credentials: None,
             tls_ca: None,
             tls_accept_any: false,
@@ -90,6 +104,9 @@ pub fn open_live(input: &LiveInput, options: &SourceOptions, stream: u32) -> Res
     init()?;
     if !(0.1..=3600.0).contains(&options.stall_s) {
         return Err(Error::usage(format!("source.stall_s is {}, it must be from 0.1 to 3600", options.stall_s)));
+    }
+    if !(16..=32_768).contains(&options.max_size) {
+        return Err(Error::usage(format!("source.max_size is {}, it must be from 16 to 32768", options.max_size)));
     }
     if let address::Source::File(path) = &input.source {
         return Ok(Box::new(realtime::RealtimeReader::open(path, stream)?));

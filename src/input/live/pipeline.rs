@@ -1,7 +1,7 @@
 //! The GStreamer pipeline of one connection to a live input.
 //!
 //! ```text
-//! rtspsrc (video only)           -+
+//! relay - rtspsrc (video only)   -+
 //! souphttpsrc                    -+-> decodebin ! deinterlace ! videoconvert ! videoflip ! videoscale ! appsink
 //! v4l2src ! capsfilter           -+              ^
 //! videotestsrc is-live ! capsfilter -------------+
@@ -14,22 +14,23 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_app as gst_app;
-use gstreamer_rtsp_server::gio;
 
 use crate::Error;
 use crate::Result;
 use crate::gst::element;
+use crate::gst::size;
 use crate::gst::trust::authorities;
 use crate::gst::{gst_failed, link};
+use crate::input::live::SourceOptions;
 use crate::input::live::address::{LiveInput, Login, Server, Source};
 use crate::input::live::device::Device;
-use crate::input::live::{SourceOptions, Transport};
+use crate::input::live::pictures::{self, Pictures};
+use crate::input::live::relay::{Finding, Relay, Trust};
+use crate::input::live::rtp::Packets;
 use crate::input::picture::picture_chain;
 use crate::input::reader::frame_sink;
 use crate::input::test_source::TestSpec;
 
-/// How long nothing may come over UDP before TCP is tried, in microseconds.
-const UDP_PATIENCE: u64 = 2_500_000;
 /// Name of the element that reads a camera at this machine.
 pub(crate) const CAMERA: &str = "camera";
 /// Arrivals remembered: more than pictures may wait for their reader.
@@ -46,6 +47,12 @@ pub(crate) struct Life {
     /// The sink waits for the time of each picture: the stream comes in bursts.
     pub paced: AtomicBool,
     arrivals: Mutex<Vec<(Option<gst::ClockTime>, Instant)>>,
+    pub packets: Packets,
+    pub pictures: Arc<Pictures>,
+    /// Codecs of tracks that cannot be decoded.
+    passed_over: Mutex<Vec<String>>,
+    /// What an HTTP server said that ends the connection.
+    finding: Mutex<Option<Finding>>,
 }
 
 impl Life {
@@ -57,10 +64,37 @@ impl Life {
             timeless: AtomicBool::new(false),
             paced: AtomicBool::new(false),
             arrivals: Mutex::default(),
+            packets: Packets::default(),
+            pictures: Arc::default(),
+            passed_over: Mutex::default(),
+            finding: Mutex::default(),
         }
     }
 
-    fn packet(&self) {
+    /// Takes note of a track of a codec that cannot be decoded.
+    pub fn pass_over(&self, codec: &str) {
+        let mut codecs = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        if !codecs.iter().any(|known| known == codec) {
+            codecs.push(codec.to_owned());
+        }
+    }
+
+    /// The codecs of the tracks that cannot be decoded, joined by commas; none where there are no such tracks.
+    pub fn passed_over(&self) -> Option<String> {
+        let codecs = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        (!codecs.is_empty()).then(|| codecs.join(", "))
+    }
+
+    /// Ends the connection; the first finding is the reason.
+    pub fn find(&self, finding: Finding) {
+        self.finding.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(finding);
+    }
+
+    pub fn finding(&self) -> Option<Finding> {
+        self.finding.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn packet(&self) {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
         self.data.store(now, Ordering::Release);
         let _ = self.first_data.compare_exchange(0, now, Ordering::AcqRel, Ordering::Acquire);
@@ -97,6 +131,7 @@ pub(crate) struct Assembly {
     /// Where decoded pictures enter the last part, in the size and format they came in.
     pub entry: gst::Pad,
     pub life: Arc<Life>,
+    pub relay: Option<Relay>,
 }
 
 /// What every connection of an input is made with.
@@ -105,8 +140,13 @@ pub(crate) struct Recipe {
     pub options: SourceOptions,
     /// UDP brings nothing here.
     pub tcp_only: bool,
+    /// TCP was tried instead of UDP, and brought nothing either.
+    pub tcp_failed: bool,
     /// Caps of the first picture: later ones are scaled to its size, with borders.
     pub size: Option<gst::Caps>,
+    /// Where the server said that the stream is now.
+    pub moved: Option<Server>,
+    pub trust: Arc<Trust>,
 }
 
 impl Recipe {
@@ -132,7 +172,21 @@ impl Recipe {
         if let Source::Test(spec) = &input.source {
             spec.elements()?;
         }
-        Ok(Self { input, options: options.clone(), tcp_only: false, size: None })
+        Ok(Self {
+            input,
+            options: options.clone(),
+            tcp_only: false,
+            tcp_failed: false,
+            size: None,
+            moved: None,
+            trust: Arc::default(),
+        })
+    }
+
+    /// The login that `server` may see: that of the input is for its own server alone.
+    pub fn login_for(&self, server: &Server) -> Option<&Login> {
+        let (Source::Rtsp(own) | Source::Http(own)) = &self.input.source else { return None };
+        self.input.login.as_ref().filter(|_| server.is_trusted_by(own))
     }
 
     /// # Errors
@@ -141,6 +195,7 @@ impl Recipe {
         let pipeline = gst::Pipeline::new();
         // One clock for all connections, not one that a source brings and takes away.
         pipeline.use_clock(Some(&gst::SystemClock::obtain()));
+        size::bound(&pipeline, self.options.max_size, "source.max_size");
         let sink = frame_sink();
         sink.set_drop(true);
         if let Some(size) = &self.size {
@@ -155,143 +210,25 @@ impl Recipe {
             seen.picture(info.buffer().and_then(|buffer| buffer.pts()));
             gst::PadProbeReturn::Ok
         });
+        let mut relay = None;
         match &self.input.source {
             Source::Test(spec) => test(&pipeline, spec, &chain[0], &life)?,
             Source::Rtsp(server) => {
-                let decoder = decoder(&pipeline, &entry)?;
-                self.rtsp(&pipeline, server, &decoder, &life)?;
+                let decoder = decoder(&pipeline, &entry, &life)?;
+                pictures::filter(&entry, Arc::clone(&life.pictures), self.options.damaged);
+                relay = Some(self.rtsp(&pipeline, self.moved.as_ref().unwrap_or(server), &decoder, &life)?);
             }
             Source::Http(server) => {
-                let decoder = decoder(&pipeline, &entry)?;
-                self.http(&pipeline, server, &decoder, &sink, &life)?;
+                let decoder = decoder(&pipeline, &entry, &life)?;
+                self.http(&pipeline, self.moved.as_ref().unwrap_or(server), &decoder, &sink, &life)?;
             }
             Source::Device(device) => {
-                let decoder = decoder(&pipeline, &entry)?;
+                let decoder = decoder(&pipeline, &entry, &life)?;
                 camera(&pipeline, device, &decoder, &life)?;
             }
             Source::File(path) => return Err(Error::failed(format!("{}: not a live input", path.display()))),
         }
-        Ok(Assembly { pipeline, sink, entry, life })
-    }
-
-    fn rtsp(&self, pipeline: &gst::Pipeline, server: &Server, decoder: &gst::Element, life: &Arc<Life>) -> Result<()> {
-        let source = element("rtspsrc")?;
-        source.set_property("location", &server.location);
-        if let Some(login) = &self.input.login {
-            source.set_property("user-id", &login.user);
-            source.set_property("user-pw", &login.password);
-        }
-        let transport = if self.tcp_only { Transport::Tcp } else { self.options.transport };
-        source.set_property_from_str(
-            "protocols",
-            match transport {
-                Transport::Auto => "tcp+udp",
-                Transport::Tcp => "tcp",
-                Transport::Udp => "udp",
-            },
-        );
-        source.set_property("latency", self.options.jitter_ms);
-        // A packet that comes later than that is of no use: old pictures are worse than a gap.
-        source.set_property("drop-on-latency", true);
-        // Never the buffering meant for recordings.
-        source.set_property_from_str("buffer-mode", "slave");
-        // The watchdog decides when it is over; this one is for going from UDP to TCP.
-        source.set_property("timeout", if transport == Transport::Auto { UDP_PATIENCE } else { 0 });
-        if self.options.tls_accept_any {
-            source.set_property("tls-validation-flags", gio::TlsCertificateFlags::empty());
-        }
-        if let Some(path) = &self.options.tls_ca {
-            source.set_property("tls-database", authorities(path)?);
-        }
-        // Sound and metadata are not even asked for.
-        let chosen: Mutex<Option<u32>> = Mutex::new(None);
-        source.connect("select-stream", false, move |values| {
-            let number = values.get(1).and_then(|value| value.get::<u32>().ok());
-            let caps = values.get(2).and_then(|value| value.get::<gst::Caps>().ok());
-            let video =
-                caps.and_then(|caps| caps.structure(0)?.get::<String>("media").ok()).is_some_and(|m| m == "video");
-            let mut chosen = chosen.lock().unwrap_or_else(PoisonError::into_inner);
-            Some((video && number.is_some_and(|number| *chosen.get_or_insert(number) == number)).to_value())
-        });
-        let entry = pad(decoder, "sink")?;
-        let life = Arc::clone(life);
-        let weak = pipeline.downgrade();
-        source.connect_pad_added(move |_, pad| {
-            let Some(pipeline) = weak.upgrade() else { return };
-            let life = Arc::clone(&life);
-            pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, move |_, _| {
-                life.packet();
-                gst::PadProbeReturn::Ok
-            });
-            if entry.is_linked() || pad.link(&entry).is_err() {
-                ignore(&pipeline, pad);
-            }
-        });
-        pipeline.add(&source).map_err(gst_failed)?;
-        pipeline.connect_deep_element_added(|_, _, element| {
-            let name = factory(element);
-            if name == "rtph264depay" || name == "rtph265depay" {
-                // What comes after a loss and before the next key frame is not a picture of the road.
-                switch(element, "wait-for-keyframe", true);
-                switch(element, "request-keyframe", true);
-            }
-        });
-        Ok(())
-    }
-
-    fn http(
-        &self,
-        pipeline: &gst::Pipeline,
-        server: &Server,
-        decoder: &gst::Element,
-        sink: &gst_app::AppSink,
-        life: &Arc<Life>,
-    ) -> Result<()> {
-        // HLS comes in bursts of a segment: its pictures wait for their time. MJPEG has no time at all.
-        life.paced.store(true, Ordering::Release);
-        sink.set_drop(false);
-        sink.set_sync(true);
-        sink.set_async(true);
-        let (login, trust, any) = (self.input.login.clone(), self.options.tls_ca.clone(), self.options.tls_accept_any);
-        let (sink, life) = (sink.clone(), Arc::clone(life));
-        // HLS fetches its playlists and segments with sources of its own.
-        pipeline.connect_deep_element_added(move |_, _, element| match factory(element).as_str() {
-            "souphttpsrc" => {
-                if let Some(login) = &login {
-                    element.set_property("user-id", &login.user);
-                    element.set_property("user-pw", &login.password);
-                }
-                if any {
-                    switch(element, "ssl-strict", false);
-                }
-                // Without it (the file is gone meanwhile) the system's authorities count: no certificate is let through
-                // that should not be.
-                if let Some(Ok(database)) = trust.as_deref().map(authorities) {
-                    element.set_property("tls-database", database);
-                }
-                let life = Arc::clone(&life);
-                if let Some(pad) = element.static_pad("src") {
-                    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-                        life.packet();
-                        gst::PadProbeReturn::Ok
-                    });
-                }
-            }
-            "multipartdemux" => {
-                // Or decodebin waits for streams that never come.
-                switch(element, "single-stream", true);
-                life.timeless.store(true, Ordering::Release);
-                life.paced.store(false, Ordering::Release);
-                sink.set_sync(false);
-                sink.set_drop(true);
-            }
-            _ => {}
-        });
-        let source = element("souphttpsrc")?;
-        source.set_property("location", &server.location);
-        source.set_property("retries", 0);
-        pipeline.add(&source).map_err(gst_failed)?;
-        source.link(decoder).map_err(gst_failed)
+        Ok(Assembly { pipeline, sink, entry, life, relay })
     }
 }
 
@@ -323,7 +260,7 @@ fn note_packets(element: &gst::Element, life: &Arc<Life>) -> Result<()> {
 }
 
 /// A decodebin whose first video goes to `entry`.
-fn decoder(pipeline: &gst::Pipeline, entry: &gst::Pad) -> Result<gst::Element> {
+fn decoder(pipeline: &gst::Pipeline, entry: &gst::Pad, life: &Arc<Life>) -> Result<gst::Element> {
     let decoder = element("decodebin")?;
     pipeline.add(&decoder).map_err(gst_failed)?;
     let (weak, entry) = (pipeline.downgrade(), entry.clone());
@@ -335,17 +272,22 @@ fn decoder(pipeline: &gst::Pipeline, entry: &gst::Pad) -> Result<gst::Element> {
             ignore(&pipeline, pad);
         }
     });
-    pipeline.connect_deep_element_added(|_, _, element| {
+    let shown = Arc::clone(&life.pictures);
+    pipeline.connect_deep_element_added(move |_, _, element| {
         if factory(element).starts_with("avdec_") {
-            // Grey pictures before the first key frame, and smeared ones after a loss.
-            switch(element, "output-corrupt", false);
+            // Grey pictures before the first key frame, and smeared ones after a loss: marked, see `pictures`.
+            switch(element, "output-corrupt", true);
+        }
+        let class = element.factory().and_then(|f| f.metadata(gst::ELEMENT_METADATA_KLASS).map(str::to_owned));
+        if class.is_some_and(|class| class.contains("Decoder/Video")) {
+            pictures::watch_coded(element, &shown);
         }
     });
     Ok(decoder)
 }
 
 /// Lets a stream run into nothing: left unlinked it would stop the others.
-fn ignore(pipeline: &gst::Pipeline, pad: &gst::Pad) {
+pub(crate) fn ignore(pipeline: &gst::Pipeline, pad: &gst::Pad) {
     let linked = element("fakesink").and_then(|sink| {
         sink.set_property("sync", false);
         sink.set_property("async", false);
@@ -360,17 +302,17 @@ fn ignore(pipeline: &gst::Pipeline, pad: &gst::Pad) {
 }
 
 /// Sets a property that not every element of a kind has.
-fn switch(element: &gst::Element, name: &str, value: bool) {
+pub(crate) fn switch(element: &gst::Element, name: &str, value: bool) {
     if element.has_property(name) {
         element.set_property(name, value);
     }
 }
 
-fn pad(element: &gst::Element, name: &str) -> Result<gst::Pad> {
+pub(crate) fn pad(element: &gst::Element, name: &str) -> Result<gst::Pad> {
     element.static_pad(name).ok_or_else(|| Error::failed(format!("{} without a {name} pad", element.name())))
 }
 
-fn factory(element: &gst::Element) -> String {
+pub(crate) fn factory(element: &gst::Element) -> String {
     element.factory().map(|factory| factory.name().to_string()).unwrap_or_default()
 }
 

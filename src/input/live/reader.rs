@@ -9,7 +9,7 @@ use gstreamer_video as gst_video;
 use crate::Result;
 use crate::gst::Frame;
 use crate::gst::frame::Canvas;
-use crate::input::live::address::Source;
+use crate::input::live::address::{LiveInput, Source};
 use crate::input::live::connection::{Connection, Patience, State};
 use crate::input::live::keeper::Alive;
 use crate::input::live::pipeline::Recipe;
@@ -25,8 +25,12 @@ const REPEAT: Duration = Duration::from_millis(200);
 const SHORTEST: Duration = Duration::from_millis(250);
 /// Together with [`QUICK_CONNECT`] it bounds how long a camera that is back is not noticed.
 const LONGEST: Duration = Duration::from_millis(750);
-/// The same after wrong credentials.
+/// Wait after a refused login: cameras lock out who tries too often.
 const LONGEST_REFUSED: Duration = Duration::from_secs(30);
+/// Wait before the first new attempt at a server that has no room; doubles up to [`LONGEST_REFUSED`].
+const SHORTEST_BUSY: Duration = Duration::from_secs(2);
+/// Redirections in a row.
+const MOST_HOPS: u32 = 5;
 /// Pictures for that long, and the next loss begins with the shortest wait again.
 const STEADY: Duration = Duration::from_secs(5);
 /// Patience with a server of which nothing is known, and with every fourth attempt at one that was quick once.
@@ -86,6 +90,8 @@ pub(crate) struct LiveReader {
     shape: Option<(gst::Caps, gst_video::VideoInfo)>,
     /// This connection has brought a picture.
     connected: bool,
+    /// Redirections in a row.
+    hops: u32,
 }
 
 impl LiveReader {
@@ -108,6 +114,7 @@ impl LiveReader {
             info: None,
             shape: None,
             connected: false,
+            hops: 0,
         }
     }
 
@@ -156,17 +163,39 @@ impl LiveReader {
 
     fn lose(&mut self, reason: Reason) {
         let now = Instant::now();
+        let mut at_once = false;
         if let Phase::Connected(connection) = &self.phase {
             if connection.steady() >= STEADY {
                 self.failures = 0;
             }
-            if connection.no_udp && !self.recipe.tcp_only {
-                tracing::info!("{}: nothing comes over UDP, from now on TCP", self.recipe.input);
+            if self.recipe.tcp_only {
+                // Some cameras serve UDP alone: what brought nothing is not the only one that is tried.
+                if connection.delay().is_none() && self.recipe.options.transport == Transport::Auto && !reason.refused {
+                    (self.recipe.tcp_only, self.recipe.tcp_failed) = (false, true);
+                }
+            } else if connection.no_udp && self.recipe.options.transport == Transport::Auto {
+                tracing::info!("{}: from now on TCP instead of UDP", self.recipe.input);
                 self.recipe.tcp_only = true;
+                at_once = !self.recipe.tcp_failed;
             }
         }
-        let longest = if reason.refused { LONGEST_REFUSED } else { LONGEST };
-        let wait = SHORTEST.saturating_mul(1 << self.failures.min(16)).min(longest);
+        match self.follow(reason.moved.as_deref()) {
+            Some(true) => at_once = true,
+            Some(false) => {}
+            None => (self.recipe.moved, self.hops) = (None, 0),
+        }
+        let longest = match &reason {
+            Reason { refused: true, .. } => LONGEST_REFUSED,
+            Reason { busy: true, .. } => SHORTEST_BUSY.saturating_mul(1 << self.failures.min(8)).min(LONGEST_REFUSED),
+            _ => LONGEST,
+        };
+        let wait = if at_once {
+            Duration::ZERO
+        } else if reason.refused || reason.busy {
+            longest
+        } else {
+            SHORTEST.saturating_mul(1 << self.failures.min(16)).min(longest)
+        };
         self.failures += 1;
         // Its keeper takes the pipeline down behind our back.
         self.phase = Phase::Waiting(now + wait);
@@ -183,6 +212,31 @@ impl LiveReader {
             }
             Some(_) => {}
         }
+    }
+
+    /// Goes on at the address that a server sent the reader to; false when that is not possible, none when there is none.
+    fn follow(&mut self, address: Option<&str>) -> Option<bool> {
+        let address = address?;
+        let input = self.recipe.input.to_string();
+        let to = match LiveInput::parse(address) {
+            Ok(Some(to)) if self.hops < MOST_HOPS => to,
+            _ => {
+                tracing::warn!("{input}: the server sends the reader on to an address that is not followed");
+                (self.recipe.moved, self.hops) = (None, 0);
+                return Some(false);
+            }
+        };
+        let (Source::Rtsp(server), Source::Rtsp(_)) = (&to.source, &self.recipe.input.source) else {
+            tracing::warn!("{input}: the server sends the reader on to {to}, which is not RTSP");
+            (self.recipe.moved, self.hops) = (None, 0);
+            return Some(false);
+        };
+        let keeps = self.recipe.login_for(server).is_some() || self.recipe.input.login.is_none();
+        let without = if keeps { "" } else { ", without the login: it is another server" };
+        tracing::info!("{input}: the server sends the reader on to {to}{without}");
+        self.recipe.moved = Some(server.clone());
+        self.hops += 1;
+        Some(true)
     }
 
     /// A picture came.

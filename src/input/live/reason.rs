@@ -6,6 +6,7 @@ use gstreamer as gst;
 
 use crate::gst::message::Trouble;
 use crate::input::live::address::{LiveInput, Source};
+use crate::input::live::relay::Finding;
 
 /// A reason and what follows from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,18 +14,37 @@ pub(crate) struct Reason {
     pub words: String,
     /// The credentials are wrong: cameras lock out who tries too often.
     pub refused: bool,
+    /// The server has no room now.
+    pub busy: bool,
     /// It says little; the server may be asked.
     pub vague: bool,
+    /// Where the server said that the stream is now.
+    pub moved: Option<String>,
 }
 
 impl Reason {
     pub fn new(words: impl Into<String>) -> Self {
-        Self { words: words.into(), refused: false, vague: false }
+        Self { words: words.into(), refused: false, busy: false, vague: false, moved: None }
+    }
+
+    /// From what a camera said to the relay.
+    pub fn found(finding: Finding) -> Self {
+        match finding {
+            Finding::Unreachable(words) | Finding::Refused(words) => Self::new(words),
+            Finding::Denied(words) => Self { refused: true, ..Self::new(words) },
+            Finding::Busy(words) => Self { busy: true, ..Self::new(words) },
+            Finding::Moved(address) => Self { moved: Some(address), ..Self::new("the stream is at another address") },
+        }
     }
 
     /// From what the bus said.
     pub fn of(trouble: &Trouble, input: &LiveInput) -> Self {
         if let Some((what, package)) = &trouble.missing {
+            if what.contains("html") || what.contains("HTML") {
+                return Self::new(
+                    "the server sends a web page, not a video: it may want a login, or the address is that of its pages",
+                );
+            }
             return Self::new(format!("the {what} is missing (apt-get install {package})"));
         }
         let Some((error, debug)) = &trouble.error else { return Self::new("the stream stopped") };

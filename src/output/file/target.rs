@@ -95,7 +95,7 @@ impl Target {
                 .hint("give another name with -o, or --overwrite to replace it"));
         }
         let temporary = Self::temporary_of(path);
-        let file = OpenOptions::new().create(true).write(true).truncate(false).open(&temporary).map_err(|e| {
+        let file = open_own(&temporary).map_err(|e| {
             Error::failed(format!("{name}: the folder {} cannot be written: {e}", folder.display()))
                 .hint("give a folder that you may write to")
         })?;
@@ -117,6 +117,12 @@ impl Target {
     pub fn temporary_of(path: &Path) -> PathBuf {
         let file_name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         path.with_file_name(format!(".{file_name}.part"))
+    }
+
+    /// Where a writer opens the temporary file: by its descriptor where the system has names for those, so that whatever
+    /// takes the place of its name meanwhile is not written to.
+    pub fn location(&self) -> PathBuf {
+        location_of(&self.file, &self.temporary)
     }
 
     /// From now on the temporary file stays, whatever happens.
@@ -159,6 +165,57 @@ impl Drop for Target {
             let _ = fs::remove_file(&self.temporary);
         }
     }
+}
+
+/// Opens or creates the temporary file at `path`. Links that stand there, symbolic or hard, are removed and not followed:
+/// what they lead to is somebody else's.
+fn open_own(path: &Path) -> std::io::Result<File> {
+    let is_own = |meta: &fs::Metadata| meta.is_file() && links(meta) == 1;
+    match fs::symlink_metadata(path) {
+        Ok(meta) if is_own(&meta) => {
+            let file = unfollowed(OpenOptions::new().read(true).write(true)).open(path)?;
+            if file.metadata().is_ok_and(|meta| is_own(&meta)) {
+                return Ok(file);
+            }
+            Err(std::io::Error::other(format!("{} was replaced meanwhile", path.display())))
+        }
+        Ok(meta) if meta.is_dir() => Err(std::io::Error::other(format!("{} is a folder", path.display()))),
+        Ok(_) => {
+            tracing::warn!("{} was a link or no file, and is removed; what it led to is left as it is", path.display());
+            fs::remove_file(path)?;
+            OpenOptions::new().write(true).create_new(true).open(path)
+        }
+        Err(_) => OpenOptions::new().write(true).create_new(true).open(path),
+    }
+}
+
+#[cfg(unix)]
+fn links(meta: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(meta)
+}
+
+#[cfg(not(unix))]
+fn links(_: &fs::Metadata) -> u64 {
+    1
+}
+
+fn unfollowed(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_NOFOLLOW);
+    options
+}
+
+/// The name of an open file's descriptor, or `path` where the system has no such names.
+pub(crate) fn location_of(file: &File, path: &Path) -> PathBuf {
+    #[cfg(target_os = "linux")]
+    {
+        let name = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file)));
+        if name.exists() {
+            return name;
+        }
+    }
+    let _ = file;
+    path.to_path_buf()
 }
 
 /// As a hard link to the final name, which fails if somebody has it; or, where the file system has no links (memory

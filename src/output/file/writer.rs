@@ -79,7 +79,7 @@ impl FileWriter {
 
         let muxer = mux::muxer(target.container, shared)?;
         let sink = element("filesink")?;
-        sink.set_property("location", &target.temporary);
+        sink.set_property("location", target.location());
         // Without it the pipeline would wait for a first frame that comes only later.
         sink.set_property("async", false);
         // What is muxed is on the disk, should the process be killed.

@@ -6,13 +6,17 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gst::prelude::*;
 use gstreamer as gst;
+use tempfile::NamedTempFile;
 
+use crate::atomic_file;
 use crate::gst::element;
+use crate::output::file::target::location_of;
 use crate::output::publish::HlsOptions;
 use crate::output::publish::chain::Chain;
 use crate::output::publish::lane::{Order, Packet, Sink};
@@ -39,6 +43,7 @@ struct Listed {
 /// The one being written.
 struct Open {
     chain: Chain,
+    file: NamedTempFile,
     /// Running times of its first and last picture, in nanoseconds.
     start: u64,
     last: u64,
@@ -74,17 +79,16 @@ impl Hls {
                 .hint("give a folder that you may write to")
         };
         fs::create_dir_all(folder).map_err(failed)?;
-        let trial = folder.join(format!(".{PLAYLIST}.part"));
-        fs::write(&trial, b"").and_then(|()| fs::remove_file(&trial)).map_err(failed)?;
+        drop(atomic_file::create(&folder.join(PLAYLIST)).map_err(failed)?);
         let mut next = 0;
         for entry in fs::read_dir(folder).map_err(failed)?.flatten() {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
-            let number = number_of(name.strip_prefix('.').and_then(|n| n.strip_suffix(".part")).unwrap_or(name));
+            let number = number_of(unfinished(name).unwrap_or(name));
             if let Some(number) = number {
                 next = next.max(number + 1);
             }
-            if number.is_some() || name == PLAYLIST {
+            if number.is_some() || name == PLAYLIST || unfinished(name) == Some(PLAYLIST) {
                 fs::remove_file(entry.path()).map_err(failed)?;
             }
         }
@@ -107,12 +111,13 @@ impl Hls {
         let parser = element(parser_of(&first.caps))?;
         let muxer = element("mpegtsmux")?;
         let sink = element("filesink")?;
-        sink.set_property("location", self.temporary(self.next));
+        let file = atomic_file::create(&self.folder.join(name_of(self.next))).map_err(|e| self.failed(&e))?;
+        sink.set_property("location", location_of(file.as_file(), file.path()));
         sink.set_property("async", false);
         let chain = Chain::new(&first.caps, false, &[parser, muxer, sink])?;
         chain.play()?;
         let date = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-        self.open = Some(Open { chain, start: first.time, last: first.time, breaks, date });
+        self.open = Some(Open { chain, file, start: first.time, last: first.time, breaks, date });
         Ok(())
     }
 
@@ -121,7 +126,7 @@ impl Hls {
         let Some(open) = self.open.take() else { return Ok(()) };
         open.chain.end(&self.order)?;
         let number = self.next;
-        fs::rename(self.temporary(number), self.folder.join(name_of(number))).map_err(|e| self.failed(&e))?;
+        open.file.persist(self.folder.join(name_of(number))).map_err(|e| self.failed(&e.error))?;
         self.next += 1;
         let length = until.saturating_sub(open.start).max(1);
         self.longest = self.longest.max((length + SECOND / 2) / SECOND);
@@ -145,10 +150,10 @@ impl Hls {
     }
 
     fn write_playlist(&self) -> Result<()> {
-        let part = self.folder.join(format!(".{PLAYLIST}.part"));
-        fs::write(&part, self.playlist())
-            .and_then(|()| fs::rename(&part, self.folder.join(PLAYLIST)))
-            .map_err(|e| self.failed(&e))
+        let path = self.folder.join(PLAYLIST);
+        let mut part = atomic_file::create(&path).map_err(|e| self.failed(&e))?;
+        part.write_all(self.playlist().as_bytes()).map_err(|e| self.failed(&e))?;
+        part.persist(path).map(drop).map_err(|e| self.failed(&e.error))
     }
 
     /// RFC 8216.
@@ -172,10 +177,6 @@ impl Hls {
             text.push_str("#EXT-X-ENDLIST\n");
         }
         text
-    }
-
-    fn temporary(&self, number: u64) -> PathBuf {
-        self.folder.join(format!(".{}.part", name_of(number)))
     }
 
     fn failed(&self, e: &std::io::Error) -> Error {
@@ -219,15 +220,20 @@ impl Sink for Hls {
     }
 
     fn abandon(&mut self) {
-        if self.open.take().is_some() {
-            // The number is used again.
-            let _ = fs::remove_file(self.temporary(self.next));
-        }
+        // Its file goes with it, and its number is used again.
+        self.open = None;
     }
 }
 
 fn name_of(number: u64) -> String {
     format!("live-{number:08}.ts")
+}
+
+/// The name that a file of an earlier run was to have: `.NAME.part`, or `.NAME.RANDOM.part`.
+fn unfinished(name: &str) -> Option<&str> {
+    let name = name.strip_prefix('.')?.strip_suffix(".part")?;
+    let whole = |name: &str| name == PLAYLIST || number_of(name).is_some();
+    if whole(name) { Some(name) } else { name.rsplit_once('.').map(|(name, _)| name).filter(|name| whole(name)) }
 }
 
 /// The number of a segment of ours.
@@ -245,7 +251,14 @@ mod tests {
     fn earlier_files_of_ours_go_others_stay_and_the_numbers_go_on() {
         let folder = tempfile::tempdir().unwrap();
         let keep = ["live-1.ts", "live-00000041x.ts", "other.ts", "index.html", "live-00000007.ts.bak"];
-        let ours = ["live-00000041.ts", ".live-00000042.ts.part", "live-123456789.ts", PLAYLIST];
+        let ours = [
+            "live-00000041.ts",
+            ".live-00000042.ts.part",
+            ".live-00000043.ts.x8Yz.part",
+            ".live.m3u8.Qq.part",
+            "live-123456789.ts",
+            PLAYLIST,
+        ];
         for name in keep.iter().chain(&ours) {
             fs::write(folder.path().join(name), b"x").unwrap();
         }
@@ -267,7 +280,7 @@ mod tests {
         let mut hls = Hls::open(folder.path(), &options, &Arc::default()).unwrap();
         let there = |number| folder.path().join(name_of(number)).exists();
         // In the way of the playlist.
-        fs::create_dir(folder.path().join(format!(".{PLAYLIST}.part"))).unwrap();
+        fs::create_dir(folder.path().join(PLAYLIST)).unwrap();
         for number in 0..20 {
             fs::write(folder.path().join(name_of(number)), b"x").unwrap();
             assert!(hls.list(Listed { number, length: SECOND, breaks: false, date: "D".into() }).is_err());

@@ -44,6 +44,11 @@ pub(crate) trait Sink: Send {
     /// Stops after an error, or at once at the end.
     fn abandon(&mut self);
 
+    /// Whether a gap in what it took is a failure of the run.
+    fn must_be_complete(&self) -> bool {
+        false
+    }
+
     /// What an error means for it.
     fn after(&self, _error: &Error) -> After {
         After::Restart
@@ -102,7 +107,7 @@ impl Lane {
             order: Arc::clone(order),
             state: State::Waiting { until: None },
             back_off: BACK_OFF[0],
-            told: None,
+            last_error: None,
         };
         let thread = std::thread::Builder::new()
             .name(thread.to_owned())
@@ -172,8 +177,8 @@ struct Driver {
     order: Arc<Order>,
     state: State,
     back_off: Duration,
-    /// The trouble that people were told about last, until it works again.
-    told: Option<String>,
+    /// The last error that was logged, until it works again.
+    last_error: Option<String>,
 }
 
 impl Driver {
@@ -201,10 +206,20 @@ impl Driver {
             if ended.is_err() {
                 self.place.abandon();
             }
-            return ended.map_err(|e| e.at(&self.status.name));
+            return ended.and_then(|()| self.complete()).map_err(|e| e.at(&self.status.name));
         }
         self.place.abandon();
-        Ok(())
+        if self.order.is_abort() { Ok(()) } else { self.complete().map_err(|e| e.at(&self.status.name)) }
+    }
+
+    /// An error where something is missing that should not be.
+    fn complete(&self) -> Result<()> {
+        match self.status.restarts.load(Ordering::Relaxed) {
+            times if times > 0 && self.place.must_be_complete() => {
+                Err(Error::failed(format!("it was interrupted {times} times, and parts are missing")))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn packet(&mut self, packet: Packet) {
@@ -229,7 +244,7 @@ impl Driver {
             Ok(works) => {
                 if works && !self.status.is_up() {
                     self.status.set_up(true);
-                    if self.told.take().is_some() {
+                    if self.last_error.take().is_some() {
                         tracing::info!("{}: works again", self.status.name);
                     }
                 }
@@ -249,14 +264,14 @@ impl Driver {
         // The same trouble again and again is told once.
         let text = error.to_string();
         let name = &self.status.name;
-        if self.told.as_ref() == Some(&text) {
+        if self.last_error.as_ref() == Some(&text) {
             tracing::debug!("{name}: {text}");
         } else if after == After::Restart {
             tracing::warn!("{name}: {text}; it is tried again by itself, the other outputs go on");
         } else {
             tracing::warn!("{name}: {text}");
         }
-        self.told = Some(text);
+        self.last_error = Some(text);
         self.state = match after {
             After::Restart => {
                 OutputStatus::count(&self.status.restarts);

@@ -111,7 +111,7 @@ impl Recorder {
         let muxer = mux::muxer(target.container, &Shared::default())?;
         let parser = element(parser_of(&first.caps))?;
         let sink = element("filesink")?;
-        sink.set_property("location", &target.temporary);
+        sink.set_property("location", target.location());
         sink.set_property("async", false);
         // What is muxed is on the disk, should the process be killed.
         sink.set_property_from_str("buffer-mode", "unbuffered");
@@ -211,6 +211,10 @@ impl Sink for Recorder {
 
     fn finish(&mut self, _: &Order) -> Result<()> {
         self.end()
+    }
+
+    fn must_be_complete(&self) -> bool {
+        true
     }
 
     fn abandon(&mut self) {

@@ -98,7 +98,10 @@ impl Template {
             Some(Segment { path: entry.path(), bytes: meta.len(), modified: meta.modified().ok()? })
         };
         let mut found: Vec<_> = entries.flatten().filter_map(segment).collect();
-        found.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
+        // A date in the future is of a clock that was wrong: nobody knows how old the file is, and it would stay for ever.
+        let now = SystemTime::now();
+        let age = |segment: &Segment| if segment.modified > now { SystemTime::UNIX_EPOCH } else { segment.modified };
+        found.sort_by(|a, b| (age(a), &a.path).cmp(&(age(b), &b.path)));
         found
     }
 
@@ -154,6 +157,24 @@ mod tests {
         }
         let name = template.name_now(2);
         assert!(name.starts_with("d") && template.matches(name.file_name().unwrap().to_str().unwrap()));
+    }
+
+    #[test]
+    fn files_from_the_future_are_the_oldest() {
+        let folder = tempfile::tempdir().unwrap();
+        let template = Template::parse(&folder.path().join("x-%Y%m%d-%H%M%S.mp4")).unwrap();
+        let hour = std::time::Duration::from_secs(3600);
+        let now = SystemTime::now();
+        for (name, time) in [
+            ("x-20260102-030405.mp4", now - hour),
+            ("x-20360102-030405.mp4", now + hour * 9000),
+            ("x-20260101-030405.mp4", now - hour * 2),
+        ] {
+            let file = fs::File::create(folder.path().join(name)).unwrap();
+            file.set_modified(time).unwrap();
+        }
+        let names: Vec<_> = template.segments().iter().map(|s| s.path.file_name().unwrap().to_owned()).collect();
+        assert_eq!(names, ["x-20360102-030405.mp4", "x-20260101-030405.mp4", "x-20260102-030405.mp4"]);
     }
 
     #[test]

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use oodstream::config::Config;
-use oodstream::draw::Style;
 use oodstream::gst::Frame;
 use oodstream::input::{FrameReader, Read, Signal, VideoInfo};
 use oodstream::output;
@@ -282,7 +281,7 @@ fn settings_change_in_the_middle_of_a_run() {
         now(frame);
         if frame.index == 20 {
             // Everything is marked from some frame soon after this one on.
-            settings.replace(Tunable { threshold: Some(f32::MIN), style: Style::default() }).unwrap();
+            settings.replace(Tunable { threshold: Some(f32::MIN), ..Tunable::default() }).unwrap();
         }
         None
     };

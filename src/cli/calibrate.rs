@@ -1,6 +1,7 @@
 //! `oodstream calibrate`: thresholds, statistics and a codebook from ordinary footage.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::input;
 use crate::input::{FrameReader, Input, Read};
 use crate::model::runtime::Network;
 use crate::model::views::look::Look;
+use crate::ood::alarm::{Filler, IgnoreMap, Ignored};
 use crate::ood::calibrate::{CalibrateOptions, FrameStore, calibrate};
 use crate::ood::calibration::{Calibration, Footage};
 use crate::ood::method::{Method, TRAINING_FREE, split_list};
@@ -73,6 +75,9 @@ pub struct CalibrateArgs {
     network: NetworkArgs,
     #[command(flatten)]
     source: SourceArgs,
+    /// Leave a part of the picture out: MASK.png or 'poly:x,y x,y x,y ...', as in `run`; repeatable
+    #[arg(long, value_name = "PART")]
+    ignore: Vec<String>,
     /// Replace an existing file
     #[arg(long)]
     overwrite: bool,
@@ -84,6 +89,9 @@ impl CalibrateArgs {
         let mut config = Config::load(self.config.as_deref(), &self.set)?;
         self.network.apply(&mut config);
         self.source.apply(&mut config.source);
+        if !self.ignore.is_empty() {
+            config.events.ignore = self.ignore.iter().map(|part| Ignored::parse(part)).collect::<Result<_>>()?;
+        }
         config.check()?;
         Ok(config)
     }
@@ -137,6 +145,7 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
     let config = args.config()?;
     gst::init()?;
     let (inputs, shown) = args.expand()?;
+    let ignore = Arc::new(IgnoreMap::load(&config.events.ignore)?);
     let mut network = engine::network(&config)?;
     let views = config.model.views(network.manifest());
     let methods = methods(args, &network, &config.detect)?;
@@ -148,6 +157,7 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
     );
     let interrupts = signals::count_interrupts()?;
     let mut frames = FrameStore::new(args.frames as usize)?;
+    frames.leave_out(Filler::new(Arc::clone(&ignore)));
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
     let mut looker = Looker {
         look: Look::new(&network, views.clone())?,
@@ -160,6 +170,7 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
         bar.set_message(name.clone());
         let (mut reader, _) =
             open_input(input, None, &Default::default(), &config.source, 0).map_err(|e| e.at(&name))?;
+        reader.info().map_or(Ok(()), |info| ignore.check_size(info.width, info.height))?;
         if !looker.look(&name, reader.as_mut(), &mut network, &mut frames, &bar).map_err(|e| e.at(&name))? {
             bar.finish_and_clear();
             eprintln!("oodstream: interrupted, no calibration was written");

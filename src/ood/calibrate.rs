@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use ndarray::{Array2, Array3, ArrayView3, s};
 
+use super::alarm::Filler;
 use super::calibration::{CalibratedMethod, Calibration, TermStatistics};
 use super::method::Method;
 use crate::compute::cpu::Cpu;
@@ -54,6 +55,7 @@ pub struct FrameStore {
     slots: Vec<u64>,
     free: Vec<u64>,
     last: Vec<f32>,
+    filler: Filler,
 }
 
 fn temporary(error: std::io::Error) -> Error {
@@ -78,7 +80,13 @@ impl FrameStore {
             slots: Vec::new(),
             free: Vec::new(),
             last: Vec::new(),
+            filler: Filler::default(),
         })
+    }
+
+    /// Parts of the picture that frames are kept without.
+    pub fn leave_out(&mut self, filler: Filler) {
+        self.filler = filler;
     }
 
     /// Frames kept.
@@ -132,6 +140,8 @@ impl FrameStore {
         let slot = self.free.pop().unwrap_or(self.slots.len() as u64);
         self.file.seek(SeekFrom::Start(slot * self.frame_bytes())).map_err(temporary)?;
         for map in std::iter::once(&maps.logits).chain(maps.features) {
+            let mut map = map.to_owned();
+            self.filler.fill(&mut map);
             let values: Vec<f32> = map.iter().copied().collect();
             self.file.write_all(bytemuck::cast_slice(&values)).map_err(temporary)?;
         }

@@ -16,6 +16,7 @@ use crate::compute::{Backend, Collected, Detection, Luma, Maps, Recipe, Size, Ta
 use crate::gst::Frame;
 use crate::model::runtime::Network;
 use crate::model::views::merge::{Merge, NetworkOutputs};
+use crate::ood::alarm::Filler;
 
 /// The network: batches in, frames with outputs out.
 pub(super) fn infer(
@@ -110,6 +111,8 @@ pub(super) struct Detect<'a> {
     pub backend: &'a mut dyn Backend,
     pub recipe: &'a Recipe,
     pub settings: &'a Settings,
+    /// Takes what is left out away from the statistics.
+    pub filler: Filler,
     /// One for each stream, until the stream ends.
     pub outlets: Vec<Option<Outlet<'a>>>,
 }
@@ -208,6 +211,9 @@ impl Detect<'_> {
     fn start(&mut self, flight: &mut Flight, merge: &mut Merge) -> Result<()> {
         let lane = flight.lane;
         flight.frame.outputs.merge(&flight.frame.layout, merge)?;
+        if self.filler.is_needed() {
+            flight.frame.outputs.edit(|map| self.filler.fill(map))?;
+        }
         if flight.frame.fresh {
             self.backend.reset(lane as u32);
         }

@@ -49,28 +49,44 @@ pub(super) struct Drawing<'a> {
     painter: Painter,
     scale: RunningScale,
     caption: Caption,
+    /// Lines of the caption that stay.
+    notes: usize,
+    classes: Vec<String>,
+    /// Share of the picture that is left out.
+    ignored: f32,
     /// Detections that were drawn go back here.
     detections: Sender<Box<Detection>>,
     newest: Option<Newest>,
 }
 
 impl<'a> Drawing<'a> {
-    pub fn new(settings: &'a Settings, detections: Sender<Box<Detection>>, newest: Option<Newest>) -> Result<Self> {
+    pub fn new(
+        settings: &'a Settings,
+        classes: Vec<String>,
+        ignored: f32,
+        detections: Sender<Box<Detection>>,
+        newest: Option<Newest>,
+    ) -> Result<Self> {
         let version = settings.version();
-        let painter = Painter::new(settings.get().style)?;
-        let (scale, caption) = (RunningScale::default(), Caption::default());
-        Ok(Self { settings, version, painter, scale, caption, detections, newest })
+        let painter = painter(settings, &classes)?;
+        let (scale, caption) = (RunningScale::default(), Caption { lines: notes(settings, ignored) });
+        let notes = caption.lines.len();
+        Ok(Self { settings, version, painter, scale, caption, notes, classes, ignored, detections, newest })
     }
 
     /// Draws what there is to draw on the frame.
     pub fn draw(&mut self, frame: Passage<Recorded>) -> Result<Drawn> {
         let version = self.settings.version();
         if version != self.version {
-            self.painter = Painter::new(self.settings.get().style)?;
+            self.painter = painter(self.settings, &self.classes)?;
+            self.caption.lines = notes(self.settings, self.ignored);
+            self.notes = self.caption.lines.len();
             self.version = version;
         }
         match frame {
-            Passage::Analysed(Recorded { mut frame, detection, permit }) => {
+            Passage::Analysed(recorded) => {
+                self.painter.set_scene(Some(recorded.scene()));
+                let Recorded { mut frame, detection, permit } = recorded;
                 let ood_share = detection.ood_share;
                 let scale = self.scale.update(&detection);
                 paint(&mut self.painter, &mut frame, &detection, scale, &self.caption)?;
@@ -93,12 +109,14 @@ impl<'a> Drawing<'a> {
     /// Draws the newest result on a frame that has none of its own; the result's share of marked pixels.
     fn draw_newest(&mut self, frame: &mut Frame) -> Result<f32> {
         let newest = self.newest.as_mut().and_then(|newest| newest.take(&self.detections));
-        let Some(Recorded { frame: seen, detection, .. }) = newest else {
+        let Some(recorded) = newest else {
             self.painter_only(frame)?;
             return Ok(0.0);
         };
+        self.painter.set_scene(Some(recorded.scene()));
+        let Recorded { frame: seen, detection, .. } = recorded;
         let age = Duration::from_nanos(frame.running_time.saturating_sub(seen.running_time));
-        self.caption.lines.clear();
+        self.caption.lines.truncate(self.notes);
         self.caption.lines.push(format!("result {:.1} s old", age.as_secs_f64()));
         let scale = self.scale.update(detection);
         paint(&mut self.painter, frame, detection, scale, &self.caption)?;
@@ -119,6 +137,25 @@ impl<'a> Drawing<'a> {
         self.painter_only(frame)?;
         self.painter.paint_no_signal(&mut frame.map_mut()?.i420(), age)
     }
+}
+
+fn painter(settings: &Settings, classes: &[String]) -> Result<Painter> {
+    let mut painter = Painter::new(settings.get().style)?;
+    painter.set_classes(classes);
+    Ok(painter)
+}
+
+/// What the legend says of the rules that are not the usual ones.
+fn notes(settings: &Settings, ignored: f32) -> Vec<String> {
+    let events = settings.get().events;
+    let mut notes = Vec::new();
+    if !events.known.is_empty() {
+        notes.push(format!("no alarm: unusual {}", events.known.join(", ")));
+    }
+    if ignored > 0.0 {
+        notes.push(format!("left out: {:.0} % of the picture", 100.0 * ignored));
+    }
+    notes
 }
 
 fn paint(
@@ -202,8 +239,9 @@ mod tests {
         });
         let result = Passage::Analysed(Recorded { frame: first, detection, permit: Permit::default() });
         let ((done, finished), (permits, _kept), (detections, _back)) = (unbounded(), unbounded(), unbounded());
-        let settings = Settings::new(Tunable { threshold: None, style: Default::default() });
-        let mut drawing = Drawing::new(&settings, detections, Some(Newest::new(finished, permits))).unwrap();
+        let settings = Settings::new(Tunable::default());
+        let mut drawing =
+            Drawing::new(&settings, Vec::new(), 0.0, detections, Some(Newest::new(finished, permits))).unwrap();
         // Before the first result there is nothing to tell.
         let drawn = drawing.draw(bare(last.share())).unwrap();
         assert!(drawing.caption.lines.is_empty() && drawn.ood_share == 0.0);

@@ -9,10 +9,12 @@ use super::message::{Captured, Detected, Drawn, Passage, Permit, Recorded, retur
 use super::meter::Meter;
 use super::observer::Observer;
 use super::policy::{Flow, Policy};
+use super::settings::Settings;
 use super::stats::StageStats;
 use crate::Result;
 use crate::gst::Frame;
 use crate::input::{EndOfInput, FrameReader, Read, Signal};
+use crate::ood::alarm::{self, Moment, Scene, Watcher};
 use crate::output::{FrameWriter, Written};
 use crate::record::{Recorder, Seen};
 
@@ -146,22 +148,69 @@ impl Source<'_> {
     }
 }
 
-/// The track stage: hands a frame's result to the recorders.
-pub(super) fn record(frame: Passage<Detected>, recorders: &mut [Box<dyn Recorder>]) -> Result<Passage<Recorded>> {
-    let detected = match frame {
-        Passage::Analysed(detected) => detected,
-        Passage::Bare(frame) => return Ok(Passage::Bare(frame)),
-    };
-    if !recorders.is_empty() {
-        let Detected { frame, outputs, detection } = &detected;
+/// The track stage: makes alarms of a frame's result and hands it to the recorders.
+pub(super) struct Tracking<'a> {
+    settings: &'a Settings,
+    version: u64,
+    watcher: Watcher,
+    recorders: Vec<Box<dyn Recorder>>,
+}
+
+impl<'a> Tracking<'a> {
+    pub fn new(settings: &'a Settings, watcher: Watcher, recorders: Vec<Box<dyn Recorder>>) -> Self {
+        Self { settings, version: settings.version(), watcher, recorders }
+    }
+
+    pub fn work(&mut self, frame: Passage<Detected>) -> Result<Passage<Recorded>> {
+        let mut detected = match frame {
+            Passage::Analysed(detected) => detected,
+            Passage::Bare(frame) => return Ok(Passage::Bare(frame)),
+        };
+        let version = self.settings.version();
+        if version != self.version {
+            self.watcher.set((*self.settings.get().events).clone());
+            self.version = version;
+        }
+        let Detected { frame, fresh, outputs, detection, scene } = &mut detected;
         let running_time = Duration::from_nanos(frame.running_time);
         let wall = frame.captured.and_then(|captured| SystemTime::now().checked_sub(captured.elapsed()));
+        let picture = frame.map()?;
         outputs.with_maps(|maps| {
-            let seen = Seen { index: frame.index, running_time, wall, detection, maps };
-            recorders.iter_mut().try_for_each(|recorder| recorder.record(&seen))
+            let seen = alarm::Frame {
+                moment: Moment { running: running_time, wall },
+                detection,
+                logits: maps.logits,
+                luma: picture.i420().y,
+                threshold: detection.threshold,
+                fresh: *fresh,
+            };
+            self.watcher.observe(&seen, scene)?;
+            let seen = Seen { index: frame.index, running_time, wall, detection, maps, scene };
+            self.recorders.iter_mut().try_for_each(|recorder| recorder.record(&seen))?;
+            keep_events(&mut self.recorders, scene)
         })?;
+        drop(picture);
+        Ok(Passage::Analysed(detected.recorded()))
     }
-    Ok(Passage::Analysed(detected.recorded()))
+
+    /// The stream is over.
+    pub fn finish(mut self, name: &str) -> Result<()> {
+        let mut scene = Scene::default();
+        self.watcher.finish(&mut scene);
+        keep_events(&mut self.recorders, &scene)?;
+        let (_, withheld) = self.watcher.counts();
+        if withheld > 0 {
+            tracing::warn!("{name}: {withheld} alarms exceeded events.max_per_minute and were not reported");
+        }
+        self.recorders.iter_mut().try_for_each(|recorder| recorder.finish())
+    }
+}
+
+fn keep_events(recorders: &mut [Box<dyn Recorder>], scene: &Scene) -> Result<()> {
+    if scene.events.is_empty() {
+        return Ok(());
+    }
+    recorders.iter_mut().try_for_each(|recorder| recorder.events(&scene.events))
 }
 
 /// Hands drawn frames to the writer and their permits back to the source.

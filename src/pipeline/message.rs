@@ -14,12 +14,14 @@ use crate::compute::Detection;
 use crate::gst::Frame;
 use crate::model::views::layout::Layout;
 use crate::model::views::merge::NetworkOutputs;
+use crate::ood::alarm::Scene;
 
 /// The right to have one more frame of a stream on its way, with memory that frame after frame uses. The permits of a stream
 /// go round; their number bounds what it holds.
 #[derive(Default)]
 pub(super) struct Permit {
     memory: NetworkOutputs,
+    scene: Scene,
 }
 
 /// A frame as it came from the reader.
@@ -51,33 +53,38 @@ pub(super) struct Inferred {
     pub fresh: bool,
     pub layout: Arc<Layout>,
     pub outputs: NetworkOutputs,
+    scene: Scene,
 }
 
 impl Prepared {
     /// `views` fills in the outputs, one for each view of the layout.
     pub fn inferred(self, views: impl FnOnce(&mut NetworkOutputs)) -> Inferred {
-        let Self { frame, fresh, layout, permit: Permit { memory: mut outputs } } = self;
+        let Self { frame, fresh, layout, permit: Permit { memory: mut outputs, scene } } = self;
         views(&mut outputs);
-        Inferred { frame, fresh, layout, outputs }
+        Inferred { frame, fresh, layout, outputs, scene }
     }
 }
 
 impl Inferred {
     /// Lets go of the frame and the outputs.
     pub fn into_permit(self) -> Permit {
-        cleared(self.outputs)
+        cleared(self.outputs, self.scene)
     }
 
     pub fn detected(self, detection: Box<Detection>) -> Detected {
-        Detected { frame: self.frame, outputs: self.outputs, detection }
+        let Self { frame, fresh, outputs, scene, .. } = self;
+        Detected { frame, fresh, outputs, detection, scene }
     }
 }
 
 /// A frame, the network's outputs, and the score made from them.
 pub(super) struct Detected {
     pub frame: Frame,
+    pub fresh: bool,
     pub outputs: NetworkOutputs,
     pub detection: Box<Detection>,
+    /// Memory for regions, tracks and alarms.
+    pub scene: Scene,
 }
 
 /// A frame and its score, which is recorded.
@@ -87,11 +94,18 @@ pub(super) struct Recorded {
     pub permit: Permit,
 }
 
+impl Recorded {
+    /// Its regions, tracks and alarms.
+    pub fn scene(&self) -> &Scene {
+        &self.permit.scene
+    }
+}
+
 impl Detected {
     /// The network's tensors go back to its memory.
     pub fn recorded(self) -> Recorded {
-        let Self { frame, outputs, detection } = self;
-        Recorded { frame, detection, permit: cleared(outputs) }
+        let Self { frame, outputs, detection, scene, .. } = self;
+        Recorded { frame, detection, permit: cleared(outputs, scene) }
     }
 }
 
@@ -103,9 +117,9 @@ pub(super) struct Drawn {
     pub permit: Permit,
 }
 
-fn cleared(mut memory: NetworkOutputs) -> Permit {
+fn cleared(mut memory: NetworkOutputs, scene: Scene) -> Permit {
     memory.clear();
-    Permit { memory }
+    Permit { memory, scene }
 }
 
 /// A frame that is analysed, or one that is not: a repeat of the last picture of a lost signal, or a frame that is shown with

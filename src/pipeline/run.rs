@@ -10,7 +10,7 @@ use super::analyse::{Detect, Outlet, infer};
 use super::control::Control;
 use super::drawing::{Drawing, Newest};
 use super::gather::{Gatherer, Inlet, prepare};
-use super::lane::{Display, Sink, Source, record};
+use super::lane::{Display, Sink, Source, Tracking};
 use super::message::{Batch, Permit};
 use super::meter::Meter;
 use super::observer::Observer;
@@ -23,6 +23,7 @@ use crate::input::{EndOfInput, FrameReader};
 use crate::model::prepare::Prepare;
 use crate::model::runtime::Network;
 use crate::model::views::layout::{Layouts, Views};
+use crate::ood::alarm::{Filler, IgnoreMap, Watcher};
 use crate::output::{FrameWriter, Written};
 use crate::record::Recorder;
 use crate::{Error, Result};
@@ -39,6 +40,8 @@ pub struct Engine {
     pub recipe: Recipe,
     /// Threshold and drawing, which may change during a run.
     pub settings: Arc<Settings>,
+    /// Parts of the picture that are left out.
+    pub ignore: Arc<IgnoreMap>,
     /// Prepared pictures that may wait for the network; 0 chooses each picture when the network is free for it.
     pub ahead: usize,
     /// Pictures of different streams that the network takes at once, at most.
@@ -139,9 +142,10 @@ pub fn run(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>) -> Vec<
 }
 
 fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes: &mut [Outcome]) -> Result<()> {
-    let Engine { network, views, backend, recipe, settings, ahead, batch, batch_wait, stages } = engine;
+    let Engine { network, views, backend, recipe, settings, ignore, ahead, batch, batch_wait, stages } = engine;
     let (settings, stages, recipe) = (&**settings, &**stages, &*recipe);
     let preparing = Prepare::new(*network.input())?;
+    let classes = network.manifest().classes.names.clone();
     let layouts = Layouts::new(views.clone(), *network.input());
     let most = network.max_batch().unwrap_or(usize::MAX).min(*batch).clamp(1, streams.len().max(1));
     let detections = DETECTIONS + backend.depth() - 1;
@@ -151,7 +155,7 @@ fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes:
         let (mut on_the_way, several) = (0, streams.len() > 1);
         for (lane, (stream, outcome)) in streams.into_iter().zip(outcomes).enumerate() {
             backend.reset(lane as u32);
-            let Stream { mut reader, writer, mut recorders, observer, control, meter, flow } = stream;
+            let Stream { mut reader, writer, recorders, observer, control, meter, flow } = stream;
             let only_written = recorders.is_empty();
             let permits = flow.queue + 3;
             on_the_way += permits;
@@ -204,12 +208,16 @@ fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes:
                 display,
             };
             spawn(scope, control, &stages.source, move || source.run(reader.as_mut(), end))?;
+            let rules = (*settings.get().events).clone();
+            let watcher = Watcher::new(meter.name(), &classes, rules, Arc::clone(ignore));
+            let mut tracking = Tracking::new(settings, watcher, recorders);
             spawn(scope, control, &stages.track, move || {
-                relay(control, &stages.track, &track_in, &finished, |frame| record(frame, &mut recorders))?;
-                recorders.iter_mut().try_for_each(|recorder| recorder.finish())
+                relay(control, &stages.track, &track_in, &finished, |frame| tracking.work(frame))?;
+                tracking.finish(meter.name())
             })?;
+            let (drawn, ignored) = (classes.clone(), ignore.share());
             spawn(scope, control, &stages.draw, move || {
-                let mut drawing = Drawing::new(settings, detections_in, newest)?;
+                let mut drawing = Drawing::new(settings, drawn, ignored, detections_in, newest)?;
                 relay(control, &stages.draw, &draw_in, &to_sink, |frame| drawing.draw(frame))
             })?;
             let sink = Sink { control, stats: &stages.sink, meter, observer, permits: back, only_written };
@@ -234,9 +242,10 @@ fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes:
             prepare(hub, &stages.prepare, gatherer, preparing, layouts, &batch_out, &to_infer)
         })?;
         spawn(scope, hub, &stages.infer, move || infer(hub, &stages.infer, network, &infer_in, &batch_in, &to_detect))?;
+        let filler = Filler::new(Arc::clone(ignore));
         spawn(scope, hub, &stages.detect, move || {
             let backend = backend.as_mut();
-            Detect { control: hub, stats: &stages.detect, backend, recipe, settings, outlets }.run(&detect_in)
+            Detect { control: hub, stats: &stages.detect, backend, recipe, settings, filler, outlets }.run(&detect_in)
         })
     })
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::ood::alarm::Event;
 use crate::record::{Recorder, Seen};
 use crate::{Error, Result};
 
@@ -26,18 +27,13 @@ impl BestEffortRecorder {
 
 impl Recorder for BestEffortRecorder {
     fn record(&mut self, seen: &Seen<'_, '_>) -> Result<()> {
-        match self.inner.record(seen) {
-            Ok(()) => self.worked = true,
-            Err(error) if !self.worked => return Err(error),
-            Err(error) => {
-                self.failures += 1;
-                if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-                    tracing::error!("{error}; the video goes on");
-                    self.told = Some(Instant::now());
-                }
-            }
-        }
-        Ok(())
+        let kept = self.inner.record(seen);
+        self.note(kept)
+    }
+
+    fn events(&mut self, events: &[Event]) -> Result<()> {
+        let kept = self.inner.events(events);
+        self.note(kept)
     }
 
     /// # Errors
@@ -50,5 +46,22 @@ impl Recorder for BestEffortRecorder {
                 "results could not be kept {failures} times, see the messages before this one"
             ))),
         }
+    }
+}
+
+impl BestEffortRecorder {
+    fn note(&mut self, kept: Result<()>) -> Result<()> {
+        match kept {
+            Ok(()) => self.worked = true,
+            Err(error) if !self.worked => return Err(error),
+            Err(error) => {
+                self.failures += 1;
+                if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                    tracing::error!("{error}; the video goes on");
+                    self.told = Some(Instant::now());
+                }
+            }
+        }
+        Ok(())
     }
 }

@@ -9,13 +9,9 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::input::Signal;
-use crate::ood::region::RegionFinder;
-use crate::ood::track::{Change, Moment, TrackSettings, Tracker, rfc3339};
+use crate::ood::alarm::{Event, rfc3339};
 use crate::record::{Recorder, Seen};
 use crate::{Error, Result};
-
-/// Regions under this share of the frame are not looked at.
-const MIN_AREA_SHARE: f32 = 0.0005;
 
 /// What happens to a file that is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,40 +108,24 @@ impl EventLog {
     }
 }
 
-/// Finds regions in the masks of one stream, follows them over time and writes a line when one is gone.
+/// Writes the events of one stream.
 pub struct EventRecorder {
     log: Arc<EventLog>,
-    finder: RegionFinder,
-    tracker: Tracker,
 }
 
 impl EventRecorder {
-    /// A recorder for the stream called `stream`; `classes` are the names of the logits' channels.
-    pub fn new(log: Arc<EventLog>, stream: &str, classes: &[String]) -> Self {
-        Self {
-            log,
-            finder: RegionFinder::new(MIN_AREA_SHARE),
-            tracker: Tracker::new(stream, classes.to_vec(), TrackSettings::default()),
-        }
-    }
-
-    fn write_ended(&mut self) -> Result<()> {
-        self.tracker.drain_changes().try_for_each(|change| match change {
-            Change::Ended(event) => self.log.write(&event),
-            Change::Started(_) => Ok(()),
-        })
+    /// A recorder that writes to `log`.
+    pub fn new(log: Arc<EventLog>) -> Self {
+        Self { log }
     }
 }
 
 impl Recorder for EventRecorder {
-    fn record(&mut self, seen: &Seen<'_, '_>) -> Result<()> {
-        let regions = self.finder.find(seen.detection, seen.maps.logits)?;
-        self.tracker.update(Moment { running: seen.running_time, wall: seen.wall }, regions);
-        self.write_ended()
+    fn record(&mut self, _: &Seen<'_, '_>) -> Result<()> {
+        Ok(())
     }
 
-    fn finish(&mut self) -> Result<()> {
-        self.tracker.finish();
-        self.write_ended()
+    fn events(&mut self, events: &[Event]) -> Result<()> {
+        events.iter().try_for_each(|event| self.log.write(event))
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::Result;
 use crate::compute::{Detection, Maps};
+use crate::ood::alarm::{Event, Scene};
 pub use best_effort::BestEffortRecorder;
 pub use events::{EventLog, EventRecorder, Existing};
 
@@ -26,6 +27,8 @@ pub struct Seen<'a, 'm> {
     pub detection: &'a Detection,
     /// What the network said.
     pub maps: &'a Maps<'m>,
+    /// Regions, tracks and alarms.
+    pub scene: &'a Scene,
 }
 
 /// Keeps something of every frame's result of one stream.
@@ -35,6 +38,14 @@ pub trait Recorder: Send {
     /// # Errors
     /// What was to be kept cannot be written.
     fn record(&mut self, seen: &Seen<'_, '_>) -> Result<()>;
+
+    /// Called with the events that a frame, or the end of the stream, brought about.
+    ///
+    /// # Errors
+    /// What was to be kept cannot be written.
+    fn events(&mut self, _events: &[Event]) -> Result<()> {
+        Ok(())
+    }
 
     /// The stream is over.
     ///
@@ -63,17 +74,16 @@ pub struct Wanted<'a> {
 pub struct Records<'a> {
     wanted: Wanted<'a>,
     events: Option<Arc<EventLog>>,
-    classes: Vec<String>,
 }
 
 impl<'a> Records<'a> {
-    /// Opens what `wanted` names; `classes` are the names of the logits' channels.
+    /// Opens what `wanted` names.
     ///
     /// # Errors
     /// The events file cannot be made, or exists and is to be left alone.
-    pub fn open(wanted: Wanted<'a>, classes: &[String]) -> Result<Self> {
+    pub fn open(wanted: Wanted<'a>) -> Result<Self> {
         let events = wanted.events.map(|path| EventLog::open(path, wanted.existing)).transpose()?.map(Arc::new);
-        Ok(Self { wanted, events, classes: classes.to_vec() })
+        Ok(Self { wanted, events })
     }
 
     /// The events file, if there is one.
@@ -89,7 +99,7 @@ impl<'a> Records<'a> {
         let mut recorders: Vec<Box<dyn Recorder>> = Vec::new();
         let overwrite = self.wanted.existing == Existing::Replace;
         if let Some(log) = &self.events {
-            recorders.push(Box::new(EventRecorder::new(Arc::clone(log), stream, &self.classes)));
+            recorders.push(Box::new(EventRecorder::new(Arc::clone(log))));
         }
         if let Some(folder) = self.wanted.masks {
             recorders.push(Box::new(maps::MaskFolder::new(folder, &stem(stream), overwrite)?));

@@ -7,6 +7,7 @@ use crate::compute::{self, Recipe, Unit};
 use crate::config::{Config, DetectConfig};
 use crate::model::runtime::{Network, SessionOptions};
 use crate::model::views::Views;
+use crate::ood::alarm::IgnoreMap;
 use crate::ood::calibration::{Calibration, ModelId, ready};
 use crate::ood::method::Method;
 use crate::pipeline::{Engine, Settings, Tunable};
@@ -17,7 +18,9 @@ use crate::{Error, Result};
 /// # Errors
 /// The model, the method, the calibration or the compute device cannot be used.
 pub fn open(config: &Config) -> Result<Engine> {
+    let ignore = Arc::new(IgnoreMap::load(&config.events.ignore)?);
     let network = network(config)?;
+    config.events.check_classes(&network.manifest().classes.names)?;
     let backend = compute::open_with(config.detect.compute, config.model.threads, config.detect.gpu_f16)?;
     let views = config.model.views(network.manifest());
     let (recipe, threshold) = score(&network, &views, config)?;
@@ -33,7 +36,12 @@ pub fn open(config: &Config) -> Result<Engine> {
         views,
         backend,
         recipe,
-        settings: Arc::new(Settings::new(Tunable { threshold, style: config.draw })),
+        settings: Arc::new(Settings::new(Tunable {
+            threshold,
+            style: config.draw,
+            events: Arc::new(config.events.clone()),
+        })),
+        ignore,
         ahead: config.pipeline.queue,
         batch: 1,
         batch_wait: Duration::ZERO,

@@ -52,13 +52,14 @@ pub(super) fn run(session: Session) -> Result<Report> {
     };
     let mut engine = engine::open(&config)?;
     let existing = if config.encode.overwrite { Existing::Replace } else { Existing::Refuse };
-    let records = Records::open(outputs.wanted(existing), &engine.network.manifest().classes.names)?;
+    let records = Records::open(outputs.wanted(existing))?;
     handle.set_running(Running {
         streams: Vec::new(),
         stages: Arc::clone(&engine.stages),
         settings: Arc::clone(&engine.settings),
         first: engine.settings.get(),
         started_with: config.clone(),
+        classes: engine.network.manifest().classes.names.clone(),
     });
     let encoding = encoding(&config);
     let mut reports = Vec::new();
@@ -66,6 +67,7 @@ pub(super) fn run(session: Session) -> Result<Report> {
         let name = input.name();
         let opened = records.of_stream(&name).and_then(|recorders| {
             let (reader, writer) = input.open(file.as_deref(), &encoding, &config.source, index as u32)?;
+            reader.info().map_or(Ok(()), |info| engine.ignore.check_size(info.width, info.height))?;
             Ok((recorders, reader, writer))
         });
         let report = match opened {

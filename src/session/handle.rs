@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use crate::config::Config;
+use crate::ood::alarm::EventsConfig;
 use crate::output::publish::OutputStatus;
 use crate::pipeline::run::Stages;
 use crate::pipeline::{Meter, Settings, Tunable};
@@ -29,6 +30,8 @@ pub(super) struct Running {
     /// The threshold of the model or its calibration.
     pub first: Tunable,
     pub started_with: Config,
+    /// The names of the network\'s classes.
+    pub(super) classes: Vec<String>,
 }
 
 #[derive(Default)]
@@ -95,23 +98,29 @@ impl Handle {
         self.apply(reread()?)
     }
 
-    /// Puts threshold and drawing of `config` into force from the next frame on. Every other change needs a restart, which
+    /// Puts threshold, drawing and rules for alarms of `config` into force from the next frame on. Every other change needs a restart, which
     /// is logged. Returns a sentence that names the values in force.
     ///
     /// # Errors
     /// The session is not ready, or the size of the picture would change; nothing changes then.
     pub fn apply(&self, config: Config) -> Result<String> {
         let running = self.0.running.get().ok_or_else(|| Error::failed("the session is not ready yet"))?;
-        let Running { settings, first, started_with, .. } = running;
+        let Running { settings, first, started_with, classes, .. } = running;
         // Without a threshold of its own the one of the model or the calibration stays.
         let own = started_with.detect.threshold.is_some() && config.detect.threshold.is_none();
         let threshold = config.detect.threshold.or(first.threshold.filter(|_| !own)).or(settings.get().threshold);
-        settings.replace(Tunable { threshold, style: config.draw })?;
+        config.events.check_classes(classes)?;
+        let events = Arc::new(config.events.clone());
+        settings.replace(Tunable { threshold, style: config.draw, events })?;
         let mut rest = config;
         rest.detect.threshold = started_with.detect.threshold;
         rest.draw = started_with.draw;
+        // What is left out is read at the start.
+        rest.events = EventsConfig { ignore: rest.events.ignore, ..started_with.events.clone() };
         if rest != *started_with {
-            tracing::warn!("reload: only detect.threshold and [draw] are applied, the other changes need a restart");
+            tracing::warn!(
+                "reload: only detect.threshold, [draw] and [events] without ignore are applied, the other changes need a restart"
+            );
         }
         let threshold = threshold.map_or_else(|| "that of the first frame".to_owned(), |score| format!("{score:.4}"));
         let style = settings.get().style;

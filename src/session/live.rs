@@ -50,7 +50,7 @@ pub(super) fn run(session: Session) -> Result<Report> {
     engine.batch_wait = Duration::from_millis(config.live.batch_wait_ms);
     // A service that starts again goes on with its events.
     let existing = if config.encode.overwrite { Existing::Replace } else { Existing::Append };
-    let records = Records::open(outputs.wanted(existing), &engine.network.manifest().classes.names)?;
+    let records = Records::open(outputs.wanted(existing))?;
     let servers = Servers::new(&config.serve);
     let publish = PublishOptions {
         encoding: encoding(&config),
@@ -97,6 +97,7 @@ pub(super) fn run(session: Session) -> Result<Report> {
         settings: Arc::clone(&engine.settings),
         first: engine.settings.get(),
         started_with: config.clone(),
+        classes: engine.network.manifest().classes.names.clone(),
     });
     let (done, timer) = timer(stop_after, opened.iter().map(|stream| Arc::clone(&stream.control)).collect());
 

@@ -208,6 +208,19 @@ pub struct Canvas {
 }
 
 impl Canvas {
+    /// Takes over `maps`.
+    fn copy(&mut self, maps: &Maps<'_>) {
+        let count = 1 + maps.features.len();
+        self.maps.resize_with(count, || Array3::default((0, 0, 0)));
+        for (to, from) in self.maps.iter_mut().zip(std::iter::once(&maps.logits).chain(maps.features)) {
+            if to.dim() == from.dim() {
+                to.assign(from);
+            } else {
+                *to = from.to_owned();
+            }
+        }
+    }
+
     /// Hands the maps to `use_maps`.
     ///
     /// # Errors
@@ -269,6 +282,26 @@ impl NetworkOutputs {
         }
         self.outputs.clear();
         self.merged = true;
+        Ok(())
+    }
+
+    /// Changes the maps of the frame, in memory of their own.
+    ///
+    /// # Errors
+    /// As [`NetworkOutputs::with_maps`].
+    pub fn edit(&mut self, change: impl FnMut(&mut Array3<f32>)) -> Result<()> {
+        if !self.merged {
+            let [output] = self.outputs.as_slice() else {
+                return Err(Error::failed("the views of the frame were not brought together"));
+            };
+            output.with_maps(|maps| {
+                self.canvas.copy(maps);
+                Ok(())
+            })?;
+            self.outputs.clear();
+            self.merged = true;
+        }
+        self.canvas.maps.iter_mut().for_each(change);
         Ok(())
     }
 

@@ -142,7 +142,7 @@ fn shifts_and_zooms_are_recovered() {
     let (width, height) = (160, 92);
     let picture = |f: &dyn Fn(f64, f64) -> (f64, f64)| -> Vec<u8> {
         let at = |i: usize| f((i % width) as f64 - 79.5, (i / width) as f64 - 45.5);
-        (0..width * height).map(|i| at(i)).map(|(x, y)| texture(2.0 * x, 2.0 * y)).collect()
+        (0..width * height).map(at).map(|(x, y)| texture(2.0 * x, 2.0 * y)).collect()
     };
     for (dx, dy, zoom) in [(0.0, 0.0, 1.0), (1.5, -0.75, 1.0), (-2.25, 0.0, 1.0), (0.5, 0.25, 1.02)] {
         let mut finder = MotionFinder::default();

@@ -165,7 +165,9 @@ mod tests {
 
     #[test]
     fn equal_backward_missing_and_absurd_times() {
-        let cases: [(&[Option<i64>], &[i64], u64, u64); 6] = [
+        /// Times in, times out, interpolated, nudged.
+        type Case<'a> = (&'a [Option<i64>], &'a [i64], u64, u64);
+        let cases: [Case<'_>; 6] = [
             (&[Some(0), Some(40), Some(40), Some(120)], &[0, 40, 80, 120], 0, 1),
             (&[Some(0), Some(40), Some(0), Some(120)], &[0, 40, 80, 120], 0, 1),
             (&[Some(0), Some(40), None, Some(120), None], &[0, 40, 80, 120, 160], 2, 0),

@@ -216,9 +216,9 @@ fn vertex(before: f32, at: f32, after: f32) -> (f32, f32) {
 fn solve(mut a: [[f32; 3]; 3], mut b: [f32; 3]) -> [f32; 3] {
     for i in 0..3 {
         for j in i + 1..3 {
-            let factor = a[j][i] / a[i][i];
-            for k in i..3 {
-                a[j][k] -= factor * a[i][k];
+            let (pivot, factor) = (a[i], a[j][i] / a[i][i]);
+            for (below, above) in a[j].iter_mut().zip(pivot) {
+                *below -= factor * above;
             }
             b[j] -= factor * b[i];
         }

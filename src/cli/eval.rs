@@ -11,7 +11,7 @@ use super::report::write_json;
 use crate::compute::{self, Unit, Upsampling};
 use crate::config::Config;
 use crate::eval::components::SizeLimits;
-use crate::eval::dataset::{Dataset, Layout, layout_name};
+use crate::eval::dataset::{Dataset, Layout};
 use crate::eval::gather::{GatherOptions, Gathered, gather, gather_files};
 use crate::eval::measure::{EXACT_PIXELS, measure, total_counts};
 use crate::eval::report::Evaluation;
@@ -145,7 +145,7 @@ pub fn run(args: &EvalArgs, quiet: bool) -> Result<u8> {
     let default_method = names.iter().find(|name| **name == "default").or(names.first()).copied().unwrap_or_default();
     let evaluation = Evaluation {
         dataset: dataset.name.clone(),
-        layout: layout_name(layout),
+        layout: layout.name().to_owned(),
         model,
         images: gathered.samples.len(),
         unlabelled: dataset.unlabelled,

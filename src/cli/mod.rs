@@ -78,12 +78,6 @@ enum Command {
 
 /// Parses the command line, runs the command and gives its exit code.
 pub fn main() -> ExitCode {
-    if std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|folder| folder.is_empty()) {
-        // Vulkan's window system code complains on standard error without it, though no window is opened.
-        // SAFETY: nothing else runs yet, this is the first statement of the only thread.
-        unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
-    }
-    crate::descriptors::raise_limit();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

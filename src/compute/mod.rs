@@ -46,7 +46,8 @@ pub struct Luma<'a> {
 }
 
 /// The way from the score on the grid to the score at the frame's size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Upsampling {
     /// Bilinear, half-pixel centres, edges clamped (`docs/method.md` M9).

@@ -33,7 +33,8 @@ use sign::Sign;
 use tracks::Tracks;
 
 /// What is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum View {
     /// The picture with heat colours over the alarms, their outlines, numbers and trails.

@@ -21,7 +21,8 @@ const OVERLAPS: std::ops::RangeInclusive<f32> = 0.0..=0.5;
 const LAYOUTS: usize = 16;
 
 /// The rule that brings a frame to the network's input size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Resize {
     /// Width and height are scaled independently; the whole input is picture.

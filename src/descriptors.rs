@@ -2,6 +2,7 @@
 
 /// Raises the soft limit of open descriptors to the hard one: many cameras, clients and recordings need more than the
 /// usual 1,024. Where that is refused, everything works up to the limit that there is.
+#[cfg(feature = "cli")]
 pub fn raise_limit() {
     limit::raise();
 }
@@ -20,6 +21,7 @@ mod limit {
         (unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0).then_some(limit)
     }
 
+    #[cfg(feature = "cli")]
     pub fn raise() {
         if let Some(limit) = get().filter(|limit| limit.rlim_cur < limit.rlim_max) {
             let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
@@ -46,7 +48,6 @@ mod tests {
     #[test]
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     fn some_are_left_and_fewer_with_a_file_open() {
-        super::raise_limit();
         assert!(super::left().unwrap() > 0);
     }
 }

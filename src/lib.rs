@@ -36,7 +36,6 @@ pub mod bench;
 pub mod cli;
 pub mod compute;
 pub mod config;
-#[cfg(feature = "cli")]
 pub(crate) mod descriptors;
 pub mod draw;
 pub mod error;

@@ -78,6 +78,7 @@ enum Command {
 
 /// Parses the command line, runs the command and gives its exit code.
 pub fn main() -> ExitCode {
+    crate::descriptors::raise_limit();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -1,11 +1,13 @@
 # Everything from a bare Debian 12 with Rust, make and python3. `make help` lists the targets.
 
-.PHONY: help deps build demo test check lint deny clean
+.PHONY: help deps build demo test check lint deny manual deb package clean
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
 BIN := target/release/oodstream
 DEMO := demo.ood.mp4
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+CRATE = target/package/oodstream-$(VERSION)
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s '	'
@@ -23,15 +25,29 @@ demo: build ## mark the unknown things in the sample clip
 test: deps ## the whole test suite (shaders on lavapipe)
 	OODSTREAM_REQUIRE_GPU=1 $(CARGO) test --release --locked
 
-check: lint deny ## format, clippy and licences
+check: lint deny ## format, clippy, documents and licences
 
-lint: deps ## rustfmt and clippy, warnings are errors
+lint: deps ## rustfmt, clippy and the documents; warnings are errors
+	scripts/check_docs.sh
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 
 deny: ## licences, sources and duplicate versions of all dependencies
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny --version 0.20.2
 	$(CARGO) deny --locked check bans licenses sources
+
+manual: build ## man pages and shell completions, in target/manual
+	$(BIN) manual target/manual
+
+deb: manual ## a Debian package, in target/debian; VARIANT=research adds the default model
+	@command -v cargo-deb >/dev/null || $(CARGO) install --locked cargo-deb --version 3.8.0
+	$(CARGO) deb --no-build $(if $(VARIANT),--variant $(VARIANT))
+
+package: deps ## the crate: below 10 MB, builds from its own files, passes its unit tests
+	$(CARGO) package --locked --no-verify $(PACKAGE)
+	test "$$(stat -c %s $(CRATE).crate)" -lt 10000000
+	rm -rf $(CRATE) && tar -C target/package -xzf $(CRATE).crate
+	$(CARGO) test --release --locked --lib --bins --manifest-path $(CRATE)/Cargo.toml --target-dir target
 
 clean: ## remove what was built
 	rm -rf target .deps $(DEMO)

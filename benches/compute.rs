@@ -9,10 +9,11 @@ use oodstream::bench::{FrameMaps, MapShapes, points, scene};
 use oodstream::compute::cpu::Cpu;
 use oodstream::compute::gpu::Gpu;
 use oodstream::compute::{
-    Backend, Clustering, Codebook, Detection, Maps, Recipe, Seeds, Size, Statistic, Term, Unit, Upsampling, adapters,
+    Backend, Clustering, Codebook, Detection, Maps, Recipe, Seeds, Size, Statistic, Target, Term, Unit, Upsampling,
+    adapters,
 };
 
-const TARGET: Size = Size { width: 1280, height: 720 };
+const TARGET: Target = Target { size: Size { width: 1280, height: 720 }, threshold: 0.0 };
 
 /// The CPU, and the GPU where it is real.
 fn backends() -> Vec<Box<dyn Both>> {
@@ -92,7 +93,6 @@ fn recipe(terms: &[(Statistic, Unit)]) -> Recipe {
         warm_start: false,
         smoothing: None,
         upsampling: Upsampling::Bilinear,
-        threshold: 0.0,
     }
 }
 

@@ -16,6 +16,7 @@
 //
 // `Stored` is f32, or f16 where features are stored so; arithmetic is in f32.
 //
+// before it: prelude/exact.wgsl, prelude/run.wgsl
 // workgroup: 64 threads, four points each; x: tile of 256 points of the segment, y: run. 2.5 KB of workgroup memory.
 
 struct Params {
@@ -29,15 +30,8 @@ struct Params {
     tie: f32,
     // 1: there are no labels yet, so all change.
     fresh: u32,
-    // Always 0, which the compiler does not know.
+    // Of prelude/exact.wgsl.
     zero: u32,
-}
-
-struct Run {
-    k: u32,
-    first: u32,
-    live: u32,
-    iterations: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -120,28 +114,6 @@ fn better(best: Best, score: vec4<f32>, j: u32) -> Best {
     );
 }
 
-// Keeps a compiler from simplifying what rounding takes to nothing, as some do without asking.
-fn opaque(value: f32) -> f32 {
-    return bitcast<f32>(bitcast<u32>(value) ^ params.zero);
-}
-
-// a + b as a rounded sum and what rounding took.
-fn two_sum(a: f32, b: f32) -> vec2<f32> {
-    let s = opaque(a + b);
-    let t = opaque(s - a);
-    return vec2(s, (a - (s - t)) + (b - t));
-}
-
-// a * b as a rounded product and what rounding took; halves of 12 bits multiply without rounding, with FMA or without.
-fn two_product(a: f32, b: f32) -> vec2<f32> {
-    let p = opaque(a * b);
-    let ah = bitcast<f32>(bitcast<u32>(a) & 0xfffff000u);
-    let bh = bitcast<f32>(bitcast<u32>(b) & 0xfffff000u);
-    let al = a - ah;
-    let bl = b - bh;
-    return vec2(p, ((ah * bh - p) + ah * bl + al * bh) + al * bl);
-}
-
 // |x - a|^2 - |x - b|^2 = sum of (a - b)(a + b - 2 x), in pairs of f32.
 fn difference(a: u32, b: u32, quad: u32, p: u32) -> f32 {
     var sum = vec2(0.0);
@@ -153,8 +125,7 @@ fn difference(a: u32, b: u32, quad: u32, p: u32) -> f32 {
         var w = two_sum(v.x, -2.0 * f32(points[d * params.stride / 4u + quad][p]));
         w.y += v.y;
         let product = two_product(u.x, w.x);
-        let next = two_sum(sum.x, product.x);
-        sum = vec2(next.x, sum.y + next.y + (product.y + (u.x * w.y + u.y * w.x)));
+        sum = plus_pair(sum, vec2(product.x, product.y + (u.x * w.y + u.y * w.x)));
     }
     return sum.x + sum.y;
 }

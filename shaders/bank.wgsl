@@ -20,8 +20,6 @@ struct Params {
     dims: u32,
     pixel: f32,
     cluster: f32,
-    unused_0: u32,
-    unused_1: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -1,4 +1,4 @@
-// Points, mean of the cluster terms and mean confidence of each cluster (mu_j of METHOD).
+// Points, mean of the cluster terms and mean confidence of each cluster (docs/method.md M6).
 //
 // binding  shape                what
 // 0        Params
@@ -8,20 +8,12 @@
 // 4        [N]                  (pixel terms, cluster terms, max logit, 0)
 // 5        [total]              (points, mean of cluster terms, mean of max logit, 0), the last three as bits of f32
 //
+// before it: prelude/run.wgsl
 // workgroup: 64 threads for one cluster.
 
 struct Params {
     n: u32,
     label_stride: u32,
-    unused_0: u32,
-    unused_1: u32,
-}
-
-struct Run {
-    k: u32,
-    first: u32,
-    live: u32,
-    iterations: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

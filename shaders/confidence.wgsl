@@ -11,6 +11,11 @@
 // workgroup: 64 threads, one grid pixel each.
 
 struct Params {
+    // Coefficients of msp, max-logit, entropy and energy, and the constants.
+    pixel: vec4<f32>,
+    cluster: vec4<f32>,
+    pixel_constant: f32,
+    cluster_constant: f32,
     begin: u32,
     count: u32,
     grid_width: u32,
@@ -25,13 +30,6 @@ struct Params {
     y_start: u32,
     y_weight: u32,
     y_taps: u32,
-    unused_0: u32,
-    unused_1: u32,
-    // Coefficients of msp, max-logit, entropy and energy; the constants lie in `constant`.
-    pixel: vec4<f32>,
-    cluster: vec4<f32>,
-    // Of pixel and cluster.
-    constant: vec4<f32>,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -79,8 +77,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         values = vec4(-1.0 / z, -top, log(z) - moment / z, -top - log(z));
     }
     statistics[i] = vec4(
-        dot(params.pixel, values) + params.constant.x,
-        dot(params.cluster, values) + params.constant.y,
+        dot(params.pixel, values) + params.pixel_constant,
+        dot(params.cluster, values) + params.cluster_constant,
         top,
         0.0,
     );

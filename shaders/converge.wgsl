@@ -5,21 +5,13 @@
 // 1        [runs, tiles]     (.., .., changed labels, ..)
 // 2        [runs]            runs of K-Means, updated
 //
+// before it: prelude/run.wgsl
 // workgroup: 64 threads for one run.
 
 struct Params {
     tiles: u32,
     // The run ends when no more labels than this have changed.
     converged: u32,
-    unused_0: u32,
-    unused_1: u32,
-}
-
-struct Run {
-    k: u32,
-    first: u32,
-    live: u32,
-    iterations: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

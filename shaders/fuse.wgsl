@@ -9,6 +9,7 @@
 // 5        [N]                  score of the last frame
 // 6        [N]                  score, written
 //
+// before it: prelude/run.wgsl
 // workgroup: 64 threads, one pixel each.
 
 struct Params {
@@ -17,13 +18,6 @@ struct Params {
     runs: u32,
     // Share of the new score; 1 is no smoothing.
     share: f32,
-}
-
-struct Run {
-    k: u32,
-    first: u32,
-    live: u32,
-    iterations: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

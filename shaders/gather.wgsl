@@ -1,4 +1,4 @@
-// One feature map onto the grid, each pixel's vector scaled to unit length (METHOD steps 1 and 2).
+// One feature map onto the grid, each pixel's vector scaled to unit length (docs/method.md M2, M3).
 //
 // Runs once per feature map and band of grid rows; the bands keep the input within the binding limit.
 //
@@ -10,6 +10,7 @@
 //
 // `Stored` is f32, or f16 where features are stored so; arithmetic is in f32.
 //
+// before it: prelude/exact.wgsl
 // workgroup: 64 threads, one grid pixel each.
 
 struct Params {
@@ -34,7 +35,7 @@ struct Params {
     y_weight: u32,
     y_taps: u32,
     unit_length: u32,
-    // Always 0, which the compiler does not know.
+    // Of prelude/exact.wgsl.
     zero: u32,
 }
 
@@ -45,23 +46,6 @@ struct Params {
 
 // Below this length a vector counts as zero and stays as it is.
 const TINY = 1e-20;
-
-// Keeps a compiler from simplifying what rounding takes to nothing, as some do without asking.
-fn opaque(value: f32) -> f32 {
-    return bitcast<f32>(bitcast<u32>(value) ^ params.zero);
-}
-
-// The pair with a square added; what rounding takes from the first gathers in the second, so that order does not matter.
-fn add_square(sum: vec2<f32>, value: f32) -> vec2<f32> {
-    // Halves of 12 bits multiply without rounding, with FMA or without.
-    let p = opaque(value * value);
-    let h = bitcast<f32>(bitcast<u32>(value) & 0xfffff000u);
-    let l = value - h;
-    let lost = ((h * h - p) + 2.0 * h * l) + l * l;
-    let s = opaque(sum.x + p);
-    let t = opaque(s - sum.x);
-    return vec2(s, sum.y + ((sum.x - (s - t)) + (p - t)) + lost);
-}
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -85,7 +69,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             }
         }
         points[to] = Stored(value);
-        squares = add_square(squares, value);
+        squares = plus_pair(squares, two_product(value, value));
         to += params.stride;
     }
     let length = sqrt(squares.x + squares.y);

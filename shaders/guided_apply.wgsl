@@ -12,8 +12,6 @@
 struct Params {
     height: u32,
     width: u32,
-    unused_0: u32,
-    unused_1: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

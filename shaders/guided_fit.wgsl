@@ -14,7 +14,6 @@ struct Params {
     width: u32,
     // Added to the variance of the luma.
     epsilon: f32,
-    unused: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

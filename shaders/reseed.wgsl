@@ -13,6 +13,7 @@
 //
 // `Stored` is f32, or f16 where features are stored so; arithmetic is in f32.
 //
+// before it: prelude/run.wgsl
 // workgroup: 64 threads for one cluster; nearly always there is nothing to do.
 
 struct Params {
@@ -22,16 +23,6 @@ struct Params {
     tiles: u32,
     // Share of the mean squared length below which a point is as good as on its centroid.
     least: f32,
-    unused_0: u32,
-    unused_1: u32,
-    unused_2: u32,
-}
-
-struct Run {
-    k: u32,
-    first: u32,
-    live: u32,
-    iterations: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -21,8 +21,6 @@ struct Params {
     dims: u32,
     round: u32,
     key: u32,
-    unused_0: u32,
-    unused_1: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -16,9 +16,6 @@ struct Params {
     tiles: u32,
     dims: u32,
     round: u32,
-    unused_0: u32,
-    unused_1: u32,
-    unused_2: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -11,6 +11,7 @@
 //
 // `Stored` is f32, or f16 where features are stored so; arithmetic is in f32.
 //
+// before it: prelude/exact.wgsl, prelude/run.wgsl
 // workgroup: 64 threads, 64 dimensions of one stretch and up to 24 clusters of one run; x: stretch of the segment, y: 64
 // dimensions, z: run and group of 24 clusters. 12 KB of workgroup memory.
 
@@ -25,15 +26,8 @@ struct Params {
     stretch: u32,
     // Groups of 24 clusters per run; 0: all points are one cluster, labels and runs are not looked at.
     groups: u32,
-    // Always 0, which the compiler does not know.
+    // Of prelude/exact.wgsl.
     zero: u32,
-}
-
-struct Run {
-    k: u32,
-    first: u32,
-    live: u32,
-    iterations: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -49,22 +43,10 @@ const GROUP = 24u;
 var<workgroup> columns: array<vec2<f32>, 1536>;
 var<workgroup> sizes: array<u32, 24>;
 
-// Keeps a compiler from simplifying what rounding takes to nothing, as some do without asking.
-fn opaque(value: f32) -> f32 {
-    return bitcast<f32>(bitcast<u32>(value) ^ params.zero);
-}
-
-// The pair with one more value added.
-fn gather(sum: vec2<f32>, value: f32) -> vec2<f32> {
-    let s = opaque(sum.x + value);
-    let t = opaque(s - sum.x);
-    return vec2(s, sum.y + ((sum.x - (s - t)) + (value - t)));
-}
-
 fn add(label: u32, low: u32, k: u32, lane: u32, value: f32) {
     let j = label - low;
     if j < k {
-        columns[j * 64u + lane] = gather(columns[j * 64u + lane], value);
+        columns[j * 64u + lane] = plus(columns[j * 64u + lane], value);
         if lane == 0u {
             sizes[j] += 1u;
         }
@@ -85,10 +67,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
             for (var i = begin; i < end; i += 4u) {
                 // Padding is zero.
                 let x = vec4<f32>(points[origin]);
-                sum = gather(sum, x.x);
-                sum = gather(sum, x.y);
-                sum = gather(sum, x.z);
-                sum = gather(sum, x.w);
+                sum = plus(sum, x.x);
+                sum = plus(sum, x.y);
+                sum = plus(sum, x.z);
+                sum = plus(sum, x.w);
                 origin += 1u;
             }
             sums[row * params.dims + d] = sum;

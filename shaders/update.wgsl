@@ -10,21 +10,15 @@
 // 6        [total]                   -|c|^2 / 2, updated
 // 7        [total]                   points of each cluster, written
 //
+// before it: prelude/exact.wgsl, prelude/run.wgsl
 // workgroup: 64 threads for one cluster.
 
 struct Params {
     total: u32,
     dims: u32,
     stretches: u32,
-    // Always 0, which the compiler does not know.
+    // Of prelude/exact.wgsl.
     zero: u32,
-}
-
-struct Run {
-    k: u32,
-    first: u32,
-    live: u32,
-    iterations: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -37,35 +31,6 @@ struct Run {
 @group(0) @binding(7) var<storage, read_write> sizes: array<u32>;
 
 var<workgroup> parts: array<f32, 64>;
-
-// Keeps a compiler from simplifying what rounding takes to nothing, as some do without asking.
-fn opaque(value: f32) -> f32 {
-    return bitcast<f32>(bitcast<u32>(value) ^ params.zero);
-}
-
-// a + b as a rounded sum and what rounding took.
-fn two_sum(a: f32, b: f32) -> vec2<f32> {
-    let s = opaque(a + b);
-    let t = opaque(s - a);
-    return vec2(s, (a - (s - t)) + (b - t));
-}
-
-// a * b as a rounded product and what rounding took; halves of 12 bits multiply without rounding, with FMA or without.
-fn two_product(a: f32, b: f32) -> vec2<f32> {
-    let p = opaque(a * b);
-    let ah = bitcast<f32>(bitcast<u32>(a) & 0xfffff000u);
-    let bh = bitcast<f32>(bitcast<u32>(b) & 0xfffff000u);
-    let al = a - ah;
-    let bl = b - bh;
-    return vec2(p, ((ah * bh - p) + ah * bl + al * bh) + al * bl);
-}
-
-// The pair divided by n, rounded once.
-fn divide(sum: vec2<f32>, n: f32) -> f32 {
-    let q = opaque(sum.x / n);
-    let p = two_product(q, n);
-    return q + (((sum.x - p.x) - p.y) + sum.y) / n;
-}
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
@@ -82,9 +47,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         for (var d = local.x; d < params.dims; d += 64u) {
             var sum = vec2(0.0);
             for (var s = 0u; s < params.stretches; s++) {
-                let part = sums[(s * params.total + j) * params.dims + d];
-                let next = two_sum(sum.x, part.x);
-                sum = vec2(next.x, sum.y + next.y + part.y);
+                sum = plus_pair(sum, sums[(s * params.total + j) * params.dims + d]);
             }
             let value = divide(sum, f32(size));
             centroids[j * params.dims + d] = value;

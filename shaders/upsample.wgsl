@@ -1,4 +1,4 @@
-// The score at the frame's size, bilinear with half-pixel centres and clamped edges, and the mask (METHOD step 5).
+// The score at the frame's size, bilinear with half-pixel centres and clamped edges, and the mask (docs/method.md M9, M10).
 //
 // binding  shape                  what
 // 0        Params
@@ -6,6 +6,7 @@
 // 2        tables                 per column, then per row: first of the two inputs, share of the second (bits of f32)
 // 3        [height * width / 4]   score, written
 // 4        [height * width / 4]   mask, four bytes of 0 or 1 in each u32, written
+// 5        Frame
 //
 // workgroup: 64 threads, four pixels in a row of memory each; y counts groups of 65535 workgroups.
 
@@ -18,6 +19,10 @@ struct Params {
     // Step from the first input to the second: 0 where the grid has only one.
     x_step: u32,
     y_step: u32,
+}
+
+// What differs from frame to frame.
+struct Frame {
     threshold: f32,
 }
 
@@ -26,6 +31,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> tables: array<vec2<u32>>;
 @group(0) @binding(3) var<storage, read_write> score: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> marks: array<u32>;
+@group(0) @binding(5) var<uniform> frame: Frame;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
@@ -49,7 +55,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         let second = grid[below] + (grid[below + params.x_step] - grid[below]) * share;
         let value = first + (second - first) * bitcast<f32>(row.y);
         values[p] = value;
-        if value >= params.threshold {
+        if value >= frame.threshold {
             mask |= 1u << (8u * p);
         }
     }

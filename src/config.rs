@@ -11,11 +11,13 @@ use toml::{Table, Value};
 
 use crate::compute::{ComputeChoice, Upsampling};
 use crate::draw::Style;
-use crate::media::hide_credentials;
-use crate::media::live::SourceOptions;
-use crate::media::publish::{HlsOptions, RecordOptions, ServeOptions};
-use crate::model::network::Provider;
-use crate::model::{Manifest, Resize, Views};
+use crate::gst::hide_credentials;
+use crate::input::live::SourceOptions;
+use crate::model::Manifest;
+use crate::model::runtime::provider::Provider;
+use crate::model::views::{Resize, Views};
+use crate::ood::alarm::EventsConfig;
+use crate::output::publish::{HlsOptions, RecordOptions, ServeOptions};
 use crate::pipeline::{Policy, Sync};
 use crate::{Error, Result};
 
@@ -27,6 +29,8 @@ pub struct Config {
     pub model: ModelConfig,
     /// How the score is made and what is marked.
     pub detect: DetectConfig,
+    /// Which marked regions become alarms.
+    pub events: EventsConfig,
     /// What is drawn.
     pub draw: Style,
     /// How the video is encoded again.
@@ -273,6 +277,7 @@ impl Config {
             }
         };
         self.draw.check()?;
+        self.events.check()?;
         share("detect.smoothing", self.detect.smoothing, true)?;
         let at_least_one = |key: &str, value: usize| {
             if value == 0 { Err(Error::usage(format!("{key} is 0, it must be at least 1"))) } else { Ok(()) }
@@ -345,6 +350,12 @@ fn anchor_paths(table: &mut Table, folder: &Path) {
     ] {
         if let Some(path) = table.get_mut(section).and_then(|section| section.get_mut(key)) {
             anchor(path);
+        }
+    }
+    let parts = table.get_mut("events").and_then(|events| events.get_mut("ignore"));
+    for part in parts.and_then(Value::as_array_mut).into_iter().flatten() {
+        if part.as_str().is_some_and(|part| !part.starts_with("poly:")) {
+            anchor(part);
         }
     }
     for stream in table.get_mut("stream").and_then(Value::as_array_mut).into_iter().flatten() {
@@ -434,7 +445,7 @@ mod tests {
             ("detect.k=[0]", "detect.k"),
         ] {
             let error = load("", &[text]).unwrap_err();
-            assert_eq!(error.exit_code(), 2);
+            assert_eq!(error.kind(), crate::ErrorKind::Usage);
             assert!(error.to_string().contains("--set") && error.to_string().contains(word), "{error}");
         }
     }

@@ -1,42 +1,60 @@
-//! oodstream: road video in, the same video out with the regions that the network does not know drawn on it.
+//! Marks what a segmentation network does not know in road video: files, cameras and RTSP in, the same video with the
+//! unknown regions drawn on it out.
 //!
-//! The way a frame takes, and where each step lives:
+//! Start with one of two types:
 //!
-//! | step | module |
-//! |---|---|
-//! | command line, pipeline file | [`cli`], [`config`] |
-//! | stages, channels, shutdown, statistics | [`pipeline`] |
-//! | decode, encode, mux: all of GStreamer | [`media`] |
-//! | manifest, ONNX Runtime session, I420 to tensor | [`model`] |
-//! | which score, calibration, regions, tracks | [`ood`] |
-//! | the dense maths: K-Means, statistics, upsampling (WGSL and CPU) | [`compute`] |
-//! | heat map, outlines, legend on the I420 frame | [`draw`] |
-//! | reports, masks, score maps, events | [`output`], [`npy`] |
-//! | health, metrics and reload over HTTP | [`monitor`] |
-//! | evaluation on labelled images | [`eval`] |
-//! | measurements | [`bench`] |
-//! | what the heap keeps over weeks | [`memory`] |
-//! | files that appear whole or not at all | [`aside`] |
+//! - [`Session`] runs whole inputs through all stages, as `oodstream run` does: addresses in, addresses out, a typed report
+//!   at the end. A [`session::Handle`] stops, reloads and observes it from other threads.
+//! - [`Detector`] takes single pictures, RGB or I420, and returns scores, a mask and regions. It needs no GStreamer.
 //!
-//! Imports run one way: cli -> monitor -> pipeline -> {media, model, ood, draw, output} -> compute, aside, frame, memory, error.
+//! Both take a [`Config`], the contents of a pipeline file. Errors are of one type, [`Error`], with a [kind](ErrorKind).
+//!
+//! ```no_run
+//! # fn main() -> oodstream::Result<()> {
+//! use oodstream::{Config, Session};
+//!
+//! let config = Config::load(Some("pipelines/dashcam.toml".as_ref()), &[])?;
+//! let report = Session::builder(config).input("drive.mp4").output("marked.mp4").output("events:e.jsonl").build()?.run()?;
+//! println!("{} frames in {:.1} s", report.inputs[0].frames_out, report.wall_s);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The folder `examples` has a program for each way to use the crate. The method is specified in `docs/method.md`.
+//!
+//! # Features
+//! `cli` (default) is the program: command line, progress bars, health and metrics over HTTP. Leave it out to embed the
+//! library.
+//!
+//! # Rooms
+//! Further modules are the rooms of the program, public for its own tests and benches; their items may change with any
+//! release. `ARCHITECTURE.md` maps them and lists which may import which; a test holds the code to it.
 
-pub mod aside;
+pub mod atomic_file;
 pub mod bench;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod compute;
 pub mod config;
+pub(crate) mod descriptors;
 pub mod draw;
 pub mod error;
 pub mod eval;
 pub mod frame;
-pub mod media;
+pub mod gst;
+pub mod input;
 pub mod memory;
 pub mod model;
+#[cfg(feature = "cli")]
 pub mod monitor;
 pub mod npy;
 pub mod ood;
 pub mod output;
 pub mod pipeline;
+pub mod record;
+pub mod session;
 mod simd;
 
-pub use error::{Error, Result};
+pub use config::Config;
+pub use error::{Error, ErrorKind, Result};
+pub use session::{Detector, Session};

@@ -1,4 +1,7 @@
-//! The heap of a process that runs for weeks: glibc keeps far more than is in use unless told otherwise (`docs/soak.md`).
+//! The heap of a process that runs for weeks: with its defaults glibc keeps far more than is in use (`docs/soak.md`).
+//!
+//! Not an allocator crate: with jemalloc 5.3 or mimalloc 2 in place of malloc the same live run holds 5 % or 20 % more memory, and
+//! neither reports what GStreamer and ONNX Runtime have allocated.
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod heap {
@@ -27,7 +30,7 @@ mod heap {
         wanted
     }
 
-    pub fn settle() {
+    pub fn configure_heap() {
         let wanted = wanted();
         let Ok(program) = env::current_exe() else { return };
         // Run by the dynamic loader's command, the program is that loader.
@@ -52,14 +55,14 @@ mod heap {
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 mod heap {
-    pub fn settle() {}
+    pub fn configure_heap() {}
     pub fn give_back() {}
     pub fn in_use() -> Option<u64> {
         None
     }
 }
 
-/// Starts the program anew, in the same process, with settings of the heap in its environment that keep what it uses from
+/// Restarts the program, in the same process, with settings of the heap in its environment that keep what it uses from
 /// rising over days; to be called first of all. `G_SLICE`, `GLIBC_TUNABLES`, `MALLOC_ARENA_MAX` and `MALLOC_MMAP_THRESHOLD_`
 /// are left as they are found.
 ///
@@ -69,19 +72,19 @@ mod heap {
 ///   clients come and go, and hold on to the pages around them.
 /// - Blocks of 128 kB and more always have pages of their own, which go back to the system at once. By itself glibc raises that
 ///   limit to 32 MB as such blocks are freed; then they leave holes in the arenas, over whose pages small ones scatter.
-pub fn settle() {
-    heap::settle();
+pub fn configure_heap() {
+    heap::configure_heap();
 }
 
 /// Gives pages of the heap that nothing uses back to the system; takes some milliseconds.
 ///
-/// Of use after much was freed: what is left of a connection lies between things that stay, and glibc by itself gives back
+/// Useful after much was freed: what is left of a connection lies between things that stay, and glibc by itself gives back
 /// only what lies at the end.
 pub fn give_back() {
     heap::give_back();
 }
 
-/// Bytes of the heap that are allocated; none where the heap does not tell.
+/// Bytes of the heap that are allocated; `None` where the heap does not report them.
 ///
 /// What is resident goes up and down with what the heap keeps; a leak shows here.
 pub fn in_use() -> Option<u64> {

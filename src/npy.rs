@@ -12,7 +12,8 @@ use ndarray::{Array2, ArrayView2};
 use crate::{Error, Result};
 
 /// Element type of a written file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum FloatType {
     /// 16 bits: half the size, about three decimal digits.
     F16,

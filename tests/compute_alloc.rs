@@ -6,9 +6,9 @@ mod counting;
 
 use compute_support::{Frame, codebook, recipe, term};
 use oodstream::compute::cpu::Cpu;
-use oodstream::compute::{Backend, Detection, Maps, Recipe, Size, Statistic, Unit, Upsampling};
+use oodstream::compute::{Backend, Detection, Maps, Recipe, Size, Statistic, Target, Unit, Upsampling};
 
-const SIZE: Size = Size { width: 160, height: 90 };
+const TARGET: Target = Target { size: Size { width: 160, height: 90 }, threshold: 0.0 };
 
 /// All that a frame of a video can ask for.
 fn everything() -> Recipe {
@@ -29,7 +29,7 @@ fn everything() -> Recipe {
 /// Eight frames of one stream, into the same result.
 fn detect(backend: &mut dyn Backend, frames: &[Maps<'_>], recipe: &Recipe, out: &mut Detection) {
     for maps in frames.iter().cycle().take(8) {
-        backend.detect(7, maps, recipe, SIZE, out).unwrap();
+        backend.detect(7, maps, recipe, TARGET, out).unwrap();
     }
 }
 

@@ -5,9 +5,12 @@ mod compute_support;
 use compute_support::{Frame, Noise, codebook, grid_features, grid_score, guided, recipe, resize, term};
 use ndarray::{Array2, s};
 use oodstream::compute::cpu::Cpu;
-use oodstream::compute::{Backend, Clustering, Detection, Maps, Recipe, Seeds, Size, Statistic, Unit, Upsampling};
+use oodstream::compute::{
+    Backend, Clustering, Detection, Maps, Recipe, Seeds, Size, Statistic, Target, Unit, Upsampling,
+};
 
-const TARGET: Size = Size { width: 50, height: 31 };
+const SIZE: Size = Size { width: 50, height: 31 };
+const TARGET: Target = Target { size: SIZE, threshold: -3.0 };
 
 fn all() -> Vec<Cpu> {
     Cpu::all_levels(Some(2)).unwrap()
@@ -113,13 +116,13 @@ fn bank_distance_is_the_distance_to_the_nearest_centroid() {
 fn upsampling_and_threshold() {
     for (h, w) in [(9, 11), (1, 1), (1, 7), (31, 50), (60, 80)] {
         let frame = Frame::random(5, [3, h, w], &[]);
-        let mut recipe = recipe(vec![term(Statistic::MaxLogit, Unit::Pixel)], &[]);
-        recipe.threshold = -3.0;
+        let recipe = recipe(vec![term(Statistic::MaxLogit, Unit::Pixel)], &[]);
         for cpu in &mut all() {
             let out = detect(cpu, &frame, &recipe);
-            let want = resize(out.grid_score.view(), (TARGET.height, TARGET.width), true);
-            assert_eq!(out.score.dim(), (TARGET.height, TARGET.width));
+            let want = resize(out.grid_score.view(), (SIZE.height, SIZE.width), true);
+            assert_eq!(out.score.dim(), (SIZE.height, SIZE.width));
             assert_close(&out.score, want, "upsampled");
+            assert_eq!(out.threshold, -3.0);
             assert!(out.score.iter().zip(&out.mask).all(|(s, m)| (*s >= -3.0) == (*m == 1)));
             let marked = out.mask.iter().filter(|m| **m == 1).count() as f32 / out.mask.len() as f32;
             assert!((out.ood_share - marked).abs() < 1e-6);
@@ -135,13 +138,13 @@ fn guided_upsampling_follows_the_picture() {
         recipe.upsampling = Upsampling::Guided;
         for cpu in &mut all() {
             let out = detect(cpu, &frame, &recipe);
-            assert_close(&out.score, guided(&frame, out.grid_score.view(), (TARGET.height, TARGET.width)), "guided");
+            assert_close(&out.score, guided(&frame, out.grid_score.view(), (SIZE.height, SIZE.width)), "guided");
             // A target of the size that the score is made at gets it as it is.
             let fine = recipe.fine_size(Size { width: w, height: h });
             assert_eq!((fine.width, fine.height), (4 * w, 4 * h));
             let mut at_fine = Detection::default();
-            frame.with(|maps| cpu.detect(0, maps, &recipe, fine, &mut at_fine)).unwrap();
-            let want = resize(at_fine.score.view(), (TARGET.height, TARGET.width), true);
+            frame.with(|maps| cpu.detect(0, maps, &recipe, Target::scores(fine), &mut at_fine)).unwrap();
+            let want = resize(at_fine.score.view(), (SIZE.height, SIZE.width), true);
             assert_close(&out.score, want, "in two steps");
         }
     }

@@ -10,7 +10,9 @@ use compute_support::{Frame, Noise, codebook, recipe, term};
 use ndarray::{Array2, ArrayView2};
 use oodstream::compute::cpu::Cpu;
 use oodstream::compute::gpu::Gpu;
-use oodstream::compute::{Backend, Clustering, Detection, KMeans, Recipe, Seeds, Size, Statistic, Unit, Upsampling};
+use oodstream::compute::{
+    Backend, Clustering, Detection, KMeans, Recipe, Seeds, Size, Statistic, Target, Unit, Upsampling,
+};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -129,7 +131,7 @@ fn a_large_map_is_equal() {
     assert_eq!(differ, 0);
 }
 
-const TARGET: Size = Size { width: 101, height: 57 };
+const TARGET: Target = Target { size: Size { width: 101, height: 57 }, threshold: 1.0 };
 
 #[track_caller]
 fn detect(backend: &mut dyn Backend, frame: &Frame, recipe: &Recipe) -> Detection {
@@ -139,7 +141,8 @@ fn detect(backend: &mut dyn Backend, frame: &Frame, recipe: &Recipe) -> Detectio
 }
 
 #[track_caller]
-fn assert_equal(found: &Detection, want: &Detection, recipe: &Recipe, what: &str) {
+fn assert_equal(found: &Detection, want: &Detection, what: &str) {
+    assert_eq!((found.threshold, want.threshold), (TARGET.threshold, TARGET.threshold), "{what}");
     assert_eq!(found.labels, want.labels, "{what}: labels");
     assert_eq!(found.iterations, want.iterations, "{what}");
     assert_eq!(found.score.dim(), want.score.dim());
@@ -148,7 +151,7 @@ fn assert_equal(found: &Detection, want: &Detection, recipe: &Recipe, what: &str
         assert!(worst < 1e-4, "{what}: {name} differs by {worst}");
     }
     for ((a, b), s) in found.mask.iter().zip(&want.mask).zip(&want.score) {
-        assert!(a == b || (s - recipe.threshold).abs() < 1e-4, "{what}: mask");
+        assert!(a == b || (s - TARGET.threshold).abs() < 1e-4, "{what}: mask");
     }
     assert!((found.ood_share - want.ood_share).abs() < 1e-3);
     for (a, b) in found.clusters.iter().zip(&want.clusters) {
@@ -175,7 +178,6 @@ fn everything(dims: usize) -> Recipe {
     recipe.terms[3].mean = -3.0;
     recipe.terms[3].deviation = 2.0;
     recipe.codebook = Some(codebook(4, 37, dims));
-    recipe.threshold = 1.0;
     recipe
 }
 
@@ -201,10 +203,10 @@ fn all_of_detect_is_equal() {
             let want = detect(&mut levels[0], &frame, recipe);
             for cpu in &mut levels[1..] {
                 let name = cpu.describe();
-                assert_equal(&detect(cpu, &frame, recipe), &want, recipe, &format!("shape {i}, recipe {n}, {name}"));
+                assert_equal(&detect(cpu, &frame, recipe), &want, &format!("shape {i}, recipe {n}, {name}"));
             }
             if let Some(gpu) = &mut gpu {
-                assert_equal(&detect(gpu, &frame, recipe), &want, recipe, &format!("shape {i}, recipe {n}, GPU"));
+                assert_equal(&detect(gpu, &frame, recipe), &want, &format!("shape {i}, recipe {n}, GPU"));
             }
         }
     }
@@ -231,7 +233,7 @@ fn a_video_is_equal_frame_by_frame_and_nothing_is_allocated_on_the_device() {
             frame.features[0].invert_axis(ndarray::Axis(2));
         }
         let (want, found) = (detect(&mut cpu, &frame, &recipe), detect(&mut gpu, &frame, &recipe));
-        assert_equal(&found, &want, &recipe, &format!("frame {n}"));
+        assert_equal(&found, &want, &format!("frame {n}"));
         if n == 2 {
             buffers = gpu.buffers_created();
         }
@@ -239,7 +241,7 @@ fn a_video_is_equal_frame_by_frame_and_nothing_is_allocated_on_the_device() {
     assert_eq!(gpu.buffers_created(), buffers);
     cpu.reset(3);
     gpu.reset(3);
-    assert_equal(&detect(&mut gpu, &still, &recipe), &detect(&mut cpu, &still, &recipe), &recipe, "after a reset");
+    assert_equal(&detect(&mut gpu, &still, &recipe), &detect(&mut cpu, &still, &recipe), "after a reset");
 }
 
 #[test]
@@ -249,7 +251,7 @@ fn a_lost_device_is_replaced_once_and_then_reported() {
     let recipe = recipe(vec![term(Statistic::MaxLogit, Unit::Cluster)], &[3]);
     let want = detect(&mut gpu, &frame, &recipe);
     gpu.lose_device();
-    assert_equal(&detect(&mut gpu, &frame, &recipe), &want, &recipe, "on the new device");
+    assert_equal(&detect(&mut gpu, &frame, &recipe), &want, "on the new device");
     gpu.lose_device();
     let mut out = Detection::default();
     let error = frame.with(|maps| gpu.detect(3, maps, &recipe, TARGET, &mut out)).unwrap_err();
@@ -264,7 +266,7 @@ fn maps_over_the_binding_limit_are_split() {
     let mut recipe = everything(55);
     recipe.k = vec![3, 6];
     let want = detect(&mut whole, &frame, &recipe);
-    assert_equal(&detect(&mut split, &frame, &recipe), &want, &recipe, "split");
+    assert_equal(&detect(&mut split, &frame, &recipe), &want, "split");
     let points = points(1, 3000, 21, 5);
     let seeds = Seeds::PlusPlus { k: 9, seed: 2 };
     let (want, found) =

@@ -6,9 +6,9 @@ mod compute_support;
 use compute_support::{Frame, recipe, term};
 use oodstream::bench::{MapShapes, scene};
 use oodstream::compute::gpu::Gpu;
-use oodstream::compute::{Backend, Detection, Maps, Recipe, Size, Statistic, Unit};
+use oodstream::compute::{Backend, Detection, Maps, Recipe, Size, Statistic, Target, Unit};
 
-const TARGET: Size = Size { width: 320, height: 180 };
+const TARGET: Target = Target { size: Size { width: 320, height: 180 }, threshold: 0.0 };
 
 /// The GPU back end with features as f32 and as f16, or none with a printed reason; a failure where the environment says that
 /// there must be one.
@@ -30,7 +30,7 @@ fn both() -> Option<[Gpu; 2]> {
 /// The default method's shape: three K over the clusters' energy.
 fn method(warm_start: bool) -> Recipe {
     let mut recipe = recipe(vec![term(Statistic::Energy, Unit::Cluster)], &[5, 10, 20]);
-    (recipe.warm_start, recipe.threshold) = (warm_start, 0.0);
+    recipe.warm_start = warm_start;
     recipe
 }
 

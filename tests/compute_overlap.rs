@@ -6,13 +6,13 @@ mod compute_support;
 use adapter::gpu;
 use compute_support::{Frame, recipe, term};
 use oodstream::compute::cpu::Cpu;
-use oodstream::compute::{Backend, Detection, Maps, Recipe, Size, Statistic, Unit};
+use oodstream::compute::{Backend, Collected, Detection, Gpu, Maps, Recipe, Size, Statistic, Target, Unit};
 
 /// One frame of a stream and the size of its result.
 struct Shot {
     stream: u32,
     frame: Frame,
-    target: Size,
+    target: Target,
 }
 
 /// Three streams of two shapes in turns that are not regular, with a scene cut in one of them.
@@ -33,7 +33,7 @@ fn shots() -> Vec<Shot> {
             if stream == 0 && n >= 6 {
                 frame.logits.invert_axis(ndarray::Axis(0));
             }
-            Shot { stream, frame, target }
+            Shot { stream, frame, target: Target { size: target, threshold: 0.3 * stream as f32 } }
         })
         .collect()
 }
@@ -51,6 +51,14 @@ fn submit(backend: &mut dyn Backend, shot: &Shot, recipe: &Recipe) {
     shot.frame.with(|maps| backend.submit(shot.stream, maps, recipe, shot.target, Detection::default())).unwrap();
 }
 
+#[track_caller]
+fn collect(backend: &mut dyn Backend) -> Detection {
+    match backend.collect().unwrap() {
+        Collected::Done(found) => found,
+        Collected::Resubmit => panic!("no device was lost"),
+    }
+}
+
 /// The results with as many frames in flight as may be, in the order of collection.
 fn overlapped(backend: &mut dyn Backend, shots: &[Shot], recipe: &Recipe) -> Vec<Detection> {
     let depth = backend.depth();
@@ -58,11 +66,11 @@ fn overlapped(backend: &mut dyn Backend, shots: &[Shot], recipe: &Recipe) -> Vec
     for (n, shot) in shots.iter().enumerate() {
         submit(backend, shot, recipe);
         if n + 1 >= depth {
-            found.push(backend.collect().unwrap().expect("no device was lost"));
+            found.push(collect(backend));
         }
     }
     while found.len() < shots.len() {
-        found.push(backend.collect().unwrap().expect("no device was lost"));
+        found.push(collect(backend));
     }
     found
 }
@@ -81,6 +89,7 @@ fn assert_same(found: &Detection, want: &Detection, tolerance: f32, what: &str) 
     assert_eq!(found.labels, want.labels, "{what}: labels");
     assert_eq!(found.iterations, want.iterations, "{what}: iterations");
     assert_eq!(found.score.dim(), want.score.dim(), "{what}");
+    assert_eq!(found.threshold, want.threshold, "{what}: threshold");
     let worst = found.score.iter().zip(&want.score).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(worst <= tolerance, "{what}: score differs by {worst}");
 }
@@ -130,9 +139,9 @@ fn a_frame_that_is_refused_leaves_those_in_flight_alone() {
         (1..backend.depth()).for_each(|n| submit(backend.as_mut(), &shots[n], &recipe));
         let error = refuse(backend.as_mut(), &shots[1].frame);
         assert!(error.contains("may be in flight"), "{error}");
-        let found = backend.collect().unwrap().unwrap();
+        let found = collect(backend.as_mut());
         assert_same(&found, &want[0], 0.0, backend.name());
-        (1..backend.depth()).for_each(|_| assert!(backend.collect().unwrap().is_some()));
+        (1..backend.depth()).for_each(|_| drop(collect(backend.as_mut())));
         let error = backend.collect().unwrap_err().to_string();
         assert!(error.contains("no frame is in flight"), "{error}");
     }
@@ -148,7 +157,7 @@ fn frames_in_flight_on_a_lost_device_are_told_of_once() {
     submit(&mut gpu, &shots[0], &recipe);
     gpu.lose_device();
     submit(&mut gpu, &shots[1], &recipe);
-    assert_eq!(gpu.collect().unwrap().map(|_| ()), None, "both are to be submitted again");
+    assert!(matches!(gpu.collect().unwrap(), Collected::Resubmit), "both are to be submitted again");
     assert!(gpu.collect().unwrap_err().to_string().contains("no frame is in flight"));
     for (n, found) in overlapped(&mut gpu, &shots[..2], &recipe).iter().enumerate() {
         assert_same(found, &want[n], 0.0, &format!("frame {n} on the new device"));
@@ -160,4 +169,37 @@ fn frames_in_flight_on_a_lost_device_are_told_of_once() {
     let error = gpu.collect().unwrap_err().to_string();
     assert!(error.contains("second time"), "{error}");
     assert!(gpu.collect().unwrap_err().to_string().contains("no frame is in flight"));
+}
+
+/// Rounds of `shots` through `gpu`, with as many in flight as may be; how many programs that took.
+fn programs(gpu: &mut Gpu, shots: &[Shot], recipe: &Recipe) -> u64 {
+    let before = gpu.programs_built();
+    for _ in 0..3 {
+        for (found, shot) in overlapped(gpu, shots, recipe).iter().zip(shots) {
+            assert_eq!(found.threshold, shot.target.threshold);
+            let marked = |(score, mask): (&f32, &u8)| (*score >= shot.target.threshold) == (*mask == 1);
+            assert!(found.score.iter().zip(&found.mask).all(marked), "stream {} has another's threshold", shot.stream);
+        }
+    }
+    gpu.programs_built() - before
+}
+
+/// One frame of each of `streams`, all of one network, of sizes in turn and of a threshold that no other stream has.
+fn crowd(streams: u32, sizes: &[Size]) -> Vec<Shot> {
+    let shot = |stream: u32| {
+        let frame = Frame::random(u64::from(stream), [4, 20, 26], &[[9, 14, 18]]);
+        let size = sizes[stream as usize % sizes.len()];
+        Shot { stream, frame, target: Target { size, threshold: -0.2 * stream as f32 } }
+    };
+    (0..streams).map(shot).collect()
+}
+
+#[test]
+fn streams_build_one_program_per_shape_whatever_their_thresholds() {
+    let Some(mut gpu) = gpu() else { return };
+    let size = |n: usize| Size { width: 70 + 6 * n, height: 50 + 2 * n };
+    assert_eq!(programs(&mut gpu, &crowd(8, &[size(0), size(1)]), &video()), 2);
+    // Every stream of a size of its own, which are more than a single stream would keep.
+    let sizes: Vec<_> = (2..10).map(size).collect();
+    assert_eq!(programs(&mut gpu, &crowd(8, &sizes), &video()), 8);
 }

@@ -146,5 +146,5 @@ fn a_folder_of_another_layout_says_what_is_expected() {
     let error = Dataset::open(root.path(), Layout::RoadAnomaly, None).unwrap_err().to_string();
     assert!(error.contains("labels_semantic.png"), "{error}");
     let error = Dataset::open(&root.path().join("nowhere"), Layout::Pairs, None).unwrap_err();
-    assert_eq!(error.exit_code(), 2);
+    assert_eq!(error.kind(), oodstream::ErrorKind::Usage);
 }

@@ -5,8 +5,8 @@ mod camera;
 use std::time::{Duration, Instant};
 
 use camera::{Camera, CameraOptions, wait_for};
-use oodstream::media::live::{SourceOptions, Transport};
-use oodstream::media::{FrameReader, LiveInput, Read, open_live};
+use oodstream::input::live::{SourceOptions, Transport};
+use oodstream::input::{FrameReader, LiveInput, Read, open_live};
 
 fn entries(folder: &str) -> usize {
     std::fs::read_dir(folder).unwrap().count()

@@ -8,8 +8,9 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use live::*;
-use oodstream::media::publish::{HlsOptions, PublishOptions, RecordOptions, ServeOptions, Servers};
-use oodstream::media::{self, Encoding, publish};
+use oodstream::output;
+use oodstream::output::publish::{HlsOptions, PublishOptions, RecordOptions, ServeOptions, Servers};
+use oodstream::output::{Encoding, publish};
 
 const BALL: &str = "test://ball?width=160&height=90&frames=50";
 
@@ -166,7 +167,7 @@ fn one_file_is_finished_or_not_there() {
 fn software_encoders_do_live_streams() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
-    let there: Vec<_> = media::encoders().into_iter().map(|encoder| encoder.name).collect();
+    let there: Vec<_> = output::encoders().into_iter().map(|encoder| encoder.name).collect();
     for name in ["x264enc", "x265enc", "openh264enc"].into_iter().filter(|name| there.iter().any(|n| n == name)) {
         let path = folder.path().join(format!("{name}.mp4"));
         let port = free_port();
@@ -197,7 +198,7 @@ fn recorder_to_kill() {
 }
 
 fn media_init() {
-    oodstream::media::init().unwrap();
+    oodstream::gst::init().unwrap();
 }
 
 #[test]

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
-use oodstream::cli::engine;
 use oodstream::config::Config;
-use oodstream::draw::Style;
-use oodstream::media::{self, Encoding, Frame, FrameReader, FrameWriter, Read, Signal, VideoInfo, Written};
+use oodstream::gst::Frame;
+use oodstream::input::{FrameReader, Read, Signal, VideoInfo};
+use oodstream::output;
+use oodstream::output::{Encoding, FrameWriter, Written};
 use oodstream::pipeline::{self, Control, Engine, Flow, Link, Meter, Observer, Outcome, Policy, Stream, Sync, Tunable};
+use oodstream::session::engine;
 use oodstream::{Error, Result};
 
 const LIVE: Flow = Flow { policy: Policy::Latest, sync: Sync::Exact, queue: 1, max_age: None };
@@ -72,7 +74,7 @@ fn fed(
     touch: impl FnMut(&mut Frame) -> Option<Signal> + Send + 'static,
 ) -> Box<dyn FrameReader> {
     let spec = format!("test://ball?width=160&height=96&frames={frames}");
-    let (inner, _) = media::open_test(&spec, None, &Encoding::default(), 0).unwrap();
+    let (inner, _) = output::file::open_test(&spec, None, &Encoding::default(), 0).unwrap();
     Box::new(Fed { inner, touch: Box::new(touch), held: None, pace })
 }
 
@@ -102,7 +104,7 @@ impl FrameWriter for Sunk {
     }
 
     fn finish(self: Box<Self>, _stop: &dyn Fn() -> bool) -> Result<Written> {
-        Ok(Written { path: "nowhere".into(), frames: self.frames, encoder: "none".into() })
+        Ok(Written { path: "nowhere".into(), frames: self.frames, encoder: "none".into(), notes: Vec::new() })
     }
 
     fn abort(self: Box<Self>) {}
@@ -279,7 +281,7 @@ fn settings_change_in_the_middle_of_a_run() {
         now(frame);
         if frame.index == 20 {
             // Everything is marked from some frame soon after this one on.
-            settings.replace(Tunable { threshold: Some(f32::MIN), style: Style::default() }).unwrap();
+            settings.replace(Tunable { threshold: Some(f32::MIN), ..Tunable::default() }).unwrap();
         }
         None
     };

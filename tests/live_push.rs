@@ -14,7 +14,7 @@ use gst::glib;
 use gstreamer as gst;
 use gstreamer_rtsp_server as rtsp;
 use live::*;
-use oodstream::media::publish::{PublishOptions, ServeOptions, Servers};
+use oodstream::output::publish::{PublishOptions, ServeOptions, Servers};
 use rtsp::gio;
 use rtsp::prelude::*;
 

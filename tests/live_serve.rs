@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 use gstreamer as gst;
 use live::*;
-use oodstream::media::publish::{PublishOptions, ServeOptions, Servers};
-use oodstream::media::{Encoding, publish};
+use oodstream::output::publish::{PublishOptions, ServeOptions, Servers};
+use oodstream::output::{Encoding, publish};
 
 const BALL: &str = "test://ball?width=160&height=90&frames=50";
 
@@ -213,7 +213,7 @@ fn what_cannot_be_served() {
     let error = refused(&[target(format!("rtsp://127.0.0.1:{}/x", free_port()))], &options);
     assert!(error.to_string().contains("users: no/such/file cannot be read"), "{error}");
     let twice = target("hls:x");
-    assert_eq!(refused(&[twice.clone(), twice], &none).exit_code(), 2);
+    assert_eq!(refused(&[twice.clone(), twice], &none).kind(), oodstream::ErrorKind::Usage);
     if std::env::var_os("DISPLAY").is_none() && std::env::var_os("WAYLAND_DISPLAY").is_none() {
         assert!(refused(&[target("display:")], &none).to_string().contains("no display"));
     }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use ndarray::Array2;
-use oodstream::output::maps::{MaskFolder, Precision, ScoreFolder};
+use oodstream::record::maps::{MaskFolder, Precision, ScoreFolder};
 
 fn names(directory: &std::path::Path) -> Vec<String> {
     let mut names: Vec<String> =

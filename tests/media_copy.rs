@@ -6,7 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clips::{clip, ffmpeg_is_there, ffprobe, rotated, stream_hash, times};
-use oodstream::media::{self, Encoding, EndOfInput, FrameReader, FrameWriter, OpenFile, Read, Written};
+use oodstream::input;
+use oodstream::input::{EndOfInput, FrameReader, Read};
+use oodstream::output;
+use oodstream::output::file::OpenFile;
+use oodstream::output::{Encoding, FrameWriter, Written};
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -14,7 +18,7 @@ struct Copied {
     end: EndOfInput,
     written: Written,
     times: Vec<f64>,
-    info: media::VideoInfo,
+    info: input::VideoInfo,
     _folder: tempfile::TempDir,
 }
 
@@ -40,7 +44,7 @@ fn copy_as(input: &Path, extension: &str, encoding: &Encoding) -> Copied {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join(format!("out.{extension}"));
     let (reader, writer) =
-        media::open_file(&OpenFile { path: input, output: Some(&output), encoding, stream: 3 }).unwrap();
+        output::file::open_file(&OpenFile { path: input, output: Some(&output), encoding, stream: 3 }).unwrap();
     let info = reader.info().unwrap().clone();
     let (end, written, times) = pass(reader, writer.unwrap());
     assert_eq!(written.path, output);

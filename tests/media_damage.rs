@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use clips::{changed, clip, ffmpeg_is_there, ffprobe};
 use oodstream::Error;
-use oodstream::media::{self, Encoding, EndOfInput, OpenFile, Read};
+use oodstream::input::{EndOfInput, Read};
+use oodstream::output;
+use oodstream::output::Encoding;
+use oodstream::output::file::OpenFile;
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -15,7 +18,7 @@ fn fails(path: &Path) -> Error {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.mp4");
     let open = OpenFile { path, output: Some(&output), encoding: &Encoding::default(), stream: 0 };
-    let error = match media::open_file(&open) {
+    let error = match output::file::open_file(&open) {
         Ok(_) => panic!("{} opened", path.display()),
         Err(error) => error,
     };
@@ -30,7 +33,7 @@ fn reads(path: &Path) -> (u64, EndOfInput) {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.mp4");
     let open = OpenFile { path, output: Some(&output), encoding: &Encoding::default(), stream: 0 };
-    let (mut reader, writer) = media::open_file(&open).unwrap();
+    let (mut reader, writer) = output::file::open_file(&open).unwrap();
     let mut writer = writer.unwrap();
     let end = loop {
         match reader.read(WAIT).unwrap() {

@@ -8,13 +8,18 @@ use std::time::{Duration, Instant};
 
 use clips::{clip, ffmpeg_is_there, ffprobe, frames_to_play, times};
 use oodstream::Error;
-use oodstream::media::{self, Encoding, Frame, FrameReader, FrameWriter, OpenFile, Opened, Read};
+use oodstream::gst;
+use oodstream::gst::Frame;
+use oodstream::input::{FrameReader, Read};
+use oodstream::output;
+use oodstream::output::file::{OpenFile, Opened};
+use oodstream::output::{Encoding, FrameWriter};
 
 const WAIT: Duration = Duration::from_secs(20);
 
 fn test_input(spec: &str, output: &Path, encoding: &Encoding) -> Result<Opened, Error> {
-    media::init()?;
-    media::open_test(spec, Some(output), encoding, 0)
+    gst::init()?;
+    output::file::open_test(spec, Some(output), encoding, 0)
 }
 
 fn next(reader: &mut Box<dyn FrameReader>) -> Option<Frame> {
@@ -51,7 +56,7 @@ fn names_that_are_refused() {
         error
     };
     assert!(refused(&at("no/such/out.mp4")).to_string().contains("is not there"));
-    assert_eq!(refused(&at("out.gif")).exit_code(), 2);
+    assert_eq!(refused(&at("out.gif")).kind(), oodstream::ErrorKind::Usage);
     fs::write(at("there.mp4"), b"precious").unwrap();
     assert!(refused(&at("there.mp4")).to_string().contains("--overwrite"));
     assert_eq!(fs::read(at("there.mp4")).unwrap(), b"precious");
@@ -69,7 +74,7 @@ fn names_that_are_refused() {
     let encoding = Encoding { overwrite: true, ..Encoding::default() };
     for output in [input.clone(), at("link.mp4")] {
         let open = OpenFile { path: &input, output: Some(&output), encoding: &encoding, stream: 0 };
-        let error = media::open_file(&open).map(drop).unwrap_err();
+        let error = output::file::open_file(&open).map(drop).unwrap_err();
         assert!(error.to_string().contains("the output is the input"), "{error}");
     }
     assert_eq!(fs::read(&input).unwrap(), fs::read(clip("silent.mp4")).unwrap());
@@ -111,7 +116,7 @@ fn stopped_half_way_the_file_is_whole() {
     let output = folder.path().join("out.mp4");
     let input = clip("plain.mp4");
     let open = OpenFile { path: &input, output: Some(&output), encoding: &Encoding::default(), stream: 0 };
-    let (mut reader, writer) = media::open_file(&open).unwrap();
+    let (mut reader, writer) = output::file::open_file(&open).unwrap();
     let mut writer = writer.unwrap();
     for _ in 0..20 {
         let frame = next(&mut reader).unwrap();
@@ -136,7 +141,7 @@ fn dropped_at_any_moment_nothing_hangs() {
             let folder = tempfile::tempdir().unwrap();
             let output = folder.path().join("out.mp4");
             let open = OpenFile { path: &input, output: Some(&output), encoding: &Encoding::default(), stream: 0 };
-            let (mut reader, writer) = media::open_file(&open).unwrap();
+            let (mut reader, writer) = output::file::open_file(&open).unwrap();
             let mut writer = writer.unwrap();
             for _ in 0..frames {
                 let frame = next(&mut reader).unwrap();
@@ -251,7 +256,7 @@ fn images_become_a_video() {
     let mut files: Vec<PathBuf> = (0..6).map(|i| file(i, 64, &format!("{i}.png"))).collect();
     files.push(file(6, 64, "6.jpg"));
     let output = folder.path().join("out.mp4");
-    let (mut reader, writer) = media::open_images(&files, Some(&output), &Encoding::default(), 2).unwrap();
+    let (mut reader, writer) = output::file::open_images(&files, Some(&output), &Encoding::default(), 2).unwrap();
     assert_eq!(reader.info().map_or((None, None), |info| (info.frames, info.fps)), (Some(7), Some(10.0)));
     let mut writer = writer.unwrap();
     let mut seen = Vec::new();
@@ -267,7 +272,7 @@ fn images_become_a_video() {
     }
     // One of another size is named.
     files.insert(2, file(9, 80, "wide.png"));
-    let (mut reader, _) = media::open_images(&files, None, &Encoding::default(), 0).unwrap();
+    let (mut reader, _) = output::file::open_images(&files, None, &Encoding::default(), 0).unwrap();
     next(&mut reader);
     next(&mut reader);
     let error = reader.read(WAIT).map(drop).unwrap_err();
@@ -299,7 +304,7 @@ fn frames_are_drawn_on_in_place_and_side_by_side() {
     }
     assert_eq!(writer.finish(&|| false).unwrap().frames, 10);
     let (mut reader, _) =
-        media::open_file(&OpenFile { path: &output, output: None, encoding: &encoding, stream: 0 }).unwrap();
+        output::file::open_file(&OpenFile { path: &output, output: None, encoding: &encoding, stream: 0 }).unwrap();
     let mut frames = 0;
     while let Some(mut frame) = next(&mut reader) {
         assert_eq!((frame.width(), frame.height()), (128, 48));
@@ -341,6 +346,6 @@ fn settings_of_the_encoder() {
     assert!(refused(Encoding { encoder: Some("nosuchenc".into()), ..Encoding::default() }).contains("nosuchenc"));
     assert!(refused(Encoding { encoder: Some("vp8enc".into()), ..Encoding::default() }).contains("H.264"));
     assert!(!folder.path().join(".refused.mp4.part").exists());
-    let listed = media::encoders();
+    let listed = output::encoders();
     assert_eq!(listed.iter().filter(|e| e.chosen).count(), 1, "{listed:?}");
 }

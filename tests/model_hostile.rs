@@ -8,10 +8,10 @@ use std::path::Path;
 
 use common::Place;
 use onnx::Graph;
-use oodstream::model::graph::Model;
 use oodstream::model::manifest::Manifest;
-use oodstream::model::plan::{Keep, plan};
-use oodstream::model::tap;
+use oodstream::model::onnx_file::graph::Model;
+use oodstream::model::onnx_file::plan::{Keep, plan};
+use oodstream::model::onnx_file::tap;
 
 /// Everything that is done with a graph before ONNX Runtime sees it.
 fn work(bytes: &[u8]) {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use onnx::{FLOAT, FLOAT16, Graph, UINT8};
 use oodstream::compute::Maps;
-use oodstream::model::{Network, SessionOptions};
+use oodstream::model::runtime::{Network, SessionOptions};
 
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const STD: [f32; 3] = [0.229, 0.224, 0.225];
@@ -126,7 +126,7 @@ fn several_pictures_at_once_give_what_each_gives_alone() {
     assert_eq!(network.max_batch(), None);
     let pictures: Vec<Vec<f32>> =
         (0..3).map(|n| normalised().iter().map(|value| value * (1.0 + n as f32)).collect()).collect();
-    let logits = |outputs: &oodstream::model::Outputs| {
+    let logits = |outputs: &oodstream::model::runtime::Outputs| {
         outputs.with_maps(|maps| Ok((maps.logits.to_owned(), maps.features[0].to_owned()))).unwrap()
     };
     let alone: Vec<_> = pictures.iter().map(|picture| logits(&network.infer(picture).unwrap())).collect();

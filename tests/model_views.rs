@@ -12,11 +12,12 @@ use image::{GrayImage, Luma, Rgb, RgbImage};
 use ndarray::{Array3, ArrayView3};
 use oodstream::compute::Maps;
 use oodstream::frame::{Colour, I420, Matrix, Plane, Range};
-use oodstream::model::look::Look;
-use oodstream::model::merge::{Canvas, Merge};
 use oodstream::model::prepare::{InputSpec, Prepare, Window};
-use oodstream::model::views::{Layout, MOST_VIEWS};
-use oodstream::model::{Network, Resize, SessionOptions, Views};
+use oodstream::model::runtime::{Network, SessionOptions};
+use oodstream::model::views::layout::{Layout, MOST_VIEWS};
+use oodstream::model::views::look::Look;
+use oodstream::model::views::merge::{Canvas, Merge};
+use oodstream::model::views::{Resize, Views};
 
 const SPEC: InputSpec = InputSpec { width: 64, height: 32, mean: [0.0; 3], std: [1.0; 3] };
 
@@ -279,7 +280,7 @@ fn what_cannot_be_laid_out_is_a_usage_error() {
         (Views { scales: vec![f32::NAN], ..tile.clone() }, (100, 50), &["scales has NaN"]),
     ] {
         let error = Layout::new(&views, &SPEC, frame).unwrap_err();
-        assert_eq!(error.exit_code(), 2);
+        assert_eq!(error.kind(), oodstream::ErrorKind::Usage);
         for word in words {
             assert!(error.to_string().contains(word), "no `{word}` in: {error}");
         }

@@ -2,8 +2,8 @@
 
 use ndarray::{Array3, ArrayView3};
 use oodstream::compute::cpu::Cpu;
-use oodstream::compute::{Backend, Detection, Maps, Size};
-use oodstream::model::{Resize, Views};
+use oodstream::compute::{Backend, Detection, Maps, Size, Target};
+use oodstream::model::views::{Resize, Views};
 use oodstream::ood::calibrate::{CalibrateOptions, FrameStore, calibrate};
 use oodstream::ood::calibration::{Calibration, Footage, ModelId, ready};
 use oodstream::ood::method::Method;
@@ -73,8 +73,8 @@ fn marked_share(calibration: &Calibration, name: &str) -> f64 {
     let mut detection = Detection::default();
     let mut sum = 0.0;
     for index in 1000..1040 {
-        let size = Size { width: COLUMNS, height: ROWS };
-        with_maps(&frame(index, 0.0), |maps| cpu.detect(0, maps, &method.recipe, size, &mut detection)).unwrap();
+        let target = Target::scores(Size { width: COLUMNS, height: ROWS });
+        with_maps(&frame(index, 0.0), |maps| cpu.detect(0, maps, &method.recipe, target, &mut detection)).unwrap();
         sum += f64::from(detection.ood_share);
     }
     sum / 40.0
@@ -149,7 +149,7 @@ fn the_file_comes_back_and_refuses_another_model_or_way_of_looking() {
 
     let other = ModelId { sha256: "cd".repeat(32), ..model() };
     let error = Calibration::load(&path, &other, &Views::default()).unwrap_err();
-    assert_eq!(error.exit_code(), 2);
+    assert_eq!(error.kind(), oodstream::ErrorKind::Usage);
     assert!(error.to_string().contains("another model") && error.to_string().contains("m.onnx"), "{error}");
     let tapped = ModelId { features: vec!["a/Relu".to_owned()], ..model() };
     let error = Calibration::load(&path, &tapped, &Views::default()).unwrap_err().to_string();
@@ -157,7 +157,7 @@ fn the_file_comes_back_and_refuses_another_model_or_way_of_looking() {
 
     let letterbox = Views { resize: Resize::Letterbox, ..Views::default() };
     let error = Calibration::load(&path, &model(), &letterbox).unwrap_err();
-    assert_eq!(error.exit_code(), 2);
+    assert_eq!(error.kind(), oodstream::ErrorKind::Usage);
     let error = error.to_string();
     assert!(error.contains("by stretch") && error.contains("by letterbox") && error.contains("--resize"), "{error}");
     // An overlap says nothing where there are no tiles.

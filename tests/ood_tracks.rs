@@ -1,12 +1,11 @@
-//! Components, regions and tracks through the public API.
+//! Components, tracks and events through the public API.
 
 use std::time::{Duration, SystemTime};
 
-use ndarray::{Array2, Array3};
-use oodstream::compute::Detection;
+use oodstream::ood::alarm::event::{Gravity, nearness, severity};
+use oodstream::ood::alarm::track::{Step, Tracker};
+use oodstream::ood::alarm::{Event, EventType, EventsConfig, Moment, Rect, Region, Standing, rfc3339};
 use oodstream::ood::components::{Components, DROPPED};
-use oodstream::ood::region::{BoundingBox, Region, RegionFinder};
-use oodstream::ood::track::{Change, Event, Moment, TrackSettings, Tracker, rfc3339};
 use proptest::prelude::*;
 
 fn mask_of(rows: &[&str]) -> (Vec<u8>, usize) {
@@ -69,150 +68,235 @@ proptest! {
     }
 }
 
-fn detection(width: usize, height: usize, boxes: &[(usize, usize, usize, usize, f32)]) -> Detection {
-    let mut detection = Detection {
-        score: Array2::zeros((height, width)),
-        mask: Array2::zeros((height, width)),
-        ..Detection::default()
-    };
-    for &(x, y, w, h, score) in boxes {
-        for row in y..y + h {
-            for column in x..x + w {
-                detection.mask[(row, column)] = 1;
-                detection.score[(row, column)] = score;
-            }
-        }
-    }
-    detection
-}
-
-#[test]
-fn regions_know_their_box_share_peak_confidence_and_class() {
-    let mut found = detection(40, 20, &[(2, 4, 10, 6, 1.5), (30, 1, 1, 1, 3.0)]);
-    found.score[(5, 3)] = 2.5;
-    // Three classes on a grid a quarter the size; class 2 is highest on the left, class 1 on the right.
-    let logits = Array3::from_shape_fn((3, 5, 10), |(class, _, x)| match (class, x < 5) {
-        (2, true) => 4.0,
-        (1, false) => 7.0,
-        _ => 1.0,
-    });
-    let mut finder = RegionFinder::new(0.0);
-    let regions = finder.find(&found, logits.view()).unwrap();
-    assert_eq!(regions.len(), 2);
-    let small = regions[0];
-    assert_eq!((small.bounding_box, small.area), (BoundingBox { x: 30, y: 1, width: 1, height: 1 }, 1));
-    assert_eq!((small.peak_score, small.mean_confidence, small.nearest_class), (3.0, 7.0, 1));
-    let large = regions[1];
-    assert_eq!((large.bounding_box, large.area), (BoundingBox { x: 2, y: 4, width: 10, height: 6 }, 60));
-    assert!((large.area_share - 60.0 / 800.0).abs() < 1e-6);
-    assert_eq!((large.peak_score, large.mean_confidence, large.nearest_class), (2.5, 4.0, 2));
-    assert_eq!(RegionFinder::new(0.05).find(&found, logits.view()).unwrap().len(), 1);
-}
-
-fn region(x: u32, score: f32) -> Region {
+/// A region of a tenth of the picture's sides.
+fn region(left: f32, level: f32) -> Region {
     Region {
-        bounding_box: BoundingBox { x, y: 10, width: 20, height: 20 },
-        area: 400,
+        rect: Rect { left, top: 0.5, right: left + 0.1, bottom: 0.6 },
         area_share: 0.01,
-        peak_score: score,
+        level,
+        peak_score: level + 2.0,
         mean_confidence: 2.0,
         nearest_class: 1,
+        certainty: 0.6,
+        on_road: true,
     }
 }
 
-fn at(milliseconds: u64) -> Moment {
-    Moment { running: Duration::from_millis(milliseconds), wall: None }
+fn rules() -> EventsConfig {
+    EventsConfig { min_seconds: 0.2, window_s: 0.4, end_after_s: 0.5, update_s: 0.0, ..EventsConfig::default() }
 }
 
-fn ended(tracker: &mut Tracker) -> Vec<Event> {
-    tracker
-        .drain_changes()
-        .filter_map(|change| if let Change::Ended(event) = change { Some(event) } else { None })
-        .collect()
+fn tracker(settings: EventsConfig) -> Tracker {
+    Tracker::new("drive.mp4", vec!["road".to_owned(), "car".to_owned()], settings)
+}
+
+/// Shows `regions` at `milliseconds`, `step` milliseconds after the frame before.
+fn show(tracker: &mut Tracker, milliseconds: u64, step: u64, regions: &[Region]) -> Vec<(u64, Standing)> {
+    let still = |_: f32, _: f32| (0.0, 0.0);
+    let step = Step {
+        moment: Moment { running: Duration::from_millis(milliseconds), wall: None },
+        seconds: step as f64 / 1000.0,
+        settled: true,
+        shift: &still,
+        size: (1000, 500),
+    };
+    tracker.update(&step, regions).iter().map(|sighting| (sighting.track_id, sighting.standing)).collect()
+}
+
+fn events(tracker: &mut Tracker) -> Vec<Event> {
+    tracker.drain_events().collect()
 }
 
 #[test]
-fn an_event_has_the_times_of_its_frames() {
-    let classes = vec!["road".to_owned(), "car".to_owned()];
-    let mut tracker = Tracker::new("drive.mp4", classes, TrackSettings::default());
-    // Frames at uneven times: nothing is counted in frames.
-    for (index, time) in [100, 133, 220, 450, 460].into_iter().enumerate() {
-        let regions = [region(100 + 3 * index as u32, index as f32)];
-        let identities = tracker.update(at(time), &regions);
-        assert_eq!(identities[0].track_id, 1);
-        assert_eq!(identities[0].is_event, index >= 2);
+fn an_alarm_counts_seconds_and_not_frames() {
+    // The same time at 100 and at 10 frames a second.
+    for step in [10, 100] {
+        let mut tracker = tracker(rules());
+        let mut raised = None;
+        for time in (step..=600).step_by(step as usize) {
+            let seen = show(&mut tracker, time, step, &[region(0.4, time as f32 / 600.0)]);
+            assert_eq!(seen[0].0, 1);
+            if seen[0].1 == Standing::Alarm {
+                raised.get_or_insert(time);
+            }
+        }
+        assert_eq!(raised, Some(200), "{step}");
+        tracker.finish((1000, 500));
+        let lines = events(&mut tracker);
+        assert_eq!(lines.iter().map(|line| line.kind).collect::<Vec<_>>(), [EventType::Start, EventType::End]);
+        let end = &lines[1];
+        assert_eq!((end.start_s, end.raised_s, end.end_s), (step as f64 / 1000.0, 0.2, 0.6));
+        assert_eq!((end.bounding_box.x, end.bounding_box.y), (400, 250));
+        assert_eq!((end.bounding_box.width, end.bounding_box.height), (100, 50));
+        assert_eq!((end.peak_score, end.nearest_class.as_deref()), (3.0, Some("car")));
+        assert!(end.alarm && end.label == "unknown" && lines[0].id == end.id && end.id.len() == 16);
+        let json = serde_json::to_value(end).unwrap();
+        for key in [
+            "schema",
+            "id",
+            "type",
+            "stream",
+            "track_id",
+            "alarm",
+            "label",
+            "start_s",
+            "raised_s",
+            "end_s",
+            "start_wall",
+            "end_wall",
+            "time_source",
+            "box",
+            "area_share",
+            "peak_score",
+            "severity",
+            "mean_confidence",
+            "nearest_class",
+            "snapshot",
+            "clip",
+            "thumbnail",
+        ] {
+            assert!(json.get(key).is_some(), "{key}");
+        }
+        assert_eq!((json["type"].as_str(), json["time_source"].as_str()), (Some("end"), Some("running")));
     }
-    tracker.finish();
-    let events = ended(&mut tracker);
-    assert_eq!(events.len(), 1);
-    let event = &events[0];
-    assert_eq!((event.start_s, event.end_s), (0.1, 0.46));
-    assert_eq!((event.peak_score, event.bounding_box.x), (4.0, 112));
-    assert_eq!(event.nearest_class.as_deref(), Some("car"));
-    let json: serde_json::Value = serde_json::to_value(event).unwrap();
-    for key in [
-        "stream",
-        "start_s",
-        "end_s",
-        "start_wall",
-        "end_wall",
-        "track_id",
-        "box",
-        "area_share",
-        "peak_score",
-        "mean_confidence",
-        "nearest_class",
-        "thumbnail",
-    ] {
-        assert!(json.get(key).is_some(), "{key}");
-    }
-    assert_eq!(json["box"]["width"], 20);
+}
+
+#[test]
+fn ids_are_stable_and_differ_between_tracks() {
+    let run = || {
+        let mut tracker = tracker(rules());
+        (1..=10).for_each(|i| drop(show(&mut tracker, 40 * i, 40, &[region(0.1, 1.0), region(0.7, 1.0)])));
+        events(&mut tracker).into_iter().map(|event| event.id).collect::<Vec<_>>()
+    };
+    let ids = run();
+    assert_eq!(ids, run());
+    assert!(ids.len() == 2 && ids[0] != ids[1]);
 }
 
 #[test]
 fn flicker_makes_no_event_and_gaps_end_none() {
-    let mut tracker = Tracker::new("s", Vec::new(), TrackSettings { min_iou: 0.2, start_after: 3, end_after: 4 });
+    let mut tracker = tracker(rules());
     let mut time = 0;
     let mut step = |tracker: &mut Tracker, regions: &[Region]| {
         time += 40;
-        tracker.update(at(time), regions).to_vec()
+        show(tracker, time, 40, regions)
     };
-    // Seen twice, then gone: no event.
-    step(&mut tracker, &[region(0, 1.0)]);
-    step(&mut tracker, &[region(0, 1.0)]);
-    for _ in 0..4 {
-        step(&mut tracker, &[]);
+    // 40 of every 200 ms.
+    for _ in 0..10 {
+        step(&mut tracker, &[region(0.4, 1.0)]);
+        (0..4).for_each(|_| drop(step(&mut tracker, &[])));
     }
-    assert_eq!(tracker.drain_changes().count(), 0);
-    // Seen three times, missed three times, seen again: one event that goes on.
-    for _ in 0..3 {
-        step(&mut tracker, &[region(0, 1.0)]);
-    }
-    for _ in 0..3 {
-        step(&mut tracker, &[]);
-    }
-    let identity = step(&mut tracker, &[region(4, 1.0)])[0];
-    assert!(identity.is_event);
-    assert_eq!(tracker.drain_changes().count(), 1);
-    for _ in 0..4 {
-        step(&mut tracker, &[]);
-    }
-    assert_eq!(ended(&mut tracker).len(), 1);
+    assert_eq!(events(&mut tracker).len(), 0);
+    // Seen, missed for less than `end_after_s`, seen again somewhat further: one event that goes on.
+    (0..8).for_each(|_| drop(step(&mut tracker, &[region(0.4, 1.0)])));
+    let id = events(&mut tracker)[0].track_id;
+    (0..10).for_each(|_| drop(step(&mut tracker, &[])));
+    assert_eq!(step(&mut tracker, &[region(0.42, 1.0)]), [(id, Standing::Alarm)]);
+    assert_eq!(events(&mut tracker).len(), 0);
+    (0..13).for_each(|_| drop(step(&mut tracker, &[])));
+    let ended = events(&mut tracker);
+    assert_eq!((ended.len(), ended[0].kind), (1, EventType::End));
 }
 
 #[test]
-fn neighbours_keep_their_identities() {
-    let mut tracker = Tracker::new("s", Vec::new(), TrackSettings::default());
-    let first: Vec<u64> =
-        tracker.update(at(0), &[region(0, 1.0), region(100, 1.0)]).iter().map(|i| i.track_id).collect();
-    assert_eq!(first, [1, 2]);
-    // The order of the regions changes, a third one appears.
-    let second: Vec<u64> = tracker
-        .update(at(40), &[region(103, 1.0), region(300, 1.0), region(2, 1.0)])
-        .iter()
-        .map(|i| i.track_id)
-        .collect();
-    assert_eq!(second, [2, 3, 1]);
+fn what_is_small_off_the_road_or_early_is_no_alarm() {
+    let small = Region { area_share: 0.0005, ..region(0.4, 1.0) };
+    let aside = Region { on_road: false, ..region(0.4, 1.0) };
+    for never in [small, aside] {
+        let mut tracker = tracker(rules());
+        for i in 1..=50 {
+            assert_eq!(show(&mut tracker, 40 * i, 40, &[never])[0].1, Standing::Candidate);
+        }
+        tracker.finish((1000, 500));
+        assert_eq!(events(&mut tracker).len(), 0);
+    }
+    let mut tracker = tracker(rules());
+    let still = |_: f32, _: f32| (0.0, 0.0);
+    for i in 1..=20_u64 {
+        let step = Step {
+            moment: Moment { running: Duration::from_millis(40 * i), wall: None },
+            seconds: 0.04,
+            settled: i > 10,
+            shift: &still,
+            size: (1000, 500),
+        };
+        let standing = tracker.update(&step, &[region(0.4, 1.0)])[0].standing;
+        assert_eq!(standing == Standing::Alarm, i >= 15, "{i}");
+    }
+}
+
+#[test]
+fn neighbours_keep_their_identities_by_the_best_assignment() {
+    let mut tracker = tracker(rules());
+    let ids = |seen: Vec<(u64, Standing)>| seen.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+    assert_eq!(ids(show(&mut tracker, 40, 40, &[region(0.1, 1.0), region(0.18, 1.0)])), [1, 2]);
+    // Both moved to the right by more than half of their distance: the nearest pair alone would swap them.
+    assert_eq!(ids(show(&mut tracker, 80, 40, &[region(0.23, 1.0), region(0.15, 1.0)])), [2, 1]);
+}
+
+#[test]
+fn tracks_follow_the_cameras_motion() {
+    let mut tracker = tracker(rules());
+    let turn = |_: f32, _: f32| (0.2, 0.0);
+    for i in 0..4_u64 {
+        let step = Step {
+            moment: Moment { running: Duration::from_millis(40 * i), wall: None },
+            seconds: 0.04,
+            settled: true,
+            shift: &turn,
+            size: (1000, 500),
+        };
+        // Twice its width from frame to frame.
+        let seen = tracker.update(&step, &[region(0.1 + 0.2 * i as f32, 1.0)]);
+        assert_eq!(seen[0].track_id, 1, "{i}");
+    }
+}
+
+#[test]
+fn parts_of_a_thing_are_one_event() {
+    let mut tracker = tracker(rules());
+    let whole = Region { rect: Rect { left: 0.3, top: 0.3, right: 0.6, bottom: 0.7 }, ..region(0.3, 1.0) };
+    let upper = Region { rect: Rect { left: 0.32, top: 0.32, right: 0.5, bottom: 0.45 }, ..whole };
+    let lower = Region { rect: Rect { left: 0.35, top: 0.5, right: 0.6, bottom: 0.7 }, ..whole };
+    (1..=8).for_each(|i| drop(show(&mut tracker, 40 * i, 40, &[whole])));
+    (9..=16).for_each(|i| assert!(show(&mut tracker, 40 * i, 40, &[upper, lower]).iter().all(|(id, _)| *id == 1)));
+}
+
+#[test]
+fn known_classes_are_unusual_and_no_alarm() {
+    let mut tracker = tracker(EventsConfig { known: vec!["car".to_owned()], ..rules() });
+    let doubtful = Region { certainty: 0.3, ..region(0.7, 1.0) };
+    for i in 1..=10 {
+        show(&mut tracker, 40 * i, 40, &[region(0.1, 1.0), doubtful]);
+    }
+    let lines = events(&mut tracker);
+    let said: Vec<_> = lines.iter().map(|line| (line.alarm, line.label.as_str())).collect();
+    assert_eq!(said, [(false, "unusual car"), (true, "unknown")]);
+}
+
+#[test]
+fn alarms_above_the_limit_are_withheld_and_counted() {
+    let mut tracker = tracker(EventsConfig { max_per_minute: Some(2), ..rules() });
+    let regions = [region(0.1, 1.0), region(0.4, 1.0), region(0.7, 1.0)];
+    (1..=10).for_each(|i| drop(show(&mut tracker, 40 * i, 40, &regions)));
+    assert_eq!(events(&mut tracker).len(), 2);
+    assert_eq!(tracker.counts(), (2, 1));
+}
+
+#[test]
+fn severity_ranks_by_all_it_is_made_of() {
+    let usual = Gravity { level: 0.3, area_share: 0.01, nearness: 0.5, seconds: 1.0 };
+    let base = severity(&usual);
+    for graver in [
+        Gravity { level: 0.8, ..usual },
+        Gravity { area_share: 0.04, ..usual },
+        Gravity { nearness: 0.9, ..usual },
+        Gravity { seconds: 2.5, ..usual },
+    ] {
+        assert!(severity(&graver) > base && severity(&graver) <= 1.0);
+    }
+    let at = |left: f32, bottom: f32| nearness(&Rect { left, top: bottom - 0.1, right: left + 0.1, bottom });
+    assert!(at(0.45, 0.95) > at(0.45, 0.5) && at(0.45, 0.95) > at(0.0, 0.95));
 }
 
 #[test]

@@ -7,10 +7,10 @@ use ndarray::{Array2, Array3};
 use oodstream::compute::{Detection, Maps};
 use oodstream::draw::{Caption, Painter, ScoreScale, Style, View, beside_width};
 use oodstream::frame::{Colour, I420, I420Mut, Matrix, Plane, PlaneMut, Range};
-use oodstream::model::merge::{Canvas, Merge};
 use oodstream::model::prepare::{InputSpec, Prepare, Window};
-use oodstream::model::views;
-use oodstream::model::{Resize, Views};
+use oodstream::model::views::layout as views;
+use oodstream::model::views::merge::{Canvas, Merge};
+use oodstream::model::views::{Resize, Views};
 
 const COLOUR: Colour = Colour { matrix: Matrix::Bt709, range: Range::Limited };
 

@@ -91,7 +91,7 @@ fn pictures_of_all_kinds_are_equal_to_those_of_the_cpu() {
         ];
         for window in windows {
             let spec = InputSpec { width, height, mean: [0.0; 3], std: [1.0; 3] };
-            let (mut on_gpu, mut on_cpu) = (GpuPrepare::new(&gpu, spec).unwrap(), Prepare::new(spec).unwrap());
+            let (mut on_gpu, mut on_cpu) = (GpuPrepare::new(&gpu, spec).unwrap().unwrap(), Prepare::new(spec).unwrap());
             for (n, size) in pictures.into_iter().enumerate() {
                 let picture = Picture::random(size, n * 5 % 7, colours()[n % 4], n as u64 + 1);
                 let differs = difference(&mut on_gpu, &mut on_cpu, &picture, window);
@@ -108,7 +108,7 @@ fn every_matrix_and_range_with_normalisation_is_equal() {
     let Some(gpu) = gpu() else { return };
     let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
     let spec = InputSpec { width: 90, height: 50, mean, std };
-    let (mut on_gpu, mut on_cpu) = (GpuPrepare::new(&gpu, spec).unwrap(), Prepare::new(spec).unwrap());
+    let (mut on_gpu, mut on_cpu) = (GpuPrepare::new(&gpu, spec).unwrap().unwrap(), Prepare::new(spec).unwrap());
     for (n, colour) in colours().into_iter().enumerate() {
         let picture = Picture::random((151, 83), 3, colour, 40 + n as u64);
         let differs = difference(&mut on_gpu, &mut on_cpu, &picture, all(90, 50));
@@ -120,7 +120,7 @@ fn every_matrix_and_range_with_normalisation_is_equal() {
 fn a_second_picture_of_a_size_makes_no_buffers_and_a_bad_one_is_refused() {
     let Some(gpu) = gpu() else { return };
     let spec = InputSpec { width: 40, height: 30, mean: [0.5; 3], std: [0.25; 3] };
-    let mut prepare = GpuPrepare::new(&gpu, spec).unwrap();
+    let mut prepare = GpuPrepare::new(&gpu, spec).unwrap().unwrap();
     let picture = Picture::random((80, 60), 4, colours()[0], 9);
     prepare.run(&picture.view(), all(40, 30)).unwrap();
     let buffers = gpu.buffers_created();

@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex};
 
 use ndarray::{Array2, ArrayView2};
 use oodstream::compute::cpu::Cpu;
-use oodstream::compute::{Backend, Clustering, Detection, KMeans, Maps, Recipe, Seeds, Size};
+use oodstream::compute::{Backend, Clustering, Collected, Detection, KMeans, Maps, Recipe, Seeds, Target};
 use oodstream::config::Config;
-use oodstream::media::{self, Encoding};
-use oodstream::output::{Recorder, Seen};
+use oodstream::output;
+use oodstream::output::Encoding;
 use oodstream::pipeline::{self, Control, Engine, Flow, Meter, Observer, Policy, Stream, Sync};
-use oodstream::{Error, Result, cli::engine};
+use oodstream::record::{Recorder, Seen};
+use oodstream::session::engine;
+use oodstream::{Error, Result};
 
 /// What a [`Lossy`] back end went through.
 #[derive(Default)]
@@ -52,7 +54,7 @@ impl Backend for Lossy {
         stream: u32,
         maps: &Maps<'_>,
         recipe: &Recipe,
-        target: Size,
+        target: Target,
         mut out: Detection,
     ) -> Result<()> {
         assert!(self.flights.len() < 2, "more in flight than the depth");
@@ -62,7 +64,7 @@ impl Backend for Lossy {
         Ok(())
     }
 
-    fn collect(&mut self) -> Result<Option<Detection>> {
+    fn collect(&mut self) -> Result<Collected> {
         if self.flights.is_empty() {
             return Err(Error::failed("nothing is in flight"));
         }
@@ -70,9 +72,9 @@ impl Backend for Lossy {
         if self.collections.is_multiple_of(self.loses) {
             self.flights.clear();
             self.log.losses.fetch_add(1, Ordering::Relaxed);
-            return if self.fatal { Err(Error::failed("the device is gone")) } else { Ok(None) };
+            return if self.fatal { Err(Error::failed("the device is gone")) } else { Ok(Collected::Resubmit) };
         }
-        Ok(self.flights.pop_front())
+        Ok(self.flights.pop_front().map_or(Collected::Resubmit, Collected::Done))
     }
 
     fn reset(&mut self, stream: u32) {
@@ -127,7 +129,7 @@ fn run(engine: &mut Engine) -> [(Scores, Option<Error>); 2] {
     let streams = (0..2)
         .map(|index| {
             let spec = format!("test://ball?width=640&height=360&frames={}", 50 + 30 * index);
-            let (reader, _) = media::open_test(&spec, None, &Encoding::default(), 0).unwrap();
+            let (reader, _) = output::file::open_test(&spec, None, &Encoding::default(), 0).unwrap();
             let recorders: Vec<Box<dyn Recorder>> = vec![Box::new(kept[index].clone())];
             let (control, meter) = (&controls[index], &meters[index]);
             Stream { reader, writer: None, recorders, observer: &Nobody, control, meter, flow }

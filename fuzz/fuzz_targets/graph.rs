@@ -6,10 +6,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use oodstream::model::graph::Model;
+use oodstream::model::onnx_file::graph::Model;
 use oodstream::model::manifest::Manifest;
-use oodstream::model::plan::{Keep, plan};
-use oodstream::model::tap;
+use oodstream::model::onnx_file::plan::{Keep, plan};
+use oodstream::model::onnx_file::tap;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(model) = Model::read(bytes) else { return };

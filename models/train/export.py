@@ -59,7 +59,7 @@ class Outputs(nn.Module):
 def load_net(path):
     """The averaged weights of a checkpoint, its loss weights undone, as a network in inference mode; and its variant."""
     state = checkpoint.load(path)
-    net = SegmentationNet(len(CLASSES), state["variant"])
+    net = SegmentationNet(len(state["weights"]), state["variant"])
     net.load_state_dict(state["average"])
     undo_class_weights(net, state["weights"])
     return net.eval(), state["variant"]
@@ -162,7 +162,7 @@ def licence(names):
     return "research and evaluation only (trained on " + ", ".join(n for n in names if n != "rendered") + ")"
 
 
-def manifest(variant, names, digest, scoring):
+def manifest(variant, classes, names, digest, scoring):
     """The text of `NAME.toml`; see the program's documentation of the model manifest."""
     def numbers(values):
         return "[" + ", ".join(f"{v:.6f}" for v in values) + "]"
@@ -175,8 +175,8 @@ def manifest(variant, names, digest, scoring):
         f"mean = {numbers([MEAN] * 3)}", f"std = {numbers([STD] * 3)}", 'resize = "stretch"', "",
         "[outputs]", 'logits = "logits"',
         "features = [" + ", ".join(f'"{f}"' for f in scoring["features"]) + "]", "",
-        "[classes]", "names = [" + ", ".join(f'"{c}"' for c in CLASSES) + "]",
-        "palette = [" + ", ".join(str(list(c)) for c in PALETTE) + "]",
+        "[classes]", "names = [" + ", ".join(f'"{c}"' for c in classes) + "]",
+        "palette = [" + ", ".join(str(list(c)) for c in PALETTE[:len(classes)]) + "]",
     ]
     return "\n".join(lines) + "\n\n" + scoring_text(scoring, names[0])
 
@@ -208,7 +208,7 @@ def export(path, data, names, out, name="default", teacher=None):
     recipe = tomllib.loads(RECIPE.read_text())
     prepare = lambda image: normalise(resize_to_input(image))[None]
     scoring = calibrate(session(payload), prepare, recipe, train[names[0]], val)
-    text = manifest(variant, names, hashlib.sha256(payload).hexdigest(), scoring)
+    text = manifest(variant, CLASSES[:net.classifier.out_channels], names, hashlib.sha256(payload).hexdigest(), scoring)
     write_atomically(out / f"{name}.toml", text.encode())
     print(f"{out / name}.onnx: {len(payload) / 1e6:.2f} MB, manifest beside it")
 

@@ -131,7 +131,8 @@ def distance_of(found):
 def recover(model, variant, images):
     """(network in inference mode, largest difference from the file) of an exported model; images [n, 3, H, W] f32."""
     found = convolutions(model)
-    net = SegmentationNet(len(CLASSES), variant).eval()
+    classes = found["net.classifier"][0].shape[0] if "net.classifier" in found else len(CLASSES)
+    net = SegmentationNet(classes, variant).eval()
     load_folded(net, found)
     distance = distance_of(found)
     if found:
@@ -158,7 +159,7 @@ def main():
         print(f"checkpoint against {args.model}, largest difference: {difference:.2e}")
         if not difference < TOLERANCE:
             raise ExportError(f"outputs differ by {difference:.3g}, at most {TOLERANCE} is allowed")
-        state = {"variant": args.variant, "weights": torch.ones(len(CLASSES)), "average": net.state_dict()}
+        state = {"variant": args.variant, "weights": torch.ones(net.classifier.out_channels), "average": net.state_dict()}
         checkpoint.save(args.out, state)
     except (ExportError, DataError, checkpoint.CheckpointError) as error:
         sys.exit(f"from_onnx: {error}")

@@ -1,4 +1,4 @@
-"""The scores of METHOD in NumPy, as the program computes them: everything on the grid of the first feature map.
+"""The scores of docs/method.md (M2 to M9) in NumPy, as the program computes them, on the grid of the first feature map.
 
 Shapes: logits [C, h, w]; features [D_i, h_i, w_i]; the grid is (h_0, w_0) with N = h_0 * w_0 pixels.
 """

@@ -19,7 +19,7 @@ from data import CLASSES, VOID, Batches, Crops, DataError, Frames, augment, labe
 from distance import Distance, gaussians, grouped
 from network import SegmentationNet
 from people import people_masks
-from train import Loss, TrainError, backbone_file, rate, stretches
+from train import Loss, TrainError, backbone_file, rate, stretches, with_all_classes
 
 
 def write_pair(folder, label, stem="a"):
@@ -223,6 +223,16 @@ class Training(unittest.TestCase):
             self.assertEqual(steps(first), whole[first:])
         ends = [b for _, b, _, _ in stretches(0, args)]
         self.assertEqual(ends, [40, 80, 120, 160, 200, 240, 250])
+
+    def test_a_checkpoint_of_fewer_classes_gets_rows_for_the_others(self):
+        net = SegmentationNet(11, "lite0")
+        state = {"weights": torch.ones(11), "average": net.state_dict()}
+        whole = SegmentationNet(len(CLASSES), "lite0")
+        whole.load_state_dict(with_all_classes(state)["average"])
+        torch.testing.assert_close(whole.classifier.weight[:11], net.classifier.weight)
+        self.assertEqual(float(whole.classifier.bias[11].detach()), float(net.classifier.bias.min().detach()))
+        with self.assertRaisesRegex(TrainError, "13 classes, want at most 12"):
+            with_all_classes({"weights": torch.ones(13)})
 
     def test_rate_rises_stays_and_falls_to_zero(self):
         self.assertLess(rate(0, 1000, 100), rate(30, 1000, 100))

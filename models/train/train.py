@@ -65,6 +65,19 @@ def backbone_file(variant, given):
     return path
 
 
+def with_all_classes(state):
+    """A checkpoint of the first of `CLASSES` with rows for the others, which start as improbable as the rarest."""
+    missing = len(CLASSES) - len(state["weights"])
+    if missing < 0:
+        raise TrainError(f"--init: a checkpoint of {len(state['weights'])} classes, want at most {len(CLASSES)}")
+    average = state["average"]
+    weight, bias = average["classifier.weight"], average["classifier.bias"]
+    average["classifier.weight"] = torch.cat([weight, torch.zeros(missing, *weight.shape[1:])])
+    average["classifier.bias"] = torch.cat([bias, bias.min().repeat(missing)])
+    state["weights"] = torch.cat([state["weights"], torch.ones(missing)])
+    return state
+
+
 def freeze(net, part):
     """Keep the weights and norm statistics of a part of the backbone.
 
@@ -163,7 +176,7 @@ def run(args):
     torch.manual_seed(args.seed)
     net = SegmentationNet(len(CLASSES), args.variant)
     if args.init:
-        start = checkpoint.load(args.init)
+        start = with_all_classes(checkpoint.load(args.init))
         net.load_state_dict(start["average"])
         with torch.no_grad():
             # Logits carry the loss weights they were trained with; carry them over to the weights of this run.

@@ -35,7 +35,7 @@ pub struct KMeansJob {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Python(pub PathBuf);
 
-/// The report of `bench kmeans` (DESIGN "Reports for machines"); times in milliseconds.
+/// The report of `bench kmeans`; times in milliseconds.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct KMeansReport {
     /// Points.
@@ -68,7 +68,7 @@ pub struct KMeansReport {
     pub faiss_labels_differ: Option<u64>,
 }
 
-/// What the Python side prints.
+/// The output of the Python side.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
 struct Reference {

@@ -6,9 +6,11 @@ use std::time::Instant;
 
 use super::median;
 use super::stages::{FrameMaps, Grey};
-use crate::media::{FrameReader, Read, plain_copy};
-use crate::model::look::Look;
-use crate::model::{Network, Views};
+use crate::input::{FrameReader, Read};
+use crate::model::runtime::Network;
+use crate::model::views::Views;
+use crate::model::views::look::Look;
+use crate::output::file::plain_copy;
 use crate::pipeline::control::PATIENCE;
 use crate::{Error, Result};
 

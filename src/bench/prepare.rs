@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::median;
 use crate::Result;
-use crate::compute::gpu::Gpu;
+use crate::compute::Backend;
 use crate::frame::{Colour, I420, Matrix, Plane, Range};
 use crate::model::prepare::{GpuPrepare, InputSpec, Prepare, Window};
 
@@ -26,7 +26,7 @@ pub struct PrepareReport {
 ///
 /// # Errors
 /// As [`Prepare::new`] and [`GpuPrepare::new`].
-pub fn prepare(spec: InputSpec, gpu: Option<&Gpu>, repeats: usize) -> Result<PrepareReport> {
+pub fn prepare(spec: InputSpec, backend: &dyn Backend, repeats: usize) -> Result<PrepareReport> {
     const PICTURE: (usize, usize) = (1280, 720);
     let (width, height) = PICTURE;
     let samples: Vec<u8> = (0..width * height * 3 / 2).map(|i| (i * 7 + i / width * 3) as u8).collect();
@@ -46,16 +46,14 @@ pub fn prepare(spec: InputSpec, gpu: Option<&Gpu>, repeats: usize) -> Result<Pre
     let mut input = vec![0.0; on_cpu.input_len()];
     let window = Window { size: (spec.width, spec.height), x: 0, y: 0 };
     let cpu_ms = time(repeats, || on_cpu.run(&picture, window, &mut input))?;
-    let gpu_ms = match gpu {
-        Some(gpu) => {
-            let mut on_gpu = GpuPrepare::new(gpu, spec)?;
-            Some(time(repeats, || {
+    let gpu_ms = GpuPrepare::new(backend, spec)?
+        .map(|mut on_gpu| {
+            time(repeats, || {
                 on_gpu.run(&picture, window)?;
                 on_gpu.read(&mut input)
-            })?)
-        }
-        None => None,
-    };
+            })
+        })
+        .transpose()?;
     Ok(PrepareReport { picture: PICTURE, input: (spec.width, spec.height), cpu_ms, gpu_ms })
 }
 

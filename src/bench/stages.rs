@@ -5,7 +5,7 @@ use std::time::Instant;
 use ndarray::Array3;
 
 use super::median;
-use crate::compute::{Backend, Detection, Luma, Maps, Recipe, Size};
+use crate::compute::{Backend, Collected, Detection, Luma, Maps, Recipe, Size, Target};
 use crate::frame::{I420, Plane, Range};
 use crate::{Error, Result};
 
@@ -20,25 +20,25 @@ pub struct FrameMaps {
     pub picture: Grey,
 }
 
-/// Luma that is kept.
+/// The luma of a frame, as an owned copy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grey {
     /// Columns of `samples`.
     pub width: usize,
     /// Row by row.
     pub samples: Vec<u8>,
-    /// How they span black to white.
+    /// The code values of black and white.
     pub range: Range,
 }
 
 impl Grey {
-    /// A copy.
+    /// A copy of the luma of `picture`.
     pub fn of(picture: &I420<'_>) -> Self {
         let samples = (0..picture.height()).flat_map(|y| picture.y.row(y)).copied().collect();
         Self { width: picture.width(), samples, range: picture.colour.range }
     }
 
-    /// A view.
+    /// The luma as the back ends take it.
     pub fn luma(&self) -> Luma<'_> {
         let rows = self.samples.len() / self.width.max(1);
         let plane = Plane { data: &self.samples, stride: self.width, columns: self.width, rows };
@@ -49,13 +49,13 @@ impl Grey {
 /// One step of the detect stage.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct StepReport {
-    /// What is done.
+    /// The name of the step.
     pub name: &'static str,
     /// Median, in milliseconds.
     pub ms: f64,
 }
 
-/// All frames gone through in one manner.
+/// All frames, seeded in one way.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Pass {
     /// Median time per frame, in milliseconds.
@@ -66,7 +66,7 @@ pub struct Pass {
     pub worst_ms: f64,
     /// Mean Lloyd iterations per frame, for each K.
     pub iterations: Vec<f64>,
-    /// Where the time goes.
+    /// The times of the steps.
     pub steps: Vec<StepReport>,
 }
 
@@ -79,13 +79,13 @@ pub struct StagesReport {
     pub device: String,
     /// Frames per pass.
     pub frames: usize,
-    /// Every frame seeded anew.
+    /// Every frame seeded by k-means++.
     pub cold: Pass,
     /// Every frame seeded by the last one.
     pub warm: Pass,
     /// Mean time per frame, every frame seeded by the last one, with as many in flight as the back end takes.
     pub overlapped_ms: f64,
-    /// How many that are.
+    /// The number of frames in flight.
     pub depth: usize,
     /// Warm iterations / cold iterations, all K together.
     pub iterations_ratio: f64,
@@ -133,7 +133,7 @@ fn overlapped(backend: &mut dyn Backend, frames: &[FrameMaps], recipe: &Recipe, 
         }
         let features: Vec<_> = frame.features.iter().map(|f| f.view()).collect();
         let maps = Maps { logits: frame.logits.view(), features: &features, picture: Some(frame.picture.luma()) };
-        backend.submit(STREAM, &maps, recipe, target, room.pop().unwrap_or_default())?;
+        backend.submit(STREAM, &maps, recipe, Target::scores(target), room.pop().unwrap_or_default())?;
         if n == 0 {
             room.push(collect(backend)?);
             begin = Instant::now();
@@ -147,7 +147,10 @@ fn overlapped(backend: &mut dyn Backend, frames: &[FrameMaps], recipe: &Recipe, 
 }
 
 fn collect(backend: &mut dyn Backend) -> Result<Detection> {
-    backend.collect()?.ok_or_else(|| Error::failed("the device was lost during the measurement"))
+    match backend.collect()? {
+        Collected::Done(found) => Ok(found),
+        Collected::Resubmit => Err(Error::failed("the device was lost during the measurement")),
+    }
 }
 
 fn pass(backend: &mut dyn Backend, frames: &[FrameMaps], recipe: &Recipe, target: Size) -> Result<(Pass, Vec<f32>)> {
@@ -159,7 +162,7 @@ fn pass(backend: &mut dyn Backend, frames: &[FrameMaps], recipe: &Recipe, target
         let features: Vec<_> = frame.features.iter().map(|f| f.view()).collect();
         let maps = Maps { logits: frame.logits.view(), features: &features, picture: Some(frame.picture.luma()) };
         let begin = Instant::now();
-        backend.detect(STREAM, &maps, recipe, target, &mut out)?;
+        backend.detect(STREAM, &maps, recipe, Target::scores(target), &mut out)?;
         if n == 0 {
             continue;
         }

@@ -6,14 +6,14 @@ use clap::{Args, Subcommand};
 use ndarray::ArrayView3;
 use serde::Serialize;
 
-use super::engine;
 use super::report::write_json;
-use super::source::open_input;
 use crate::bench::{self, KMeansJob, MapShapes, PrepareReport, Python, StagesReport};
 use crate::compute::{self, ComputeChoice, Size};
 use crate::config::Config;
-use crate::model::{Network, SessionOptions};
-use crate::{Error, Result, media};
+use crate::model::runtime::{Network, SessionOptions};
+use crate::session::engine;
+use crate::session::open::open_input;
+use crate::{Error, Result, gst, input};
 
 /// Options of `bench`.
 #[derive(Debug, Clone, Args)]
@@ -205,8 +205,8 @@ fn stages(args: &StagesArgs) -> Result<()> {
     let mut engine = engine::open(&config)?;
     let frames = match &args.clip {
         Some(clip) => {
-            media::init()?;
-            let clip = media::Input::File(clip.clone());
+            gst::init()?;
+            let clip = input::Input::File(clip.clone());
             let (reader, _) = open_input(&clip, None, &Default::default(), &Default::default(), 0)?;
             bench::frames_of(reader, &mut engine.network, &engine.views, args.frames)?
         }
@@ -216,7 +216,7 @@ fn stages(args: &StagesArgs) -> Result<()> {
         return Err(Error::usage(format!("--frames {}: at least 2 frames are needed", frames.len())));
     }
     let report = bench::stages(engine.backend.as_mut(), &frames, &engine.recipe, Size { width: 1280, height: 720 })?;
-    let prepare = bench::prepare(*engine.network.input(), engine.backend.gpu(), args.frames)?;
+    let prepare = bench::prepare(*engine.network.input(), engine.backend.as_ref(), args.frames)?;
     let mut text = format!("{} on {}, {} frames, median ms per frame", report.backend, report.device, report.frames);
     for (name, pass) in [("cold", &report.cold), ("warm", &report.warm)] {
         text += &format!(

@@ -1,6 +1,7 @@
 //! `oodstream calibrate`: thresholds, statistics and a codebook from ordinary footage.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -8,17 +9,22 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use super::network::NetworkArgs;
-use super::source::{SourceArgs, open_input, tell_signal};
-use super::{INTERRUPTED, engine, interrupt};
-use crate::aside::aside;
+use super::source::{SourceArgs, log_signal};
+use super::{INTERRUPTED, signals};
+use crate::atomic_file;
 use crate::compute::{self, Unit};
 use crate::config::{Config, DetectConfig};
-use crate::media::{self, FrameReader, Input, Read};
-use crate::model::Network;
-use crate::model::look::Look;
+use crate::gst;
+use crate::input;
+use crate::input::{FrameReader, Input, Read};
+use crate::model::runtime::Network;
+use crate::model::views::look::Look;
+use crate::ood::alarm::{Filler, IgnoreMap, Ignored};
 use crate::ood::calibrate::{CalibrateOptions, FrameStore, calibrate};
 use crate::ood::calibration::{Calibration, Footage};
 use crate::ood::method::{Method, TRAINING_FREE, split_list};
+use crate::session::engine;
+use crate::session::open::open_input;
 use crate::{Error, Result};
 
 /// How long one look for a frame may take before the interrupt is asked for.
@@ -69,6 +75,9 @@ pub struct CalibrateArgs {
     network: NetworkArgs,
     #[command(flatten)]
     source: SourceArgs,
+    /// Leave a part of the picture out: MASK.png or 'poly:x,y x,y x,y ...', as in `run`; repeatable
+    #[arg(long, value_name = "PART")]
+    ignore: Vec<String>,
     /// Replace an existing file
     #[arg(long)]
     overwrite: bool,
@@ -80,6 +89,9 @@ impl CalibrateArgs {
         let mut config = Config::load(self.config.as_deref(), &self.set)?;
         self.network.apply(&mut config);
         self.source.apply(&mut config.source);
+        if !self.ignore.is_empty() {
+            config.events.ignore = self.ignore.iter().map(|part| Ignored::parse(part)).collect::<Result<_>>()?;
+        }
         config.check()?;
         Ok(config)
     }
@@ -88,7 +100,7 @@ impl CalibrateArgs {
     fn expand(&self) -> Result<(Vec<Input>, Vec<String>)> {
         let (mut inputs, mut shown) = (Vec::new(), Vec::new());
         for argument in &self.inputs {
-            let found = media::expand_input(argument)?;
+            let found = input::expand_input(argument)?;
             let live = found.iter().find(|input| matches!(input, Input::Live(_)));
             if let (Some(live), None) = (live, self.calibrate_for) {
                 return Err(Error::usage(format!("{live} is a live input, how long to look at it is not given"))
@@ -131,16 +143,21 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
         return Err(Error::usage("--every must be 0 or more seconds"));
     }
     let config = args.config()?;
-    media::init()?;
+    gst::init()?;
     let (inputs, shown) = args.expand()?;
+    let ignore = Arc::new(IgnoreMap::load(&config.events.ignore)?);
     let mut network = engine::network(&config)?;
     let views = config.model.views(network.manifest());
     let methods = methods(args, &network, &config.detect)?;
     let mut backend = compute::open_with(config.detect.compute, config.model.threads, config.detect.gpu_f16)?;
     // Now rather than after an hour of footage.
-    drop(aside(&args.output).map_err(|e| Error::failed(format!("calibration {}: {e}", args.output.display())))?);
-    let interrupts = interrupt::watch()?;
+    drop(
+        atomic_file::create(&args.output)
+            .map_err(|e| Error::failed(format!("calibration {}: {e}", args.output.display())))?,
+    );
+    let interrupts = signals::count_interrupts()?;
     let mut frames = FrameStore::new(args.frames as usize)?;
+    frames.leave_out(Filler::new(Arc::clone(&ignore)));
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
     let mut looker = Looker {
         look: Look::new(&network, views.clone())?,
@@ -153,6 +170,7 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
         bar.set_message(name.clone());
         let (mut reader, _) =
             open_input(input, None, &Default::default(), &config.source, 0).map_err(|e| e.at(&name))?;
+        reader.info().map_or(Ok(()), |info| ignore.check_size(info.width, info.height))?;
         if !looker.look(&name, reader.as_mut(), &mut network, &mut frames, &bar).map_err(|e| e.at(&name))? {
             bar.finish_and_clear();
             eprintln!("oodstream: interrupted, no calibration was written");
@@ -171,11 +189,11 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
     calibrate(&mut frames, backend.as_mut(), &options, &mut calibration, || bar.inc(1))?;
     calibration.save(&args.output)?;
     bar.finish_and_clear();
-    tell(&args.output, &calibration, quiet);
+    print_summary(&args.output, &calibration, quiet);
     Ok(0)
 }
 
-fn tell(path: &Path, calibration: &Calibration, quiet: bool) {
+fn print_summary(path: &Path, calibration: &Calibration, quiet: bool) {
     if quiet {
         return;
     }
@@ -238,7 +256,7 @@ impl Looker<'_> {
             let frame = match reader.read(PATIENCE)? {
                 Read::Frame(frame) => frame,
                 Read::Signal(signal) => {
-                    tell_signal(name, &signal);
+                    log_signal(name, &signal);
                     continue;
                 }
                 Read::TimedOut => continue,
@@ -268,8 +286,9 @@ impl Looker<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::VideoInfo;
-    use crate::model::{SessionOptions, Views};
+    use crate::input::VideoInfo;
+    use crate::model::runtime::SessionOptions;
+    use crate::model::views::Views;
 
     /// A test pattern, seen by a camera that is away for all but every third picture.
     struct Flaky(Box<dyn FrameReader>, u32);
@@ -291,9 +310,9 @@ mod tests {
 
     #[test]
     fn repeats_are_not_footage() {
-        media::init().unwrap();
+        gst::init().unwrap();
         let mut network = Network::load(None, &SessionOptions::default()).unwrap();
-        let input = media::expand_input("test://snow?frames=12&width=64&height=32").unwrap().remove(0);
+        let input = input::expand_input("test://snow?frames=12&width=64&height=32").unwrap().remove(0);
         let (reader, _) = open_input(&input, None, &Default::default(), &Default::default(), 0).unwrap();
         let interrupts = AtomicU32::new(0);
         let mut looker = Looker {

@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::report::write_json;
 use crate::compute::{self, ComputeChoice};
-use crate::model::network::Provider;
-use crate::model::{Network, SessionOptions, runtime};
-use crate::{Result, media};
+use crate::model::runtime::provider::Provider;
+use crate::model::runtime::{Network, SessionOptions, library};
+use crate::{Result, gst, output};
 
 /// Options of `doctor`.
 #[derive(Debug, Clone, clap::Args)]
@@ -62,14 +62,14 @@ impl Check {
 /// The report cannot be written.
 pub fn run(args: &DoctorArgs) -> Result<u8> {
     let mut checks = Vec::new();
-    checks.push(Check::of("gstreamer", media::init().map(|()| media::version())));
+    checks.push(Check::of("gstreamer", gst::init().map(|()| gst::version())));
     if checks[0].ok {
         checks.push(elements());
         checks.push(encoder());
     }
     checks.push(Check::of(
         "onnxruntime",
-        runtime::get().map(|runtime| format!("{} ({})", ort::info(), runtime.library.display())),
+        library::get().map(|runtime| format!("{} ({})", ort::info(), runtime.library.display())),
     ));
     if checks.last().is_some_and(|check| check.ok) {
         let names: Vec<&str> = [Provider::Cpu, Provider::Cuda, Provider::Tensorrt, Provider::Openvino]
@@ -107,7 +107,7 @@ pub fn run(args: &DoctorArgs) -> Result<u8> {
 }
 
 fn elements() -> Check {
-    let missing = media::missing_elements();
+    let missing = gst::missing_elements();
     if missing.is_empty() {
         return Check::good("elements", "all that `run` can use are there");
     }
@@ -123,7 +123,7 @@ fn elements() -> Check {
 }
 
 fn encoder() -> Check {
-    let encoders = media::encoders();
+    let encoders = output::encoders();
     let names: Vec<&str> = encoders.iter().map(|encoder| encoder.name.as_str()).collect();
     match encoders.iter().find(|encoder| encoder.chosen) {
         Some(chosen) => {

@@ -5,22 +5,23 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::engine;
+use super::eval_clip;
 use super::network::NetworkArgs;
 use super::report::write_json;
 use crate::compute::{self, Unit, Upsampling};
 use crate::config::Config;
 use crate::eval::components::SizeLimits;
-use crate::eval::dataset::{Dataset, Layout, layout_name};
+use crate::eval::dataset::{Dataset, Layout};
 use crate::eval::gather::{GatherOptions, Gathered, gather, gather_files};
 use crate::eval::measure::{EXACT_PIXELS, measure, total_counts};
 use crate::eval::report::Evaluation;
 use crate::eval::source::NetworkSource;
 use crate::eval::{html, save};
-use crate::model::Network;
+use crate::model::runtime::Network;
 use crate::npy::FloatType;
 use crate::ood::calibration::{Calibration, ready};
 use crate::ood::method::{Method, split_list};
+use crate::session::engine;
 use crate::{Error, Result};
 
 /// Methods that are compared where none are named.
@@ -33,14 +34,31 @@ Examples:
   oodstream eval RoadAnomaly --layout road-anomaly
   oodstream eval dataset_AnomalyTrack --layout smiyc --methods default,max-logit --report report/
   oodstream eval my_set --layout pairs --ood-value 7 --json -
-  oodstream eval my_set --layout pairs --from-scores scores/      others' score maps, NAME.npy")]
+  oodstream eval my_set --layout pairs --from-scores scores/      others' score maps, NAME.npy
+  oodstream eval drives/*.mp4 --ordinary                          false alarms per minute
+  oodstream eval clip.mp4 --truth masks/                          how soon each labelled thing is reported")]
 pub struct EvalArgs {
-    /// Folder of the data set as it unpacks
-    #[arg(value_name = "DIR")]
-    dataset: PathBuf,
+    /// Folder of the data set as it unpacks; videos with --ordinary or --truth
+    #[arg(value_name = "INPUT", required = true)]
+    pub(super) inputs: Vec<String>,
     /// How the set is laid out
-    #[arg(long)]
-    layout: Layout,
+    #[arg(long, required_unless_present_any = ["ordinary", "truth"], conflicts_with_all = ["ordinary", "truth"])]
+    layout: Option<Layout>,
+    /// The inputs are ordinary videos: report the alarms in them, all of which are false
+    #[arg(long, conflicts_with = "truth", help_heading = "Alarms in videos")]
+    pub(super) ordinary: bool,
+    /// The pictures have nothing to do with each other: no rule that needs time
+    #[arg(long, requires = "ordinary", help_heading = "Alarms in videos")]
+    pub(super) stills: bool,
+    /// Masks of the video, NUMBER.png per frame from 0: 0 known, 255 void, else unknown
+    #[arg(long, value_name = "DIR", help_heading = "Alarms in videos")]
+    pub(super) truth: Option<PathBuf>,
+    /// The values of the masks are identities, the same in all frames
+    #[arg(long, requires = "truth", help_heading = "Alarms in videos")]
+    pub(super) instances: bool,
+    /// Change one key of the pipeline file; repeatable
+    #[arg(long, value_name = "SECTION.KEY=VALUE", help_heading = "Alarms in videos")]
+    pub(super) set: Vec<String>,
     /// Mask value of anomalous pixels [default: the layout's]
     #[arg(long, value_name = "N")]
     ood_value: Option<u8>,
@@ -48,10 +66,10 @@ pub struct EvalArgs {
     #[arg(long, value_name = "NAME,...", default_value = DEFAULT_METHODS)]
     methods: String,
     #[command(flatten)]
-    network: NetworkArgs,
+    pub(super) network: NetworkArgs,
     /// A file written by `oodstream calibrate`
     #[arg(long, value_name = "FILE.toml")]
-    calibration: Option<PathBuf>,
+    pub(super) calibration: Option<PathBuf>,
     /// How all scores come from the grid to the picture's size [default: each method's own]
     #[arg(long, value_name = "HOW", value_enum)]
     upsampling: Option<Upsampling>,
@@ -69,10 +87,10 @@ pub struct EvalArgs {
     min_truth: u64,
     /// Write the results as JSON; - is standard output
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    pub(super) json: Option<PathBuf>,
     /// Write a page with curves, histograms and pictures
     #[arg(long, value_name = "DIR")]
-    report: Option<PathBuf>,
+    pub(super) report: Option<PathBuf>,
     /// Keep every score map as DIR/METHOD/NAME.npy
     #[arg(long, value_name = "DIR")]
     save_scores: Option<PathBuf>,
@@ -92,7 +110,13 @@ type Named = (String, bool);
 /// # Errors
 /// Whatever is wrong with the data set, the model or the methods, see the message.
 pub fn run(args: &EvalArgs, quiet: bool) -> Result<u8> {
-    let mut dataset = Dataset::open(&args.dataset, args.layout, args.ood_value)?;
+    let ([folder], Some(layout)) = (args.inputs.as_slice(), args.layout) else {
+        if args.ordinary || args.truth.is_some() {
+            return eval_clip::run(args, quiet);
+        }
+        return Err(Error::usage("a data set is one folder"));
+    };
+    let mut dataset = Dataset::open(Path::new(folder), layout, args.ood_value)?;
     if let Some(limit) = args.limit {
         dataset.samples.truncate(limit.max(1));
     }
@@ -121,7 +145,7 @@ pub fn run(args: &EvalArgs, quiet: bool) -> Result<u8> {
     let default_method = names.iter().find(|name| **name == "default").or(names.first()).copied().unwrap_or_default();
     let evaluation = Evaluation {
         dataset: dataset.name.clone(),
-        layout: layout_name(args.layout),
+        layout: layout.name().to_owned(),
         model,
         images: gathered.samples.len(),
         unlabelled: dataset.unlabelled,

@@ -3,19 +3,17 @@
 pub mod bench;
 pub mod calibrate;
 pub mod doctor;
-pub mod engine;
 pub mod eval;
-pub mod interrupt;
-pub mod live;
+mod eval_clip;
+pub mod manual;
 pub mod model;
 mod network;
 pub mod options;
-pub mod outputs;
 pub mod progress;
 pub mod report;
 pub mod run;
+pub mod signals;
 mod source;
-pub mod streams;
 mod view;
 
 use std::io::IsTerminal;
@@ -24,7 +22,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::Result;
+use crate::{Error, ErrorKind, Result};
 
 /// Exit code when the input ended with damage but all that could be read was written.
 pub const DAMAGED: u8 = 3;
@@ -37,7 +35,7 @@ pub const INTERRUPTED: u8 = 130;
 Examples:
   oodstream run drive.mp4                       writes drive.ood.mp4 into the working directory
   oodstream run archive/ -o marked/ --json -    a folder of videos, with a report for machines
-  oodstream doctor                              what this machine has and what is missing
+  oodstream doctor                              check this machine
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 input was damaged but all that could be
 read was written, 130 interrupted and the output finished.")]
@@ -51,37 +49,36 @@ struct Cli {
 /// How much is printed.
 #[derive(Debug, Clone, clap::Args)]
 struct Verbosity {
-    /// Only errors
+    /// Print errors only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// More of what is going on; twice for all of it (RUST_LOG refines it by module)
+    /// Print more; twice for everything (RUST_LOG filters by module)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Video in, the same video out with the unknown marked
+    /// Mark the unknown in videos and live streams
     Run(Box<options::RunArgs>),
-    /// How fast it is here
+    /// Measure speed on this machine
     Bench(bench::BenchArgs),
-    /// Thresholds and statistics from ordinary footage
+    /// Fit thresholds and statistics to ordinary footage
     Calibrate(Box<calibrate::CalibrateArgs>),
-    /// How well scores find what is labelled as unknown
+    /// Evaluate scores on labelled images
     Eval(Box<eval::EvalArgs>),
-    /// What a network is, and a copy of it with its features as an output
+    /// Inspect a network, or add its features as an output
     Model(model::ModelArgs),
-    /// What this machine has, what is missing, and how to get it
+    /// Check this machine for everything that oodstream needs
     Doctor(doctor::DoctorArgs),
+    /// Write man pages and shell completions
+    #[command(hide = true)]
+    Manual(manual::ManualArgs),
 }
 
 /// Parses the command line, runs the command and gives its exit code.
 pub fn main() -> ExitCode {
-    if std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|folder| folder.is_empty()) {
-        // Vulkan's window system code complains on standard error without it, though no window is opened.
-        // SAFETY: nothing else runs yet, this is the first statement of the only thread.
-        unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
-    }
+    crate::descriptors::raise_limit();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -99,13 +96,22 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args, quiet),
         Command::Model(args) => model::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Manual(args) => manual::run(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("oodstream: error: {error}");
-            ExitCode::from(error.exit_code())
+            ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+/// The exit code of a run that ended with `error`: 2 for what was asked, 1 for what failed.
+fn exit_code(error: &Error) -> u8 {
+    match error.kind() {
+        ErrorKind::Usage | ErrorKind::AlreadyExists => 2,
+        _ => 1,
     }
 }
 

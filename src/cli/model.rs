@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::cli::report::write_json;
+use crate::model::Manifest;
 use crate::model::inspect::{self, Inspection, Map};
 use crate::model::manifest::sha256_hex;
-use crate::model::network::{Provider, folder_of, parse};
-use crate::model::{Manifest, Network, Resize, SessionOptions};
+use crate::model::runtime::network::{folder_of, parse};
+use crate::model::runtime::provider::Provider;
+use crate::model::runtime::{Network, SessionOptions};
+use crate::model::views::Resize;
 use crate::{Error, Result};
 
 /// Maps with fewer pixels say too little about where something is to be listed for people.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::view::ViewArgs;
 use crate::compute::ComputeChoice;
 use crate::config::Config;
-use crate::model::network::Provider;
+use crate::model::runtime::provider::Provider;
 
 /// Options on the network and on what computes.
 #[derive(Debug, Clone, Default, clap::Args)]

@@ -8,6 +8,7 @@ use super::source::SourceArgs;
 use crate::Result;
 use crate::config::Config;
 use crate::draw::{Palette, View};
+use crate::ood::alarm::Ignored;
 use crate::pipeline::{Policy, Sync};
 
 /// Options of `run`.
@@ -51,6 +52,13 @@ pub struct RunArgs {
     /// A file written by `oodstream calibrate`
     #[arg(long, value_name = "FILE.toml")]
     calibration: Option<PathBuf>,
+    /// Leave a part of the picture out: MASK.png (of the picture's size, white is left out) or
+    /// 'poly:x,y x,y x,y ...' in shares of the picture; repeatable
+    #[arg(long, value_name = "PART", help_heading = "Alarms")]
+    ignore: Vec<String>,
+    /// Classes of the model whose unusual members are drawn and logged as `unusual CLASS` and are no alarm
+    #[arg(long, value_name = "CLASS,...", value_delimiter = ',', help_heading = "Alarms")]
+    known: Vec<String>,
     /// What the output shows
     #[arg(long)]
     view: Option<View>,
@@ -121,6 +129,12 @@ impl RunArgs {
         put(&mut config.detect.method, self.method.as_ref());
         put_some(&mut config.detect.threshold, self.threshold.as_ref());
         put_some(&mut config.detect.calibration, self.calibration.as_ref());
+        if !self.ignore.is_empty() {
+            config.events.ignore = self.ignore.iter().map(|part| Ignored::parse(part)).collect::<Result<_>>()?;
+        }
+        if !self.known.is_empty() {
+            config.events.known.clone_from(&self.known);
+        }
         put(&mut config.draw.view, self.view.as_ref());
         put(&mut config.draw.opacity, self.opacity.as_ref());
         put(&mut config.draw.palette, self.palette.as_ref());

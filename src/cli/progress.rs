@@ -1,4 +1,4 @@
-//! How far a run is: a bar on a terminal, a line every few seconds elsewhere.
+//! The progress of a run: a bar on a terminal, a line every few seconds elsewhere.
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::media::VideoInfo;
-use crate::pipeline::Observer;
+use crate::input::VideoInfo;
 
 /// Time between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -26,22 +25,19 @@ pub struct Progress {
 
 #[derive(Debug)]
 enum Show {
-    Nothing,
     Bar(ProgressBar),
     Lines(Mutex<Instant>),
 }
 
 impl Progress {
     /// Starts to show the run of an input called `name`.
-    pub fn new(name: &str, info: Option<&VideoInfo>, quiet: bool) -> Self {
+    pub fn new(name: &str, info: Option<&VideoInfo>) -> Self {
         let total = info.and_then(|info| {
             info.frames
                 .or_else(|| Some((info.duration? as f64 / 1e9 * info.fps?).round() as u64))
                 .filter(|total| *total > 0)
         });
-        let show = if quiet {
-            Show::Nothing
-        } else if std::io::stderr().is_terminal() {
+        let show = if std::io::stderr().is_terminal() {
             Show::Bar(bar(total))
         } else {
             Show::Lines(Mutex::new(Instant::now()))
@@ -63,14 +59,14 @@ impl Progress {
         }
     }
 
-    fn text(&self, running_time: u64) -> String {
+    fn text(&self, running_time: Duration) -> String {
         let frames = self.frames.load(Ordering::Relaxed);
         let elapsed = self.start.elapsed().as_secs_f64().max(1e-6);
         let share = self.share_ppm.load(Ordering::Relaxed) as f64 / 1e4 / frames.max(1) as f64;
         format!(
             "{:.1} fps, {:.2}x real time, unknown {share:.2} %",
             frames as f64 / elapsed,
-            running_time as f64 / 1e9 / elapsed
+            running_time.as_secs_f64() / elapsed
         )
     }
 
@@ -99,12 +95,12 @@ fn bar(total: Option<u64>) -> ProgressBar {
     }
 }
 
-impl Observer for Progress {
-    fn frame_done(&self, running_time: u64, ood_share: f32) {
+impl Progress {
+    /// One more frame is finished.
+    pub fn frame_done(&self, running_time: Duration, ood_share: f32) {
         let frames = self.frames.fetch_add(1, Ordering::Relaxed) + 1;
         self.share_ppm.fetch_add((f64::from(ood_share) * 1e6) as u64, Ordering::Relaxed);
         match &self.show {
-            Show::Nothing => {}
             Show::Bar(bar) => {
                 bar.set_position(frames);
                 if frames % 4 == 1 {

@@ -1,216 +1,207 @@
-//! `oodstream run`: video in, the same video out with the unknown marked. Files here, one after the other; live in
-//! [`super::live`].
+//! `oodstream run`: video in, the same video out with the unknown marked.
 
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::options::RunArgs;
-use super::outputs::Outputs;
 use super::progress::Progress;
-use super::report::{InputReport, RunReport, write_json};
-use super::source::open_input;
-use super::streams::{self, Inputs};
-use super::{DAMAGED, INTERRUPTED, engine, interrupt, live};
+use super::report::{stage_table, write_json};
+use super::source::log_signal;
+use super::{DAMAGED, INTERRUPTED, exit_code, signals};
 use crate::Result;
-use crate::config::Config;
-use crate::draw::View;
-use crate::media::live::SourceOptions;
-use crate::media::{self, Encoding, Input};
-use crate::output::{Existing, Records};
-use crate::pipeline::{self, Control, Engine, Flow, Meter, Outcome, Stream};
+use crate::input::{Signal, VideoInfo};
+use crate::monitor::Server;
+use crate::pipeline::{Meter, Reading};
+use crate::session::{Ending, InputReport, Observer, Report, Session};
 
-/// Runs the command; its exit code.
+/// Time between two lines on the state of a live stream.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Runs the command and returns its exit code.
 ///
 /// # Errors
-/// The configuration is impossible, the model does not load, an input is not there. What goes wrong in one of several
+/// The configuration is impossible, the model does not load, or an input does not exist. What goes wrong in one of several
 /// inputs is printed and counted, and the others are still run.
 pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
-    let start = Instant::now();
     let config = args.config()?;
-    let outputs = Outputs::parse(&args.output)?;
-    media::init()?;
-    let inputs = match streams::resolve(args, &config, &outputs)? {
-        Inputs::Files(inputs) => inputs,
-        Inputs::Live(planned) => return live::run(args, config, &outputs, planned, quiet),
-    };
-    let video = outputs.of_files()?;
-    let files = video.files(&inputs.iter().map(Input::file_name).collect::<Vec<_>>())?;
-    video.make_folder()?;
-    let interrupts = interrupt::watch()?;
-    let mut engine = engine::open(&config)?;
-    let existing = if config.encode.overwrite { Existing::Replace } else { Existing::Refuse };
-    let records = Records::open(outputs.wanted(existing), &engine.network.manifest().classes.names)?;
-    let encoding = encoding(&config);
-    let mut reports = Vec::new();
-    let mut worst = 0;
-    for (index, (input, file)) in inputs.iter().zip(&files).enumerate() {
-        let job = Job {
-            input,
-            file: file.as_deref(),
-            index: index as u32,
-            encoding: &encoding,
-            source: &config.source,
-            queue: config.pipeline.queue,
-            quiet,
-            alone: inputs.len() == 1,
-        };
-        let (report, code) = job.run(&mut engine, &records, &interrupts);
-        reports.push(report);
-        worst = worse(worst, code);
-        if code == INTERRUPTED {
-            break;
-        }
+    let listen = config.http.listen.clone();
+    let reread = args.clone();
+    let printer = Arc::new(Printer { quiet, ..Printer::default() });
+    let mut builder = Session::builder(config)
+        .realtime(args.realtime)
+        .stop_after(args.stop_after)
+        .reload_from(move || reread.config())
+        .observer(Arc::clone(&printer) as Arc<dyn Observer>);
+    for input in &args.inputs {
+        builder = builder.input(input);
     }
-    conclude(&engine, &config, reports, start.elapsed(), args.json.as_deref(), quiet)?;
-    Ok(worst)
-}
-
-/// Prints how long the stages took and writes the report for machines.
-///
-/// # Errors
-/// The report cannot be written.
-pub(super) fn conclude(
-    engine: &Engine,
-    config: &Config,
-    inputs: Vec<InputReport>,
-    wall: Duration,
-    json: Option<&Path>,
-    quiet: bool,
-) -> Result<()> {
-    let stages = engine.stages.report();
-    let report = RunReport {
-        inputs,
-        wall_s: wall.as_secs_f64(),
-        stages: stages.iter().cloned().collect(),
-        compute: engine.backend.name(),
-        provider: engine.network.provider().name(),
-        model: engine.network.path().display().to_string(),
-        method: config.detect.method.clone(),
-        threshold: engine.settings.get().threshold,
+    for output in &args.output {
+        builder = builder.output(output);
+    }
+    let session = builder.build()?;
+    let handle = session.handle();
+    printer.set(session.is_live(), session.input_count());
+    // First of all, as a hang-up that nobody waits for ends the process.
+    let hangup = session.is_live().then(|| signals::reload_on_hangup(handle.clone())).transpose()?;
+    // Before the model loads, so that `/readyz` can say that it is on its way.
+    let _http = match listen.filter(|_| session.is_live()) {
+        Some(address) => Some(Server::start(&address, handle.clone())?),
+        None => None,
     };
+    signals::stop_on_interrupt(handle)?;
+    let report = session.run();
+    if let Some(hangup) = hangup {
+        hangup.close();
+    }
+    let report = report?;
     if !quiet && report.inputs.iter().any(|input| input.frames_in > 0) {
-        let order: Vec<&str> = stages.iter().map(|(name, _)| *name).collect();
-        eprint!("{}", report.stage_table(&order));
+        let order = ["source", "prepare", "infer", "detect", "track", "draw", "sink"];
+        let stages: Vec<_> = order.iter().filter_map(|name| Some((*name, report.stages.get(name)?))).collect();
+        eprint!("{}", stage_table(&stages));
     }
-    json.map_or(Ok(()), |path| write_json(&report, path))
+    args.json.as_deref().map_or(Ok(()), |path| write_json(&report, path))?;
+    Ok(worst(&report))
 }
 
-/// Of two exit codes the one that says more: interrupted, failed, damaged, done.
-pub(super) fn worse(a: u8, b: u8) -> u8 {
-    [INTERRUPTED, 2, 1, DAMAGED].into_iter().find(|code| [a, b].contains(code)).unwrap_or(0)
+/// The exit code that says most about the inputs: interrupted, usage, failed, damaged, done.
+fn worst(report: &Report) -> u8 {
+    let codes: Vec<u8> = report
+        .inputs
+        .iter()
+        .map(|input| match &input.ending {
+            Ending::Done => 0,
+            Ending::Damaged => DAMAGED,
+            Ending::Interrupted => INTERRUPTED,
+            Ending::Failed(error) => exit_code(error),
+        })
+        .collect();
+    [INTERRUPTED, 2, 1, DAMAGED].into_iter().find(|code| codes.contains(code)).unwrap_or(0)
 }
 
-pub(super) fn encoding(config: &Config) -> Encoding {
-    Encoding {
-        encoder: config.encode.encoder.clone(),
-        bitrate_kbps: config.encode.bitrate,
-        crf: config.encode.crf,
-        preset: config.encode.preset.clone(),
-        overwrite: config.encode.overwrite,
-        width_factor: if config.draw.view == View::SideBySide { 2 } else { 1 },
-    }
-}
-
-/// One input of the run.
-struct Job<'a> {
-    input: &'a Input,
-    file: Option<&'a Path>,
-    index: u32,
-    encoding: &'a Encoding,
-    source: &'a SourceOptions,
-    queue: usize,
+/// Prints the progress and the end of each input.
+#[derive(Default)]
+struct Printer {
     quiet: bool,
-    alone: bool,
+    run: Mutex<(bool, usize)>,
+    progress: Mutex<Option<Progress>>,
+    /// The last line of each live stream: its name, when it was printed, and its counters then.
+    lines: Mutex<Vec<(String, Instant, Reading)>>,
 }
 
-impl Job<'_> {
-    /// Runs it; what to report and the exit code it asks for.
-    fn run(&self, engine: &mut Engine, records: &Records<'_>, interrupts: &Arc<AtomicU32>) -> (InputReport, u8) {
-        let name = self.input.to_string();
-        let meter = Meter::new(&name);
-        let open = || open_input(self.input, self.file, self.encoding, self.source, self.index);
-        let opened = records.of_stream(&name).and_then(|recorders| Ok((recorders, open()?)));
-        match opened {
-            Err(error) => {
+impl Printer {
+    fn set(&self, live: bool, inputs: usize) {
+        *self.run.lock().unwrap_or_else(PoisonError::into_inner) = (live, inputs);
+    }
+
+    fn is_live(&self) -> bool {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn is_alone(&self) -> bool {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner).1 == 1
+    }
+
+    fn live_line(&self, meter: &Meter) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((_, since, before)) = lines.iter_mut().find(|(name, ..)| name == meter.name()) else { return };
+        let elapsed = since.elapsed();
+        if elapsed < LINE_EVERY {
+            return;
+        }
+        let now = meter.read();
+        let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / elapsed.as_secs_f64();
+        let latency = now.latency.map_or_else(String::new, |latency| format!(", latency p95 {:.2} s", latency.p95_s));
+        eprintln!(
+            "{}: {:.1} fps in, {:.1} out, {:.1} dropped{latency}, unknown {:.2} %",
+            meter.name(),
+            rate(now.frames_in, before.frames_in),
+            rate(now.frames_out, before.frames_out),
+            rate(now.dropped(), before.dropped()),
+            now.share_last * 100.0
+        );
+        (*since, *before) = (Instant::now(), now);
+    }
+
+    /// The summary of a live stream.
+    fn live_summary(report: &InputReport) {
+        let Some(live) = &report.live else { return };
+        let written = report.output.as_ref().map_or_else(String::new, |path| format!(" -> {path}"));
+        let latency = live.latency.map_or_else(String::new, |latency| {
+            format!(
+                ", latency {:.3} s (median), {:.3} s (p95), {:+.3} s per minute",
+                latency.p50_s, latency.p95_s, latency.growth_s_per_min
+            )
+        });
+        eprintln!(
+            "{}{written}: {} frames in, {} out, {} dropped, {} reconnects{latency}",
+            live.name, report.frames_in, report.frames_out, report.dropped, live.reconnects
+        );
+    }
+
+    /// The summary of a file.
+    fn file_summary(report: &InputReport) {
+        let (Some(written), Some(encoder)) = (&report.output, &report.encoder) else { return };
+        let note = if matches!(report.ending, Ending::Interrupted) { " (interrupted)" } else { "" };
+        eprintln!(
+            "{} -> {written}{note}: {} frames, unknown {:.2} %, {encoder}",
+            report.path,
+            report.frames_out,
+            report.ood_share_mean * 100.0
+        );
+    }
+}
+
+impl Observer for Printer {
+    fn started(&self, input: &Meter, info: Option<&VideoInfo>) {
+        if self.quiet {
+            return;
+        }
+        if self.is_live() {
+            let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.push((input.name().to_owned(), Instant::now(), input.read()));
+        } else {
+            *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(Progress::new(input.name(), info));
+        }
+    }
+
+    fn frame_done(&self, input: &Meter, running_time: Duration, ood_share: f32) {
+        if self.quiet {
+            return;
+        }
+        match &*self.progress.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(progress) => progress.frame_done(running_time, ood_share),
+            None => self.live_line(input),
+        }
+    }
+
+    fn signal(&self, input: &Meter, signal: &Signal) {
+        log_signal(input.name(), signal);
+    }
+
+    fn ended(&self, report: &InputReport) {
+        if let Some(progress) = self.progress.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            progress.finish();
+        }
+        let name = report.live.as_ref().map_or(&report.path, |live| &live.name);
+        if !self.quiet {
+            if report.live.is_some() { Self::live_summary(report) } else { Self::file_summary(report) }
+        }
+        let damaged = report.live.is_none() && (report.truncated || report.damaged > 0);
+        if damaged {
+            let what = if report.truncated { "ends before its time" } else { "is damaged" };
+            eprintln!("oodstream: warning: {name} {what} ({} frames lost or concealed)", report.damaged);
+        }
+        for note in &report.notes {
+            eprintln!("oodstream: note: {name}: {note}");
+        }
+        if let Ending::Failed(error) = &report.ending {
+            let alone = report.live.is_none() && (self.is_alone() || error.places().contains(name));
+            if alone {
                 eprintln!("oodstream: error: {error}");
-                let code = error.exit_code();
-                (self.report(name, &meter, None, Some(error.to_string())), code)
+            } else {
+                eprintln!("oodstream: error: {name}: {error}");
             }
-            Ok((recorders, (reader, writer))) => {
-                let info = reader.info().cloned();
-                tracing::debug!(?info, "opened {name}");
-                let progress = Progress::new(&name, info.as_ref(), self.quiet);
-                let [hub, control] = [(), ()].map(|()| Control::watching(Arc::clone(interrupts)));
-                let flow = Flow::all(self.queue);
-                let stream =
-                    Stream { reader, writer, recorders, observer: &progress, control: &control, meter: &meter, flow };
-                let outcome = pipeline::run(engine, &hub, vec![stream]).pop().unwrap_or_default();
-                progress.finish();
-                let code = self.tell(&name, &meter, &outcome);
-                let error = outcome.error.as_ref().map(ToString::to_string);
-                (self.report(name, &meter, Some(outcome), error), code)
-            }
-        }
-    }
-
-    /// Prints how it ended and gives the exit code.
-    fn tell(&self, name: &str, meter: &Meter, outcome: &Outcome) -> u8 {
-        let seen = meter.read();
-        if let Some(written) = &outcome.written
-            && !self.quiet
-        {
-            let note = if outcome.interrupted { " (interrupted)" } else { "" };
-            eprintln!(
-                "{name} -> {}{note}: {} frames, unknown {:.2} %, {}",
-                written.path.display(),
-                seen.frames_out,
-                seen.share_mean * 100.0,
-                written.encoder
-            );
-        }
-        let damaged = outcome.end.as_ref().is_some_and(|end| end.truncated || end.damaged > 0);
-        if let Some(end) = outcome.end.as_ref().filter(|_| damaged) {
-            let what = if end.truncated { "ends before its time" } else { "is damaged" };
-            eprintln!(
-                "oodstream: warning: {name} {what} ({} frames lost or concealed): {}",
-                end.damaged,
-                end.notes.join("; ")
-            );
-        }
-        match &outcome.error {
-            Some(error) => {
-                let place = if self.alone { error.to_string() } else { format!("{name}: {error}") };
-                eprintln!("oodstream: error: {place}");
-                error.exit_code()
-            }
-            None if outcome.interrupted => INTERRUPTED,
-            None if seen.frames_in == 0 => {
-                eprintln!("oodstream: error: {name}: no frame could be decoded");
-                1
-            }
-            None if damaged => DAMAGED,
-            None => 0,
-        }
-    }
-
-    fn report(&self, path: String, meter: &Meter, outcome: Option<Outcome>, error: Option<String>) -> InputReport {
-        let seen = meter.read();
-        let end = outcome.as_ref().and_then(|outcome| outcome.end.as_ref());
-        let written = outcome.as_ref().and_then(|outcome| outcome.written.as_ref());
-        InputReport {
-            path,
-            frames_in: seen.frames_in,
-            frames_out: seen.frames_out,
-            dropped: seen.dropped(),
-            damaged: end.map_or(0, |end| end.damaged),
-            truncated: end.is_some_and(|end| end.truncated),
-            ood_share_mean: seen.share_mean,
-            output: written.map(|written| written.path.display().to_string()),
-            encoder: written.map(|written| written.encoder.clone()),
-            error,
-            live: None,
         }
     }
 }

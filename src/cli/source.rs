@@ -1,10 +1,9 @@
-//! What several commands read from: the options of live inputs, opening an input, and telling of its losses.
+//! Options of live inputs, and the log of their losses, for several commands.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::Result;
-use crate::media::live::{SourceOptions, Transport};
-use crate::media::{self, Encoding, Input, OpenFile, Opened, Signal};
+use crate::input::Signal;
+use crate::input::live::{SourceOptions, Transport};
 
 /// Options on how live inputs are read.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -27,27 +26,8 @@ impl SourceArgs {
     }
 }
 
-/// Opens an input, and beside it the video file that it is written to, if any.
-///
-/// # Errors
-/// It cannot be read, or the output cannot be made.
-pub fn open_input(
-    input: &Input,
-    output: Option<&Path>,
-    encoding: &Encoding,
-    source: &SourceOptions,
-    stream: u32,
-) -> Result<Opened> {
-    match input {
-        Input::File(path) => media::open_file(&OpenFile { path, output, encoding, stream }),
-        Input::Images(files) => media::open_images(files, output, encoding, stream),
-        Input::Test(spec) => media::open_test(spec, output, encoding, stream),
-        Input::Live(input) => Ok((media::open_live(input, source, stream)?, None)),
-    }
-}
-
-/// Logs that the live input `name` went or came back.
-pub fn tell_signal(name: &str, signal: &Signal) {
+/// Logs the loss or the return of the live input `name`.
+pub fn log_signal(name: &str, signal: &Signal) {
     match signal {
         Signal::Lost { reason } => tracing::warn!("{name}: no signal: {reason}"),
         Signal::Back { away, what } if away.is_zero() => tracing::info!("{name}: {what}"),

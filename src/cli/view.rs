@@ -1,7 +1,7 @@
 //! The options that say how frames are looked at; several commands have them.
 
 use crate::config::ModelConfig;
-use crate::model::Resize;
+use crate::model::views::Resize;
 
 /// Options on how frames are looked at.
 #[derive(Debug, Clone, Default, clap::Args)]

@@ -1,7 +1,7 @@
 //! The dense maths of one frame behind one trait, with two equal implementations: WGSL compute shaders and SIMD on the CPU.
 //!
 //! Shapes: logits `[C, h, w]`, features `[D_i, h_i, w_i]`; the *grid* is the size of the first feature map. Everything is
-//! brought to the grid (area average when shrinking, bilinear when growing; METHOD step 1), the features of all maps are
+//! brought to the grid (area average when shrinking, bilinear when growing; `docs/method.md` M2), the features of all maps are
 //! made unit length each and concatenated to `[D, N]` with `D = sum D_i`, `N = h_0 * w_0`.
 
 pub mod cpu;
@@ -18,14 +18,14 @@ use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView3};
 
-pub use self::gpu::{AdapterInfo, Gpu, adapters};
+pub use self::gpu::{AdapterInfo, Gpu, PicturePass, adapters};
 pub use self::kmeans::{Clustering, KMeans, Seeds};
 pub use self::open::{ComputeChoice, open, open_with};
 pub use self::report::Step;
 use crate::frame::{Plane, Range};
 use crate::{Error, Result};
 
-/// What the network said about one frame.
+/// The network's maps of one frame.
 #[derive(Debug, Clone, Copy)]
 pub struct Maps<'a> {
     /// Raw logits before any softmax, `[C, h, w]`.
@@ -41,15 +41,16 @@ pub struct Maps<'a> {
 pub struct Luma<'a> {
     /// 8-bit samples.
     pub plane: Plane<'a>,
-    /// How they span black to white.
+    /// The code values of black and white.
     pub range: Range,
 }
 
-/// How the score comes from the grid to the frame's size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+/// The way from the score on the grid to the score at the frame's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Upsampling {
-    /// Bilinear, half-pixel centres, edges clamped (METHOD step 5).
+    /// Bilinear, half-pixel centres, edges clamped (`docs/method.md` M9).
     #[default]
     Bilinear,
     /// To four times the grid along the edges of the picture, by a fast guided filter (He and Sun, arXiv 1505.00996), and
@@ -57,7 +58,7 @@ pub enum Upsampling {
     Guided,
 }
 
-/// A per-pixel measure of how unknown a pixel is; higher means more anomalous for all of them.
+/// A measure of how unknown a pixel is; for all of them higher means more anomalous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Statistic {
@@ -73,13 +74,13 @@ pub enum Statistic {
     Bank,
 }
 
-/// Over what a statistic is taken.
+/// The pixels that a statistic is averaged over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {
     /// Each pixel by itself.
     Pixel,
-    /// The mean over the pixel's K-Means cluster, averaged over all of [`Recipe::k`] (METHOD step 3 and `cluster-ensemble`).
+    /// The mean over the pixel's K-Means cluster, averaged over all of [`Recipe::k`] (`docs/method.md` M6, M7).
     Cluster,
 }
 
@@ -87,9 +88,9 @@ pub enum Unit {
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Term {
-    /// What is measured.
+    /// The measure.
     pub statistic: Statistic,
-    /// Over what.
+    /// The pixels it is averaged over.
     pub unit: Unit,
     /// Share in the sum.
     #[serde(default = "one")]
@@ -113,7 +114,7 @@ pub struct Codebook {
     pub centroids: Array2<f32>,
 }
 
-/// How the score map of a frame is made from the network's maps.
+/// The score: how a frame's score map is made from the network's maps.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
     /// The summands; the score of a pixel is their sum.
@@ -124,7 +125,7 @@ pub struct Recipe {
     pub seed: u64,
     /// Upper bound on Lloyd iterations per K; it stops earlier when at most one label in 128 changes, or in 32 after a warm start.
     pub max_iterations: usize,
-    /// Scale each feature vector to unit length first (METHOD step 2; default on).
+    /// Scale each feature vector to unit length first (`docs/method.md` M3; default on).
     pub unit_length: bool,
     /// Needed by [`Statistic::Bank`].
     pub codebook: Option<Arc<Codebook>>,
@@ -134,8 +135,22 @@ pub struct Recipe {
     pub smoothing: Option<f32>,
     /// From the grid to the target.
     pub upsampling: Upsampling,
+}
+
+/// The result wanted of one frame: its size and the threshold of its mask.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Target {
+    /// The size of score map and mask.
+    pub size: Size,
     /// Pixels with `score >= threshold` are marked.
     pub threshold: f32,
+}
+
+impl Target {
+    /// A score map alone; nothing is marked.
+    pub fn scores(size: Size) -> Self {
+        Self { size, threshold: f32::INFINITY }
+    }
 }
 
 impl Recipe {
@@ -157,11 +172,11 @@ pub struct Cluster {
     pub k: usize,
     /// Pixels in it, on the grid.
     pub pixels: u32,
-    /// Mean over its pixels of `max_c L_c` (mu_j of METHOD).
+    /// Mean over its pixels of `max_c L_c` (`docs/method.md` M6).
     pub mean_confidence: f32,
 }
 
-/// What came out for one frame. Reused from frame to frame so that nothing is allocated after the first one.
+/// The result of one frame. It is used again for later frames, so that nothing is allocated after the first one.
 #[derive(Debug, Clone, Default)]
 pub struct Detection {
     /// Score on the grid `[h_0, w_0]`, higher = more anomalous.
@@ -170,6 +185,8 @@ pub struct Detection {
     pub score: Array2<f32>,
     /// 1 where `score >= threshold`, else 0; `[height, width]`.
     pub mask: Array2<u8>,
+    /// The threshold of the mask.
+    pub threshold: f32,
     /// Per K in the order of [`Recipe::k`], the cluster of each grid pixel `[K runs, N]`.
     pub labels: Array2<u32>,
     /// Clusters of all K, in order.
@@ -178,6 +195,17 @@ pub struct Detection {
     pub iterations: Vec<usize>,
     /// Share of marked pixels in the mask, 0..1.
     pub ood_share: f32,
+}
+
+/// The outcome of [`Backend::collect`].
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation per frame")]
+pub enum Collected {
+    /// The result of the frame that was submitted first.
+    Done(Detection),
+    /// The device was replaced and no frame is in flight any more: all that were have to be submitted again, in the same
+    /// order.
+    Resubmit,
 }
 
 /// A size in pixels.
@@ -196,7 +224,7 @@ pub trait Backend: Clustering + Send {
     /// `cpu` or `gpu`.
     fn name(&self) -> &'static str;
 
-    /// For people: the adapter or the instruction set in use.
+    /// The adapter or the instruction set in use, for people to read.
     fn describe(&self) -> String;
 
     /// Frames that may be in flight at once: submitted and not collected yet.
@@ -204,24 +232,23 @@ pub trait Backend: Clustering + Send {
         1
     }
 
-    /// Starts to score one frame of `stream` at `target` size; `out` is filled and handed back by [`Backend::collect`].
+    /// Starts to score one frame of `stream`; `out` is filled and handed back by [`Backend::collect`].
     ///
-    /// What is carried over from frame to frame follows the order of submission.
+    /// State that is carried from frame to frame follows the order of submission.
     ///
     /// # Errors
     /// A map of wrong shape, fewer pixels than clusters, NaN or infinite values (the message names the output and the
     /// first place), a missing codebook, a device that is lost for good, or [`Backend::depth`] frames in flight already.
     /// Frames that were in flight before still are.
-    fn submit(&mut self, stream: u32, maps: &Maps<'_>, recipe: &Recipe, target: Size, out: Detection) -> Result<()>;
+    fn submit(&mut self, stream: u32, maps: &Maps<'_>, recipe: &Recipe, target: Target, out: Detection) -> Result<()>;
 
-    /// Waits for the frame that was submitted first. None: the device was replaced, no frame is in flight any more, and all
-    /// that were have to be submitted again, in the same order.
+    /// Waits for the frame that was submitted first.
     ///
     /// # Errors
     /// The device failed, or is lost for good; no frame is in flight any more. Or none was.
-    fn collect(&mut self) -> Result<Option<Detection>>;
+    fn collect(&mut self) -> Result<Collected>;
 
-    /// Scores one frame of `stream` at `target` size into `out`; no other may be in flight.
+    /// Scores one frame of `stream` into `out`; no other may be in flight.
     ///
     /// # Errors
     /// As [`Backend::submit`] and [`Backend::collect`].
@@ -230,12 +257,12 @@ pub trait Backend: Clustering + Send {
         stream: u32,
         maps: &Maps<'_>,
         recipe: &Recipe,
-        target: Size,
+        target: Target,
         out: &mut Detection,
     ) -> Result<()> {
         loop {
             self.submit(stream, maps, recipe, target, std::mem::take(out))?;
-            if let Some(found) = self.collect()? {
+            if let Collected::Done(found) = self.collect()? {
                 *out = found;
                 return Ok(());
             }
@@ -245,17 +272,21 @@ pub trait Backend: Clustering + Send {
     /// Forgets what was carried over from earlier frames of `stream` (scene cut, reconnect, end).
     fn reset(&mut self, stream: u32);
 
-    /// How long the steps of the last frame took, where the back end can tell; mixed where frames overlap.
+    /// The times of the last frame's steps, where the back end measures them; mixed where frames overlap.
     fn steps(&self) -> &[Step] {
         &[]
     }
 
-    /// The GPU back end, when this is it.
-    fn gpu(&self) -> Option<&Gpu> {
-        None
+    /// The pass that makes a network's input of `input` columns and rows on this back end's device; `None` where it has
+    /// none.
+    ///
+    /// # Errors
+    /// The input does not fit the device, or the device is lost.
+    fn picture_pass(&self, _input: (usize, usize)) -> Result<Option<PicturePass>> {
+        Ok(None)
     }
 
-    /// Most memory of a device of its own that was in use, in bytes.
+    /// The peak memory use of a separate device, in bytes.
     fn device_memory(&self) -> Option<u64> {
         None
     }

@@ -8,7 +8,8 @@ use super::gpu::{Gpu, adapters};
 use crate::Result;
 
 /// Which back end is wanted: `--compute auto|gpu|cpu`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum ComputeChoice {
     /// A hardware GPU where there is one, else the CPU.

@@ -41,7 +41,7 @@ const SETTLED_WARM: usize = 32;
 /// Pixels per grid pixel, along each axis, at which the picture guides the upsampling.
 pub(crate) const FINE: usize = 4;
 
-/// What is added to the variance of the luma (0 black, 1 white) in the guided filter: edges of less contrast than its
+/// The term added to the variance of the luma (0 black, 1 white) in the guided filter: edges of less contrast than its
 /// root, 0.017, count as none.
 pub(crate) const EPSILON: f32 = 3e-4;
 
@@ -217,7 +217,7 @@ pub(crate) fn check_k(k: usize, points: usize) -> Result<()> {
         return Err(Error::usage("k: a number of clusters must be at least 1"));
     }
     if k > points {
-        return Err(Error::failed(format!("{k} clusters were asked for, but there are only {points} points"))
+        return Err(Error::failed(format!("{k} clusters are more than the {points} points"))
             .hint("take a smaller k or a larger feature map"));
     }
     Ok(())

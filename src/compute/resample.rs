@@ -1,4 +1,4 @@
-//! Resampling along one axis: which inputs each output takes, and with what weight (METHOD step 1).
+//! Resampling along one axis: which inputs each output takes, and with what weight (`docs/method.md` M2).
 
 /// For each output position, `taps` neighbouring inputs from `start` on and their weights, which sum to 1.
 #[derive(Debug, Clone, PartialEq)]

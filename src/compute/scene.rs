@@ -1,4 +1,4 @@
-//! Scene cut test: has the layout of classes changed so much that the last frame's centroids are of no use?
+//! Scene cut test (`docs/method.md`, M8): has the layout of classes changed so much that old centroids are of no use?
 
 use ndarray::ArrayView3;
 

@@ -8,6 +8,7 @@ use ndarray::ArrayView2;
 
 use crate::compute::Detection;
 use crate::frame::{Colour, I420, I420Mut, Plane, PlaneMut};
+use crate::ood::alarm::Scene;
 use crate::simd::Isa;
 use crate::{Error, Result};
 
@@ -20,6 +21,7 @@ mod mix;
 mod palette;
 mod sign;
 mod text;
+mod tracks;
 
 pub use palette::Palette;
 
@@ -28,15 +30,17 @@ use legend::{Facts, Legend};
 use mix::Mix;
 use palette::Table;
 use sign::Sign;
+use tracks::Tracks;
 
 /// What is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum View {
-    /// The picture with heat colours over the marked regions and their outlines.
+    /// The picture with heat colours over the alarms, their outlines, numbers and trails.
     #[default]
     Overlay,
-    /// The whole score map in colours over the grey picture, with outlines.
+    /// The whole score map in colours over the grey picture, with outlines; also of what is no alarm.
     Heatmap,
     /// The untouched picture on the left, the heat map on the right.
     SideBySide,
@@ -116,6 +120,8 @@ pub struct Painter {
     tables: Option<Tables>,
     blend: Blend,
     legend: Legend,
+    tracks: Tracks,
+    classes: Vec<String>,
     sign: Option<Sign>,
 }
 
@@ -132,6 +138,8 @@ impl Painter {
             tables: None,
             blend: Blend::default(),
             legend: Legend::new()?,
+            tracks: Tracks::new()?,
+            classes: Vec::new(),
             sign: None,
         })
     }
@@ -141,7 +149,19 @@ impl Painter {
         &self.style
     }
 
-    /// Draws `detection` into `picture`. `threshold` is only shown; the marked regions are `detection.mask`.
+    /// Names of the classes, for the labels of unusual regions.
+    pub fn set_classes(&mut self, classes: &[String]) {
+        self.classes = classes.to_vec();
+    }
+
+    /// What [`Painter::paint`] draws from now on: the alarms of `scene` with their tracks. The views `overlay` and `mask`
+    /// then leave out what is no alarm. Without a scene, all of `detection.mask` is marked.
+    pub fn set_scene(&mut self, scene: Option<&Scene>) {
+        self.tracks.set(scene);
+    }
+
+    /// Draws `detection` into `picture`. `threshold` is only shown; the marked regions are `detection.mask`, or the
+    /// alarms of the scene.
     /// With [`View::SideBySide`] this gives the right pane; see [`Painter::paint_beside`].
     ///
     /// # Errors
@@ -165,7 +185,12 @@ impl Painter {
             self.tables = Some(Tables { height, colour: picture.colour, heat, mix });
         }
         let Some(Tables { heat, mix, .. }) = &self.tables else { return Ok(()) };
+        let alarms_only = self.tracks.is_shown() && matches!(self.style.view, View::Overlay | View::Mask);
+        let mask = if alarms_only { self.tracks.mask(width, height).view() } else { mask };
         self.blend.run(self.isa, picture, &Layers { score, mask, scale, mix, table: heat });
+        if self.tracks.is_shown() && self.style.view != View::Mask {
+            self.tracks.draw(picture, &self.classes);
+        }
         if self.style.legend {
             let peak = detection.grid_score.iter().copied().filter(|s| s.is_finite()).reduce(f32::max);
             let facts = Facts { share: detection.ood_share, peak, scale, threshold, lines: &caption.lines };

@@ -9,7 +9,8 @@ use crate::frame::Colour;
 use super::colour::{Ycc, encode};
 
 /// A colour map by name, dark for low scores and bright for high ones (turbo: blue to red).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Palette {
     /// Blue over green to yellow.

@@ -1,4 +1,4 @@
-//! Component metrics as SegmentMeIfYouCan defines them (arXiv 2104.14812, section on component-level evaluation).
+//! Component metrics as SegmentMeIfYouCan defines them (arXiv 2104.14812; `docs/method.md`, M14).
 //!
 //! A ground truth component's sIoU is its intersection with the predicted components that touch it, over their union,
 //! from which the pixels that belong to other ground truth components are taken out. A predicted component's PPV is the

@@ -18,7 +18,8 @@ use super::components::{ANOMALY, KNOWN, VOID};
 use crate::{Error, Result};
 
 /// How a set is laid out on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Layout {
     /// RoadAnomaly (Lis et al. 2019).
     RoadAnomaly,
@@ -33,6 +34,17 @@ pub enum Layout {
 }
 
 impl Layout {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RoadAnomaly => "road-anomaly",
+            Self::Smiyc => "smiyc",
+            Self::Fishyscapes => "fishyscapes",
+            Self::AdeOod => "ade-ood",
+            Self::Pairs => "pairs",
+        }
+    }
+
     fn expects(self) -> &'static str {
         match self {
             Self::RoadAnomaly => "frames/NAME.jpg with frames/NAME.labels/labels_semantic.png",
@@ -137,7 +149,7 @@ impl Dataset {
             return Err(Error::usage(format!(
                 "data set {}: no labelled image of layout {}",
                 root.display(),
-                layout_name(layout)
+                layout.name()
             ))
             .hint(format!("expected {}", layout.expects())));
         }
@@ -254,11 +266,6 @@ impl Dataset {
     fn orphans(&mut self, masks: BTreeMap<String, PathBuf>) {
         self.problems.extend(masks.into_values().map(|mask| format!("{}: its picture is not there", mask.display())));
     }
-}
-
-/// The layout's name on the command line.
-pub fn layout_name(layout: Layout) -> String {
-    clap::ValueEnum::to_possible_value(&layout).map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];

@@ -22,7 +22,7 @@ const SHOWN: usize = 4;
 /// Columns of a shown picture.
 const THUMBNAIL: u32 = 440;
 
-const STYLE: &str = "\
+pub(super) const STYLE: &str = "\
 :root{color-scheme:light dark;--known:#8a8f98;--line:#8884;--muted:#777}\
 body{font:15px/1.5 system-ui,sans-serif;max-width:1240px;margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.6rem;margin:0}h2{font-size:1.15rem;margin:2rem 0 .5rem}\

@@ -1,4 +1,4 @@
-//! Pixel metrics of a ranking: AP, AUROC, FPR at 95 % TPR, and the curves behind them (METHOD, evaluation protocol).
+//! Pixel metrics of a ranking: AP, AUROC, FPR at 95 % TPR, and the curves behind them (`docs/method.md`, M13).
 
 use serde::Serialize;
 

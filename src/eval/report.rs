@@ -106,7 +106,7 @@ impl Evaluation {
         text
     }
 
-    /// The report for machines (DESIGN, contract of `eval`); shares are 0..1, what is undefined is null.
+    /// The report for machines; shares are 0..1, what is undefined is null.
     pub fn json(&self) -> Value {
         let methods: Map<String, Value> = self
             .methods

@@ -1,4 +1,4 @@
-//! Score maps brought from the grid to the ground truth's size: bilinear, half-pixel centres, edges clamped (METHOD step 5).
+//! Score maps from the grid to the ground truth's size, bilinear with half-pixel centres (`docs/method.md`, M9).
 
 use ndarray::ArrayView2;
 

@@ -7,12 +7,18 @@ use std::time::Instant;
 use ort::value::ValueType;
 use serde::Serialize;
 
-use super::describe::describe;
-use super::graph::{Dim, FLOAT};
-use super::network::{self, Network, Provider, SessionOptions};
-use super::plan::{self, Keep};
-use super::provider::{self, Placement};
-use super::{Manifest, Resize, tap};
+use crate::model::Manifest;
+use crate::model::onnx_file::describe::describe;
+use crate::model::onnx_file::graph::{Dim, FLOAT};
+use crate::model::onnx_file::plan;
+use crate::model::onnx_file::plan::Keep;
+use crate::model::onnx_file::tap;
+use crate::model::runtime::network;
+use crate::model::runtime::network::Network;
+use crate::model::runtime::provider;
+use crate::model::runtime::provider::Placement;
+use crate::model::runtime::provider::{Provider, SessionOptions};
+use crate::model::views::Resize;
 use crate::{Error, Result};
 
 /// Taps that are tried at most, the nearest to the logits.
@@ -21,7 +27,7 @@ const MOST_TAPS: usize = 64;
 const CLUSTERS: usize = 35;
 const ROUNDS: usize = 10;
 
-/// A map that the network gives for one picture.
+/// A map among the network's outputs for one picture.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Map {
     /// The output or tensor.
@@ -71,7 +77,7 @@ pub struct Inspection {
     pub external: BTreeSet<String>,
     /// Columns and rows of the picture that it is run at.
     pub picture: (usize, usize),
-    /// How a frame is brought to that size unless the user says another.
+    /// The rule that brings a frame to that size, unless the user sets another.
     pub resize: Resize,
     /// The logits as `run` sees them.
     pub logits: Map,
@@ -158,7 +164,7 @@ pub fn inspect(path: &Path, options: &SessionOptions) -> Result<Inspection> {
 }
 
 /// The logits, then the features.
-fn maps(outputs: &super::Outputs, network: &Network) -> Result<Vec<Map>> {
+fn maps(outputs: &crate::model::runtime::Outputs, network: &Network) -> Result<Vec<Map>> {
     outputs.with_maps(|maps| {
         let names = std::iter::once(network.logits_name()).chain(network.feature_names().iter().map(String::as_str));
         let shapes = std::iter::once(maps.logits.dim()).chain(maps.features.iter().map(|map| map.dim()));

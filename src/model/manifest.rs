@@ -6,8 +6,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::views::Resize;
 use crate::compute::{Term, Upsampling};
+use crate::model::views::layout::Resize;
 use crate::{Error, Result};
 
 /// Everything a manifest may say. Sections and keys that are left out are read off the graph (see `Network::load`).
@@ -58,7 +58,7 @@ pub struct InputSection {
     pub mean: Option<[f32; 3]>,
     /// Per channel R, G, B, in units of 0..1; divided by then.
     pub std: Option<[f32; 3]>,
-    /// How the picture is brought to the network's size, unless the user says another.
+    /// The rule that brings the picture to the network's size, unless the user sets another.
     pub resize: Option<Resize>,
 }
 
@@ -137,7 +137,7 @@ pub struct ScoringSection {
     /// Scale each feature vector to unit length before clustering.
     #[serde(default = "yes")]
     pub unit_length: bool,
-    /// How the score comes from the grid to the frame's size.
+    /// The way from the score on the grid to the score at the frame's size.
     #[serde(default)]
     pub upsampling: Upsampling,
     /// Pixels with `score >= threshold` are marked.

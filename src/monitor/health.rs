@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Watched;
 use crate::pipeline::Link;
+use crate::session::StreamStatus;
 
 /// Pictures come and none went out for this long: something is stuck.
 const STUCK: Duration = Duration::from_secs(5);
@@ -47,7 +47,7 @@ pub struct Health {
 }
 
 /// How `stream` does now.
-pub fn health(stream: &Watched) -> Health {
+pub fn health(stream: &StreamStatus) -> Health {
     let reading = stream.meter.read();
     let broken = stream.outputs.iter().find(|output| !output.up.load(Ordering::Relaxed));
     let (state, reason) = match reading.link {

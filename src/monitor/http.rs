@@ -2,29 +2,40 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State as Shared;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 
 use super::health::{State, health};
-use super::{Slot, metrics};
+use super::metrics;
+use crate::session::Handle;
 use crate::{Error, Result};
 
-/// Connections at the same time; more wait until one of these is done.
-const MOST_CONNECTIONS: usize = 32;
+/// Connections at the same time. One more ends the oldest of the address that has the most: a client that never reads
+/// keeps nobody else from `/healthz`.
+const MAX_CONNECTIONS: usize = 32;
 /// How long a client may take for its next request. It frees what a client that vanished or forgot holds.
 const IDLE: Duration = Duration::from_secs(5);
+/// The longest that a connection lasts, a client that reads nothing included.
+const MAX_LIFE: Duration = Duration::from_secs(20);
+/// Largest head of a request, in bytes.
+const MAX_HEAD: usize = 16 * 1024;
+/// Requests of one connection.
+const MAX_REQUESTS: u32 = 100;
 /// Pause after a connection could not be taken: there are no descriptors left.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -37,11 +48,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens at `address`, which is a port on loopback or `HOST:PORT`, and answers from `slot`.
+    /// Listens at `address`, which is a port on loopback or `HOST:PORT`, and answers for `session`.
     ///
     /// # Errors
     /// `address` is malformed, not to be found or in use.
-    pub fn start(address: &str, slot: Slot) -> Result<Self> {
+    pub fn start(address: &str, session: Handle) -> Result<Self> {
         let place = format!("http.listen = {address}");
         let failed = |error: &dyn std::fmt::Display| Error::failed(format!("{place}: {error}"));
         let wanted = match address.parse::<u16>() {
@@ -54,6 +65,7 @@ impl Server {
                 Error::usage(format!("{place}: {error}")).hint("a port, or HOST:PORT such as 127.0.0.1:9090")
             })?
             .collect();
+        let host = wanted.rsplit_once(':').map_or(wanted.as_str(), |(host, _)| host).to_owned();
         let listener = TcpListener::bind(addresses.as_slice())
             .map_err(|error| failed(&error).hint("another program may have the port; choose another one"))?;
         let address = listener.local_addr().map_err(|error| failed(&error))?;
@@ -70,7 +82,7 @@ impl Server {
                 runtime.block_on(async {
                     // An open connection is no reason to go on: no graceful end.
                     tokio::select! {
-                        Err(error) = serve(listener, router(slot)) => tracing::error!("http: {error}"),
+                        Err(error) = serve(listener, router(session), host) => tracing::error!("http: {error}"),
                         _ = stopped => {}
                     }
                 });
@@ -97,64 +109,117 @@ impl Drop for Server {
     }
 }
 
-async fn serve(listener: TcpListener, router: Router) -> io::Result<Infallible> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    loop {
-        let place = Arc::clone(&room).acquire_owned().await.map_err(io::Error::other)?;
-        let Ok((connection, _)) = listener.accept().await else {
-            tokio::time::sleep(PAUSE).await;
-            continue;
-        };
-        let service = TowerToHyperService::new(router.clone());
-        tokio::spawn(async move {
-            let _place = place;
-            let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(IDLE);
-            // Whatever goes wrong with a client is its own matter.
-            let _ = http.serve_connection(TokioIo::new(connection), service).await;
-        });
+/// A connection that may still be open.
+struct Open {
+    address: IpAddr,
+    task: AbortHandle,
+}
+
+/// Ends connections until there is room for one more. `open` is in the order of their beginning.
+fn make_room(open: &mut Vec<Open>) {
+    open.retain(|connection| !connection.task.is_finished());
+    if open.len() < MAX_CONNECTIONS {
+        return;
+    }
+    let count = |address: IpAddr| open.iter().filter(|other| other.address == address).count();
+    let most = open.iter().map(|connection| count(connection.address)).max();
+    if let Some(oldest) = open.iter().position(|connection| Some(count(connection.address)) == most) {
+        open.remove(oldest).task.abort();
     }
 }
 
-fn router(slot: Slot) -> Router {
+async fn serve(listener: TcpListener, router: Router, name: String) -> io::Result<Infallible> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let mut open = Vec::new();
+    loop {
+        let Ok((connection, peer)) = listener.accept().await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        make_room(&mut open);
+        let (router, name) = (TowerToHyperService::new(router.clone()), name.clone());
+        let requests = AtomicU32::new(0);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let last = requests.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_REQUESTS;
+            let foreign = request.uri().path() == "/reload" && is_foreign(request.headers(), &name);
+            let router = router.clone();
+            async move {
+                let mut response = if foreign {
+                    let error = "the request comes from another site, or is for another host";
+                    json(StatusCode::FORBIDDEN, &serde_json::json!({ "error": error }))
+                } else {
+                    router.call(request).await?
+                };
+                if last {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let task = tokio::spawn(async move {
+            let mut http = http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MAX_HEAD);
+            // Whatever goes wrong with a client is its own matter.
+            let _ = tokio::time::timeout(MAX_LIFE, http.serve_connection(TokioIo::new(connection), service)).await;
+        });
+        open.push(Open { address: peer.ip(), task: task.abort_handle() });
+    }
+}
+
+/// Whether a page of another site had a browser send a request (`Origin`, `Sec-Fetch-Site`), or had it take this server
+/// for one of its own (`Host`): the name is then neither a number, nor `localhost`, nor `name`, where the server listens.
+fn is_foreign(headers: &HeaderMap, name: &str) -> bool {
+    let text = |key: HeaderName| headers.get(key).map(|value| value.to_str().unwrap_or("?").to_ascii_lowercase());
+    let Some(host) = text(header::HOST) else { return true };
+    let bare =
+        host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host.as_str(), |(bare, _)| bare);
+    let number = bare.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    let known = number || bare == "localhost" || bare.eq_ignore_ascii_case(name);
+    let other_origin =
+        text(header::ORIGIN).is_some_and(|origin| origin.split_once("://").is_none_or(|(_, of)| of != host));
+    let cross =
+        text(HeaderName::from_static("sec-fetch-site")).is_some_and(|site| site != "same-origin" && site != "none");
+    !known || other_origin || cross
+}
+
+fn router(session: Handle) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/reload", put(reload).post(reload))
-        .with_state(slot)
+        .with_state(session)
 }
 
 fn json(status: StatusCode, value: &serde_json::Value) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response()
 }
 
-async fn healthz(Shared(slot): Shared<Slot>) -> Response {
-    let streams: Vec<_> = slot.get().map(|watch| watch.streams.iter().map(health).collect()).unwrap_or_default();
+async fn healthz(Shared(session): Shared<Handle>) -> Response {
+    let streams: Vec<_> = session.streams().iter().map(health).collect();
     let down = streams.is_empty() || streams.iter().any(|stream| stream.state == State::Down);
     let status = if down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     json(status, &serde_json::json!({ "streams": streams }))
 }
 
-async fn readyz(Shared(slot): Shared<Slot>) -> Response {
-    let ready = slot.get().is_some();
+async fn readyz(Shared(session): Shared<Handle>) -> Response {
+    let ready = session.is_ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json(status, &serde_json::json!({ "ready": ready }))
 }
 
-async fn metrics(Shared(slot): Shared<Slot>) -> Response {
-    match metrics::text(&slot) {
+async fn metrics(Shared(session): Shared<Handle>) -> Response {
+    match metrics::text(&session) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => json(StatusCode::INTERNAL_SERVER_ERROR, &serde_json::json!({ "error": error.to_string() })),
     }
 }
 
-async fn reload(Shared(slot): Shared<Slot>) -> Response {
-    let Some(watch) = slot.get() else {
+async fn reload(Shared(session): Shared<Handle>) -> Response {
+    if !session.is_ready() {
         return json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({ "error": "not ready yet" }));
-    };
-    match (watch.reload)() {
+    }
+    match session.reload() {
         Ok(now) => json(StatusCode::OK, &serde_json::json!({ "reloaded": now })),
         Err(error) => json(StatusCode::BAD_REQUEST, &serde_json::json!({ "error": error.to_string() })),
     }
@@ -168,8 +233,55 @@ mod tests {
     use super::*;
 
     #[test]
+    fn requests_of_other_sites_are_foreign() {
+        let foreign = |list: &[(&'static str, &'static str)]| {
+            let headers =
+                list.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+            is_foreign(&headers.collect(), "cam.local")
+        };
+        for fine in [
+            vec![("host", "127.0.0.1:9090")],
+            vec![("host", "[::1]:9090")],
+            vec![("host", "localhost")],
+            vec![("host", "cam.local:80"), ("origin", "http://cam.local:80")],
+            vec![("host", "10.0.0.1"), ("origin", "http://10.0.0.1"), ("sec-fetch-site", "same-origin")],
+        ] {
+            assert!(!foreign(&fine), "{fine:?}");
+        }
+        for wrong in [
+            vec![],
+            vec![("host", "evil.example:9090")],
+            vec![("host", "localhost"), ("origin", "http://evil.example")],
+            vec![("host", "localhost"), ("origin", "null")],
+            vec![("host", "localhost"), ("sec-fetch-site", "cross-site")],
+        ] {
+            assert!(foreign(&wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn who_never_reads_keeps_nobody_from_the_health() {
+        let server = Server::start("127.0.0.1:0", Handle::default()).unwrap();
+        let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(50);
+        let silent: Vec<_> = (0..3 * MAX_CONNECTIONS)
+            .map(|_| {
+                let mut client = TcpStream::connect(server.address()).unwrap();
+                client.write_all(&request).unwrap();
+                client
+            })
+            .collect();
+        let mut client = TcpStream::connect(server.address()).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        write!(client, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 503"), "{text}");
+        drop(silent);
+    }
+
+    #[test]
     fn nothing_is_ready_before_the_streams_are_there() {
-        let server = Server::start("127.0.0.1:0", Slot::default()).unwrap();
+        let server = Server::start("127.0.0.1:0", Handle::default()).unwrap();
         for (request, answer) in [
             ("GET /readyz", "503 Service Unavailable"),
             ("GET /healthz", "503 Service Unavailable"),

@@ -11,16 +11,16 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
 
 use super::health::{State, health};
-use super::{Slot, Watch};
 use crate::memory;
-use crate::pipeline::{LATENCY_BOUNDS, Reading};
+use crate::pipeline::{LATENCY_BOUNDS, Reading, StageReport};
+use crate::session::{Handle, StreamStatus};
 
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// All metrics of the run in `slot`.
-pub(super) fn text(slot: &Slot) -> Result<String, fmt::Error> {
+/// All metrics of `session`.
+pub(super) fn text(session: &Handle) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("oodstream");
-    registry.register_collector(Box::new(Metrics { slot: slot.clone() }));
+    registry.register_collector(Box::new(Metrics { session: session.clone() }));
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
@@ -28,7 +28,7 @@ pub(super) fn text(slot: &Slot) -> Result<String, fmt::Error> {
 
 #[derive(Debug)]
 struct Metrics {
-    slot: Slot,
+    session: Handle,
 }
 
 /// One line: its labels and its value.
@@ -37,10 +37,13 @@ type Line<'a, const N: usize> = ([(&'static str, &'a str); N], f64);
 impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         process(&mut encoder)?;
-        let Some(watch) = self.slot.get() else { return Ok(()) };
-        streams(&mut encoder, watch)?;
-        outputs(&mut encoder, watch)?;
-        stages(&mut encoder, watch)
+        if !self.session.is_ready() {
+            return Ok(());
+        }
+        let open = self.session.streams();
+        streams(&mut encoder, &open)?;
+        outputs(&mut encoder, &open)?;
+        stages(&mut encoder, &self.session.stages())
     }
 }
 
@@ -53,9 +56,15 @@ fn family<'a, const N: usize>(
 ) -> Result<(), fmt::Error> {
     let mut family = encoder.encode_descriptor(name, help, None, kind)?;
     for (labels, value) in lines {
+        let labels = labels.map(|(name, value)| (name, escaped(value)));
         value_line(&mut family, kind, &labels, value)?;
     }
     Ok(())
+}
+
+/// As the text format has label values.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 fn value_line(
@@ -89,9 +98,8 @@ fn resident_bytes() -> Option<f64> {
     line.split_whitespace().next()?.parse::<f64>().ok().map(|kib| kib * 1024.0)
 }
 
-fn streams(encoder: &mut DescriptorEncoder<'_>, watch: &Watch) -> Result<(), fmt::Error> {
-    let readings: Vec<(&str, Reading)> =
-        watch.streams.iter().map(|stream| (stream.meter.name(), stream.meter.read())).collect();
+fn streams(encoder: &mut DescriptorEncoder<'_>, open: &[StreamStatus]) -> Result<(), fmt::Error> {
+    let readings: Vec<(&str, Reading)> = open.iter().map(|stream| (stream.meter.name(), stream.meter.read())).collect();
     let mut each = |kind, name, help, value: &dyn Fn(&Reading) -> f64| {
         let lines = readings.iter().map(|(stream, reading)| ([("stream", *stream)], value(reading)));
         family(encoder, kind, name, help, lines)
@@ -108,7 +116,7 @@ fn streams(encoder: &mut DescriptorEncoder<'_>, watch: &Watch) -> Result<(), fmt
             .map(|(reason, count)| ([("stream", *stream), ("reason", reason)], count as f64))
     });
     family(encoder, counter, "frames_dropped", "Frames left out on purpose", dropped)?;
-    let healths: Vec<_> = watch.streams.iter().map(health).collect();
+    let healths: Vec<_> = open.iter().map(health).collect();
     let states = healths.iter().flat_map(|health| {
         [State::Up, State::Degraded, State::Down].map(|state| {
             let labels = [("stream", health.stream.as_str()), ("state", state.name())];
@@ -127,18 +135,19 @@ fn streams(encoder: &mut DescriptorEncoder<'_>, watch: &Watch) -> Result<(), fmt
             .map(|(bound, below)| (bound, below - std::mem::replace(&mut before, below)))
             .collect();
         buckets.push((f64::MAX, count - before));
-        latency.encode_family(&[("stream", *stream)])?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        latency
+            .encode_family(&[("stream", escaped(stream))])?
+            .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
     }
     Ok(())
 }
 
-fn outputs(encoder: &mut DescriptorEncoder<'_>, watch: &Watch) -> Result<(), fmt::Error> {
-    let outputs: Vec<_> = watch
-        .streams
+fn outputs(encoder: &mut DescriptorEncoder<'_>, open: &[StreamStatus]) -> Result<(), fmt::Error> {
+    let outputs: Vec<_> = open
         .iter()
         .flat_map(|stream| stream.outputs.iter().map(|output| (stream.meter.name(), output.as_ref())))
         .collect();
-    let mut each = |kind, name, help, value: &dyn Fn(&crate::media::publish::OutputStatus) -> u64| {
+    let mut each = |kind, name, help, value: &dyn Fn(&crate::output::publish::OutputStatus) -> u64| {
         let lines = outputs
             .iter()
             .map(|(stream, output)| ([("stream", *stream), ("output", output.name.as_str())], value(output) as f64));
@@ -154,8 +163,7 @@ fn outputs(encoder: &mut DescriptorEncoder<'_>, watch: &Watch) -> Result<(), fmt
     })
 }
 
-fn stages(encoder: &mut DescriptorEncoder<'_>, watch: &Watch) -> Result<(), fmt::Error> {
-    let report = watch.stages.report();
+fn stages(encoder: &mut DescriptorEncoder<'_>, report: &[(&str, StageReport)]) -> Result<(), fmt::Error> {
     let help = "Frames waiting in front of the stage when it took one last";
     let lines = report.iter().map(|(stage, figures)| ([("stage", *stage)], figures.queue as f64));
     family(encoder, MetricType::Gauge, "queue_length", help, lines)?;

@@ -1,4 +1,4 @@
-//! Calibration on ordinary footage (METHOD): frames are kept as the network saw them, then measured with every term.
+//! Calibration on ordinary footage (`docs/method.md`, M11): frames are kept as the network saw them, then measured.
 //!
 //! Robust to a few odd frames: a frame whose mean of any term is far from the median of the frames' means, in units of
 //! their median absolute deviation, is left out; with too many of these the footage is refused.
@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use ndarray::{Array2, Array3, ArrayView3, s};
 
+use super::alarm::Filler;
 use super::calibration::{CalibratedMethod, Calibration, TermStatistics};
 use super::method::Method;
 use crate::compute::cpu::Cpu;
 use crate::compute::{
-    Backend, Clustering, Codebook, Detection, Maps, Recipe, Seeds, Size, Statistic, Term, Unit, Upsampling,
+    Backend, Clustering, Codebook, Detection, Maps, Recipe, Seeds, Size, Statistic, Target, Term, Unit, Upsampling,
 };
 use crate::{Error, Result};
 
@@ -54,6 +55,7 @@ pub struct FrameStore {
     slots: Vec<u64>,
     free: Vec<u64>,
     last: Vec<f32>,
+    filler: Filler,
 }
 
 fn temporary(error: std::io::Error) -> Error {
@@ -78,7 +80,13 @@ impl FrameStore {
             slots: Vec::new(),
             free: Vec::new(),
             last: Vec::new(),
+            filler: Filler::default(),
         })
+    }
+
+    /// Parts of the picture that frames are kept without.
+    pub fn leave_out(&mut self, filler: Filler) {
+        self.filler = filler;
     }
 
     /// Frames kept.
@@ -132,6 +140,8 @@ impl FrameStore {
         let slot = self.free.pop().unwrap_or(self.slots.len() as u64);
         self.file.seek(SeekFrom::Start(slot * self.frame_bytes())).map_err(temporary)?;
         for map in std::iter::once(&maps.logits).chain(maps.features) {
+            let mut map = map.to_owned();
+            self.filler.fill(&mut map);
             let values: Vec<f32> = map.iter().copied().collect();
             self.file.write_all(bytemuck::cast_slice(&values)).map_err(temporary)?;
         }
@@ -197,7 +207,6 @@ impl Measured {
             smoothing: None,
             // Values are taken on the grid.
             upsampling: Upsampling::Bilinear,
-            threshold: f32::INFINITY,
         }
     }
 }
@@ -242,7 +251,7 @@ pub fn calibrate(
             let (_, height, width) = maps.features.first().map_or(maps.logits.dim(), |map| map.dim());
             for (term, values) in terms.iter().zip(&mut values) {
                 let recipe = term.recipe(super::method::MAX_ITERATIONS, codebook.as_ref());
-                backend.detect(0, maps, &recipe, Size { width, height }, &mut detection)?;
+                backend.detect(0, maps, &recipe, Target::scores(Size { width, height }), &mut detection)?;
                 values.push(detection.grid_score.iter().copied().collect());
             }
             Ok(())

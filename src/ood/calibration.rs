@@ -9,10 +9,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::method::{Method, statistic_name, unit_name};
-use crate::aside::aside;
+use crate::atomic_file;
 use crate::compute::{Codebook, Statistic, Term, Unit};
-use crate::model::Views;
 use crate::model::manifest::sha256_hex;
+use crate::model::views::Views;
 use crate::npy::{self, FloatType};
 use crate::{Error, Result};
 
@@ -214,7 +214,7 @@ impl Calibration {
     /// A file cannot be written.
     pub fn save(&mut self, path: &Path) -> Result<()> {
         let failed = |error: std::io::Error| Error::failed(format!("calibration {}: {error}", path.display()));
-        let file = aside(path).map_err(failed)?;
+        let file = atomic_file::create(path).map_err(failed)?;
         if let Some(codebook) = &self.centroids {
             let beside = path.with_extension("codebook.npy");
             npy::write(&beside, codebook.centroids.view(), FloatType::F32)?;
@@ -230,7 +230,7 @@ impl Calibration {
     }
 
     /// Fills in what the method still lacks: statistics of its terms, the codebook, the threshold. A threshold that the
-    /// calibration does not know becomes infinite: one from elsewhere is not for what the calibration was made for.
+    /// calibration does not know is dropped: one from elsewhere is not for what the calibration was made for.
     ///
     /// # Errors
     /// The calibration lacks what the method cannot do without.
@@ -241,9 +241,9 @@ impl Calibration {
         });
         if let Some(known) = known {
             method.recipe.terms.clone_from(&known.terms);
-            method.recipe.threshold = known.threshold;
+            method.threshold = Some(known.threshold);
         } else {
-            method.recipe.threshold = f32::INFINITY;
+            method.threshold = None;
         }
         if known.is_none() && method.needs_statistics {
             for term in &mut method.recipe.terms {

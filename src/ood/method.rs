@@ -17,7 +17,7 @@ use crate::{Error, Result};
 
 /// The paper's K as this program's default, chosen by measurement on the development sets.
 pub const SINGLE_K: &[usize] = &[10];
-/// K of the ensemble (METHOD).
+/// K of the ensemble (`docs/method.md`, M7).
 pub const ENSEMBLE_K: &[usize] = &[5, 10, 20];
 /// Upper bound on Lloyd iterations where nothing else is said.
 pub const MAX_ITERATIONS: usize = 50;
@@ -60,8 +60,10 @@ pub fn unit_name(unit: Unit) -> &'static str {
 pub struct Method {
     /// As written.
     pub name: String,
-    /// The score; its threshold is infinite until the manifest, a calibration or the user sets one.
+    /// The score.
     pub recipe: Recipe,
+    /// What the manifest or a calibration marks from; `None` until one of them says.
+    pub threshold: Option<f32>,
     /// Whether its terms must be standardised with statistics that are still missing.
     pub needs_statistics: bool,
 }
@@ -126,7 +128,6 @@ fn recipe(terms: Vec<Term>, k: &[usize]) -> Recipe {
         warm_start: false,
         smoothing: None,
         upsampling: Upsampling::Bilinear,
-        threshold: f32::INFINITY,
     }
 }
 
@@ -151,7 +152,8 @@ fn named(name: &str) -> Option<Method> {
         (Unit::Cluster, true) => ENSEMBLE_K,
         (Unit::Cluster, false) => SINGLE_K,
     };
-    Some(Method { name: name.to_owned(), recipe: recipe(vec![plain(statistic, unit)], k), needs_statistics: false })
+    let recipe = recipe(vec![plain(statistic, unit)], k);
+    Some(Method { name: name.to_owned(), recipe, threshold: None, needs_statistics: false })
 }
 
 fn from_section(section: &ScoringSection) -> Method {
@@ -159,8 +161,7 @@ fn from_section(section: &ScoringSection) -> Method {
     recipe.seed = section.seed;
     recipe.unit_length = section.unit_length;
     recipe.upsampling = section.upsampling;
-    recipe.threshold = section.threshold;
-    Method { name: "default".to_owned(), recipe, needs_statistics: false }
+    Method { name: "default".to_owned(), recipe, threshold: Some(section.threshold), needs_statistics: false }
 }
 
 fn parse_k(list: &str) -> Result<Vec<usize>, String> {
@@ -175,7 +176,7 @@ fn parse_sum(body: &str) -> Result<Method, String> {
     let terms = body.split('+').map(|part| parse_term(part.trim())).collect::<Result<Vec<_>, _>>()?;
     let k = if terms.iter().any(|term| term.unit == Unit::Cluster) { ENSEMBLE_K } else { &[] };
     let needs_statistics = terms.len() > 1;
-    Ok(Method { name: body.to_owned(), recipe: recipe(terms, k), needs_statistics })
+    Ok(Method { name: body.to_owned(), recipe: recipe(terms, k), threshold: None, needs_statistics })
 }
 
 fn parse_term(part: &str) -> Result<Term, String> {
@@ -271,7 +272,7 @@ mod tests {
             ("msp-ensemble", "not known"),
         ] {
             let error = Method::parse(text, None).unwrap_err();
-            assert_eq!(error.exit_code(), 2);
+            assert_eq!(error.kind(), crate::ErrorKind::Usage);
             assert!(error.to_string().contains(part), "{text}: {error}");
         }
     }
@@ -286,8 +287,8 @@ mod tests {
             threshold: 1.5,
             terms: vec![plain(Statistic::Energy, Unit::Cluster)],
         };
-        let recipe = Method::parse("default", Some(&section)).unwrap().recipe;
-        assert_eq!((recipe.k, recipe.seed, recipe.unit_length, recipe.threshold), (vec![7], 3, false, 1.5));
+        let Method { recipe, threshold, .. } = Method::parse("default", Some(&section)).unwrap();
+        assert_eq!((recipe.k, recipe.seed, recipe.unit_length, threshold), (vec![7], 3, false, Some(1.5)));
         assert_eq!(Method::parse("default", None).unwrap().recipe.k, ENSEMBLE_K);
     }
 

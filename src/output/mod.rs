@@ -1,108 +1,73 @@
-//! What is kept beside the video: events, masks, score maps.
+//! Outputs: frames encoded and muxed into files ([`file`]), or encoded once and published live ([`publish`]).
 
-pub mod events;
-pub mod maps;
-mod steady;
+mod encoder;
+pub mod file;
+pub mod publish;
 
-use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use encoder::{EncoderInfo, encoders};
 
 use crate::Result;
-use crate::compute::{Detection, Maps};
-pub use events::{EventLog, EventRecorder, Existing};
-pub use steady::Steady;
+use crate::gst::Frame;
 
-/// One frame and what was found in it.
-#[derive(Debug, Clone, Copy)]
-pub struct Seen<'a, 'm> {
-    /// Number of the frame in its stream, from 0.
-    pub index: u64,
-    /// Running time of the frame.
-    pub running_time: Duration,
-    /// Wall time of its capture, where the stream is live.
-    pub wall: Option<SystemTime>,
-    /// Score map, mask and clusters.
-    pub detection: &'a Detection,
-    /// What the network said.
-    pub maps: &'a Maps<'m>,
-}
-
-/// Keeps something of every frame's result of one stream.
-pub trait Recorder: Send {
-    /// Called for every frame, in order, before it is drawn on.
+/// Any sink of frames. Dropping a writer at any moment stops it; what was written stays under the temporary name.
+pub trait FrameWriter: Send {
+    /// Hands a frame to the encoder; waits for at most `timeout` for room. Gives the frame back when there was none.
     ///
     /// # Errors
-    /// What was to be kept cannot be written.
-    fn record(&mut self, seen: &Seen<'_, '_>) -> Result<()>;
+    /// Encoding or writing failed: the message says what and where (disk full, for one).
+    fn write(&mut self, frame: Frame, timeout: Duration) -> Result<Option<Frame>>;
 
-    /// The stream is over.
+    /// Whether its frames reach nobody any more, and never will again.
+    fn is_over(&self) -> bool {
+        false
+    }
+
+    /// Finishes the file with what was written so far and gives it its final name. `stop` is asked while waiting: when
+    /// it says true the wait is given up (use it for a second Ctrl-C, the first one should finish the file).
     ///
     /// # Errors
-    /// What was to be kept cannot be completed.
-    fn finish(&mut self) -> Result<()> {
-        Ok(())
-    }
+    /// As [`FrameWriter::write`]; or the final name appeared meanwhile.
+    fn finish(self: Box<Self>, stop: &dyn Fn() -> bool) -> Result<Written>;
+
+    /// Stops and removes the unfinished output. After a failed write it is kept, see the error's hint.
+    fn abort(self: Box<Self>);
 }
 
-/// What a run asks to be kept.
-#[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
-    /// File for the events.
-    pub events: Option<&'a Path>,
-    /// Folder for one mask PNG per frame.
-    pub masks: Option<&'a Path>,
-    /// Folder for one score map per frame.
-    pub scores: Option<&'a Path>,
-    /// What happens to an events file that is there already.
-    pub existing: Existing,
+/// A finished output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The final name.
+    pub path: PathBuf,
+    /// Frames in it.
+    pub frames: u64,
+    /// The GStreamer element that encoded them.
+    pub encoder: String,
+    /// What was left out, encoded anew or changed on the way into the file, one sentence each.
+    pub notes: Vec<String>,
 }
 
-/// What keeps the results of all streams of a run.
-#[derive(Debug)]
-pub struct Records<'a> {
-    wanted: Wanted<'a>,
-    events: Option<Arc<EventLog>>,
-    classes: Vec<String>,
+/// How to encode an output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoding {
+    /// A GStreamer element by name; none: the best that opens, see [`encoders`].
+    pub encoder: Option<String>,
+    /// A target bit rate in kbit/s; takes the place of `crf`.
+    pub bitrate_kbps: Option<u32>,
+    /// Constant rate factor, 0 (lossless) to 51; none: 20.
+    pub crf: Option<u32>,
+    /// The encoder's own name for its speed; none: `veryfast` for x264 and x265.
+    pub preset: Option<String>,
+    /// Replace an existing output.
+    pub overwrite: bool,
+    /// The written frames are this many times as wide as the frames read (2 for side by side).
+    pub width_factor: u32,
 }
 
-impl<'a> Records<'a> {
-    /// Opens what `wanted` names; `classes` are the names of the logits' channels.
-    ///
-    /// # Errors
-    /// The events file cannot be made, or exists and is to be left alone.
-    pub fn open(wanted: Wanted<'a>, classes: &[String]) -> Result<Self> {
-        let events = wanted.events.map(|path| EventLog::open(path, wanted.existing)).transpose()?.map(Arc::new);
-        Ok(Self { wanted, events, classes: classes.to_vec() })
+impl Default for Encoding {
+    fn default() -> Self {
+        Self { encoder: None, bitrate_kbps: None, crf: None, preset: None, overwrite: false, width_factor: 1 }
     }
-
-    /// The events file, if there is one.
-    pub fn events(&self) -> Option<&Arc<EventLog>> {
-        self.events.as_ref()
-    }
-
-    /// The recorders of the stream called `stream`.
-    ///
-    /// # Errors
-    /// A folder cannot be made.
-    pub fn of_stream(&self, stream: &str) -> Result<Vec<Box<dyn Recorder>>> {
-        let mut recorders: Vec<Box<dyn Recorder>> = Vec::new();
-        let overwrite = self.wanted.existing == Existing::Replace;
-        if let Some(log) = &self.events {
-            recorders.push(Box::new(EventRecorder::new(Arc::clone(log), stream, &self.classes)));
-        }
-        if let Some(folder) = self.wanted.masks {
-            recorders.push(Box::new(maps::MaskFolder::new(folder, &stem(stream), overwrite)?));
-        }
-        if let Some(folder) = self.wanted.scores {
-            let precision = maps::Precision::default();
-            recorders.push(Box::new(maps::ScoreFolder::new(folder, &stem(stream), precision, overwrite)?));
-        }
-        Ok(recorders)
-    }
-}
-
-/// A file name's worth of a stream's name: `drives/a b.mp4` gives `a b`.
-fn stem(stream: &str) -> String {
-    Path::new(stream).file_stem().map_or_else(|| "stream".to_owned(), |stem| stem.to_string_lossy().into_owned())
 }

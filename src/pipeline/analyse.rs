@@ -6,50 +6,51 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender};
 
 use super::control::Control;
-use super::job::{Batch, Job};
+use super::message::{Analysis, Batch, Detected, Inferred, Passage, Permit, return_permit};
 use super::meter::Meter;
 use super::policy::{Flow, Policy, Sync};
 use super::settings::Settings;
 use super::stats::StageStats;
-use crate::compute::{Backend, Detection, Luma, Maps, Recipe, Size};
-use crate::model::Network;
-use crate::model::merge::Merge;
-use crate::{Error, Result};
+use crate::Result;
+use crate::compute::{Backend, Collected, Detection, Luma, Maps, Recipe, Size, Target};
+use crate::gst::Frame;
+use crate::model::runtime::Network;
+use crate::model::views::merge::{Merge, NetworkOutputs};
+use crate::ood::alarm::Filler;
 
-/// A job of a stream, or the end of the stream.
-pub(super) type Piece = (usize, Option<Box<Job>>);
-
-/// The network: batches in, jobs with outputs out.
+/// The network: batches in, frames with outputs out.
 pub(super) fn infer(
     control: &Control,
     stats: &StageStats,
     network: &mut Network,
     input: &Receiver<Batch>,
     spare: &Sender<Batch>,
-    output: &Sender<Piece>,
+    output: &Sender<Analysis>,
 ) -> Result<()> {
     while let Some(mut batch) = control.receive(input) {
         stats.saw_queue(input.len() + 1);
-        let Batch { jobs, ended, tensor, slots } = &mut batch;
-        let frames = jobs.iter().filter(|(_, job)| job.views() > 0).count();
-        stats.time_each(frames, || {
-            let mut outputs = network.infer_all(tensor, *slots)?.into_iter();
-            for (_, job) in jobs.iter_mut() {
-                outputs.by_ref().take(job.views()).for_each(|outputs| job.sight.push(outputs));
-            }
-            Ok(())
-        })?;
-        *slots = 0;
-        let pieces: Vec<Piece> = jobs
-            .drain(..)
-            .map(|(lane, job)| (lane, Some(job)))
-            .chain(ended.drain(..).map(|lane| (lane, None)))
-            .collect();
-        // There is room for all of them. The next picture is chosen from here on.
-        let _ = spare.try_send(batch);
-        if !pieces.into_iter().all(|piece| control.send(output, piece)) {
+        let Batch { frames, ended, tensor, pictures } = &mut batch;
+        let analysed = frames.iter().filter(|(_, frame)| matches!(frame, Passage::Analysed(_))).count();
+        let mut outputs = stats.time_each(analysed, || network.infer_all(tensor, *pictures))?.into_iter().flatten();
+        *pictures = 0;
+        let frames = frames.drain(..).map(|(lane, frame)| {
+            let frame = match frame {
+                Passage::Analysed(frame) => {
+                    let views = frame.layout.views().len();
+                    Passage::Analysed(frame.inferred(|to| outputs.by_ref().take(views).for_each(|o| to.push(o))))
+                }
+                Passage::Bare(frame) => Passage::Bare(frame),
+            };
+            Analysis::Frame(lane, frame)
+        });
+        // There is room for all of them.
+        let mut all = frames.chain(ended.drain(..).map(Analysis::End));
+        if !all.all(|one| control.send(output, one)) {
             break;
         }
+        drop(all);
+        // The next picture is chosen from here on.
+        let _ = spare.try_send(batch);
     }
     Ok(())
 }
@@ -59,189 +60,237 @@ pub(super) struct Outlet<'a> {
     pub control: &'a Control,
     pub meter: &'a Meter,
     pub flow: Flow,
-    /// Maps that are free.
-    pub maps: Receiver<Box<Detection>>,
-    /// Has room for every job of the stream.
-    pub track: Sender<Box<Job>>,
-    /// Where jobs go that will not be worked on.
-    pub spare: Sender<Box<Job>>,
-    /// The stream's threshold, as long as the settings give none.
-    pub threshold: Option<f32>,
+    /// Detections that are free.
+    pub detections: Receiver<Box<Detection>>,
+    /// Has room for every frame of the stream.
+    pub track: Sender<Passage<Detected>>,
+    pub permits: Sender<Permit>,
+    /// The threshold that the stream's first frame suggested, where the settings give none.
+    pub suggested: Option<f32>,
 }
 
 impl Outlet<'_> {
-    /// Maps to fill. A stream that may fall behind waits for its own; any other goes without, so that one stream whose
+    /// The stream's threshold; `None` before its first frame where the settings give none.
+    fn threshold(&self, settings: &Settings) -> Option<f32> {
+        settings.get().threshold.or(self.suggested)
+    }
+
+    /// A detection to fill. A stream that may fall behind waits for its own; any other goes without, so that one stream whose
     /// drawing is stuck does not hold up the rest.
-    fn take_maps(&self, control: &Control) -> Option<Box<Detection>> {
+    fn take_detection(&self, control: &Control) -> Option<Box<Detection>> {
         match self.flow.policy {
-            Policy::Wait => control.receive(&self.maps),
-            Policy::DropOldest | Policy::Latest => self.maps.try_recv().ok(),
+            Policy::Wait => control.receive(&self.detections),
+            Policy::DropOldest | Policy::Latest => self.detections.try_recv().ok(),
         }
+    }
+
+    fn send(&self, frame: Passage<Detected>) {
+        // There is room for all of them; or the stream has ended on the other side.
+        let _ = self.track.try_send(frame);
     }
 }
 
-/// Jobs whose frames the back end works on, in the order of submission: stream, job, and how long the submission took.
-type Flights = VecDeque<(usize, Box<Job>, Duration)>;
+/// A frame that the back end works on.
+struct Flight {
+    lane: usize,
+    frame: Inferred,
+    threshold: f32,
+    /// Empty while the back end has its content.
+    detection: Box<Detection>,
+    /// The time that the submission took.
+    submission: Duration,
+}
 
-/// The dense maths: jobs of all streams in, each out to its own stream.
+/// The dense maths: frames of all streams in, each out to its own stream.
 ///
 /// While the back end works on one frame the next is submitted, as far as its depth goes; a result that nothing follows is
 /// fetched at once.
-pub(super) fn detect(
-    control: &Control,
-    stats: &StageStats,
-    backend: &mut dyn Backend,
-    recipe: &Recipe,
-    settings: &Settings,
-    input: &Receiver<Piece>,
-    mut outlets: Vec<Option<Outlet<'_>>>,
-) -> Result<()> {
-    let mut recipe = recipe.clone();
-    let mut merge = Merge::default();
-    let mut flights = Flights::with_capacity(backend.depth());
-    // What a run that failed may have left in flight.
-    while backend.collect().is_ok() {}
-    loop {
-        let piece = if flights.is_empty() { control.receive(input) } else { input.try_recv().ok() };
-        let Some((lane, job)) = piece else {
-            if flights.is_empty() {
-                return Ok(());
-            }
-            land(stats, backend, &mut recipe, &mut flights, &outlets)?;
-            continue;
-        };
-        stats.saw_queue(input.len() + 1);
-        let scored = job.as_ref().is_some_and(|job| !job.sight.is_empty());
-        let open = outlets.get(lane).and_then(Option::as_ref);
-        let threshold = open.and_then(|outlet| settings.get().threshold.or(outlet.threshold));
-        if !scored || threshold.is_none() || open.is_none_or(|outlet| outlet.maps.is_empty()) {
-            // It must not overtake those before it, or cannot go on without them.
-            while !flights.is_empty() {
-                land(stats, backend, &mut recipe, &mut flights, &outlets)?;
+pub(super) struct Detect<'a> {
+    pub control: &'a Control,
+    pub stats: &'a StageStats,
+    pub backend: &'a mut dyn Backend,
+    pub recipe: &'a Recipe,
+    pub settings: &'a Settings,
+    /// Takes what is left out away from the statistics.
+    pub filler: Filler,
+    /// One for each stream, until the stream ends.
+    pub outlets: Vec<Option<Outlet<'a>>>,
+}
+
+impl Detect<'_> {
+    pub fn run(mut self, input: &Receiver<Analysis>) -> Result<()> {
+        let mut merge = Merge::default();
+        // In the order of submission.
+        let mut flights = VecDeque::with_capacity(self.backend.depth());
+        // Frames that a failed run has left in flight.
+        while self.backend.collect().is_ok() {}
+        loop {
+            let next = if flights.is_empty() { self.control.receive(input) } else { input.try_recv().ok() };
+            let Some(next) = next else {
+                if flights.is_empty() {
+                    return Ok(());
+                }
+                self.collect_oldest(&mut flights)?;
+                continue;
+            };
+            self.stats.saw_queue(input.len() + 1);
+            match next {
+                Analysis::End(lane) => {
+                    self.collect_all(&mut flights)?;
+                    self.close(lane);
+                }
+                Analysis::Frame(lane, Passage::Bare(frame)) => {
+                    // It must not overtake those before it.
+                    self.collect_all(&mut flights)?;
+                    if let Some(outlet) = self.outlet(lane) {
+                        outlet.send(Passage::Bare(frame));
+                    }
+                }
+                Analysis::Frame(lane, Passage::Analysed(frame)) => {
+                    self.submit(lane, frame, &mut merge, &mut flights)?;
+                }
             }
         }
-        let Some(slot) = outlets.get_mut(lane) else { continue };
-        let (Some(outlet), Some(mut job)) = (slot.as_mut(), job) else {
-            *slot = None;
-            continue;
-        };
-        if !job.sight.is_empty() {
-            // Waiting for the maps of an earlier frame is not work of this stage.
-            job.detection = outlet.take_maps(control);
-            if job.detection.is_none() {
-                // Where every frame is shown, one result less is no loss.
-                if outlet.flow.sync == Sync::Exact {
-                    outlet.meter.crowded_out();
-                }
-                job.clear();
-                let _ = outlet.spare.try_send(job);
-                continue;
+    }
+
+    fn outlet(&self, lane: usize) -> Option<&Outlet<'_>> {
+        self.outlets.get(lane)?.as_ref()
+    }
+
+    fn close(&mut self, lane: usize) {
+        if let Some(outlet) = self.outlets.get_mut(lane) {
+            *outlet = None;
+        }
+    }
+
+    /// Submits a frame of an open stream, where there is a detection for its result.
+    ///
+    /// # Errors
+    /// The back end cannot go on. What is wrong with the frame ends its stream alone.
+    fn submit(
+        &mut self,
+        lane: usize,
+        frame: Inferred,
+        merge: &mut Merge,
+        flights: &mut VecDeque<Flight>,
+    ) -> Result<()> {
+        let Some(outlet) = self.outlet(lane) else { return Ok(()) };
+        if outlet.threshold(self.settings).is_none() || outlet.detections.is_empty() {
+            // Detections come back only from frames that go on; and a threshold is found with nothing in flight.
+            self.collect_all(flights)?;
+        }
+        let Some(outlet) = self.outlet(lane) else { return Ok(()) };
+        // Waiting for the detection of an earlier frame is not work of this stage.
+        let Some(detection) = outlet.take_detection(self.control) else {
+            // Where every frame is shown, one result less is no loss.
+            if outlet.flow.sync == Sync::Exact {
+                outlet.meter.crowded_out();
             }
-            let begin = Instant::now();
-            let scored = bring_together(&mut job, &mut merge)
-                .and_then(|()| score(lane as u32, &mut job, outlet, threshold, backend, &mut recipe));
-            if let Err(error) = scored {
+            return_permit(&outlet.permits, frame.into_permit());
+            return Ok(());
+        };
+        let begin = Instant::now();
+        let mut flight = Flight { lane, frame, threshold: f32::INFINITY, detection, submission: Duration::ZERO };
+        if let Err(error) = self.start(&mut flight, merge) {
+            if let Some(outlet) = self.outlet(lane) {
                 outlet.control.fail(error);
-                *slot = None;
-                continue;
             }
-            flights.push_back((lane, job, begin.elapsed()));
-            if flights.len() == backend.depth() {
-                land(stats, backend, &mut recipe, &mut flights, &outlets)?;
-            }
-            continue;
+            self.close(lane);
+            return Ok(());
         }
-        // There is room for all of them; or the stream has ended on the other side.
-        let _ = outlet.track.try_send(job);
+        flight.submission = begin.elapsed();
+        flights.push_back(flight);
+        if flights.len() == self.backend.depth() {
+            self.collect_oldest(flights)?;
+        }
+        Ok(())
     }
-}
 
-/// Waits for the frame that was submitted first, and hands its job on.
-///
-/// # Errors
-/// The back end cannot go on.
-fn land(
-    stats: &StageStats,
-    backend: &mut dyn Backend,
-    recipe: &mut Recipe,
-    flights: &mut Flights,
-    outlets: &[Option<Outlet<'_>>],
-) -> Result<()> {
-    let begin = Instant::now();
-    let found = loop {
-        match backend.collect()? {
-            Some(found) => break found,
-            // The device was replaced.
+    /// Brings the maps of a frame together and starts the work on them. Without a threshold it is done twice, first for the
+    /// threshold, and nothing may be in flight.
+    fn start(&mut self, flight: &mut Flight, merge: &mut Merge) -> Result<()> {
+        let lane = flight.lane;
+        flight.frame.outputs.merge(&flight.frame.layout, merge)?;
+        if self.filler.is_needed() {
+            flight.frame.outputs.edit(|map| self.filler.fill(map))?;
+        }
+        if flight.frame.fresh {
+            self.backend.reset(lane as u32);
+        }
+        let known = self.outlet(lane).and_then(|outlet| outlet.threshold(self.settings));
+        flight.threshold = match known {
+            Some(threshold) => threshold,
             None => {
-                for (lane, job, _) in flights.iter_mut() {
-                    submit(*lane as u32, job, backend, recipe)?;
+                // No source gives a threshold for this network and method: take the first frame as ordinary.
+                let Self { backend, recipe, .. } = self;
+                let Flight { frame: Inferred { frame, outputs, .. }, detection, .. } = flight;
+                with_maps(frame, outputs, |maps, size| {
+                    backend.detect(lane as u32, maps, recipe, Target::scores(size), detection)
+                })?;
+                let threshold = quantile(detection.grid_score.iter().copied(), 0.99);
+                tracing::warn!(
+                    "no threshold is known for this model and method: marking what scores above {threshold:.4}, the top 1 % of the first \
+                     frame; `oodstream calibrate` finds a better one on ordinary footage"
+                );
+                if let Some(Some(outlet)) = self.outlets.get_mut(lane) {
+                    outlet.suggested = Some(threshold);
+                }
+                threshold
+            }
+        };
+        resubmit(flight, self.backend, self.recipe)
+    }
+
+    /// Waits for all frames in flight and hands them on.
+    fn collect_all(&mut self, flights: &mut VecDeque<Flight>) -> Result<()> {
+        while !flights.is_empty() {
+            self.collect_oldest(flights)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the frame that was submitted first, and hands it on.
+    ///
+    /// # Errors
+    /// The back end cannot go on.
+    fn collect_oldest(&mut self, flights: &mut VecDeque<Flight>) -> Result<()> {
+        let begin = Instant::now();
+        let found = loop {
+            match self.backend.collect()? {
+                Collected::Done(found) => break found,
+                Collected::Resubmit => {
+                    for flight in flights.iter_mut() {
+                        resubmit(flight, self.backend, self.recipe)?;
+                    }
                 }
             }
+        };
+        let Some(Flight { lane, frame, mut detection, submission, .. }) = flights.pop_front() else { return Ok(()) };
+        *detection = found;
+        self.stats.add(submission + begin.elapsed());
+        if let Some(outlet) = self.outlet(lane) {
+            outlet.send(Passage::Analysed(frame.detected(detection)));
         }
-    };
-    let Some((lane, mut job, submission)) = flights.pop_front() else { return Ok(()) };
-    if let Some(detection) = &mut job.detection {
-        **detection = found;
+        Ok(())
     }
-    stats.add(submission + begin.elapsed());
-    if let Some(Some(outlet)) = outlets.get(lane) {
-        // There is room for all of them; or the stream has ended on the other side.
-        let _ = outlet.track.try_send(job);
-    }
-    Ok(())
 }
 
-/// Lays the maps of all views of the frame onto one canvas, where there are several.
-fn bring_together(job: &mut Job, merge: &mut Merge) -> Result<()> {
-    job.layout.as_ref().map_or(Ok(()), |layout| job.sight.merge(layout, merge))
+/// Hands a frame to the back end, for the first time or once more.
+fn resubmit(flight: &mut Flight, backend: &mut dyn Backend, recipe: &Recipe) -> Result<()> {
+    let Flight { lane, frame: Inferred { frame, outputs, .. }, threshold, detection, .. } = flight;
+    with_maps(frame, outputs, |maps, size| {
+        let target = Target { size, threshold: *threshold };
+        backend.submit(*lane as u32, maps, recipe, target, std::mem::take(&mut **detection))
+    })
 }
 
-/// Calls `work` with what the network said of the frame, the frame's size and where the result goes.
-fn with_maps(job: &mut Job, work: impl FnOnce(&Maps<'_>, Size, &mut Detection) -> Result<()>) -> Result<()> {
-    let Job { frame: Some(frame), sight, detection: Some(detection), .. } = job else {
-        return Err(Error::failed("a frame came without its picture or room for its result"));
-    };
+/// Calls `work` with the network's maps of the frame and with the frame's size.
+fn with_maps(frame: &Frame, outputs: &NetworkOutputs, work: impl FnOnce(&Maps<'_>, Size) -> Result<()>) -> Result<()> {
     let size = Size { width: frame.width() as usize, height: frame.height() as usize };
     let picture = frame.map()?;
     let picture = picture.i420();
     let luma = Luma { plane: picture.y, range: picture.colour.range };
-    sight.with_maps(|maps| work(&Maps { picture: Some(luma), ..*maps }, size, detection))
-}
-
-/// Starts the work on a frame whose threshold is set.
-fn submit(lane: u32, job: &mut Job, backend: &mut dyn Backend, recipe: &mut Recipe) -> Result<()> {
-    recipe.threshold = job.threshold;
-    with_maps(job, |maps, size, out| backend.submit(lane, maps, recipe, size, std::mem::take(out)))
-}
-
-/// Starts the work on a frame. Without a threshold it is done twice, first for the threshold, and nothing may be in flight.
-fn score(
-    lane: u32,
-    job: &mut Job,
-    outlet: &mut Outlet<'_>,
-    threshold: Option<f32>,
-    backend: &mut dyn Backend,
-    recipe: &mut Recipe,
-) -> Result<()> {
-    if job.fresh {
-        backend.reset(lane);
-    }
-    job.threshold = match threshold {
-        Some(known) => known,
-        None => {
-            // Nothing says which score is high for this network and method: take the first frame as ordinary.
-            recipe.threshold = f32::INFINITY;
-            with_maps(job, |maps, size, out| backend.detect(lane, maps, recipe, size, out))?;
-            let scores = job.detection.iter().flat_map(|found| found.grid_score.iter().copied());
-            let threshold = quantile(scores, 0.99);
-            tracing::warn!(
-                "no threshold is known for this model and method: marking what scores above {threshold:.4}, the top 1 % of the first frame; \
-                 `oodstream calibrate` finds a better one on ordinary footage"
-            );
-            *outlet.threshold.insert(threshold)
-        }
-    };
-    submit(lane, job, backend, recipe)
+    outputs.with_maps(|maps| work(&Maps { picture: Some(luma), ..*maps }, size))
 }
 
 fn quantile(values: impl Iterator<Item = f32>, q: f64) -> f32 {

@@ -8,10 +8,10 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 
 use crate::Error;
 
-/// How long a stage waits before it looks at the flags again.
+/// The time that a stage waits before it looks at the flags again.
 pub const PATIENCE: Duration = Duration::from_millis(100);
 
-/// What the stages of one run share to end together.
+/// The state by which the stages of one run end together.
 ///
 /// A stop ends the reading: what is in flight is drained and the output is finished. A second interrupt ends the waiting as
 /// well. The first error wins; those that follow from it are dropped.
@@ -51,7 +51,7 @@ impl Control {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Whether the user asked for the end.
+    /// Whether the user has requested the end.
     pub fn interrupted(&self) -> bool {
         self.interrupts.load(Ordering::Relaxed) >= 1
     }
@@ -62,7 +62,7 @@ impl Control {
     }
 
     /// The first error's words.
-    pub fn told(&self) -> Option<String> {
+    pub fn last_error(&self) -> Option<String> {
         self.lock().as_ref().map(Error::to_string)
     }
 
@@ -86,7 +86,7 @@ impl Control {
     }
 }
 
-/// Sends `item`, asking `give_up` every [`PATIENCE`]; `false` when it said so or the receiver is gone.
+/// Sends `item`, calling `give_up` every [`PATIENCE`]; `false` when that returns true or the receiver is gone.
 pub fn send_unless<T>(give_up: impl Fn() -> bool, sender: &Sender<T>, mut item: T) -> bool {
     loop {
         match sender.send_timeout(item, PATIENCE) {
@@ -98,7 +98,7 @@ pub fn send_unless<T>(give_up: impl Fn() -> bool, sender: &Sender<T>, mut item: 
     }
 }
 
-/// The next item, asking `give_up` every [`PATIENCE`]; `None` when it said so or the senders are gone and all is read.
+/// The next item, calling `give_up` every [`PATIENCE`]; `None` when that returns true or the senders are gone and all is read.
 pub fn receive_unless<T>(give_up: impl Fn() -> bool, receiver: &Receiver<T>) -> Option<T> {
     loop {
         match receiver.recv_timeout(PATIENCE) {

@@ -4,39 +4,41 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender};
 
-use super::job::Job;
-use super::lane::give_back;
+use super::message::{Captured, Drawn, Passage, Permit, Recorded, return_detection, return_permit};
 use super::settings::Settings;
 use crate::Result;
 use crate::compute::Detection;
 use crate::draw::{Caption, Painter, ScoreScale, View, beside_width};
-use crate::media::Frame;
+use crate::gst::Frame;
 
 /// Results that are finished, for frames that do not wait for their own.
 pub(super) struct Newest {
-    /// Jobs behind the track stage.
-    pub finished: Receiver<Box<Job>>,
-    /// Where they go when a newer one is there.
-    pub spare: Sender<Box<Job>>,
-    shown: Option<Box<Job>>,
+    finished: Receiver<Passage<Recorded>>,
+    /// Of the frames that are analysed.
+    permits: Sender<Permit>,
+    shown: Option<Recorded>,
 }
 
 impl Newest {
-    pub fn new(finished: Receiver<Box<Job>>, spare: Sender<Box<Job>>) -> Self {
-        Self { finished, spare, shown: None }
+    /// Takes results from `finished`; each one's permit goes to `permits` when a newer one is there.
+    pub fn new(finished: Receiver<Passage<Recorded>>, permits: Sender<Permit>) -> Self {
+        Self { finished, permits, shown: None }
     }
 
-    /// The newest finished job.
-    fn take(&mut self, maps: &Sender<Box<Detection>>) -> Option<&Job> {
+    /// The newest finished result.
+    fn take(&mut self, detections: &Sender<Box<Detection>>) -> Option<&Recorded> {
         while let Ok(done) = self.finished.try_recv() {
-            if let Some(mut old) = self.shown.replace(done) {
-                give_back(maps, old.detection.take());
-                old.clear();
-                // There is room for all of them.
-                let _ = self.spare.try_send(old);
+            match done {
+                Passage::Analysed(result) => {
+                    if let Some(Recorded { detection, permit, .. }) = self.shown.replace(result) {
+                        return_detection(detections, detection);
+                        return_permit(&self.permits, permit);
+                    }
+                }
+                Passage::Bare(frame) => return_permit(&self.permits, frame.permit),
             }
         }
-        self.shown.as_deref()
+        self.shown.as_ref()
     }
 }
 
@@ -47,54 +49,78 @@ pub(super) struct Drawing<'a> {
     painter: Painter,
     scale: RunningScale,
     caption: Caption,
-    /// Maps that were drawn go back here.
-    maps: Sender<Box<Detection>>,
+    /// Lines of the caption that stay.
+    notes: usize,
+    classes: Vec<String>,
+    /// Share of the picture that is left out.
+    ignored: f32,
+    /// Detections that were drawn go back here.
+    detections: Sender<Box<Detection>>,
     newest: Option<Newest>,
 }
 
 impl<'a> Drawing<'a> {
-    pub fn new(settings: &'a Settings, maps: Sender<Box<Detection>>, newest: Option<Newest>) -> Result<Self> {
+    pub fn new(
+        settings: &'a Settings,
+        classes: Vec<String>,
+        ignored: f32,
+        detections: Sender<Box<Detection>>,
+        newest: Option<Newest>,
+    ) -> Result<Self> {
         let version = settings.version();
-        let painter = Painter::new(settings.get().style)?;
-        Ok(Self {
-            settings,
-            version,
-            painter,
-            scale: RunningScale::default(),
-            caption: Caption::default(),
-            maps,
-            newest,
-        })
+        let painter = painter(settings, &classes)?;
+        let (scale, caption) = (RunningScale::default(), Caption { lines: notes(settings, ignored) });
+        let notes = caption.lines.len();
+        Ok(Self { settings, version, painter, scale, caption, notes, classes, ignored, detections, newest })
     }
 
-    /// Draws what there is to draw on the job's frame.
-    pub fn draw(&mut self, job: &mut Job) -> Result<()> {
+    /// Draws what there is to draw on the frame.
+    pub fn draw(&mut self, frame: Passage<Recorded>) -> Result<Drawn> {
         let version = self.settings.version();
         if version != self.version {
-            self.painter = Painter::new(self.settings.get().style)?;
+            self.painter = painter(self.settings, &self.classes)?;
+            self.caption.lines = notes(self.settings, self.ignored);
+            self.notes = self.caption.lines.len();
             self.version = version;
         }
-        let Job { frame: Some(frame), detection, threshold, ood_share, .. } = job else { return Ok(()) };
-        if let Some(age) = frame.lost {
-            return self.no_signal(frame, age);
+        match frame {
+            Passage::Analysed(recorded) => {
+                self.painter.set_scene(Some(recorded.scene()));
+                let Recorded { mut frame, detection, permit } = recorded;
+                let ood_share = detection.ood_share;
+                let scale = self.scale.update(&detection);
+                paint(&mut self.painter, &mut frame, &detection, scale, &self.caption)?;
+                return_detection(&self.detections, detection);
+                Ok(Drawn { frame, ood_share, permit })
+            }
+            Passage::Bare(Captured { mut frame, permit, .. }) => {
+                let ood_share = match frame.lost {
+                    Some(age) => {
+                        self.no_signal(&mut frame, age)?;
+                        0.0
+                    }
+                    None => self.draw_newest(&mut frame)?,
+                };
+                Ok(Drawn { frame, ood_share, permit })
+            }
         }
-        if let Some(newest) = &mut self.newest {
-            let Some(Job { frame: Some(seen), detection: Some(found), threshold, .. }) = newest.take(&self.maps) else {
-                return self.painter_only(frame);
-            };
-            *ood_share = found.ood_share;
-            let age = Duration::from_nanos(frame.running_time.saturating_sub(seen.running_time));
-            self.caption.lines.clear();
-            self.caption.lines.push(format!("result {:.1} s old", age.as_secs_f64()));
-            let scale = self.scale.update(found, *threshold);
-            return paint(&mut self.painter, frame, found, scale, *threshold, &self.caption);
-        }
-        let Some(found) = detection.take() else { return Ok(()) };
-        *ood_share = found.ood_share;
-        let scale = self.scale.update(&found, *threshold);
-        let drawn = paint(&mut self.painter, frame, &found, scale, *threshold, &self.caption);
-        give_back(&self.maps, Some(found));
-        drawn
+    }
+
+    /// Draws the newest result on a frame that has none of its own; the result's share of marked pixels.
+    fn draw_newest(&mut self, frame: &mut Frame) -> Result<f32> {
+        let newest = self.newest.as_mut().and_then(|newest| newest.take(&self.detections));
+        let Some(recorded) = newest else {
+            self.painter_only(frame)?;
+            return Ok(0.0);
+        };
+        self.painter.set_scene(Some(recorded.scene()));
+        let Recorded { frame: seen, detection, .. } = recorded;
+        let age = Duration::from_nanos(frame.running_time.saturating_sub(seen.running_time));
+        self.caption.lines.truncate(self.notes);
+        self.caption.lines.push(format!("result {:.1} s old", age.as_secs_f64()));
+        let scale = self.scale.update(detection);
+        paint(&mut self.painter, frame, detection, scale, &self.caption)?;
+        Ok(detection.ood_share)
     }
 
     /// A frame before the first result: as it is, in the size of those to come.
@@ -113,21 +139,46 @@ impl<'a> Drawing<'a> {
     }
 }
 
+fn painter(settings: &Settings, classes: &[String]) -> Result<Painter> {
+    let mut painter = Painter::new(settings.get().style)?;
+    painter.set_classes(classes);
+    Ok(painter)
+}
+
+/// What the legend says of the rules that are not the usual ones.
+fn notes(settings: &Settings, ignored: f32) -> Vec<String> {
+    let events = settings.get().events;
+    let mut notes = Vec::new();
+    if !events.known.is_empty() {
+        notes.push(format!("no alarm: unusual {}", events.known.join(", ")));
+    }
+    if ignored > 0.0 {
+        notes.push(format!("left out: {:.0} % of the picture", 100.0 * ignored));
+    }
+    notes
+}
+
 fn paint(
     painter: &mut Painter,
     frame: &mut Frame,
     found: &Detection,
     scale: ScoreScale,
-    threshold: f32,
     caption: &Caption,
 ) -> Result<()> {
     if painter.style().view == View::SideBySide {
         let mut wide = frame.new_like(beside_width(frame.width() as usize) as u32, frame.height())?;
-        painter.paint_beside(&frame.map()?.i420(), &mut wide.map_mut()?.i420(), found, scale, threshold, caption)?;
+        painter.paint_beside(
+            &frame.map()?.i420(),
+            &mut wide.map_mut()?.i420(),
+            found,
+            scale,
+            found.threshold,
+            caption,
+        )?;
         *frame = wide;
         return Ok(());
     }
-    painter.paint(&mut frame.map_mut()?.i420(), found, scale, threshold, caption)
+    painter.paint(&mut frame.map_mut()?.i420(), found, scale, found.threshold, caption)
 }
 
 /// The scores between which the colour map is spread: follows the frames slowly, so that colours do not flicker.
@@ -138,7 +189,8 @@ impl RunningScale {
     /// Weight of the newest frame.
     const PACE: f32 = 0.05;
 
-    fn update(&mut self, detection: &Detection, threshold: f32) -> ScoreScale {
+    fn update(&mut self, detection: &Detection) -> ScoreScale {
+        let threshold = detection.threshold;
         let (low, high) = detection
             .grid_score
             .iter()
@@ -158,39 +210,44 @@ mod tests {
 
     use super::super::settings::Tunable;
     use super::*;
-    use crate::media::{self, Read};
+    use crate::gst;
+    use crate::input;
+    use crate::input::Read;
+    use crate::output;
 
     #[test]
     fn a_result_on_a_later_frame_says_how_old_it_is() {
-        media::init().unwrap();
-        let input = media::expand_input("test://black?frames=9&width=64&height=32&fps=25").unwrap().remove(0);
-        let media::Input::Test(spec) = input else { panic!("{input}") };
-        let (mut reader, _) = media::open_test(&spec, None, &Default::default(), 0).unwrap();
+        gst::init().unwrap();
+        let input = input::expand_input("test://black?frames=9&width=64&height=32&fps=25").unwrap().remove(0);
+        let input::Input::Test(spec) = input else { panic!("{input}") };
+        let (mut reader, _) = output::file::open_test(&spec, None, &Default::default(), 0).unwrap();
         let mut frames = Vec::new();
         while let Read::Frame(frame) = reader.read(Duration::from_secs(20)).unwrap() {
             frames.push(frame);
         }
-        let mut jobs = frames.into_iter().map(|frame| Box::new(Job { frame: Some(frame), ..Job::default() }));
-        let (mut first, mut last) = (jobs.next().unwrap(), jobs.next_back().unwrap());
-        first.detection = Some(Box::new(Detection {
+        let bare = |frame| Passage::Bare(Captured { frame, fresh: false, permit: Permit::default() });
+        let (first, last) = (frames.remove(0), frames.pop().unwrap());
+        let detection = Box::new(Detection {
             grid_score: Array2::zeros((4, 8)),
             score: Array2::zeros((32, 64)),
             mask: Array2::zeros((32, 64)),
             labels: Array2::zeros((0, 32)),
             clusters: Vec::new(),
             iterations: Vec::new(),
+            threshold: 1.0,
             ood_share: 0.25,
-        }));
-        first.threshold = 1.0;
-        let ((done, finished), (spare, _kept), (maps, _back)) = (unbounded(), unbounded(), unbounded());
-        let settings = Settings::new(Tunable { threshold: None, style: Default::default() });
-        let mut drawing = Drawing::new(&settings, maps, Some(Newest::new(finished, spare))).unwrap();
+        });
+        let result = Passage::Analysed(Recorded { frame: first, detection, permit: Permit::default() });
+        let ((done, finished), (permits, _kept), (detections, _back)) = (unbounded(), unbounded(), unbounded());
+        let settings = Settings::new(Tunable::default());
+        let mut drawing =
+            Drawing::new(&settings, Vec::new(), 0.0, detections, Some(Newest::new(finished, permits))).unwrap();
         // Before the first result there is nothing to tell.
-        drawing.draw(&mut last).unwrap();
-        assert!(drawing.caption.lines.is_empty() && last.ood_share == 0.0);
-        done.send(first).unwrap();
-        drawing.draw(&mut last).unwrap();
+        let drawn = drawing.draw(bare(last.share())).unwrap();
+        assert!(drawing.caption.lines.is_empty() && drawn.ood_share == 0.0);
+        done.send(result).unwrap();
+        let drawn = drawing.draw(bare(last)).unwrap();
         assert_eq!(drawing.caption.lines, ["result 0.3 s old"]);
-        assert_eq!(last.ood_share, 0.25);
+        assert_eq!(drawn.ood_share, 0.25);
     }
 }

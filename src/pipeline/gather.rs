@@ -5,20 +5,19 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Select, Sender, TryRecvError};
 
 use super::control::{Control, PATIENCE};
-use super::job::{Batch, Job};
+use super::message::{Batch, Captured, Passage, Permit, return_permit};
 use super::meter::Meter;
 use super::stats::StageStats;
 use crate::Result;
-use crate::model::look::prepare_views;
 use crate::model::prepare::Prepare;
-use crate::model::views::Layouts;
+use crate::model::views::layout::Layouts;
+use crate::model::views::look::prepare_views;
 
 /// Where the frames of one stream come from.
 pub(super) struct Inlet<'a> {
     /// Frames that wait for the network.
-    pub waiting: Receiver<Box<Job>>,
-    /// Where jobs go that will not be worked on.
-    pub spare: Sender<Box<Job>>,
+    pub waiting: Receiver<Captured>,
+    pub permits: Sender<Permit>,
     pub control: &'a Control,
     pub meter: &'a Meter,
     /// Older frames are left out.
@@ -28,21 +27,34 @@ pub(super) struct Inlet<'a> {
 
 impl Inlet<'_> {
     /// The next frame that is young enough. At a stop what waits of a live stream is left out, so that its end is near.
-    fn take(&mut self) -> Result<Box<Job>, TryRecvError> {
+    fn take(&mut self) -> Result<Captured, TryRecvError> {
         loop {
-            let mut job = self.waiting.try_recv()?;
-            let age = job.frame.as_ref().and_then(|frame| frame.captured).map(|captured| captured.elapsed());
+            let waiting = self.waiting.try_recv()?;
+            let age = waiting.frame.captured.map(|captured| captured.elapsed());
             if age.is_some() && self.control.stopping() {
                 self.meter.crowded_out();
             } else if age.zip(self.max_age).is_none_or(|(age, max)| age <= max) {
-                return Ok(job);
+                return Ok(waiting);
             } else {
                 self.meter.too_old();
             }
-            job.clear();
-            // There is room for all of them.
-            let _ = self.spare.try_send(job);
+            return_permit(&self.permits, waiting.permit);
         }
+    }
+}
+
+/// The frames taken from the streams for one batch.
+#[derive(Default)]
+pub(super) struct Gathered {
+    /// Stream and frame, in turn.
+    frames: Vec<(usize, Captured)>,
+    /// Streams that have come to their end.
+    ended: Vec<usize>,
+}
+
+impl Gathered {
+    fn has(&self, lane: usize) -> bool {
+        self.frames.iter().any(|(taken, _)| *taken == lane)
     }
 }
 
@@ -53,7 +65,7 @@ pub(super) struct Gatherer<'a> {
     next: usize,
     /// Frames of one batch at most, one per stream.
     most: usize,
-    /// How long a batch waits to be filled.
+    /// The time that a batch waits to be filled.
     wait: Duration,
 }
 
@@ -62,61 +74,61 @@ impl<'a> Gatherer<'a> {
         Self { inlets, next: 0, most: most.max(1), wait }
     }
 
-    /// Fills `batch` with what waits, waiting for a first frame as long as it takes. `false` when all streams are at
-    /// their end and `batch` has nothing to say, or the run was aborted.
-    pub fn gather(&mut self, control: &Control, batch: &mut Batch) -> bool {
+    /// Fills `gathered` with what waits, waiting for a first frame as long as it takes. `false` when all streams are at
+    /// their end and nothing was taken, or the run was aborted.
+    pub fn gather(&mut self, control: &Control, gathered: &mut Gathered) -> bool {
         let mut deadline = None;
         loop {
-            self.pass(batch);
+            self.pass(gathered);
             let open = self.inlets.iter().filter(|inlet| inlet.open).count();
-            if batch.jobs.is_empty() {
-                if open == 0 || !batch.ended.is_empty() {
-                    return !batch.ended.is_empty();
+            if gathered.frames.is_empty() {
+                if open == 0 || !gathered.ended.is_empty() {
+                    return !gathered.ended.is_empty();
                 }
             } else {
                 let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.wait);
-                if batch.jobs.len() >= self.most.min(open) || Instant::now() >= deadline {
+                if gathered.frames.len() >= self.most.min(open) || Instant::now() >= deadline {
                     return true;
                 }
             }
             if control.aborted() {
                 return false;
             }
-            self.sleep(batch, deadline);
+            self.sleep(gathered, deadline);
         }
     }
 
-    /// Takes one frame of each stream that has one and is not in the batch yet, until it is full.
-    fn pass(&mut self, batch: &mut Batch) {
+    /// Takes one frame of each stream that has one and is not among those taken yet, until a batch is full.
+    fn pass(&mut self, gathered: &mut Gathered) {
         let count = self.inlets.len();
         let first = self.next;
         for lane in (0..count).map(|step| (first + step) % count) {
-            if batch.jobs.len() >= self.most {
+            if gathered.frames.len() >= self.most {
                 return;
             }
             let inlet = &mut self.inlets[lane];
-            if !inlet.open || batch.jobs.iter().any(|(taken, _)| *taken == lane) {
+            if !inlet.open || gathered.has(lane) {
                 continue;
             }
             match inlet.take() {
-                Ok(job) => {
-                    batch.jobs.push((lane, job));
+                Ok(frame) => {
+                    gathered.frames.push((lane, frame));
                     self.next = (lane + 1) % count;
                 }
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => {
                     inlet.open = false;
-                    batch.ended.push(lane);
+                    gathered.ended.push(lane);
                 }
             }
         }
     }
 
-    /// Waits until a stream that is not in the batch has something, or time is up.
-    fn sleep(&self, batch: &Batch, deadline: Option<Instant>) {
+    /// Waits until a stream of which nothing was taken has something, or time is up.
+    fn sleep(&self, gathered: &Gathered, deadline: Option<Instant>) {
         let mut select = Select::new();
         for (lane, inlet) in self.inlets.iter().enumerate() {
-            if inlet.open && !batch.jobs.iter().any(|(taken, _)| *taken == lane) {
+            if inlet.open && !gathered.has(lane) {
                 select.recv(&inlet.waiting);
             }
         }
@@ -137,19 +149,24 @@ pub(super) fn prepare(
     output: &Sender<Batch>,
 ) -> Result<()> {
     let elements = prepare.input_len();
+    let mut gathered = Gathered::default();
     while let Some(mut batch) = control.receive(spare) {
-        if !gatherer.gather(control, &mut batch) {
+        if !gatherer.gather(control, &mut gathered) {
             break;
         }
         stats.saw_queue(gatherer.inlets.iter().map(|inlet| inlet.waiting.len()).max().unwrap_or(0) + 1);
-        let Batch { jobs, tensor, slots, .. } = &mut batch;
-        for (lane, job) in jobs.iter_mut().filter(|(_, job)| job.is_new_picture()) {
-            let Some(frame) = &job.frame else { continue };
+        let Batch { frames, ended, tensor, pictures } = &mut batch;
+        ended.append(&mut gathered.ended);
+        for (lane, captured) in gathered.frames.drain(..) {
+            if captured.frame.lost.is_some() {
+                frames.push((lane, Passage::Bare(captured)));
+                continue;
+            }
             let prepared = stats.time(|| {
-                let mapped = frame.map()?;
+                let mapped = captured.frame.map()?;
                 let picture = mapped.i420();
                 let layout = layouts.of((picture.width(), picture.height()))?;
-                let (start, end) = (*slots, *slots + layout.views().len());
+                let (start, end) = (*pictures, *pictures + layout.views().len());
                 if tensor.len() < end * elements {
                     tensor.resize(end * elements, 0.0);
                 }
@@ -157,11 +174,15 @@ pub(super) fn prepare(
                 Ok((layout, end))
             });
             match prepared {
-                Ok((layout, end)) => (job.layout, *slots) = (Some(layout), end),
+                Ok((layout, end)) => {
+                    *pictures = end;
+                    frames.push((lane, Passage::Analysed(captured.prepared(layout))));
+                }
                 Err(error) => {
                     // A picture that cannot be read ends its own stream only.
-                    gatherer.inlets[*lane].control.fail(error);
-                    job.clear();
+                    let inlet = &gatherer.inlets[lane];
+                    inlet.control.fail(error);
+                    return_permit(&inlet.permits, captured.permit);
                 }
             }
         }
@@ -179,42 +200,54 @@ mod tests {
     use super::*;
 
     fn inlet<'a>(
-        waiting: Receiver<Box<Job>>,
-        spare: &Sender<Box<Job>>,
+        waiting: Receiver<Captured>,
+        permits: &Sender<Permit>,
         control: &'a Control,
         meter: &'a Meter,
     ) -> Inlet<'a> {
-        Inlet { waiting, spare: spare.clone(), control, meter, max_age: None, open: true }
+        Inlet { waiting, permits: permits.clone(), control, meter, max_age: None, open: true }
+    }
+
+    /// `count` frames of a test pattern.
+    fn captured(count: usize) -> Vec<Captured> {
+        crate::gst::init().unwrap();
+        let spec = format!("test://black?width=16&height=16&frames={count}");
+        let (mut reader, _) = crate::output::file::open_test(&spec, None, &Default::default(), 0).unwrap();
+        let mut read = || match reader.read(Duration::from_secs(20)).unwrap() {
+            crate::input::Read::Frame(frame) => Captured { frame, fresh: false, permit: Permit::default() },
+            _ => panic!("there are {count} frames"),
+        };
+        (0..count).map(|_| read()).collect()
     }
 
     /// The streams in the order in which their frames are taken, `waiting` frames being there of each.
     fn order(waiting: &[usize], most: usize) -> (Vec<Vec<usize>>, Vec<usize>) {
         let (meter, control) = (Meter::new("test"), Control::default());
-        let (spare, _kept) = unbounded();
+        let (permits, _kept) = unbounded();
         let inlets = waiting
             .iter()
             .map(|&count| {
                 let (send, receive) = unbounded();
-                (0..count).for_each(|_| send.send(Box::<Job>::default()).unwrap());
-                inlet(receive, &spare, &control, &meter)
+                captured(count).into_iter().for_each(|frame| send.send(frame).unwrap());
+                inlet(receive, &permits, &control, &meter)
             })
             .collect();
         let mut gatherer = Gatherer::new(inlets, most, Duration::ZERO);
         let (mut batches, mut ended) = (Vec::new(), Vec::new());
         loop {
-            let mut batch = Batch::new(0);
-            if !gatherer.gather(&Control::default(), &mut batch) {
+            let mut taken = Gathered::default();
+            if !gatherer.gather(&Control::default(), &mut taken) {
                 return (batches, ended);
             }
-            ended.extend(batch.ended);
-            if !batch.jobs.is_empty() {
-                batches.push(batch.jobs.iter().map(|(lane, _)| *lane).collect());
+            ended.extend(taken.ended);
+            if !taken.frames.is_empty() {
+                batches.push(taken.frames.iter().map(|(lane, _)| *lane).collect());
             }
         }
     }
 
     #[test]
-    fn streams_take_turns_and_their_ends_are_told() {
+    fn streams_take_turns_and_their_ends_are_reported() {
         let (batches, mut ended) = order(&[3, 1, 2], 1);
         assert_eq!(batches.concat(), [0, 1, 2, 0, 2, 0]);
         ended.sort_unstable();
@@ -223,19 +256,16 @@ mod tests {
 
     #[test]
     fn at_a_stop_waiting_frames_of_live_streams_are_left_out() {
-        crate::media::init().unwrap();
         let (meter, control, live) = (Meter::new("test"), Control::default(), Instant::now());
-        let (spare, kept) = unbounded();
+        let (permits, kept) = unbounded();
         let (send, waiting) = unbounded();
-        let (mut reader, _) = crate::media::open_test("test://black?frames=2", None, &Default::default(), 0).unwrap();
-        for captured in [Some(live), None] {
-            let crate::media::Read::Frame(mut frame) = reader.read(Duration::from_secs(20)).unwrap() else { panic!() };
-            frame.captured = captured;
-            send.send(Box::new(Job { frame: Some(frame), ..Job::default() })).unwrap();
+        for (mut waits, captured) in captured(2).into_iter().zip([Some(live), None]) {
+            waits.frame.captured = captured;
+            send.send(waits).unwrap();
         }
         control.stop();
-        let taken = inlet(waiting, &spare, &control, &meter).take().unwrap();
-        assert_eq!(taken.frame.unwrap().captured, None, "a file loses no frame");
+        let taken = inlet(waiting, &permits, &control, &meter).take().unwrap();
+        assert_eq!(taken.frame.captured, None, "a file loses no frame");
         assert_eq!((kept.len(), meter.read().dropped()), (1, 1));
     }
 
@@ -249,20 +279,23 @@ mod tests {
     #[test]
     fn a_batch_waits_for_the_other_streams_but_not_for_ever() {
         let (meter, control) = (Meter::new("test"), Control::default());
-        let (spare, _kept) = unbounded();
+        let (permits, _kept) = unbounded();
         let [(early, first), (late, second)] = [unbounded(), unbounded()];
+        let mut frames = captured(3).into_iter();
+        let mut next = || frames.next().unwrap();
         let gather = |wait| {
-            let inlets = [&first, &second].map(|waiting| inlet(waiting.clone(), &spare, &control, &meter));
-            let mut batch = Batch::new(0);
-            assert!(Gatherer::new(inlets.into(), 2, wait).gather(&Control::default(), &mut batch));
-            batch.jobs.iter().map(|(lane, _)| *lane).collect::<Vec<_>>()
+            let inlets = [&first, &second].map(|waiting| inlet(waiting.clone(), &permits, &control, &meter));
+            let mut taken = Gathered::default();
+            assert!(Gatherer::new(inlets.into(), 2, wait).gather(&Control::default(), &mut taken));
+            taken.frames.iter().map(|(lane, _)| *lane).collect::<Vec<_>>()
         };
-        early.send(Box::<Job>::default()).unwrap();
+        early.send(next()).unwrap();
         assert_eq!(gather(Duration::from_millis(20)), [0], "the other stream is open, and nothing comes");
-        early.send(Box::<Job>::default()).unwrap();
+        early.send(next()).unwrap();
         std::thread::scope(|scope| {
             // Sent while the batch waits, mostly; before that is as good.
-            scope.spawn(|| late.send(Box::<Job>::default()).unwrap());
+            let frame = next();
+            scope.spawn(|| late.send(frame).unwrap());
             assert_eq!(gather(Duration::from_secs(30)), [0, 1]);
         });
     }

@@ -5,17 +5,20 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 
 use super::control::{Control, PATIENCE, receive_unless, send_unless};
-use super::job::Job;
+use super::message::{Captured, Detected, Drawn, Passage, Permit, Recorded, return_permit};
 use super::meter::Meter;
+use super::observer::Observer;
 use super::policy::{Flow, Policy};
-use super::run::Observer;
+use super::settings::Settings;
 use super::stats::StageStats;
 use crate::Result;
-use crate::compute::Detection;
-use crate::media::{EndOfInput, Frame, FrameReader, FrameWriter, Read, Signal, Written};
-use crate::output::{Recorder, Seen};
+use crate::gst::Frame;
+use crate::input::{EndOfInput, FrameReader, Read, Signal};
+use crate::ood::alarm::{self, Moment, Scene, Watcher};
+use crate::output::{FrameWriter, Written};
+use crate::record::{Recorder, Seen};
 
-/// The first stage of a stream: frames from its reader into jobs, by the policy.
+/// The first stage of a stream: frames from its reader to the network, by the policy.
 pub(super) struct Source<'a> {
     pub control: &'a Control,
     /// Of the stages that all streams share: without them there is nothing to read for.
@@ -24,19 +27,19 @@ pub(super) struct Source<'a> {
     pub meter: &'a Meter,
     pub observer: &'a dyn Observer,
     pub flow: Flow,
-    pub spare: Receiver<Box<Job>>,
-    /// Jobs go back here when their frame is left out.
-    pub unused: Sender<Box<Job>>,
-    pub to_network: Sender<Box<Job>>,
+    pub permits: Receiver<Permit>,
+    /// The other end of `permits`, for those of frames that are left out.
+    pub unused: Sender<Permit>,
+    pub to_network: Sender<Captured>,
     /// The other end of `to_network`, to take out what has waited longest.
-    pub waiting: Receiver<Box<Job>>,
+    pub waiting: Receiver<Captured>,
     pub display: Option<Display>,
 }
 
 /// The way past the network, for frames that do not wait for their result.
 pub(super) struct Display {
-    pub spare: Receiver<Box<Job>>,
-    pub to_draw: Sender<Box<Job>>,
+    pub permits: Receiver<Permit>,
+    pub to_draw: Sender<Passage<Recorded>>,
 }
 
 impl Source<'_> {
@@ -75,15 +78,15 @@ impl Source<'_> {
 
     /// False when there is nobody to hand it to.
     fn hand_on(&self, frame: Frame, fresh: &mut bool) -> bool {
-        let Some(Display { spare, to_draw }) = &self.display else { return self.offer(frame, fresh) };
+        let Some(Display { permits, to_draw }) = &self.display else { return self.offer(frame, fresh) };
         let shown = frame.share();
         if frame.lost.is_none() && !self.offer(frame, fresh) {
             return false;
         }
-        match spare.try_recv() {
-            Ok(mut job) => {
-                job.frame = Some(shown);
-                send_unless(|| self.is_over(), to_draw, job)
+        match permits.try_recv() {
+            Ok(permit) => {
+                let shown = Captured { frame: shown, fresh: false, permit };
+                send_unless(|| self.is_over(), to_draw, Passage::Bare(shown))
             }
             Err(_) => {
                 self.meter.crowded_out();
@@ -94,52 +97,47 @@ impl Source<'_> {
 
     /// Puts a frame in front of the network, by the policy.
     fn offer(&self, frame: Frame, fresh: &mut bool) -> bool {
-        let job = match self.flow.policy {
-            Policy::Wait => receive_unless(|| self.is_over(), &self.spare),
-            // All jobs are on their way: the one that waits longest makes room, or else the new frame has to go.
-            Policy::DropOldest | Policy::Latest => match self.spare.try_recv().ok().or_else(|| self.evict()) {
-                Some(job) => Some(job),
+        let permit = match self.flow.policy {
+            Policy::Wait => receive_unless(|| self.is_over(), &self.permits),
+            // All permits are taken: the frame that waits longest makes room, or else the new one has to go.
+            Policy::DropOldest | Policy::Latest => match self.permits.try_recv().ok().or_else(|| self.evict(fresh)) {
+                Some(permit) => Some(permit),
                 None => {
                     self.crowd_out();
                     return true;
                 }
             },
         };
-        let Some(mut job) = job else { return false };
-        job.frame = Some(frame);
-        job.fresh |= std::mem::take(fresh);
+        let Some(permit) = permit else { return false };
+        let mut captured = Captured { frame, fresh: std::mem::take(fresh), permit };
         if self.flow.policy == Policy::Wait {
-            return send_unless(|| self.is_over(), &self.to_network, job);
+            return send_unless(|| self.is_over(), &self.to_network, captured);
         }
         loop {
-            match self.to_network.try_send(job) {
+            match self.to_network.try_send(captured) {
                 Ok(()) => return true,
                 Err(TrySendError::Disconnected(_)) => return false,
                 Err(TrySendError::Full(back)) => {
-                    job = back;
-                    if let Some(old) = self.evict() {
-                        job.fresh |= old.fresh;
-                        // There is room for all of them.
-                        let _ = self.unused.try_send(old);
+                    captured = back;
+                    if let Some(permit) = self.evict(&mut captured.fresh) {
+                        return_permit(&self.unused, permit);
                     }
                 }
             }
         }
     }
 
-    /// Whether frames handed on will not come back. This stage holds both ends of its channels and cannot tell by them.
+    /// Whether frames handed on will not come back. This stage holds both ends of its channels, so they do not show it.
     fn is_over(&self) -> bool {
         self.control.failed() || self.hub.failed() || self.hub.aborted()
     }
 
-    /// The job that has waited longest, without its frame.
-    fn evict(&self) -> Option<Box<Job>> {
-        let mut job = self.waiting.try_recv().ok()?;
+    /// Leaves out the frame that has waited longest. The next one is `fresh` where that one was.
+    fn evict(&self, fresh: &mut bool) -> Option<Permit> {
+        let oldest = self.waiting.try_recv().ok()?;
         self.crowd_out();
-        let fresh = job.fresh;
-        job.clear();
-        job.fresh = fresh;
-        Some(job)
+        *fresh |= oldest.fresh;
+        Some(oldest.permit)
     }
 
     /// Counts a frame that is not analysed; where every frame is shown, that is no loss.
@@ -150,31 +148,78 @@ impl Source<'_> {
     }
 }
 
-/// The stage that keeps what is to be kept of a frame's result.
-pub(super) fn record(job: &mut Job, recorders: &mut [Box<dyn Recorder>]) -> Result<()> {
-    let Job { frame: Some(frame), sight, detection: Some(detection), .. } = job else { return Ok(()) };
-    if recorders.is_empty() || sight.is_empty() {
-        sight.clear();
-        return Ok(());
-    }
-    let running_time = Duration::from_nanos(frame.running_time);
-    let wall = frame.captured.and_then(|captured| SystemTime::now().checked_sub(captured.elapsed()));
-    let result = sight.with_maps(|maps| {
-        let seen = Seen { index: frame.index, running_time, wall, detection, maps };
-        recorders.iter_mut().try_for_each(|recorder| recorder.record(&seen))
-    });
-    // The network's tensors go back to its memory here, whether somebody wanted them or not.
-    sight.clear();
-    result
+/// The track stage: makes alarms of a frame's result and hands it to the recorders.
+pub(super) struct Tracking<'a> {
+    settings: &'a Settings,
+    version: u64,
+    watcher: Watcher,
+    recorders: Vec<Box<dyn Recorder>>,
 }
 
-/// Hands drawn frames to the writer and their jobs back to the source.
+impl<'a> Tracking<'a> {
+    pub fn new(settings: &'a Settings, watcher: Watcher, recorders: Vec<Box<dyn Recorder>>) -> Self {
+        Self { settings, version: settings.version(), watcher, recorders }
+    }
+
+    pub fn work(&mut self, frame: Passage<Detected>) -> Result<Passage<Recorded>> {
+        let mut detected = match frame {
+            Passage::Analysed(detected) => detected,
+            Passage::Bare(frame) => return Ok(Passage::Bare(frame)),
+        };
+        let version = self.settings.version();
+        if version != self.version {
+            self.watcher.set((*self.settings.get().events).clone());
+            self.version = version;
+        }
+        let Detected { frame, fresh, outputs, detection, scene } = &mut detected;
+        let running_time = Duration::from_nanos(frame.running_time);
+        let wall = frame.captured.and_then(|captured| SystemTime::now().checked_sub(captured.elapsed()));
+        let picture = frame.map()?;
+        outputs.with_maps(|maps| {
+            let seen = alarm::Frame {
+                moment: Moment { running: running_time, wall },
+                detection,
+                logits: maps.logits,
+                luma: picture.i420().y,
+                threshold: detection.threshold,
+                fresh: *fresh,
+            };
+            self.watcher.observe(&seen, scene)?;
+            let seen = Seen { index: frame.index, running_time, wall, detection, maps, scene };
+            self.recorders.iter_mut().try_for_each(|recorder| recorder.record(&seen))?;
+            keep_events(&mut self.recorders, scene)
+        })?;
+        drop(picture);
+        Ok(Passage::Analysed(detected.recorded()))
+    }
+
+    /// The stream is over.
+    pub fn finish(mut self, name: &str) -> Result<()> {
+        let mut scene = Scene::default();
+        self.watcher.finish(&mut scene);
+        keep_events(&mut self.recorders, &scene)?;
+        let (_, withheld) = self.watcher.counts();
+        if withheld > 0 {
+            tracing::warn!("{name}: {withheld} alarms exceeded events.max_per_minute and were not reported");
+        }
+        self.recorders.iter_mut().try_for_each(|recorder| recorder.finish())
+    }
+}
+
+fn keep_events(recorders: &mut [Box<dyn Recorder>], scene: &Scene) -> Result<()> {
+    if scene.events.is_empty() {
+        return Ok(());
+    }
+    recorders.iter_mut().try_for_each(|recorder| recorder.events(&scene.events))
+}
+
+/// Hands drawn frames to the writer and their permits back to the source.
 pub(super) struct Sink<'a> {
     pub control: &'a Control,
     pub stats: &'a StageStats,
     pub meter: &'a Meter,
     pub observer: &'a dyn Observer,
-    pub spare: Sender<Box<Job>>,
+    pub permits: Sender<Permit>,
     /// The stream is there for the writer alone and ends with it.
     pub only_written: bool,
 }
@@ -182,15 +227,14 @@ pub(super) struct Sink<'a> {
 impl Sink<'_> {
     pub fn run(
         self,
-        input: &Receiver<Box<Job>>,
+        input: &Receiver<Drawn>,
         mut writer: Option<Box<dyn FrameWriter>>,
         written: &mut Option<Written>,
     ) -> Result<()> {
         let mut result = Ok(());
         let mut frames = 0u64;
-        while let Some(mut job) = self.control.receive(input) {
+        while let Some(Drawn { frame, ood_share, permit }) = self.control.receive(input) {
             self.stats.saw_queue(input.len() + 1);
-            let Some(frame) = job.frame.take() else { continue };
             let (running_time, captured, repeat) = (frame.running_time, frame.captured, frame.lost.is_some());
             match self.stats.time(|| write(self.control, writer.as_deref_mut(), frame)) {
                 Ok(true) => {}
@@ -209,12 +253,10 @@ impl Sink<'_> {
             if repeat {
                 self.meter.repeated();
             } else {
-                self.meter.frame_out(captured, job.ood_share);
-                self.observer.frame_done(running_time, job.ood_share);
+                self.meter.frame_out(captured, ood_share);
+                self.observer.frame_done(running_time, ood_share);
             }
-            job.clear();
-            // The source may be gone already; then the job is dropped.
-            let _ = self.spare.try_send(job);
+            return_permit(&self.permits, permit);
         }
         if let Some(writer) = writer {
             if frames == 0 || self.control.aborted() {
@@ -242,11 +284,4 @@ fn write(control: &Control, writer: Option<&mut (dyn FrameWriter + 'static)>, fr
         frame = back;
     }
     Ok(true)
-}
-
-/// Maps back to the detect stage; when it is gone already they are dropped.
-pub(super) fn give_back(maps: &Sender<Box<Detection>>, detection: Option<Box<Detection>>) {
-    if let Some(detection) = detection {
-        let _ = maps.try_send(detection);
-    }
 }

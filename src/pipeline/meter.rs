@@ -1,4 +1,4 @@
-//! What one stream has done so far, kept in constant memory and readable at any time.
+//! The counters of one stream, kept in constant memory and readable at any time.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::media::Signal;
+use crate::input::Signal;
 
 /// Upper bounds of the latency histogram's buckets, in seconds.
 pub const LATENCY_BOUNDS: [f64; 10] = [0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0];
@@ -83,7 +83,7 @@ impl Trend {
     }
 }
 
-/// What a report says of the latency of one stream, in seconds.
+/// The latency of one stream, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct LatencyReport {
     /// Median.
@@ -96,7 +96,7 @@ pub struct LatencyReport {
     pub growth_s_per_min: f64,
 }
 
-/// Everything that [`Meter`] knows, at one moment.
+/// The values of a [`Meter`] at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reading {
     /// Frames decoded.
@@ -109,7 +109,7 @@ pub struct Reading {
     pub crowded: u64,
     /// Frames left out since they were older than the latency limit.
     pub stale: u64,
-    /// How often pictures came back after a loss.
+    /// The number of times that pictures came back after a loss.
     pub reconnects: u64,
     /// Frames waiting for the network.
     pub waiting: usize,
@@ -201,7 +201,7 @@ impl Meter {
     pub(super) fn signal(&self, signal: &Signal) {
         let mut link = lock(&self.link);
         match signal {
-            // The end is the last thing to tell.
+            // Nothing follows the end.
             _ if matches!(*link, Link::Ended { .. }) => {}
             // Until there has been a picture nothing can be lost.
             Signal::Lost { .. } if *link == Link::Waiting => {}
@@ -224,7 +224,7 @@ impl Meter {
         self.frames_out.load(Ordering::Relaxed)
     }
 
-    /// All of it.
+    /// The current values.
     pub fn read(&self) -> Reading {
         let frames_out = self.frames_out();
         let latency = lock(&self.latency);

@@ -4,20 +4,22 @@
 //! stream 0: source -.                               .-> track -> draw -> sink
 //! stream 1: source --+-> prepare -> infer -> detect +-> track -> draw -> sink
 //! stream 2: source -'                               '-> track -> draw -> sink
-//!              ^--------------------- spare jobs ------------------------'
+//!              ^----------------------- permits -------------------------'
 //! ```
-//! A job carries one frame and what its stages found. The jobs of a stream go round: the sink hands an emptied one back to the
-//! source, so that their number bounds the memory, nothing is allocated per frame after the first round, and a stream whose
-//! sink is stuck has no jobs left that could hold up the others. What happens to frames that find no job or no room is the
-//! stream's policy: a file waits, a live stream leaves frames out, and counts them.
+//! A message carries one frame and what its stages found; its type says what that is. The permits of a stream go round with the
+//! memory that is used again: the sink hands each back to the source, so that their number bounds the memory, nothing is
+//! allocated per frame after the first round, and a stream whose sink is stuck has no permits left that could hold up the others.
+//! What happens to frames that find no permit or no room is the stream's policy: a file waits, a live stream leaves frames out, and
+//! counts them.
 
 mod analyse;
 pub mod control;
 mod drawing;
 mod gather;
-mod job;
 mod lane;
+mod message;
 mod meter;
+mod observer;
 mod policy;
 pub mod run;
 mod settings;
@@ -26,7 +28,8 @@ pub mod stats;
 
 pub use control::Control;
 pub use meter::{LATENCY_BOUNDS, LatencyReport, Link, Meter, Reading};
+pub use observer::Observer;
 pub use policy::{Flow, Policy, Sync};
-pub use run::{Engine, Observer, Outcome, Stream, run};
+pub use run::{Engine, Outcome, Stream, run};
 pub use settings::{Settings, Tunable};
 pub use stats::{StageReport, StageStats};

@@ -1,11 +1,12 @@
-//! What gives way when live frames come faster than they are worked on.
+//! The policies for live frames that come faster than they are worked on.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 /// Which frames are left out. Always after decoding, never before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
     /// None: the input waits, and a live one falls behind.
@@ -18,7 +19,8 @@ pub enum Policy {
 }
 
 /// Which result is drawn on a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Sync {
     /// The frame's own. What has none is not shown.
@@ -28,7 +30,7 @@ pub enum Sync {
     Newest,
 }
 
-/// How the frames of one stream are let through.
+/// The rules by which the frames of one stream are let through.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Flow {
     /// Which frames are left out.

@@ -4,44 +4,49 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crossbeam::channel::bounded;
+use crossbeam::channel::{Receiver, Sender, bounded};
 
-use super::analyse::{Outlet, detect, infer};
+use super::analyse::{Detect, Outlet, infer};
 use super::control::Control;
 use super::drawing::{Drawing, Newest};
 use super::gather::{Gatherer, Inlet, prepare};
-use super::job::{Batch, Job};
-use super::lane::{Display, Sink, Source, record};
+use super::lane::{Display, Sink, Source, Tracking};
+use super::message::{Batch, Permit};
 use super::meter::Meter;
+use super::observer::Observer;
 use super::policy::{Flow, Sync as Drawn};
 use super::settings::Settings;
 use super::stage::{relay, spawn};
 use super::stats::{StageReport, StageStats};
 use crate::compute::{Backend, Detection, Recipe};
-use crate::media::{EndOfInput, FrameReader, FrameWriter, Signal, Written};
-use crate::model::Network;
+use crate::input::{EndOfInput, FrameReader};
 use crate::model::prepare::Prepare;
-use crate::model::views::{Layouts, Views};
-use crate::output::Recorder;
+use crate::model::runtime::Network;
+use crate::model::views::layout::{Layouts, Views};
+use crate::ood::alarm::{Filler, IgnoreMap, Watcher};
+use crate::output::{FrameWriter, Written};
+use crate::record::Recorder;
 use crate::{Error, Result};
 
-/// What all streams of a run share: the network, the dense maths and how the result is drawn.
+/// The parts that all streams of a run share: the network, the dense maths, the settings of the drawing.
 pub struct Engine {
     /// The network.
     pub network: Network,
-    /// How frames are looked at.
+    /// The views of a frame that the network gets.
     pub views: Views,
     /// Where the dense maths runs.
     pub backend: Box<dyn Backend>,
-    /// How the score is made; its threshold is that of `settings`.
+    /// The score.
     pub recipe: Recipe,
     /// Threshold and drawing, which may change during a run.
     pub settings: Arc<Settings>,
+    /// Parts of the picture that are left out.
+    pub ignore: Arc<IgnoreMap>,
     /// Prepared pictures that may wait for the network; 0 chooses each picture when the network is free for it.
     pub ahead: usize,
     /// Pictures of different streams that the network takes at once, at most.
     pub batch: usize,
-    /// How long a batch waits to be filled.
+    /// The time that a batch waits to be filled.
     pub batch_wait: Duration,
     /// Statistics of the stages over all inputs.
     pub stages: Arc<Stages>,
@@ -82,24 +87,15 @@ impl Stages {
     }
 }
 
-/// Follows a stream, for progress bars and events.
-pub trait Observer: Sync {
-    /// One more frame is finished.
-    fn frame_done(&self, running_time: u64, ood_share: f32);
-
-    /// A live input was lost or came back.
-    fn signal(&self, _signal: &Signal) {}
-}
-
 /// One stream of a run: where its frames come from and where they go.
 pub struct Stream<'a> {
     /// Its frames.
     pub reader: Box<dyn FrameReader>,
-    /// Where they go; none: nowhere.
+    /// The destination of its frames; `None` discards them.
     pub writer: Option<Box<dyn FrameWriter>>,
-    /// What is kept of its results.
+    /// The recorders of its results.
     pub recorders: Vec<Box<dyn Recorder>>,
-    /// Who follows it.
+    /// Follows its progress.
     pub observer: &'a dyn Observer,
     /// Ends it.
     pub control: &'a Control,
@@ -109,10 +105,10 @@ pub struct Stream<'a> {
     pub flow: Flow,
 }
 
-/// How one stream ended.
+/// The end of one stream.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// What the reader saw, when it came to the end.
+    /// The reader's report, when it came to the end.
     pub end: Option<EndOfInput>,
     /// The finished output, when there is one.
     pub written: Option<Written>,
@@ -122,7 +118,7 @@ pub struct Outcome {
     pub error: Option<Error>,
 }
 
-/// Maps of one stream that may be between detect and draw; one more for each further frame that the back end takes at once.
+/// Detections of one stream that may be between detect and draw; one more for each further frame that the back end takes at once.
 /// They are the largest buffers after the pictures, 10 MB each at 1080p.
 const DETECTIONS: usize = 3;
 
@@ -146,9 +142,10 @@ pub fn run(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>) -> Vec<
 }
 
 fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes: &mut [Outcome]) -> Result<()> {
-    let Engine { network, views, backend, recipe, settings, ahead, batch, batch_wait, stages } = engine;
+    let Engine { network, views, backend, recipe, settings, ignore, ahead, batch, batch_wait, stages } = engine;
     let (settings, stages, recipe) = (&**settings, &**stages, &*recipe);
     let preparing = Prepare::new(*network.input())?;
+    let classes = network.manifest().classes.names.clone();
     let layouts = Layouts::new(views.clone(), *network.input());
     let most = network.max_batch().unwrap_or(usize::MAX).min(*batch).clamp(1, streams.len().max(1));
     let detections = DETECTIONS + backend.depth() - 1;
@@ -158,39 +155,30 @@ fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes:
         let (mut on_the_way, several) = (0, streams.len() > 1);
         for (lane, (stream, outcome)) in streams.into_iter().zip(outcomes).enumerate() {
             backend.reset(lane as u32);
-            let Stream { mut reader, writer, mut recorders, observer, control, meter, flow } = stream;
+            let Stream { mut reader, writer, recorders, observer, control, meter, flow } = stream;
             let only_written = recorders.is_empty();
-            let jobs = flow.queue + 3;
-            on_the_way += jobs;
-            // Every channel has room for every job: a stage never waits to hand on, only for jobs to come back.
-            let (spare_in, spare_out) = bounded(jobs);
-            for _ in 0..jobs {
-                let _ = spare_in.try_send(Box::<Job>::default());
-            }
-            let (maps_in, maps_out) = bounded(detections);
-            for _ in 0..detections {
-                let _ = maps_in.try_send(Box::<Detection>::default());
-            }
+            let permits = flow.queue + 3;
+            on_the_way += permits;
+            // Every channel has room for every frame: a stage never waits to hand on, only for permits to come back.
+            let (permits_in, permits_out) = circle(permits, Permit::default);
+            let (detections_in, detections_out) = circle(detections, Box::<Detection>::default);
             let (to_network, waiting) = bounded(flow.queue);
-            let (to_track, track_in) = bounded::<Box<Job>>(jobs);
-            let (to_draw, draw_in) = bounded(jobs);
-            let (to_sink, sink_in) = bounded(jobs);
+            let (to_track, track_in) = bounded(permits);
+            let (to_draw, draw_in) = bounded(permits);
+            let (to_sink, sink_in) = bounded(permits);
             // Frames that do not wait for their result go round in a circle of their own.
             let (display, finished, back, newest) = match flow.sync {
-                Drawn::Exact => (None, to_draw, spare_in.clone(), None),
+                Drawn::Exact => (None, to_draw, permits_in.clone(), None),
                 Drawn::Newest => {
-                    let (shown_in, shown_out) = bounded(jobs);
-                    for _ in 0..jobs {
-                        let _ = shown_in.try_send(Box::<Job>::default());
-                    }
-                    let (finished_in, finished_out) = bounded(jobs);
-                    let newest = Newest::new(finished_out, spare_in.clone());
-                    (Some(Display { spare: shown_out, to_draw }), finished_in, shown_in, Some(newest))
+                    let (shown_in, shown_out) = circle(permits, Permit::default);
+                    let (finished_in, finished_out) = bounded(permits);
+                    let newest = Newest::new(finished_out, permits_in.clone());
+                    (Some(Display { permits: shown_out, to_draw }), finished_in, shown_in, Some(newest))
                 }
             };
             inlets.push(Inlet {
                 waiting: waiting.clone(),
-                spare: spare_in.clone(),
+                permits: permits_in.clone(),
                 control,
                 meter,
                 max_age: flow.max_age,
@@ -200,10 +188,10 @@ fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes:
                 control,
                 meter,
                 flow,
-                maps: maps_out,
+                detections: detections_out,
                 track: to_track,
-                spare: spare_in.clone(),
-                threshold: None,
+                permits: permits_in.clone(),
+                suggested: None,
             }));
             let Outcome { end, written, .. } = outcome;
             let source = Source {
@@ -213,25 +201,29 @@ fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes:
                 meter,
                 observer,
                 flow,
-                spare: spare_out,
-                unused: spare_in,
+                permits: permits_out,
+                unused: permits_in,
                 to_network,
                 waiting,
                 display,
             };
             spawn(scope, control, &stages.source, move || source.run(reader.as_mut(), end))?;
+            let rules = (*settings.get().events).clone();
+            let watcher = Watcher::new(meter.name(), &classes, rules, Arc::clone(ignore));
+            let mut tracking = Tracking::new(settings, watcher, recorders);
             spawn(scope, control, &stages.track, move || {
-                relay(control, &stages.track, &track_in, &finished, |job| record(job, &mut recorders))?;
-                recorders.iter_mut().try_for_each(|recorder| recorder.finish())
+                relay(control, &stages.track, &track_in, &finished, |frame| tracking.work(frame))?;
+                tracking.finish(meter.name())
             })?;
+            let (drawn, ignored) = (classes.clone(), ignore.share());
             spawn(scope, control, &stages.draw, move || {
-                let mut drawing = Drawing::new(settings, maps_in, newest)?;
-                relay(control, &stages.draw, &draw_in, &to_sink, |job| drawing.draw(job))
+                let mut drawing = Drawing::new(settings, drawn, ignored, detections_in, newest)?;
+                relay(control, &stages.draw, &draw_in, &to_sink, |frame| drawing.draw(frame))
             })?;
-            let sink = Sink { control, stats: &stages.sink, meter, observer, spare: back, only_written };
+            let sink = Sink { control, stats: &stages.sink, meter, observer, permits: back, only_written };
             spawn(scope, control, &stages.sink, move || {
                 let ran = sink.run(&sink_in, writer, written);
-                let error = control.told().or_else(|| ran.as_ref().err().map(Error::to_string));
+                let error = control.last_error().or_else(|| ran.as_ref().err().map(Error::to_string));
                 if let Some(error) = error.as_ref().filter(|_| several) {
                     tracing::error!("{} has ended, the other streams go on: {error}", meter.name());
                 }
@@ -250,8 +242,19 @@ fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes:
             prepare(hub, &stages.prepare, gatherer, preparing, layouts, &batch_out, &to_infer)
         })?;
         spawn(scope, hub, &stages.infer, move || infer(hub, &stages.infer, network, &infer_in, &batch_in, &to_detect))?;
+        let filler = Filler::new(Arc::clone(ignore));
         spawn(scope, hub, &stages.detect, move || {
-            detect(hub, &stages.detect, backend.as_mut(), recipe, settings, &detect_in, outlets)
+            let backend = backend.as_mut();
+            Detect { control: hub, stats: &stages.detect, backend, recipe, settings, filler, outlets }.run(&detect_in)
         })
     })
+}
+
+/// A channel that holds `count` things which go round.
+fn circle<T>(count: usize, mut new: impl FnMut() -> T) -> (Sender<T>, Receiver<T>) {
+    let (back, next) = bounded(count);
+    for _ in 0..count {
+        let _ = back.try_send(new());
+    }
+    (back, next)
 }

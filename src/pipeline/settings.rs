@@ -1,18 +1,21 @@
-//! What may change while a run is going on: the threshold and the drawing.
+//! What may change while a run is going on: the threshold, the drawing and the rules for alarms.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::draw::{Style, View};
+use crate::ood::alarm::EventsConfig;
 use crate::{Error, Result};
 
 /// Values that every frame is worked on with.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tunable {
     /// Pixels with `score >= threshold` are marked; none: what the first frame of each stream suggests.
     pub threshold: Option<f32>,
-    /// How the result is drawn.
+    /// The drawing of the result.
     pub style: Style,
+    /// The rules by which marked pixels become alarms.
+    pub events: Arc<EventsConfig>,
 }
 
 /// The values in force, shared by the stages and whoever changes them.
@@ -30,7 +33,7 @@ impl Settings {
 
     /// The values in force.
     pub fn get(&self) -> Tunable {
-        *self.values.read().unwrap_or_else(PoisonError::into_inner)
+        self.values.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Changes with every [`Settings::replace`].
@@ -44,6 +47,7 @@ impl Settings {
     /// The view changes to or from side by side, which has pictures of another size; nothing is changed then.
     pub fn replace(&self, values: Tunable) -> Result<()> {
         values.style.check()?;
+        values.events.check()?;
         let mut current = self.values.write().unwrap_or_else(PoisonError::into_inner);
         let wide = |style: &Style| style.view == View::SideBySide;
         if wide(&current.style) != wide(&values.style) {
@@ -61,12 +65,14 @@ mod tests {
 
     #[test]
     fn a_change_is_seen_and_one_of_the_size_is_refused() {
-        let values = Tunable { threshold: Some(1.0), style: Style::default() };
-        let settings = Settings::new(values);
-        settings.replace(Tunable { threshold: Some(2.0), ..values }).unwrap();
+        let values = Tunable { threshold: Some(1.0), ..Tunable::default() };
+        let settings = Settings::new(values.clone());
+        settings.replace(Tunable { threshold: Some(2.0), ..values.clone() }).unwrap();
         assert_eq!((settings.get().threshold, settings.version()), (Some(2.0), 1));
         let wide = Style { view: View::SideBySide, ..Style::default() };
-        assert!(settings.replace(Tunable { style: wide, ..values }).unwrap_err().to_string().contains("restart"));
+        assert!(
+            settings.replace(Tunable { style: wide, ..values.clone() }).unwrap_err().to_string().contains("restart")
+        );
         let loud = Style { opacity: 3.0, ..Style::default() };
         assert!(settings.replace(Tunable { style: loud, ..values }).is_err());
         assert_eq!((settings.get().threshold, settings.version()), (Some(2.0), 1));

@@ -1,4 +1,4 @@
-//! One stage: a named thread that takes jobs from a bounded channel, works on them in order and hands them on.
+//! One stage: a named thread that takes messages from a bounded channel, works on them in order and hands them on.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,22 +39,22 @@ pub fn spawn<'scope>(
         .map_err(|error| Error::failed(format!("cannot start the thread of stage {name}: {error}")))
 }
 
-/// The loop of a stage in the middle: every job from `input` through `work` to `output`, until `input` ends.
+/// The loop of a stage in the middle: every message from `input` through `work` to `output`, until `input` ends.
 ///
 /// # Errors
 /// The first error of `work`.
-pub fn relay<T>(
+pub fn relay<T, U>(
     control: &Control,
     stats: &StageStats,
     input: &Receiver<T>,
-    output: &Sender<T>,
-    mut work: impl FnMut(&mut T) -> Result<()>,
+    output: &Sender<U>,
+    mut work: impl FnMut(T) -> Result<U>,
 ) -> Result<()> {
-    while let Some(mut job) = control.receive(input) {
+    while let Some(message) = control.receive(input) {
         stats.saw_queue(input.len() + 1);
         // Known before the stages behind this one see its end.
-        stats.time(|| work(&mut job)).inspect_err(|error| control.fail(error.clone()))?;
-        if !control.send(output, job) {
+        let done = stats.time(|| work(message)).inspect_err(|error| control.fail(error.clone()))?;
+        if !control.send(output, done) {
             break;
         }
     }
@@ -94,13 +94,7 @@ mod tests {
             })
             .unwrap();
             let second = &second;
-            spawn(scope, control, second, move || {
-                relay(control, second, &input, &output, |n| {
-                    *n = work(*n)?;
-                    Ok(())
-                })
-            })
-            .unwrap();
+            spawn(scope, control, second, move || relay(control, second, &input, &output, work)).unwrap();
             while let Some(n) = control.receive(&results) {
                 out.push(n);
             }

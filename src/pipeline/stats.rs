@@ -19,7 +19,7 @@ pub struct StageStats {
     busy_us: Mutex<Option<Histogram<u64>>>,
 }
 
-/// What a report says of one stage.
+/// The report of one stage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StageReport {
     /// Frames that went through.
@@ -72,19 +72,19 @@ impl StageStats {
         result
     }
 
-    /// Runs `work` as this stage's work on `frames` frames at once.
+    /// Runs `work` as this stage's work on `frames` frames at once; not at all where there are none.
     ///
     /// # Errors
     /// Those of `work`.
-    pub fn time_each(&self, frames: usize, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    pub fn time_each<R>(&self, frames: usize, work: impl FnOnce() -> Result<R>) -> Result<Option<R>> {
         if frames == 0 {
-            return Ok(());
+            return Ok(None);
         }
         let start = Instant::now();
         let result = work();
         let each = start.elapsed() / frames as u32;
         (0..frames).for_each(|_| self.add(each));
-        result
+        result.map(Some)
     }
 
     /// Notes one frame that took `busy` of work.

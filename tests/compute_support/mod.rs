@@ -80,7 +80,6 @@ pub fn recipe(terms: Vec<Term>, k: &[usize]) -> Recipe {
         warm_start: false,
         smoothing: None,
         upsampling: Upsampling::Bilinear,
-        threshold: 0.0,
     }
 }
 

@@ -10,8 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use oodstream::media::publish::{self, OutputStatus, PublishOptions, ServeOptions, Servers, Target};
-use oodstream::media::{self, Encoding, Frame, FrameWriter, Read, Written};
+use oodstream::gst;
+use oodstream::gst::Frame;
+use oodstream::input::Read;
+use oodstream::output;
+use oodstream::output::publish;
+use oodstream::output::publish::{OutputStatus, PublishOptions, ServeOptions, Servers, Target};
+use oodstream::output::{Encoding, FrameWriter, Written};
 use oodstream::{Error, Result};
 
 /// The longest that anything here may take on a loaded machine.
@@ -20,7 +25,7 @@ pub const WAIT: Duration = Duration::from_secs(40);
 /// One test at a time: descriptors and rates are those of the whole process.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
-    media::init().unwrap();
+    gst::init().unwrap();
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -45,7 +50,7 @@ pub fn target(text: impl AsRef<str>) -> Target {
 
 /// The frames of a test pattern.
 pub fn frames(spec: &str) -> Vec<Frame> {
-    let (mut reader, _) = media::open_test(spec, None, &Encoding::default(), 0).unwrap();
+    let (mut reader, _) = output::file::open_test(spec, None, &Encoding::default(), 0).unwrap();
     let mut frames = Vec::new();
     loop {
         match reader.read(WAIT).unwrap() {

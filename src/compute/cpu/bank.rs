@@ -1,4 +1,4 @@
-//! Distance of each point to the nearest centroid of the codebook.
+//! Distance of each point to the nearest centroid of the codebook (`docs/method.md`, M4).
 
 use ndarray::ArrayView2;
 

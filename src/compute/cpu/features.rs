@@ -1,4 +1,4 @@
-//! The network's feature maps as rows on the grid: resampled, made unit length each, concatenated (METHOD steps 1, 2).
+//! The network's feature maps as rows on the grid: resampled, made unit length each, concatenated (`docs/method.md` M2, M3).
 
 use ndarray::ArrayView3;
 
@@ -62,7 +62,7 @@ impl Gather {
     }
 }
 
-/// The resampling of map `i`, made anew only when a size has changed.
+/// The resampling of map `i`, rebuilt only when a size has changed.
 pub(crate) fn cached(all: &mut Vec<Resample>, i: usize, from: (usize, usize), to: (usize, usize)) -> &Resample {
     if all.get(i).is_none_or(|r| (r.from(), r.to()) != (from, to)) {
         all.truncate(i);

@@ -1,4 +1,4 @@
-//! Upsampling of the grid score along the edges of the picture: a fast guided filter (He and Sun, arXiv 1505.00996).
+//! Upsampling of the grid score along the edges of the picture: a fast guided filter (`docs/method.md`, M9).
 //!
 //! On twice the grid, with windows of 3x3: `a = cov(guide, score) / (var(guide) + epsilon)`, `b = mean(score) - a mean(guide)`.
 //! Their means over the same windows are brought to the guide's size, four times the grid, and the score there is

@@ -1,4 +1,4 @@
-//! Lloyd's K-Means for several K at once over the same points.
+//! Lloyd's K-Means for several K at once over the same points (`docs/method.md`, M5).
 //!
 //! Sums over clusters are kept in f64 and only corrected by the points that change their cluster: exact enough not to
 //! depend on the order of work, and soon far fewer rows to read than there are points.

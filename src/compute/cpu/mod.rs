@@ -35,7 +35,7 @@ use super::kmeans::{self, Clustering, KMeans, Seeds};
 use super::plan::Plan;
 use super::report::{self, Step};
 use super::scene::Signature;
-use super::{Backend, Detection, Maps, Recipe, Size};
+use super::{Backend, Collected, Detection, Maps, Recipe, Target};
 use crate::Result;
 
 /// The CPU back end.
@@ -63,7 +63,7 @@ pub struct Cpu {
     done: Option<Detection>,
 }
 
-/// What is carried from frame to frame.
+/// A stream's state between frames.
 #[derive(Default)]
 struct Stream {
     scene: Signature,
@@ -178,12 +178,12 @@ impl Cpu {
         stream: u32,
         maps: &Maps<'_>,
         recipe: &Recipe,
-        target: Size,
+        target: Target,
         out: &mut Detection,
     ) -> Result<()> {
         self.steps.clear();
         let begin = Instant::now();
-        let plan = Plan::new(maps, recipe, target)?;
+        let plan = Plan::new(maps, recipe, target.size)?;
         let begin = report::step(&mut self.steps, "check", begin);
         self.statistics.fill(&maps.logits, &plan, self.level, &mut self.pool);
         let mut begin = report::step(&mut self.steps, "confidence", begin);
@@ -221,7 +221,9 @@ impl Cpu {
         resize(&mut out.grid_score, plan.grid);
         out.grid_score.iter_mut().zip(&self.score).for_each(|(to, s)| *to = *s);
         let begin = report::step(&mut self.steps, "fuse", begin);
-        let size = (target.height, target.width);
+        let Target { size: wanted, threshold } = target;
+        let size = (wanted.height, wanted.width);
+        out.threshold = threshold;
         let (to_score, to_mask) = (resize(&mut out.score, size), resize(&mut out.mask, size));
         let Self { guide, guided, upsample, score, level, pool, .. } = self;
         let (from, begin) = match maps.picture.filter(|_| plan.guided) {
@@ -233,7 +235,7 @@ impl Cpu {
                 (&guided.fine, report::step(&mut self.steps, "edges", begin))
             }
         };
-        let marked = upsample.run(plan.fine(), from, target, recipe.threshold, to_score, to_mask, *level, pool);
+        let marked = upsample.run(plan.fine(), from, wanted, threshold, to_score, to_mask, *level, pool);
         out.ood_share = (marked as f64 / (size.0 * size.1) as f64) as f32;
         report::step(&mut self.steps, "upsample", begin);
         Ok(())
@@ -285,7 +287,7 @@ impl Backend for Cpu {
         stream: u32,
         maps: &Maps<'_>,
         recipe: &Recipe,
-        target: Size,
+        target: Target,
         mut out: Detection,
     ) -> Result<()> {
         super::check_room(usize::from(self.done.is_some()), self.depth())?;
@@ -294,8 +296,8 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn collect(&mut self) -> Result<Option<Detection>> {
-        self.done.take().map(Some).ok_or_else(super::nothing_in_flight)
+    fn collect(&mut self) -> Result<Collected> {
+        self.done.take().map(Collected::Done).ok_or_else(super::nothing_in_flight)
     }
 
     fn reset(&mut self, stream: u32) {
@@ -351,7 +353,7 @@ fn smooth(last: &mut Vec<f32>, score: &mut [f32], share: f32) {
     last.extend_from_slice(score);
 }
 
-/// Gives the array this shape, anew only when it has another, and returns its values.
+/// Gives the array this shape, allocating only when it has another, and returns its values.
 pub(crate) fn resize<T: Clone + Default>(array: &mut Array2<T>, shape: (usize, usize)) -> &mut [T] {
     if array.dim() != shape || !array.is_standard_layout() {
         *array = Array2::default(shape);

@@ -1,5 +1,8 @@
 //! Choice of the instruction set at run time.
 //!
+//! `pulp`'s registers are as fast in these kernels (`cargo bench --bench libraries`), but have no prefetch, and a level here can be
+//! chosen by a test that holds all of them equal.
+//!
 //! A kernel is a struct with an inlined `run`, generic over a vector type. [`Level::run`] compiles it once per instruction
 //! set, inside a function that enables that set, so that explicit vectors and plain loops alike use it.
 
@@ -49,7 +52,7 @@ pub(crate) enum Level {
 }
 
 impl Level {
-    /// All that this CPU can run, best first.
+    /// The levels that this CPU can run, best first.
     pub fn available() -> Vec<Self> {
         let mut levels = Vec::new();
         #[cfg(target_arch = "x86_64")]
@@ -76,7 +79,7 @@ impl Level {
         Self::available()[0]
     }
 
-    /// For people.
+    /// The name, for people to read.
     pub fn name(self) -> &'static str {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -93,7 +96,7 @@ impl Level {
     #[inline]
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
-            // SAFETY: a level other than `Plain` is only made by `available`, which has asked the CPU for these features.
+            // SAFETY: a level other than `Plain` is only made by `available`, which has found these features in the CPU.
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => unsafe { x86::avx512(kernel) },
             // SAFETY: as above.

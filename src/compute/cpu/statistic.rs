@@ -1,4 +1,4 @@
-//! Per-pixel statistics of the logits on the grid (METHOD steps 1 and 3, and the variants by name).
+//! Per-pixel statistics of the logits on the grid (`docs/method.md` M2, M4).
 
 use ndarray::ArrayView3;
 
@@ -10,7 +10,7 @@ use super::simd::{Kernel, Lanes, Level};
 /// Pixels that are worked on at once.
 const LANES: usize = 16;
 
-/// What is kept of each pixel, `[N]` each, and scratch.
+/// The statistics of each pixel, `[N]` each, and scratch memory.
 #[derive(Default)]
 pub(crate) struct Statistics {
     /// The terms over pixels, summed.

@@ -1,4 +1,4 @@
-//! Bilinear upsampling of the grid score with the threshold fused in (METHOD step 5).
+//! Bilinear upsampling of the grid score with the threshold fused in (`docs/method.md` M9, M10).
 
 use super::super::Size;
 use super::super::resample::Resample;

@@ -1,9 +1,10 @@
-//! Collects the steps of a program: dispatches with their parameters and buffers, and copies.
+//! Collects the commands of a program: dispatches with their parameters and buffers, and copies.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 
 use super::device::Context;
+use super::params::Params;
 use super::shader::Shader;
 use super::transfer::Slot;
 use crate::Result;
@@ -15,7 +16,7 @@ pub(super) const STORAGE: wgpu::BufferUsages =
     wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
 
 /// One command of a frame.
-pub(super) enum Step {
+pub(super) enum Command {
     Dispatch {
         shader: Shader,
         bind_group: wgpu::BindGroup,
@@ -23,9 +24,7 @@ pub(super) enum Step {
     },
     Copy {
         from: wgpu::Buffer,
-        from_at: u64,
         to: wgpu::Buffer,
-        to_at: u64,
         bytes: u64,
     },
     /// From the staging buffer of the frame's slot.
@@ -42,11 +41,11 @@ pub(super) enum Step {
     },
 }
 
-/// A step whose parameters are not on the device yet. A clone is the same step once more.
+/// A command whose parameters are not on the device yet. A clone is the same command once more.
 #[derive(Clone)]
 pub(super) enum Draft {
     Dispatch { shader: Shader, params: usize, buffers: Vec<wgpu::Buffer>, groups: [u32; 3] },
-    Copy { from: wgpu::Buffer, from_at: u64, to: wgpu::Buffer, to_at: u64, bytes: u64 },
+    Copy { from: wgpu::Buffer, to: wgpu::Buffer, bytes: u64 },
     Upload { from_at: u64, to: wgpu::Buffer, bytes: u64 },
     Download { from: wgpu::Buffer, to_at: u64, bytes: u64 },
 }
@@ -87,38 +86,38 @@ impl<'a> Builder<'a> {
     }
 
     /// A dispatch: parameters for binding 0, buffers for the bindings from 1 on.
-    pub fn dispatch(&self, shader: Shader, params: &[u32], buffers: &[&wgpu::Buffer], groups: [usize; 3]) -> Draft {
+    pub fn dispatch<P: Params>(&self, params: P, buffers: &[&wgpu::Buffer], groups: [usize; 3]) -> Draft {
         let mut all = self.params.borrow_mut();
         let at = all.len();
-        all.extend_from_slice(bytemuck::cast_slice(params));
+        all.extend_from_slice(bytemuck::bytes_of(&params));
         let end = all.len().next_multiple_of(ALIGNMENT);
         all.resize(end, 0);
         Draft::Dispatch {
-            shader,
+            shader: P::SHADER,
             params: at,
             buffers: buffers.iter().map(|&b| b.clone()).collect(),
             groups: groups.map(|g| g as u32),
         }
     }
 
-    /// Turns drafts into steps; all drafts of a program together.
-    pub fn finish<const LISTS: usize>(&self, lists: [Vec<Draft>; LISTS]) -> Result<[Vec<Step>; LISTS]> {
+    /// Turns drafts into commands; all drafts of a program together.
+    pub fn finish<const LISTS: usize>(&self, lists: [Vec<Draft>; LISTS]) -> Result<[Vec<Command>; LISTS]> {
         let params = self.params.borrow();
         let usage = wgpu::BufferUsages::UNIFORM.union(wgpu::BufferUsages::COPY_DST);
         let uniform = self.buffer("parameters", params.len() as u64, usage, false)?;
         self.context.queue.write_buffer(&uniform, 0, &params);
         let mut groups = HashMap::new();
-        Ok(lists.map(|list| list.into_iter().map(|draft| self.step(draft, &uniform, &mut groups)).collect()))
+        Ok(lists.map(|list| list.into_iter().map(|draft| self.command(draft, &uniform, &mut groups)).collect()))
     }
 
-    fn step(&self, draft: Draft, uniform: &wgpu::Buffer, made: &mut HashMap<usize, wgpu::BindGroup>) -> Step {
+    fn command(&self, draft: Draft, uniform: &wgpu::Buffer, made: &mut HashMap<usize, wgpu::BindGroup>) -> Command {
         match draft {
-            Draft::Copy { from, from_at, to, to_at, bytes } => Step::Copy { from, from_at, to, to_at, bytes },
-            Draft::Upload { from_at, to, bytes } => Step::Upload { from_at, to, bytes },
-            Draft::Download { from, to_at, bytes } => Step::Download { from, to_at, bytes },
+            Draft::Copy { from, to, bytes } => Command::Copy { from, to, bytes },
+            Draft::Upload { from_at, to, bytes } => Command::Upload { from_at, to, bytes },
+            Draft::Download { from, to_at, bytes } => Command::Download { from, to_at, bytes },
             Draft::Dispatch { shader, params, buffers, groups } => {
                 if let Some(bind_group) = made.get(&params) {
-                    return Step::Dispatch { shader, bind_group: bind_group.clone(), groups };
+                    return Command::Dispatch { shader, bind_group: bind_group.clone(), groups };
                 }
                 let mut entries = vec![wgpu::BindGroupEntry {
                     binding: 0,
@@ -140,43 +139,47 @@ impl<'a> Builder<'a> {
                     entries: &entries,
                 });
                 made.insert(params, bind_group.clone());
-                Step::Dispatch { shader, bind_group, groups }
+                Command::Dispatch { shader, bind_group, groups }
             }
         }
     }
 }
 
-/// Encodes the steps in order, for the frame in `slot`; neighbouring dispatches share a compute pass.
+pub(super) fn copy(from: &wgpu::Buffer, to: &wgpu::Buffer, bytes: u64) -> Draft {
+    Draft::Copy { from: from.clone(), to: to.clone(), bytes }
+}
+
+/// Encodes the commands in order, for the frame in `slot`; neighbouring dispatches share a compute pass.
 pub(super) fn encode<'a>(
     context: &Context,
     slot: &Slot,
     encoder: &mut wgpu::CommandEncoder,
-    steps: impl Iterator<Item = &'a Step>,
+    commands: impl Iterator<Item = &'a Command>,
 ) {
-    let mut steps = steps.peekable();
-    while let Some(step) = steps.next() {
-        match step {
-            Step::Copy { from, from_at, to, to_at, bytes } => {
-                encoder.copy_buffer_to_buffer(from, *from_at, to, *to_at, *bytes);
+    let mut commands = commands.peekable();
+    while let Some(command) = commands.next() {
+        match command {
+            Command::Copy { from, to, bytes } => {
+                encoder.copy_buffer_to_buffer(from, 0, to, 0, *bytes);
             }
-            Step::Upload { from_at, to, bytes } => {
+            Command::Upload { from_at, to, bytes } => {
                 encoder.copy_buffer_to_buffer(&slot.staging, *from_at, to, 0, *bytes);
             }
-            Step::Download { from, to_at, bytes } => {
+            Command::Download { from, to_at, bytes } => {
                 encoder.copy_buffer_to_buffer(from, 0, &slot.readback, *to_at, *bytes);
             }
-            Step::Dispatch { .. } => {
+            Command::Dispatch { .. } => {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                let mut next = Some(step);
+                let mut next = Some(command);
                 let mut bound = None;
-                while let Some(Step::Dispatch { shader, bind_group, groups: [x, y, z] }) = next {
+                while let Some(Command::Dispatch { shader, bind_group, groups: [x, y, z] }) = next {
                     if bound != Some(*shader) {
                         pass.set_pipeline(&context.pipeline(*shader).0);
                         bound = Some(*shader);
                     }
                     pass.set_bind_group(0, bind_group, &[]);
                     pass.dispatch_workgroups(*x, *y, *z);
-                    next = steps.next_if(|s| matches!(s, Step::Dispatch { .. }));
+                    next = commands.next_if(|c| matches!(c, Command::Dispatch { .. }));
                 }
             }
         }

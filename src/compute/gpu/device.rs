@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::shader::{SOURCES, Shader, prelude};
+use super::shader::{self, Shader};
 use crate::{Error, Result};
 
-/// What is known of a graphics adapter.
+/// A graphics adapter and its limits.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct AdapterInfo {
     /// The adapter's own name.
@@ -60,11 +60,11 @@ pub fn adapters() -> Vec<AdapterInfo> {
     all().iter().map(describe).collect()
 }
 
-/// What the device has complained about.
+/// The errors that the device has reported.
 #[derive(Default)]
 struct Faults {
     lost: AtomicBool,
-    /// The first complaint since it was last asked for.
+    /// The first error since the last call of [`Context::check`].
     first: Mutex<Option<String>>,
 }
 
@@ -124,8 +124,8 @@ impl Context {
             lost.note(format!("the device was lost ({reason:?}) {message}"));
         });
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| errors.note(error.to_string())));
-        let with_prelude = |source: &str| [prelude(half), source].concat();
-        let pipelines = SOURCES.iter().map(|(name, source)| pipeline(&device, name, &with_prelude(source))).collect();
+        let pipelines =
+            shader::SOURCES.iter().map(|source| pipeline(&device, source.name, &source.text(half))).collect();
         let context =
             Self { device, queue, info, half, pipelines, faults, bytes: Arc::default(), buffers: AtomicU64::new(0) };
         context.check()?;
@@ -160,7 +160,7 @@ impl Context {
         }))
     }
 
-    /// Waits until the device is done with `submission`; buffers whose mapping was asked for since are mapped then.
+    /// Waits until the device is done with `submission`; buffers whose mapping was requested since are mapped then.
     pub fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
         let done = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
         let Err(error) = self.device.poll(done) else { return Ok(()) };
@@ -168,7 +168,7 @@ impl Context {
         Err(Error::failed(format!("GPU wait: {error}")))
     }
 
-    /// Waits for all that was submitted. Only then does a device that is gone say so; before, it just refuses things.
+    /// Waits for all that was submitted. Only then is the loss of a device reported; before, it just refuses calls.
     pub fn settle(&self) {
         let _ = self.device.poll(wgpu::PollType::wait_indefinitely());
     }
@@ -197,7 +197,7 @@ impl Context {
         self.faults.lost.load(Ordering::SeqCst)
     }
 
-    /// The first complaint of the device since the last call, as an error.
+    /// The device's first error since the last call.
     pub fn check(&self) -> Result<()> {
         match self.faults.first.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(message) => Err(Error::failed(format!("{}: {message}", self.info.name)).hint("use --compute cpu")),

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::super::cpu::resize;
 use super::super::{Cluster, Detection};
 use super::device::Context;
-use super::program::{Readback, Spec};
-use super::transfer::{Results, Slot};
+use super::params::Run;
+use super::shape::Spec;
+use super::transfer::{Readback, Results, Slot};
 use crate::Result;
 
 /// A frame on the device.
@@ -51,9 +52,9 @@ impl Flight {
                 at += 16;
                 out.clusters.push(Cluster { k, pixels: row[0], mean_confidence: f32::from_bits(row[2]) });
             }
-            let mut run = [0u32; 4];
-            results.read(layout.runs + r as u64 * 16, &mut run);
-            out.iterations.push(run[3] as usize);
+            let mut run = [Run::default()];
+            results.read(layout.runs + r as u64 * size_of::<Run>() as u64, &mut run);
+            out.iterations.push(run[0].iterations as usize);
         }
     }
 }

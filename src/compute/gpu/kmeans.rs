@@ -5,7 +5,8 @@ use ndarray::{Array2, ArrayView2};
 use super::super::Size;
 use super::super::kmeans::{self, Clustering, KMeans, Seeds};
 use super::super::plan::{Blend, Plan};
-use super::program::Spec;
+use super::params::{Frame, Run};
+use super::shape::Spec;
 use super::transfer::{self, Source};
 use super::{Gpu, builder};
 use crate::{Error, Result};
@@ -40,15 +41,16 @@ impl Gpu {
             seed: if let Seeds::PlusPlus { seed, .. } = seeds { seed } else { 0 },
             max_iterations,
             unit_length: false,
-            threshold: 0.0,
             smoothing: None,
             codebook: None,
             settled: [0, 0],
         })?;
         let Self { programs, context, pool, scratch, .. } = self;
         let Some(program) = programs.last() else { return Err(Error::failed("no program")) };
-        let slot = pool.take(context, program)?;
-        transfer::write(program, &slot, &Source { logits: None, features: &[map], guide: &[] }, context.half, scratch)?;
+        let slot = pool.take(context, program.staging.bytes, program.layout.bytes)?;
+        let frame = Frame { threshold: f32::INFINITY };
+        let source = Source { logits: None, features: &[map], guide: &[], frame };
+        transfer::write(&program.staging, &slot, &source, context.half, scratch)?;
         let start = match seeds {
             Seeds::PlusPlus { .. } => &program.cold,
             Seeds::Given(rows) => {
@@ -58,17 +60,17 @@ impl Gpu {
             }
         };
         let mut encoder = context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let steps = program.prepare.iter().chain(start).chain(&program.means).chain(&program.finish);
-        builder::encode(context, &slot, &mut encoder, steps);
+        let commands = program.prepare.iter().chain(start).chain(&program.means).chain(&program.finish);
+        builder::encode(context, &slot, &mut encoder, commands);
         let submission = slot.submit(context, encoder.finish());
         let results = slot.wait(context, submission)?;
-        let (mut labels, mut centroids, mut run) = (vec![0u32; n], Array2::<f32>::zeros((k, dims)), [0u32; 4]);
+        let (mut labels, mut centroids, mut run) = (vec![0u32; n], Array2::<f32>::zeros((k, dims)), [Run::default()]);
         results.read(program.layout.labels, &mut labels);
         results.read(program.layout.centroids, centroids.as_slice_mut().unwrap_or_default());
         results.read(program.layout.runs, &mut run);
         drop(results);
         pool.give_back(slot);
-        Ok(KMeans { labels, centroids, iterations: run[3] as usize })
+        Ok(KMeans { labels, centroids, iterations: run[0].iterations as usize })
     }
 
     /// Runs `job`, once more on a new device if the first was lost.

@@ -1,14 +1,17 @@
 //! The dense maths on the GPU: one submission per frame, data up once and results down once, two frames at a time.
 
+mod buffers;
 mod builder;
 mod device;
 mod flight;
 mod guided;
 mod kmeans;
+mod params;
 mod passes;
 mod picture;
 mod program;
 mod shader;
+mod shape;
 mod transfer;
 
 use std::collections::{HashMap, VecDeque};
@@ -20,17 +23,20 @@ use ndarray::ArrayView3;
 use self::device::Context;
 pub use self::device::{AdapterInfo, adapters};
 use self::flight::Flight;
+use self::params::Frame;
 pub use self::picture::{Axis, PicturePass, Placement, ToRgb};
-use self::program::{Program, Spec};
+use self::program::Program;
+use self::shape::Spec;
 use self::transfer::{Pool, Scratch, Source};
 use super::cpu::{Guide, Level};
 use super::plan::Plan;
 use super::report::{self, Step};
 use super::scene::Signature;
-use super::{Backend, Detection, Maps, Recipe, Size};
+use super::{Backend, Collected, Detection, Maps, Recipe, Target};
 use crate::{Error, Result};
 
-/// Programs that are kept; one per shape of frame and recipe.
+/// Programs that are kept, one per shape of frame and recipe; more where there are more streams, since each may have a shape
+/// of its own.
 const PROGRAMS: usize = 4;
 
 /// Frames in flight: one is uploaded or read back while the device works on the other.
@@ -45,6 +51,7 @@ pub struct Gpu {
     rebuilt: bool,
     /// The most recently used last.
     programs: Vec<Program>,
+    programs_built: u64,
     /// The shapes and K of a `Spec` that was not needed, for the next frame's.
     lists: (Vec<[usize; 3]>, Vec<usize>),
     /// In the order of submission; none for a frame that was lost with its device.
@@ -59,7 +66,7 @@ pub struct Gpu {
     peak: u64,
 }
 
-/// What is carried from frame to frame, on the device but for the scene.
+/// A stream's state between frames; all but the scene is on the device.
 struct Stream {
     scene: Signature,
     /// The K, D and unit length that the centroids belong to.
@@ -120,6 +127,7 @@ impl Gpu {
             limit,
             rebuilt: false,
             programs: Vec::new(),
+            programs_built: 0,
             lists: Default::default(),
             flights: VecDeque::with_capacity(DEPTH),
             pool: Pool::default(),
@@ -143,6 +151,11 @@ impl Gpu {
         self.context.buffers()
     }
 
+    /// Programs built so far: one per shape of frame, however many streams take turns.
+    pub fn programs_built(&self) -> u64 {
+        self.programs_built
+    }
+
     /// Loses the device as a driver reset would; for tests.
     #[doc(hidden)]
     pub fn lose_device(&self) {
@@ -155,7 +168,7 @@ impl Gpu {
         if self.rebuilt {
             return Err(reason.at("lost for the second time"));
         }
-        tracing::warn!("{reason}; opening it anew");
+        tracing::warn!("{reason}; opening it again");
         self.rebuilt = true;
         self.programs.clear();
         self.pool.clear();
@@ -165,7 +178,7 @@ impl Gpu {
         Ok(())
     }
 
-    /// The program for `spec`, made anew only when there is none; it is the last one.
+    /// Makes the program for `spec` the last one, building it where there is none.
     fn program(&mut self, spec: Spec) -> Result<()> {
         if let Some(at) = self.programs.iter().position(|p| *p.spec == spec) {
             let program = self.programs.remove(at);
@@ -173,11 +186,12 @@ impl Gpu {
             self.lists = (spec.features, spec.k);
             return Ok(());
         }
-        if self.programs.len() == PROGRAMS {
+        while self.programs.len() >= PROGRAMS.max(self.streams.len()) {
             let old = self.programs.remove(0);
             self.context.forget(old.bytes);
         }
         let program = Program::new(&self.context, spec)?;
+        self.programs_built += 1;
         self.programs.push(program);
         self.context.check()
     }
@@ -188,10 +202,11 @@ impl Gpu {
         maps: &Maps<'_>,
         recipe: &Recipe,
         plan: &Plan,
-        target: Size,
-        out: Detection,
+        target: Target,
+        mut out: Detection,
     ) -> Result<Flight> {
         let begin = Instant::now();
+        self.streams.entry(stream).or_insert_with(Stream::new);
         let needed = if plan.dims > 0 { maps.features } else { &[] };
         let dim = |m: &ArrayView3<'_, f32>| <[usize; 3]>::from(m.dim());
         let (mut features, mut k) = std::mem::take(&mut self.lists);
@@ -203,12 +218,11 @@ impl Gpu {
             plan: plan.clone(),
             logits: Some(dim(&maps.logits)),
             features,
-            target,
+            target: target.size,
             k,
             seed: recipe.seed,
             max_iterations: recipe.max_iterations,
             unit_length: recipe.unit_length,
-            threshold: recipe.threshold,
             smoothing: recipe.smoothing,
             codebook: recipe.codebook.clone().filter(|_| plan.bank),
             settled: [plan.settled(false), plan.settled(true)],
@@ -225,9 +239,10 @@ impl Gpu {
         if let Some(picture) = maps.picture.filter(|_| plan.guided) {
             guide.fill(&picture, plan.fine(), *level, |count, task| (0..count).for_each(task));
         }
-        let source = Source { logits: Some(maps.logits), features: needed, guide: &guide.luma };
-        let slot = pool.take(context, program)?;
-        transfer::write(program, &slot, &source, context.half, scratch)?;
+        let frame = Frame { threshold: target.threshold };
+        let source = Source { logits: Some(maps.logits), features: needed, guide: &guide.luma, frame };
+        let slot = pool.take(context, program.staging.bytes, program.layout.bytes)?;
+        transfer::write(&program.staging, &slot, &source, context.half, scratch)?;
         let begin = report::step(steps, "upload", begin);
 
         let mut encoder = context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -258,6 +273,7 @@ impl Gpu {
         }
         let submission = slot.submit(context, encoder.finish());
         report::step(steps, "submit", begin);
+        out.threshold = target.threshold;
         let Program { spec, layout, padded, .. } = program;
         Ok(Flight { slot, submission, spec: spec.clone(), layout: *layout, padded: *padded, out })
     }
@@ -274,7 +290,7 @@ impl Gpu {
     }
 }
 
-/// Copies a frame's result to where the stream keeps it; the buffer is made anew only when the size has changed.
+/// Copies a frame's result to where the stream keeps it; the buffer is replaced only when the size has changed.
 fn keep(
     context: &Context,
     encoder: &mut wgpu::CommandEncoder,
@@ -306,16 +322,16 @@ impl Backend for Gpu {
         DEPTH
     }
 
-    fn submit(&mut self, stream: u32, maps: &Maps<'_>, recipe: &Recipe, target: Size, out: Detection) -> Result<()> {
+    fn submit(&mut self, stream: u32, maps: &Maps<'_>, recipe: &Recipe, target: Target, out: Detection) -> Result<()> {
         self.steps.clear();
         super::check_room(self.flights.len(), DEPTH)?;
         let begin = Instant::now();
-        let plan = Plan::new(maps, recipe, target)?;
+        let plan = Plan::new(maps, recipe, target.size)?;
         report::step(&mut self.steps, "check", begin);
         if self.context.is_lost() && self.flights.is_empty() {
             self.rebuild()?;
         }
-        // Behind frames that are lost there is no use in going on; they are all told of by `collect`.
+        // Frames behind a lost one are lost too; `collect` reports them together.
         let mut flight = None;
         if !self.context.is_lost() && self.flights.iter().all(Option::is_some) {
             let tried = self.try_submit(stream, maps, recipe, &plan, target, out);
@@ -331,19 +347,20 @@ impl Backend for Gpu {
         Ok(())
     }
 
-    fn collect(&mut self) -> Result<Option<Detection>> {
+    fn collect(&mut self) -> Result<Collected> {
         let flight = self.flights.pop_front().ok_or_else(super::nothing_in_flight)?;
         let found = flight.map(|flight| self.try_collect(flight));
         if self.context.is_lost() {
             self.flights.clear();
             self.rebuild()?;
-            return Ok(None);
+            return Ok(Collected::Resubmit);
         }
         let found = found.transpose().and_then(|found| self.context.check().map(|()| found));
-        if !matches!(found, Ok(Some(_))) {
-            self.flights.clear();
+        if let Ok(Some(detection)) = found {
+            return Ok(Collected::Done(detection));
         }
-        found
+        self.flights.clear();
+        found.map(|_| Collected::Resubmit)
     }
 
     fn reset(&mut self, stream: u32) {
@@ -357,8 +374,8 @@ impl Backend for Gpu {
         &self.steps
     }
 
-    fn gpu(&self) -> Option<&Gpu> {
-        Some(self)
+    fn picture_pass(&self, input: (usize, usize)) -> Result<Option<PicturePass>> {
+        PicturePass::new(self.context.clone(), input).map(Some)
     }
 
     fn device_memory(&self) -> Option<u64> {

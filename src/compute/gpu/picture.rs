@@ -1,19 +1,21 @@
 //! I420 pictures to a network's input on the device: the pass of `shaders/prepare.wgsl` by itself.
 //!
-//! For the day when the network runs on the same device and takes its input from there. `model::prepare` knows what the input
-//! looks like and drives it.
+//! For a network that runs on the same device and takes its input from there; `model::prepare` knows the input's form and drives
+//! the pass.
 
 use std::sync::Arc;
 
-use super::Gpu;
+use bytemuck::Zeroable;
+
 use super::builder::STORAGE;
 use super::device::{Context, pipeline};
+use super::params::device_structs;
 use super::transfer::failed;
 use crate::frame::I420;
 use crate::{Error, Result};
 
 /// Source of the pass; it is compiled only where it is used.
-const SOURCE: &str = include_str!("../../../shaders/prepare.wgsl");
+pub(super) const SOURCE: &str = include_str!("../../../shaders/prepare.wgsl");
 
 /// One axis of one plane: for each output its first sample and the weights of that and the samples after it.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +26,7 @@ pub struct Axis<'a> {
     pub weights: &'a [f32],
 }
 
-/// How pictures of one size come to lie in the input.
+/// The place of pictures of one size in the input.
 #[derive(Debug, Clone, Copy)]
 pub struct Placement<'a> {
     /// Columns and rows of the picture.
@@ -60,6 +62,42 @@ pub struct ToRgb {
     pub bias: [f32; 3],
 }
 
+device_structs! {
+    /// `Params` of `prepare.wgsl`.
+    PictureParams {
+        width: u32, height: u32, size_x: u32, size_y: u32, begin_x: i32, begin_y: i32, cb: u32, cr: u32,
+        luma_columns: u32, chroma_columns: u32, luma_x: u32, luma_x_taps: u32, luma_y: u32, luma_y_taps: u32,
+        chroma_x: u32, chroma_x_taps: u32, chroma_y: u32, chroma_y_taps: u32, luma: f32, r_v: f32, g_u: f32, g_v: f32,
+        b_u: f32, offset_r: f32, offset_g: f32, offset_b: f32, gain_r: f32, gain_g: f32, gain_b: f32, bias_r: f32,
+        bias_g: f32, bias_b: f32,
+    }
+}
+
+impl PictureParams {
+    /// The same with another colour.
+    fn with_colour(self, colour: &ToRgb) -> Self {
+        let ToRgb { luma, r_v, g_u, g_v, b_u, offset, gain, bias } = *colour;
+        let ([offset_r, offset_g, offset_b], [gain_r, gain_g, gain_b], [bias_r, bias_g, bias_b]) = (offset, gain, bias);
+        Self {
+            luma,
+            r_v,
+            g_u,
+            g_v,
+            b_u,
+            offset_r,
+            offset_g,
+            offset_b,
+            gain_r,
+            gain_g,
+            gain_b,
+            bias_r,
+            bias_g,
+            bias_b,
+            ..self
+        }
+    }
+}
+
 /// The pass for an input of one size.
 pub struct PicturePass {
     context: Arc<Context>,
@@ -75,7 +113,7 @@ pub struct PicturePass {
 /// What belongs to pictures of one size.
 struct Placed {
     /// All but the colour.
-    params: Vec<u32>,
+    params: PictureParams,
     planes: wgpu::Buffer,
     bytes: u64,
     picture: (usize, usize),
@@ -84,12 +122,11 @@ struct Placed {
 }
 
 impl PicturePass {
-    /// The pass on the device of `gpu`, for an input of `input` columns and rows.
+    /// The pass on the device of `context`, for an input of `input` columns and rows.
     ///
     /// # Errors
     /// The input does not fit a binding, or the device is lost.
-    pub fn new(gpu: &Gpu, input: (usize, usize)) -> Result<Self> {
-        let context = gpu.context.clone();
+    pub(super) fn new(context: Arc<Context>, input: (usize, usize)) -> Result<Self> {
         let (pipeline, layout) = pipeline(&context.device, "prepare", SOURCE);
         let bytes = (3 * input.0 * input.1 * 4) as u64;
         let uniform = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
@@ -111,17 +148,35 @@ impl PicturePass {
         let (luma, chroma) = (width * height, cw * ch);
         let bytes = (luma + 2 * chroma).next_multiple_of(4) as u64;
         let mut tables: Vec<u32> = Vec::new();
-        let mut axes = Vec::new();
-        for Axis { first, weights } in placement.luma.iter().chain(&placement.chroma) {
-            axes.extend([tables.len(), weights.len() / first.len().max(1)].map(|v| v as u32));
-            tables.extend(first.iter().map(|&f| f as u32));
-            tables.extend(weights.iter().map(|w| w.to_bits()));
-        }
-        let (input, size, begin) = (self.input, placement.size, placement.begin);
-        let mut params = [input.0, input.1, size.0, size.1].map(|v| v as u32).to_vec();
-        params.extend([begin.0, begin.1].map(|v| v as i32 as u32));
-        params.extend([luma, luma + chroma, width, cw].map(|v| v as u32));
-        params.extend(axes);
+        let mut table = |axis: &Axis<'_>| {
+            let place = (tables.len() as u32, (axis.weights.len() / axis.first.len().max(1)) as u32);
+            tables.extend(axis.first.iter().map(|&f| f as u32));
+            tables.extend(axis.weights.iter().map(|w| w.to_bits()));
+            place
+        };
+        let [(luma_x, luma_x_taps), (luma_y, luma_y_taps)] = placement.luma.each_ref().map(&mut table);
+        let [(chroma_x, chroma_x_taps), (chroma_y, chroma_y_taps)] = placement.chroma.each_ref().map(&mut table);
+        let params = PictureParams {
+            width: self.input.0 as u32,
+            height: self.input.1 as u32,
+            size_x: placement.size.0 as u32,
+            size_y: placement.size.1 as u32,
+            begin_x: placement.begin.0 as i32,
+            begin_y: placement.begin.1 as i32,
+            cb: luma as u32,
+            cr: (luma + chroma) as u32,
+            luma_columns: width as u32,
+            chroma_columns: cw as u32,
+            luma_x,
+            luma_x_taps,
+            luma_y,
+            luma_y_taps,
+            chroma_x,
+            chroma_x_taps,
+            chroma_y,
+            chroma_y_taps,
+            ..Zeroable::zeroed()
+        };
         let context = &self.context;
         if let Some(old) = self.placed.take() {
             context.forget(old.held);
@@ -156,12 +211,7 @@ impl PicturePass {
             return Err(Error::failed(format!("the pass is not set up for pictures of {} x {}", size.0, size.1)));
         };
         let context = &self.context;
-        let mut params = placed.params.clone();
-        let ToRgb { luma, r_v, g_u, g_v, b_u, offset, gain, bias } = *colour;
-        params.extend(
-            [[luma, r_v, g_u, g_v].as_slice(), &[b_u], &offset, &gain, &bias].concat().iter().map(|v| v.to_bits()),
-        );
-        context.queue.write_buffer(&self.params, 0, bytemuck::cast_slice(&params));
+        context.queue.write_buffer(&self.params, 0, bytemuck::bytes_of(&placed.params.with_colour(colour)));
         let bytes = std::num::NonZero::new(placed.bytes);
         let view = bytes.and_then(|bytes| context.queue.write_buffer_with(&placed.planes, 0, bytes));
         let Some(mut view) = view else {

@@ -2,70 +2,20 @@
 
 use std::sync::Arc;
 
-use super::super::plan::{Plan, chunk_len};
-use super::super::resample::{Axis, Resample};
-use super::super::{Codebook, Size};
-use super::builder::{Builder, Draft, Step};
+use super::buffers::{Buffers, segments};
+use super::builder::{Builder, Command, Draft};
 use super::device::Context;
 use super::guided::Guided;
+use super::params::{ClusterMean, Frame, Fuse, Keep, Start};
 use super::passes::{bank, centre, lloyd, read_band, seed, upsample};
-use super::shader::Shader;
-use crate::{Error, Result};
+use super::shape::{Shape, Spec, bands};
+use super::transfer::{Readback, Staging, Upload};
+use crate::Result;
 
-/// Points per tile of the assignment.
-pub(super) const TILE: usize = 256;
-
-/// What a program is made for; a frame with another one gets another program.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Spec {
-    pub plan: Plan,
-    /// `[C, h, w]`; none for K-Means alone.
-    pub logits: Option<[usize; 3]>,
-    /// `[D_i, h_i, w_i]` of the maps that are needed.
-    pub features: Vec<[usize; 3]>,
-    pub target: Size,
-    pub k: Vec<usize>,
-    pub seed: u64,
-    pub max_iterations: usize,
-    pub unit_length: bool,
-    pub threshold: f32,
-    pub smoothing: Option<f32>,
-    pub codebook: Option<Arc<Codebook>>,
-    /// Labels that may still change when a run has settled, from a cold and from a warm start.
-    pub settled: [usize; 2],
-}
-
-/// A stretch of map rows that travels to the device at once.
-pub(super) struct Upload {
-    /// 0: logits, else feature map `map - 1`.
-    pub map: usize,
-    pub row: usize,
-    pub rows: usize,
-    /// Place in the staging buffer, in bytes.
-    pub at: u64,
-}
-
-/// Where in the readback buffer results lie, in bytes.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Readback {
-    pub score: u64,
-    pub mask: u64,
-    pub grid: u64,
-    pub labels: u64,
-    pub clusters: u64,
-    pub runs: u64,
-    pub centroids: u64,
-    pub bytes: u64,
-}
-
-/// The steps and buffers.
+/// The commands and buffers.
 pub(super) struct Program {
     pub spec: Arc<Spec>,
-    pub uploads: Vec<Upload>,
-    /// Place of the guide in the staging buffer, in bytes.
-    pub guide_at: Option<u64>,
-    /// Bytes that go up.
-    pub staged: u64,
+    pub staging: Staging,
     pub layout: Readback,
     /// Points with padding.
     pub padded: usize,
@@ -77,55 +27,16 @@ pub(super) struct Program {
     pub last: wgpu::Buffer,
     /// Score of this frame, `[N]`.
     pub grid: wgpu::Buffer,
-    pub prepare: Vec<Step>,
+    pub prepare: Vec<Command>,
     /// K-Means from k-means++ and from given centroids.
-    pub cold: Vec<Step>,
-    pub warm: Vec<Step>,
-    pub means: Vec<Step>,
+    pub cold: Vec<Command>,
+    pub warm: Vec<Command>,
+    pub means: Vec<Command>,
     /// Without and with the last frame's score.
-    pub fuse_first: Vec<Step>,
-    pub fuse_next: Vec<Step>,
-    pub finish: Vec<Step>,
+    pub fuse_first: Vec<Command>,
+    pub fuse_next: Vec<Command>,
+    pub finish: Vec<Command>,
     pub bytes: u64,
-}
-
-/// Some of the points, in a buffer that can be bound.
-pub(super) struct Segment {
-    pub first: usize,
-    /// Points with padding.
-    pub stride: usize,
-    pub points: wgpu::Buffer,
-}
-
-pub(super) struct Shape {
-    pub n: usize,
-    pub dims: usize,
-    pub padded: usize,
-    pub stretch: usize,
-    pub stretches: usize,
-    pub tiles: usize,
-    pub total: usize,
-    pub runs: usize,
-}
-
-/// Buffers that several passes share.
-pub(super) struct Shared {
-    pub tables: wgpu::Buffer,
-    pub input: wgpu::Buffer,
-    pub statistics: wgpu::Buffer,
-    pub norms: wgpu::Buffer,
-    pub mean: wgpu::Buffer,
-    pub sums: wgpu::Buffer,
-    pub counts: wgpu::Buffer,
-    pub runs: wgpu::Buffer,
-    pub first_runs: wgpu::Buffer,
-    pub run_of: wgpu::Buffer,
-    pub sizes: wgpu::Buffer,
-    pub labels: wgpu::Buffer,
-    pub tiles: wgpu::Buffer,
-    pub centroids: wgpu::Buffer,
-    pub offsets: wgpu::Buffer,
-    pub clusters: wgpu::Buffer,
 }
 
 impl Program {
@@ -134,23 +45,23 @@ impl Program {
         let b = &builder;
         let limit = context.info.max_binding;
         let stored = context.stored();
-        let shape = shape(&spec, limit, stored);
+        let shape = Shape::new(&spec, limit, stored);
         let segments = segments(b, &shape, limit)?;
         let mut tables = Vec::new();
         let bands = bands(&spec, &mut tables, limit, stored)?;
-        let shared = shared(b, &spec, &shape, &tables, &bands)?;
-        let (mut at, mut guide_at) = (0, None);
-        let mut uploads = Vec::new();
+        let shared = Buffers::new(b, &spec, &shape, &tables, &bands)?;
+        let mut staging = Staging::default();
         for band in &bands {
-            uploads.push(Upload { map: band.map, row: band.row, rows: band.rows, at });
-            at += band.bytes;
+            let at = staging.bytes;
+            staging.uploads.push(Upload { map: band.map, row: band.row, rows: band.rows, at });
+            staging.bytes += band.bytes;
         }
         let (carried, kept) =
             (b.words("carried", shape.total * shape.dims)?, b.words("kept", shape.total * shape.dims)?);
         let (last, grid) = (b.words("last score", shape.n)?, b.words("grid score", shape.n)?);
 
         let mut prepare = Vec::new();
-        for (band, upload) in bands.iter().zip(&uploads) {
+        for (band, upload) in bands.iter().zip(&staging.uploads) {
             prepare.push(Draft::Upload { from_at: upload.at, to: shared.input.clone(), bytes: band.bytes });
             read_band(b, &spec, band, &segments, &shared, &mut prepare);
         }
@@ -164,22 +75,24 @@ impl Program {
         if shape.total > 0 {
             seed(b, &spec, &shape, &segments, &shared, &mut cold)?;
             lloyd(b, &spec, spec.settled[0], &shape, &segments, &shared, &mut cold);
-            let params = [0, 0, shape.dims as u32, 0];
+            let dims = shape.dims as u32;
+            let params = Start { first: 0, source: 0, dims, centred: 0 };
             let buffers = [&carried, &shared.mean, &shared.centroids, &shared.offsets];
-            warm.push(b.dispatch(Shader::Start, &params, &buffers, [shape.total, 1, 1]));
+            warm.push(b.dispatch(params, &buffers, [shape.total, 1, 1]));
             lloyd(b, &spec, spec.settled[1], &shape, &segments, &shared, &mut warm);
             let buffers = [&shared.centroids, &shared.mean, &kept];
-            means.push(b.dispatch(Shader::Keep, &[shape.dims as u32, 0, 0, 0], &buffers, [shape.total, 1, 1]));
+            means.push(b.dispatch(Keep { dims }, &buffers, [shape.total, 1, 1]));
             if spec.logits.is_some() {
-                let params = [shape.n as u32, shape.padded as u32, 0, 0];
+                let params = ClusterMean { n: shape.n as u32, label_stride: shape.padded as u32 };
                 let buffers = [&shared.runs, &shared.run_of, &shared.labels, &shared.statistics, &shared.clusters];
-                means.push(b.dispatch(Shader::ClusterMean, &params, &buffers, [shape.total, 1, 1]));
+                means.push(b.dispatch(params, &buffers, [shape.total, 1, 1]));
             }
         }
         let fuse = |share: f32| {
-            let params = [shape.n as u32, shape.padded as u32, shape.runs as u32, share.to_bits()];
+            let (n, label_stride) = (shape.n as u32, shape.padded as u32);
+            let params = Fuse { n, label_stride, runs: shape.runs as u32, share };
             let buffers = [&shared.runs, &shared.labels, &shared.clusters, &shared.statistics, &last, &grid];
-            vec![b.dispatch(Shader::Fuse, &params, &buffers, [shape.n.div_ceil(64), 1, 1])]
+            vec![b.dispatch(params, &buffers, [shape.n.div_ceil(64), 1, 1])]
         };
         let (mut fuse_first, mut fuse_next, mut finish) = (Vec::new(), Vec::new(), Vec::new());
         let mut layout = Readback::default();
@@ -194,17 +107,17 @@ impl Program {
             (fuse_first, fuse_next) = (fuse(1.0), fuse(spec.smoothing.unwrap_or(1.0)));
             let quads = (spec.target.width * spec.target.height).div_ceil(4);
             let (score, mask) = (b.words("score", quads * 4)?, b.words("mask", quads)?);
+            let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+            let frame = b.buffer("frame", size_of::<Frame>() as u64, usage, false)?;
+            prepare.push(stage(&mut staging.frame, &mut staging.bytes, &frame, size_of::<Frame>() as u64));
             let from = if spec.plan.guided {
                 let Guided { guide, fine } = Guided::new(b, &spec.plan, &grid, &mut finish)?;
-                let bytes = guide.size();
-                prepare.push(Draft::Upload { from_at: at, to: guide, bytes });
-                guide_at = Some(at);
-                at += bytes;
+                prepare.push(stage(&mut staging.guide, &mut staging.bytes, &guide, guide.size()));
                 fine
             } else {
                 grid.clone()
             };
-            finish.push(upsample(b, &spec, &from, &score, &mask)?);
+            finish.push(upsample(b, &spec, &from, &frame, &score, &mask)?);
             layout.score = take(&score, quads * 16);
             layout.mask = take(&mask, quads * 4);
             layout.grid = take(&grid, shape.n * 4);
@@ -223,9 +136,7 @@ impl Program {
         let (padded, bytes) = (shape.padded, builder.bytes());
         Ok(Self {
             spec: Arc::new(spec),
-            uploads,
-            guide_at,
-            staged: at,
+            staging,
             layout,
             padded,
             carried,
@@ -244,132 +155,9 @@ impl Program {
     }
 }
 
-pub(super) fn copy(from: &wgpu::Buffer, from_at: u64, to: &wgpu::Buffer, to_at: u64, bytes: u64) -> Draft {
-    Draft::Copy { from: from.clone(), from_at, to: to.clone(), to_at, bytes }
-}
-
-fn shape(spec: &Spec, limit: u64, stored: usize) -> Shape {
-    let (n, dims) = (spec.plan.pixels, spec.plan.dims);
-    let total: usize = spec.k.iter().sum();
-    let mut stretch = chunk_len(n);
-    // Fewer, longer stretches where their sums would not fit, as long as the points of one do.
-    let sums = |stretch: usize| (n.div_ceil(stretch) * total.max(1) * dims * 8) as u64;
-    while sums(stretch) > limit && (2 * stretch * dims * stored) as u64 <= limit {
-        stretch *= 2;
-    }
-    let padded = n.next_multiple_of(TILE);
-    Shape { n, dims, padded, stretch, stretches: n.div_ceil(stretch), tiles: padded / TILE, total, runs: spec.k.len() }
-}
-
-/// Splits the points so that each part can be bound; a part holds whole stretches.
-fn segments(b: &Builder<'_>, shape: &Shape, limit: u64) -> Result<Vec<Segment>> {
-    if shape.dims == 0 {
-        return Ok(Vec::new());
-    }
-    let stored = b.context.stored();
-    let fits = (limit / (shape.dims * stored) as u64) as usize / shape.stretch * shape.stretch;
-    if fits == 0 {
-        let bytes = shape.dims * shape.stretch * stored;
-        return Err(Error::failed(format!(
-            "{} points of {} dimensions take {bytes} bytes, but the adapter allows a binding of {limit}",
-            shape.stretch, shape.dims
-        ))
-        .hint("use --compute cpu"));
-    }
-    let mut segments = Vec::new();
-    for first in (0..shape.padded).step_by(fits) {
-        let stride = fits.min(shape.padded - first);
-        segments.push(Segment { first, stride, points: b.words("points", shape.dims * stride * stored / 4)? });
-    }
-    Ok(segments)
-}
-
-/// Rows of one map, and the grid rows that they are enough for.
-pub(super) struct Band {
-    pub map: usize,
-    pub row: usize,
-    pub rows: usize,
-    pub bytes: u64,
-    pub grid_rows: std::ops::Range<usize>,
-    /// Offsets into the tables: starts and weights of x, of y; and taps of both.
-    pub tables: [usize; 4],
-    pub taps: [usize; 2],
-}
-
-/// Splits the maps into bands that can be bound, and fills in the resampling tables.
-fn bands(spec: &Spec, tables: &mut Vec<u32>, limit: u64, stored: usize) -> Result<Vec<Band>> {
-    let mut bands = Vec::new();
-    let maps = spec.logits.iter().map(|m| (0, m)).chain((1..).zip(&spec.features));
-    for (map, &[channels, height, width]) in maps {
-        let Resample { x, y } = Resample::to_grid((height, width), spec.plan.grid);
-        let mut table = |values: &mut dyn Iterator<Item = u32>| {
-            let at = tables.len();
-            tables.extend(values);
-            at
-        };
-        let mut axis = |axis: &Axis| {
-            [table(&mut axis.start.iter().copied()), table(&mut axis.weights.iter().map(|w| w.to_bits()))]
-        };
-        let ([x_start, x_weight], [y_start, y_weight]) = (axis(&x), axis(&y));
-        let row_bytes = (channels * width * if map == 0 { 4 } else { stored }) as u64;
-        let most = (limit / row_bytes) as usize;
-        let mut first = 0;
-        while first < y.output {
-            let row = y.start[first] as usize;
-            let end_of = |grid_row: usize| y.start[grid_row] as usize + y.taps;
-            let mut last = first;
-            if end_of(first) - row > most {
-                let bytes = (end_of(first) - row) as u64 * row_bytes;
-                return Err(Error::failed(format!(
-                    "one grid row of a map takes {bytes} bytes, but the adapter allows a binding of {limit}"
-                ))
-                .hint("use --compute cpu"));
-            }
-            while last + 1 < y.output && end_of(last + 1) - row <= most {
-                last += 1;
-            }
-            let rows = end_of(last) - row;
-            bands.push(Band {
-                map,
-                row,
-                rows,
-                // Copies go by four bytes.
-                bytes: (rows as u64 * row_bytes).next_multiple_of(4),
-                grid_rows: first..last + 1,
-                tables: [x_start, x_weight, y_start, y_weight],
-                taps: [x.taps, y.taps],
-            });
-            first = last + 1;
-        }
-    }
-    Ok(bands)
-}
-
-fn shared(b: &Builder<'_>, spec: &Spec, shape: &Shape, tables: &[u32], bands: &[Band]) -> Result<Shared> {
-    let &Shape { n, dims, padded, stretches, tiles, total, runs, .. } = shape;
-    let input = bands.iter().map(|band| band.bytes).max().unwrap_or(0) as usize / 4;
-    let mut first_runs = Vec::new();
-    let mut run_of = Vec::new();
-    for (r, &k) in (0..).zip(&spec.k) {
-        first_runs.extend([k as u32, run_of.len() as u32, 1, 0]);
-        run_of.extend(std::iter::repeat_n(r, k));
-    }
-    Ok(Shared {
-        tables: b.filled("tables", tables)?,
-        input: b.words("input", input)?,
-        statistics: b.words("statistics", n * 4)?,
-        norms: b.words("squared lengths", padded)?,
-        mean: b.words("mean", dims + 2)?,
-        sums: b.words("sums", stretches * total.max(1) * dims * 2)?,
-        counts: b.words("counts", stretches * total.max(1))?,
-        runs: b.words("runs", runs * 4)?,
-        first_runs: b.filled("runs at first", &first_runs)?,
-        run_of: b.filled("run of cluster", &run_of)?,
-        sizes: b.words("sizes", total)?,
-        labels: b.words("labels", runs.max(1) * padded)?,
-        tiles: b.words("tiles", runs.max(1) * tiles * 4)?,
-        centroids: b.words("centroids", total * dims)?,
-        offsets: b.words("offsets", total)?,
-        clusters: b.words("clusters", total * 4)?,
-    })
+/// An upload of `bytes` to `buffer`, at `place` behind all that is staged so far.
+fn stage(place: &mut Option<u64>, staged: &mut u64, buffer: &wgpu::Buffer, bytes: u64) -> Draft {
+    let at = *place.insert(*staged);
+    *staged += bytes;
+    Draft::Upload { from_at: at, to: buffer.clone(), bytes }
 }

@@ -10,15 +10,49 @@ use ndarray::ArrayView3;
 
 use super::super::plan::Output;
 use super::device::Context;
-use super::program::Program;
+use super::params::Frame;
 use crate::{Error, Result};
 
-/// What a frame brings along.
+/// Map rows that travel to the device at once.
+pub(super) struct Upload {
+    /// 0: logits, else feature map `map - 1`.
+    pub map: usize,
+    pub row: usize,
+    pub rows: usize,
+    /// Place in the staging buffer, in bytes.
+    pub at: u64,
+}
+
+/// Where in the staging buffer the inputs lie, in bytes.
+#[derive(Default)]
+pub(super) struct Staging {
+    pub uploads: Vec<Upload>,
+    pub guide: Option<u64>,
+    /// Of a [`Frame`].
+    pub frame: Option<u64>,
+    pub bytes: u64,
+}
+
+/// Where in the readback buffer the results lie, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Readback {
+    pub score: u64,
+    pub mask: u64,
+    pub grid: u64,
+    pub labels: u64,
+    pub clusters: u64,
+    pub runs: u64,
+    pub centroids: u64,
+    pub bytes: u64,
+}
+
+/// The inputs of a frame.
 pub(super) struct Source<'a> {
     pub logits: Option<ArrayView3<'a, f32>>,
     pub features: &'a [ArrayView3<'a, f32>],
     /// Luma at four times the grid; empty where nothing is guided.
     pub guide: &'a [f32],
+    pub frame: Frame,
 }
 
 /// Buffers for maps on their way to the staging buffer.
@@ -30,7 +64,7 @@ pub(super) struct Scratch {
 
 /// Writes the bands of all maps to the staging buffer of `slot`; features as f16 where `half` says so.
 pub(super) fn write(
-    program: &Program,
+    staging: &Staging,
     slot: &Slot,
     source: &Source<'_>,
     half: bool,
@@ -40,7 +74,7 @@ pub(super) fn write(
     {
         let mut view = slot.staging.get_mapped_range_mut(..).map_err(|e| failed("staging", &e))?;
         let mut loaded = None;
-        for upload in &program.uploads {
+        for upload in &staging.uploads {
             let map = match upload.map.checked_sub(1) {
                 None => source.logits.as_ref(),
                 Some(i) => source.features.get(i),
@@ -71,7 +105,11 @@ pub(super) fn write(
                 }
             }
         }
-        if let Some(at) = program.guide_at {
+        if let Some(at) = staging.frame {
+            let frame = bytemuck::bytes_of(&source.frame);
+            view.slice(at as usize..at as usize + frame.len()).copy_from_slice(frame);
+        }
+        if let Some(at) = staging.guide {
             view.slice(at as usize..at as usize + 4 * source.guide.len())
                 .copy_from_slice(bytemuck::cast_slice(source.guide));
         }
@@ -143,7 +181,7 @@ impl Slot {
     /// Sends the commands; both buffers are mapped when the device is done with them.
     pub fn submit(&self, context: &Context, commands: wgpu::CommandBuffer) -> wgpu::SubmissionIndex {
         let submission = context.queue.submit([commands]);
-        // Whether the mapping worked shows when the range is asked for.
+        // A failure of the mapping shows in `get_mapped_range`.
         self.readback.map_async(wgpu::MapMode::Read, .., |_| {});
         self.staging.map_async(wgpu::MapMode::Write, .., |_| {});
         submission
@@ -163,10 +201,9 @@ impl Slot {
 pub(super) struct Pool(Vec<Slot>);
 
 impl Pool {
-    /// A slot with room for a frame of `program`. One that is too small gives way to one that is large enough for both,
-    /// so that sizes in turn settle.
-    pub fn take(&mut self, context: &Context, program: &Program) -> Result<Slot> {
-        let (staged, read) = (program.staged, program.layout.bytes);
+    /// A slot with room for `staged` bytes up and `read` bytes down. One that is too small gives way to one that is large
+    /// enough for both, so that sizes in turn settle.
+    pub fn take(&mut self, context: &Context, staged: u64, read: u64) -> Result<Slot> {
         if let Some(at) = self.0.iter().position(|s| s.staging.size() >= staged && s.readback.size() >= read) {
             return Ok(self.0.swap_remove(at));
         }

@@ -2,29 +2,31 @@
 
 use super::resample::Taps;
 use super::{Coefficients, InputSpec, Plan, Prepare, Window};
-use crate::compute::gpu::{Axis, Gpu, PicturePass, Placement, ToRgb};
+use crate::compute::Backend;
+use crate::compute::gpu::{Axis, PicturePass, Placement, ToRgb};
 use crate::frame::I420;
 use crate::{Error, Result};
 
 /// Turns pictures into the network's input on a graphics device; equal to `Prepare` within 1/255.
 ///
-/// `run` of the program does not use it: ONNX Runtime takes its input from the CPU. It is for a network on the same device,
-/// which reads [`GpuPrepare::output`] without a way round.
+/// `oodstream run` does not use it, since ONNX Runtime takes its input from the CPU. It is for a network on the same device, which
+/// reads [`GpuPrepare::output`] directly.
 pub struct GpuPrepare {
     spec: InputSpec,
     pass: PicturePass,
-    /// What the last picture's size and window were placed by.
+    /// The size and the window of the last picture.
     placed: Option<((usize, usize), Window)>,
 }
 
 impl GpuPrepare {
-    /// A converter to `spec` on the device of `gpu`. It is of no use any more when that is lost.
+    /// A converter to `spec` on the device of `backend`, `None` where it has none. It cannot be used after that device is lost.
     ///
     /// # Errors
     /// As [`Prepare::new`], or the input does not fit the device.
-    pub fn new(gpu: &Gpu, spec: InputSpec) -> Result<Self> {
+    pub fn new(backend: &dyn Backend, spec: InputSpec) -> Result<Option<Self>> {
         let spec = *Prepare::new(spec)?.spec();
-        Ok(Self { spec, pass: PicturePass::new(gpu, (spec.width, spec.height))?, placed: None })
+        let pass = backend.picture_pass((spec.width, spec.height))?;
+        Ok(pass.map(|pass| Self { spec, pass, placed: None }))
     }
 
     /// Starts to write what `window` shows of `picture` as `(rgb - mean) / std`, planar `[3, height, width]`; padding is 0.

@@ -1,0 +1,12 @@
+//! The pipeline file, as keys given on the command line, on any text.
+//!
+//!     cargo +nightly fuzz run pipeline_file
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use oodstream::config::Config;
+
+fuzz_target!(|text: &str| {
+    let overrides: Vec<String> = text.lines().map(str::to_owned).collect();
+    let _ = Config::load(None, &overrides);
+});

@@ -1,0 +1,176 @@
+//! The figures of videos as a table and as a page.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::clip::{ClipReport, REACHED, TruthReport};
+use super::html::STYLE;
+use super::plot::escape;
+use crate::{Error, Result};
+
+/// The figures of all videos of one evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClipsReport {
+    /// The model's file name.
+    pub model: String,
+    /// The score.
+    pub method: String,
+    /// Running time of all videos, in seconds.
+    pub seconds: f64,
+    /// Alarms per minute over all videos.
+    pub events_per_minute: f64,
+    /// Video by video.
+    pub clips: Vec<ClipReport>,
+}
+
+const COLUMNS: [&str; 9] =
+    ["video", "frames", "seconds", "events", "per min", "time %", "frames %", "alarm %", "marked %"];
+
+impl ClipsReport {
+    /// Brings the figures of videos together.
+    pub fn new(model: String, method: String, clips: Vec<ClipReport>) -> Self {
+        let seconds: f64 = clips.iter().map(|clip| clip.seconds).sum();
+        let events: u64 = clips.iter().map(|clip| clip.events).sum();
+        Self { model, method, seconds, events_per_minute: events as f64 * 60.0 / seconds.max(1e-3), clips }
+    }
+
+    fn rows(&self) -> impl Iterator<Item = [String; 9]> + '_ {
+        let percent = |share: f64| format!("{:.2}", 100.0 * share);
+        self.clips.iter().map(move |clip| {
+            [
+                clip.path.clone(),
+                clip.frames.to_string(),
+                format!("{:.1}", clip.seconds),
+                clip.events.to_string(),
+                format!("{:.1}", clip.events_per_minute),
+                percent(clip.alarm_time_share),
+                percent(clip.alarm_frame_share),
+                percent(clip.alarm_area_share),
+                percent(clip.marked_share),
+            ]
+        })
+    }
+
+    /// The table for a terminal: time and frames with an alarm, mean share of the picture under alarms and at or above
+    /// the threshold, in percent.
+    pub fn table(&self) -> String {
+        let width = self.clips.iter().map(|clip| clip.path.chars().count()).max().unwrap_or(0).max(5);
+        let mut text = String::new();
+        for row in std::iter::once(COLUMNS.map(str::to_owned)).chain(self.rows()) {
+            let _ = write!(text, "{:width$}", row[0]);
+            for cell in &row[1..] {
+                let _ = write!(text, " {cell:>8}");
+            }
+            text.push('\n');
+        }
+        let _ = writeln!(text, "all: {:.1} events per minute in {:.1} s", self.events_per_minute, self.seconds);
+        for clip in &self.clips {
+            for (class, alarms) in &clip.classes {
+                let _ = writeln!(
+                    text,
+                    "{}: nearest to {class}: {} events, {:.3} % of the picture",
+                    clip.path,
+                    alarms.events,
+                    100.0 * alarms.share
+                );
+            }
+            if let Some(truth) = &clip.truth {
+                text.push_str(&lines(truth));
+            }
+        }
+        text
+    }
+
+    /// Writes `index.html` into `folder`.
+    ///
+    /// # Errors
+    /// The folder or the page cannot be written.
+    pub fn write_page(&self, folder: &Path) -> Result<()> {
+        let path = folder.join("index.html");
+        std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::write(&path, self.page()))
+            .map_err(|error| Error::failed(format!("report {}: {error}", path.display())))
+    }
+
+    fn page(&self) -> String {
+        let mut html = format!(
+            "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>oodstream: alarms</title>\
+             <style>{STYLE}</style></head><body><h1>Alarms</h1><p class=\"lead\">model {}, score {}: {:.1} events per \
+             minute in {:.1} s</p><table><tr>",
+            escape(&self.model),
+            escape(&self.method),
+            self.events_per_minute,
+            self.seconds
+        );
+        COLUMNS.iter().for_each(|column| html.push_str(&format!("<th>{column}</th>")));
+        html.push_str("</tr>");
+        for row in self.rows() {
+            html.push_str("<tr>");
+            row.iter().for_each(|cell| html.push_str(&format!("<td>{}</td>", escape(cell))));
+            html.push_str("</tr>");
+        }
+        html.push_str("</table>");
+        for clip in &self.clips {
+            let _ = write!(
+                html,
+                "<h2>{}</h2><table><tr><th>nearest class</th><th>events</th><th>% of the picture</th></tr>",
+                escape(&clip.path)
+            );
+            for (class, alarms) in &clip.classes {
+                let _ = write!(
+                    html,
+                    "<tr><td>{}</td><td>{}</td><td>{:.3}</td></tr>",
+                    escape(class),
+                    alarms.events,
+                    100.0 * alarms.share
+                );
+            }
+            html.push_str("</table>");
+            if let Some(truth) = &clip.truth {
+                let _ = write!(html, "<pre>{}</pre>", escape(&lines(truth)));
+            }
+        }
+        html.push_str("</body></html>");
+        html
+    }
+}
+
+fn lines(truth: &TruthReport) -> String {
+    let percent = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |share| format!("{:.2}", 100.0 * share));
+    let mut text = format!(
+        "labelled: {} of {} things found, {} false events ({:.1} per minute), flicker {:.2} per second, MOTA {}\n\
+         pixels: AP {}, AUROC {}, FPR95 {}\n",
+        truth.found,
+        truth.things,
+        truth.false_events,
+        truth.false_events_per_minute,
+        truth.flicker_per_s,
+        percent(truth.mota),
+        percent(truth.ap),
+        percent(truth.auroc),
+        percent(truth.fpr95),
+    );
+    for thing in &truth.per_thing {
+        let seconds = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2} s"));
+        let _ = writeln!(
+            text,
+            "thing {}: {:.2} to {:.2} s, up to {:.2} % of the picture; {:.1} % reached at {}, first alarm at {} (delay {}, \
+             {} frames), alarm in {} of {} frames, {} interruptions",
+            thing.id,
+            thing.first_s,
+            thing.last_s,
+            100.0 * thing.area_share,
+            100.0 * REACHED,
+            seconds(thing.reached_s),
+            seconds(thing.alarm_s),
+            seconds(thing.delay_s),
+            thing.delay_frames.map_or_else(|| "-".to_owned(), |frames| frames.to_string()),
+            thing.alarm_frames,
+            thing.frames,
+            thing.interruptions,
+        );
+    }
+    text
+}

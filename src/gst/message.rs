@@ -1,0 +1,157 @@
+//! What GStreamer's bus says, in words that name the file, the thing wrong and what to do.
+
+use std::path::Path;
+
+use gst::prelude::*;
+use gstreamer as gst;
+use gstreamer_pbutils::MissingPluginMessage;
+
+use crate::Error;
+use crate::gst::doctor;
+use crate::gst::mp4_index::Fault;
+
+/// Everything a bus said that bears on failure, gathered as it comes.
+#[derive(Debug, Default)]
+pub(crate) struct Trouble {
+    /// What is missing, as pbutils describes it ("H.264 (High Profile) decoder"), and the package that brings it.
+    pub missing: Option<(String, String)>,
+    /// The first error.
+    pub error: Option<(gst::glib::Error, String)>,
+}
+
+impl Trouble {
+    /// Takes note of a message and logs it. True when it was an error.
+    pub fn note(&mut self, message: &gst::Message) -> bool {
+        if let Some(text) = text_of(message) {
+            tracing::debug!("{text}");
+        }
+        self.gather(message)
+    }
+
+    /// Takes note of a message. True when it was an error.
+    pub fn gather(&mut self, message: &gst::Message) -> bool {
+        match message.view() {
+            gst::MessageView::Error(error) => {
+                let detail = error.debug().map(|d| d.to_string()).unwrap_or_default();
+                self.error.get_or_insert((error.error(), detail));
+                true
+            }
+            gst::MessageView::Element(_) => {
+                if let Ok(missing) = MissingPluginMessage::parse(message) {
+                    let what = missing.description().to_string();
+                    let package = doctor::package_for_description(&what);
+                    self.missing.get_or_insert((what, package.to_string()));
+                }
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// The error for an input of which nothing could be read.
+    pub fn input_error(&self, path: &Path) -> Error {
+        let name = path.display();
+        if let Some((what, package)) = &self.missing {
+            return Error::failed(format!("{name}: it cannot be decoded, the {what} is missing"))
+                .hint(format!("apt-get install {package}"));
+        }
+        let Some((error, debug)) = &self.error else {
+            return Error::failed(format!("{name}: no frame could be decoded"))
+                .hint("the file is damaged or has no pictures; `ffprobe` may tell more");
+        };
+        let stream = error.kind::<gst::StreamError>();
+        if matches!(stream, Some(gst::StreamError::TypeNotFound | gst::StreamError::WrongType)) {
+            return Error::failed(format!("{name}: this is not a video file"))
+                .hint("give a video (mp4, mov, mkv, avi, webm, ts) or a folder of images");
+        }
+        if debug.contains("moov") || debug.contains("no playable streams") || error.message().contains("no playable") {
+            return unplayable(path, Fault::NoIndex);
+        }
+        if let Some(gst::ResourceError::OpenRead | gst::ResourceError::Read | gst::ResourceError::NotFound) =
+            error.kind::<gst::ResourceError>()
+        {
+            return Error::failed(format!("{name}: cannot be read: {}", error.message()));
+        }
+        let detail = debug.lines().last().map(str::trim).unwrap_or_default();
+        Error::failed(format!("{name}: cannot be decoded: {} {detail}", error.message()))
+            .hint("the file is damaged or not a video")
+    }
+
+    /// The error for an output that could not be written; `kept` is the temporary file that holds what was.
+    pub fn output_error(&self, output: &Path, kept: &Path) -> Error {
+        let name = output.display();
+        let hint = format!("what was written so far is in {}", kept.display());
+        let Some((error, debug)) = &self.error else {
+            return Error::failed(format!("{name}: writing stopped")).hint(hint);
+        };
+        if error.kind::<gst::ResourceError>() == Some(gst::ResourceError::NoSpaceLeft) {
+            return Error::failed(format!("{name}: no space left on the disk"))
+                .hint(format!("{hint}; free some space and run again"));
+        }
+        let detail = debug.lines().last().map(str::trim).unwrap_or_default();
+        Error::failed(format!("{name}: cannot be written: {} {detail}", error.message())).hint(hint)
+    }
+}
+
+/// An error or a warning with where it is from, for the log.
+pub(crate) fn text_of(message: &gst::Message) -> Option<String> {
+    let (error, detail) = match message.view() {
+        gst::MessageView::Error(error) => (error.error(), error.debug()),
+        gst::MessageView::Warning(warning) => (warning.error(), warning.debug()),
+        _ => return None,
+    };
+    Some(format!("{}: {error} ({})", source_of(message), detail.unwrap_or_default()))
+}
+
+/// Code and text of a message about progress, such as `connect`.
+///
+/// They are read from the message's fields: `Progress::get` of gstreamer-rs 0.25 never frees its copies of them.
+pub(crate) fn progress_of(message: &gst::Message) -> Option<(&str, &str)> {
+    let fields = message.structure().filter(|_| message.type_() == gst::MessageType::Progress)?;
+    Some((fields.get("code").ok()?, fields.get("text").ok()?))
+}
+
+fn source_of(message: &gst::Message) -> String {
+    message.src().map(|s| s.name().to_string()).unwrap_or_default()
+}
+
+/// The error for an MP4 or MOV file of which nothing can be played.
+pub(crate) fn unplayable(path: &Path, fault: Fault) -> Error {
+    let (what, hint) = match fault {
+        Fault::NoIndex => (
+            "the index of the file is missing (no `moov` box)",
+            "the recording was cut off before it was finished; a tool such as `untrunc` can rebuild it from a whole file \
+             of the same camera",
+        ),
+        Fault::IndexCut => (
+            "the file ends inside its index (`moov` box)",
+            "the copy or the download was cut off; fetch the file again",
+        ),
+        Fault::NoStart => (
+            "this is a fragment of a stream without the part that says what it holds (no `moov` box)",
+            "join it to the initialisation segment of its stream: cat init.mp4 fragment.m4s > whole.mp4",
+        ),
+        Fault::Encrypted => (
+            "the video is encrypted (DRM)",
+            "it can only be read with its key: decrypt it first, for example with `ffmpeg -decryption_key`",
+        ),
+    };
+    Error::failed(format!("{}: {what}", path.display())).hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_read_where_it_is() {
+        gst::init().unwrap();
+        let message = gst::message::Progress::new(gst::ProgressType::Start, "connect", "Connecting to the camera");
+        let once = progress_of(&message).unwrap();
+        assert_eq!(once, ("connect", "Connecting to the camera"));
+        // The same place again: nothing was copied that somebody would have to free.
+        let again = progress_of(&message).unwrap();
+        assert!(std::ptr::eq(once.0, again.0) && std::ptr::eq(once.1, again.1));
+        assert_eq!(progress_of(&gst::message::Eos::new()), None);
+    }
+}

@@ -1,0 +1,60 @@
+//! What every GStreamer room shares: starting the library, frames in its memory, bus messages in words, packets of audio
+//! and subtitles between a reader and a writer, the boxes of MP4 files.
+
+pub(crate) mod boxes;
+pub(crate) mod clock;
+pub(crate) mod doctor;
+pub(crate) mod edit_list;
+pub(crate) mod frame;
+pub(crate) mod message;
+pub(crate) mod mp4;
+pub(crate) mod mp4_index;
+mod secret;
+pub(crate) mod size;
+pub(crate) mod track;
+pub(crate) mod trust;
+
+use std::sync::OnceLock;
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+
+pub use doctor::missing_elements;
+pub use frame::{Frame, FrameView, FrameViewMut};
+pub use secret::hide_credentials;
+
+use crate::{Error, Result};
+
+/// Starts GStreamer, once per process.
+///
+/// # Errors
+/// GStreamer cannot start (a broken installation).
+pub fn init() -> Result<()> {
+    static STARTED: OnceLock<std::result::Result<(), String>> = OnceLock::new();
+    STARTED.get_or_init(|| gst::init().map_err(|e| e.to_string())).clone().map_err(|e| {
+        Error::failed(format!("GStreamer does not start: {e}")).hint("run `oodstream doctor` to see what is missing")
+    })
+}
+
+/// Name and version of the GStreamer library in use.
+pub fn version() -> String {
+    gst::version_string().to_string()
+}
+
+/// Makes an element, or says which Debian package brings it.
+pub(crate) fn element(factory: &str) -> Result<gst::Element> {
+    gst::ElementFactory::make(factory).build().map_err(|_| {
+        Error::failed(format!("the GStreamer element `{factory}` is not there"))
+            .hint(format!("apt-get install {}", doctor::package_of(factory)))
+    })
+}
+
+/// Adds elements to a pipeline and links them in order.
+pub(crate) fn link(pipeline: &gst::Pipeline, chain: &[gst::Element]) -> Result<()> {
+    pipeline.add_many(chain).map_err(gst_failed)?;
+    gst::Element::link_many(chain).map_err(gst_failed)
+}
+
+pub(crate) fn gst_failed(e: gst::glib::BoolError) -> Error {
+    Error::failed(format!("GStreamer: {}", e.message))
+}

@@ -1,0 +1,270 @@
+//! Audio and subtitle streams on their way from a reader to a writer: compressed packets, untouched.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use gst::prelude::*;
+use gstreamer as gst;
+use gstreamer_app as gst_app;
+
+use super::clock::{Clock, Joins};
+use super::edit_list::EditList;
+
+/// What a stream carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Audio,
+    Subtitle,
+}
+
+/// One packet. Times are running times of the input in nanoseconds; they can be negative (encoder priming samples that
+/// an edit list cuts off).
+pub(crate) struct Packet {
+    pub pts: Option<i64>,
+    pub dts: Option<i64>,
+    pub buffer: gst::Buffer,
+}
+
+impl Packet {
+    /// When it is due; packets without times go with the ones before them.
+    pub fn time(&self) -> Option<i64> {
+        self.dts.or(self.pts)
+    }
+}
+
+/// One audio or subtitle stream.
+pub(crate) struct Track {
+    pub kind: Kind,
+    /// The demuxer's pad.
+    pad: gst::Pad,
+    edits: Option<EditList>,
+    state: Mutex<State>,
+}
+
+struct State {
+    packets: VecDeque<Packet>,
+    /// None for text, whose lines may overlap.
+    clock: Option<Clock>,
+    /// Packets before the first one with a time, as transport streams have them before their first clock reference.
+    waiting: Vec<gst::Buffer>,
+    /// What to add to all times, once the first frame went out, see [`Shared::fix_lead`].
+    lead: i64,
+    /// The time of the first packet.
+    first: Option<i64>,
+    /// Nobody takes the packets: keep only the times.
+    discard: bool,
+}
+
+impl Track {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the stream carries; unfixed before its first packet.
+    pub fn caps(&self) -> gst::Caps {
+        self.pad.current_caps().unwrap_or_else(|| self.pad.query_caps(None))
+    }
+
+    /// Language and title, where the container has them.
+    pub fn tags(&self) -> gst::TagList {
+        let mut index = 0;
+        let mut tags = gst::TagList::new();
+        while let Some(event) = self.pad.sticky_event::<gst::event::Tag<_>>(index) {
+            if event.tag().scope() == gst::TagScope::Stream {
+                tags.make_mut().insert(event.tag(), gst::TagMergeMode::Keep);
+            }
+            index += 1;
+        }
+        tags
+    }
+
+    /// Takes the next packet that is due at `until`, or any when `until` is none.
+    pub fn pop(&self, until: Option<i64>) -> Option<Packet> {
+        let mut state = self.lock();
+        let due = match (state.packets.front()?.time(), until) {
+            (Some(time), Some(until)) => time <= until,
+            _ => true,
+        };
+        if due { state.packets.pop_front() } else { None }
+    }
+
+    /// By how much the stream starts before the movie, where that is no encoder priming.
+    fn early(&self) -> i64 {
+        if self.edits.is_some() { 0 } else { self.lock().first.map_or(0, |first| (-first).max(0)) }
+    }
+
+    fn move_by(&self, lead: i64) {
+        let mut state = self.lock();
+        state.lead = lead;
+        for packet in &mut state.packets {
+            packet.pts = packet.pts.map(|t| t + lead);
+            packet.dts = packet.dts.map(|t| t + lead);
+        }
+    }
+
+    /// From now on packets are dropped.
+    pub fn discard(&self) {
+        let mut state = self.lock();
+        state.discard = true;
+        state.packets.clear();
+    }
+
+    /// An appsink for the stream. It never blocks the demuxer: packets are small and a writer takes them away.
+    pub fn new(kind: Kind, pad: &gst::Pad, edits: Option<EditList>, clock: Clock) -> (Arc<Self>, gst_app::AppSink) {
+        let clock = (kind == Kind::Audio).then_some(clock);
+        let state = Mutex::new(State {
+            packets: VecDeque::new(),
+            clock,
+            waiting: Vec::new(),
+            lead: 0,
+            first: None,
+            discard: false,
+        });
+        let track = Arc::new(Self { kind, pad: pad.clone(), edits, state });
+        let sink = gst_app::AppSink::builder()
+            .sync(false)
+            .async_(false)
+            .enable_last_sample(false)
+            // Encoder priming lies before the segment and belongs to the stream all the same.
+            .drop_out_of_segment(false)
+            .build();
+        let receiver = Arc::clone(&track);
+        sink.set_callbacks(
+            gst_app::AppSinkCallbacks::builder()
+                .new_sample(move |sink| {
+                    let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+                    receiver.take(&sample);
+                    Ok(gst::FlowSuccess::Ok)
+                })
+                .build(),
+        );
+        (track, sink)
+    }
+
+    fn take(&self, sample: &gst::Sample) {
+        let Some(buffer) = sample.buffer_owned() else { return };
+        let segment = sample.segment().and_then(|s| s.downcast_ref::<gst::ClockTime>());
+        let running = |time: Option<gst::ClockTime>| match segment?.to_running_time_full(time?)? {
+            gst::Signed::Positive(t) => i64::try_from(t.nseconds()).ok(),
+            gst::Signed::Negative(t) => i64::try_from(t.nseconds()).ok().map(|t| -t),
+        };
+        let (mut pts, mut dts) = (running(buffer.pts()), running(buffer.dts()));
+        let duration = length(&buffer);
+        if let Some(edits) = &self.edits
+            && let Some(time) = pts.or(dts)
+        {
+            // What an edit list hides is not part of the movie.
+            let Some(shown) = edits.packet(time, duration.unwrap_or(0)) else { return };
+            let moved = shown - time;
+            (pts, dts) = (pts.map(|t| t + moved), dts.map(|t| t + moved));
+        }
+        let mut state = self.lock();
+        if state.first.is_none() && pts.or(dts).is_none() && self.kind == Kind::Audio {
+            state.waiting.push(buffer);
+            return;
+        }
+        if let Some(time) = pts.or(dts)
+            && state.first.is_none()
+        {
+            let waiting = std::mem::take(&mut state.waiting);
+            let lengths: Vec<i64> = waiting.iter().map(|buffer| length(buffer).or(duration).unwrap_or(0)).collect();
+            let mut at = time - lengths.iter().sum::<i64>();
+            for (buffer, length) in waiting.into_iter().zip(lengths) {
+                state.put(Some(at), Some(at), buffer);
+                at += length;
+            }
+        }
+        state.put(pts, dts, buffer);
+    }
+
+    /// What was changed in the times of the packets, in words.
+    pub fn notes(&self) -> Vec<String> {
+        self.lock().clock.as_ref().map(|clock| clock.notes("sound packets")).unwrap_or_default()
+    }
+}
+
+impl State {
+    fn put(&mut self, mut pts: Option<i64>, mut dts: Option<i64>, buffer: gst::Buffer) {
+        self.first = self.first.or(pts).or(dts);
+        if let Some(clock) = &mut self.clock {
+            let time = clock.next(pts.or(dts), None);
+            clock.set_step(length(&buffer).unwrap_or(0));
+            (pts, dts) = (Some(time), dts.map(|_| time));
+        }
+        if !self.discard {
+            let lead = self.lead;
+            self.packets.push_back(Packet { pts: pts.map(|t| t + lead), dts: dts.map(|t| t + lead), buffer });
+        }
+    }
+}
+
+fn length(buffer: &gst::Buffer) -> Option<i64> {
+    buffer.duration().and_then(|duration| i64::try_from(duration.nseconds()).ok())
+}
+
+/// What a reader tells the writer of the same input.
+#[derive(Default)]
+pub(crate) struct Shared {
+    pub tracks: Mutex<Vec<Arc<Track>>>,
+    /// Tags of the file as a whole: title, creation time, place.
+    pub tags: Mutex<Option<gst::TagList>>,
+    /// The input came to its end by itself: every packet is in its track.
+    pub ended: AtomicBool,
+    /// What the writer has to tell about the streams, one sentence each.
+    pub notes: Mutex<Vec<String>>,
+    /// Where the clock of the input starts anew.
+    pub joins: Joins,
+    /// See [`Shared::fix_lead`].
+    lead: std::sync::OnceLock<i64>,
+}
+
+impl Shared {
+    pub fn tracks(&self) -> Vec<Arc<Track>> {
+        self.tracks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn add(&self, track: Arc<Track>) {
+        self.tracks.lock().unwrap_or_else(PoisonError::into_inner).push(track);
+    }
+
+    pub fn tags(&self) -> Option<gst::TagList> {
+        self.tags.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn merge_tags(&self, new: &gst::TagList) {
+        let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+        *tags = Some(match tags.take() {
+            Some(old) => old.merge(new, gst::TagMergeMode::Append),
+            None => new.clone(),
+        });
+    }
+
+    /// Nanoseconds to add to the times of all streams, so that sound which comes before the demuxer's zero is not lost.
+    /// Fixed by the first call, for the first frame.
+    pub fn fix_lead(&self) -> i64 {
+        *self.lead.get_or_init(|| {
+            let tracks = self.tracks();
+            let lead = tracks.iter().map(|track| track.early()).max().unwrap_or(0);
+            tracks.iter().for_each(|track| track.move_by(lead));
+            lead
+        })
+    }
+
+    pub fn note(&self, note: String) {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(note);
+    }
+
+    pub fn writer_notes(&self) -> Vec<String> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Nobody takes the packets of any track.
+    pub fn discard(&self) {
+        self.tracks().iter().for_each(|track| track.discard());
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,98 @@
+//! What GStreamer 1.22's demuxers read of a file, and say of its streams, put right on the way.
+
+use std::sync::Arc;
+
+use gst::prelude::*;
+use gstreamer as gst;
+use gstreamer_video as gst_video;
+
+use crate::gst::mp4_index::Index;
+use crate::input::reader::{Format, Probe};
+
+/// Changes what the demuxer reads of the file, see [`Index::patches`].
+pub(super) fn patch(pad: &gst::Pad, index: Arc<Index>) {
+    pad.add_probe(gst::PadProbeType::PULL | gst::PadProbeType::BUFFER, move |_, info| {
+        let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data else { return gst::PadProbeReturn::Ok };
+        let (start, end) = (buffer.offset(), buffer.offset().saturating_add(buffer.size() as u64));
+        let touches = |(at, bytes): &&(u64, Vec<u8>)| *at < end && at.saturating_add(bytes.len() as u64) > start;
+        if !index.patches.iter().any(|patch| touches(&patch)) {
+            return gst::PadProbeReturn::Ok;
+        }
+        if let Ok(mut map) = buffer.make_mut().map_writable() {
+            for (at, bytes) in index.patches.iter().filter(touches) {
+                for (at, byte) in (*at..).zip(bytes) {
+                    let place = at.checked_sub(start).and_then(|at| usize::try_from(at).ok());
+                    if let Some(slot) = place.and_then(|place| map.get_mut(place)) {
+                        *slot = *byte;
+                    }
+                }
+            }
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// Notes what kind of file it is, once the first bytes are read.
+pub(super) fn watch_format(parse: &gst::Element, probe: &Arc<Probe>) {
+    let Some(find) = parse.dynamic_cast_ref::<gst::Bin>().and_then(|bin| bin.by_name("typefind")) else { return };
+    let probe = Arc::clone(probe);
+    find.connect("have-type", false, move |values| {
+        let caps = values.get(2).and_then(|value| value.get::<gst::Caps>().ok())?;
+        let name = caps.structure(0)?.name().to_string();
+        probe.set_format(Format::of(&name));
+        None
+    });
+}
+
+/// Corrects what demuxers say of a stream.
+///
+/// Segments lose their end: it is rounded or wrong in many files, and decoders drop the frames behind it. matroskademux
+/// takes the first stream's first frame for the start of the movie and thinks better of it from the second frame on, so
+/// that the first frame of a file comes early; its segments start at zero, as the times in the file do.
+pub(super) fn correct(pad: &gst::Pad, full_range: bool, format: Format) {
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        let Some(gst::PadProbeData::Event(event)) = &info.data else { return gst::PadProbeReturn::Ok };
+        let new = match event.view() {
+            gst::EventView::Segment(segment) => {
+                let mut segment = segment.segment().clone();
+                let Some(times) = segment.downcast_mut::<gst::ClockTime>() else { return gst::PadProbeReturn::Ok };
+                times.set_stop(gst::ClockTime::NONE);
+                if format == Format::Matroska {
+                    for set in [gst::FormattedSegment::set_start, gst::FormattedSegment::set_time] {
+                        set(times, Some(gst::ClockTime::ZERO));
+                    }
+                    times.set_base(gst::ClockTime::ZERO);
+                    times.set_position(gst::ClockTime::ZERO);
+                }
+                gst::event::Segment::builder(&segment).seqnum(event.seqnum()).build()
+            }
+            gst::EventView::Caps(caps) if full_range => {
+                let mut caps = caps.caps_owned();
+                let Some(colorimetry) = caps
+                    .structure(0)
+                    .and_then(|s| s.get::<String>("colorimetry").ok())
+                    .and_then(|c| with_full_range(&c))
+                else {
+                    return gst::PadProbeReturn::Ok;
+                };
+                caps.make_mut().set("colorimetry", colorimetry);
+                gst::event::Caps::builder(&caps).seqnum(event.seqnum()).build()
+            }
+            _ => return gst::PadProbeReturn::Ok,
+        };
+        info.data = Some(gst::PadProbeData::Event(new));
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// GStreamer's name of a colorimetry, with the whole range of code values in use.
+fn with_full_range(colorimetry: &str) -> Option<String> {
+    let known = colorimetry.parse::<gst_video::VideoColorimetry>().ok()?;
+    let full = gst_video::VideoColorimetry::new(
+        gst_video::VideoColorRange::Range0_255,
+        known.matrix(),
+        known.transfer(),
+        known.primaries(),
+    );
+    Some(full.to_string())
+}

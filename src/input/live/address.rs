@@ -1,0 +1,462 @@
+//! Addresses of live inputs, and what must not be shown of them.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::gst::hide_credentials;
+use crate::input::live::device::Device;
+use crate::input::test_source::TestSpec;
+use crate::{Error, Result};
+
+/// Words before an `=` in a path or a query behind which cameras expect a secret.
+const SECRET_WORDS: &[&str] = &["password=", "passwd=", "pass=", "pwd=", "pw=", "token=", "secret=", "key=", "auth="];
+/// Shorter ones would make a message unreadable, and are not in any: they are taken out of the address beforehand.
+const SHORTEST_SECRET: usize = 3;
+
+/// The address of a live input. Shown, it never tells the credentials in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LiveInput {
+    pub(crate) source: Source,
+    pub(crate) login: Option<Login>,
+    shown: String,
+    secrets: Vec<String>,
+}
+
+/// What there is to open. Addresses come without credentials.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    Rtsp(Server),
+    Http(Server),
+    Device(Device),
+    Test(TestSpec),
+    File(PathBuf),
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Server {
+    pub location: String,
+    pub host: String,
+    pub port: u16,
+}
+
+impl Server {
+    /// The connection to it is encrypted.
+    pub fn tls(&self) -> bool {
+        self.location.starts_with("rtsps:") || self.location.starts_with("https:")
+    }
+
+    /// The same host and port, and not less encrypted than `other`: who may see its login.
+    pub fn is_trusted_by(&self, other: &Self) -> bool {
+        self.host.eq_ignore_ascii_case(&other.host) && self.port == other.port && (self.tls() || !other.tls())
+    }
+
+    /// Scheme, host and port as RTSP requests have them.
+    pub fn origin(&self) -> String {
+        format!("rtsp://{}", self.split().0)
+    }
+
+    /// What follows the port.
+    pub fn path(&self) -> &str {
+        self.split().1
+    }
+
+    fn split(&self) -> (&str, &str) {
+        let rest = self.location.split_once("://").map_or("", |(_, rest)| rest);
+        rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()))
+    }
+}
+
+/// User and password. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Login {
+    pub user: String,
+    pub password: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Login")
+    }
+}
+
+impl Login {
+    /// From the first line of a file: `user:password`.
+    ///
+    /// # Errors
+    /// The file cannot be read or its first line is not of that kind. The message holds no part of it.
+    pub fn read(path: &Path) -> Result<Self> {
+        let name = path.display();
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Error::failed(format!("{name}: the credentials cannot be read: {e}")))?;
+        let line = text.lines().next().unwrap_or_default().trim_end();
+        match line.split_once(':') {
+            Some((user, password)) if !user.is_empty() => {
+                Ok(Self { user: user.to_string(), password: password.to_string() })
+            }
+            _ => Err(Error::failed(format!("{name}: there are no credentials on its first line"))
+                .hint("write `user:password` there")),
+        }
+    }
+}
+
+impl LiveInput {
+    /// Takes `address` if it is one of a live input:
+    ///
+    /// - `rtsp://` and `rtsps://`, with `user:password@` where needed (`%40` for an `@` in them, and so on)
+    /// - `http://` and `https://`: HLS or MJPEG
+    /// - `v4l2:///dev/video0?width=1280&height=720&fps=30&format=mjpeg`, each key left out as one likes; formats: mjpeg,
+    ///   h264, h265 and the raw ones (yuyv, nv12, ...)
+    /// - `test://ball?live=1&width=640&height=360&fps=25`, endless unless it says `frames=`
+    ///
+    /// # Errors
+    /// It is one, and malformed. The message never holds credentials.
+    pub fn parse(address: &str) -> Result<Option<Self>> {
+        let Some((scheme, rest)) = address.split_once("://") else { return Ok(None) };
+        let scheme = scheme.to_ascii_lowercase();
+        match scheme.as_str() {
+            "rtsp" | "rtsps" | "http" | "https" => Self::server(&scheme, rest).map(Some),
+            "v4l2" => Device::parse(address, rest).map(|device| Some(Self::plain(Source::Device(device), address))),
+            "test" => {
+                let spec = TestSpec::parse(address)?;
+                Ok(spec.live.then(|| Self::plain(Source::Test(spec), address)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// A file that is played at the speed it was recorded with. It ends; nothing is connected again.
+    pub fn realtime(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        let shown = path.display().to_string();
+        Self::plain(Source::File(path), &shown)
+    }
+
+    /// A usable name for outputs: host and last part of the path, the device, or `test`.
+    pub fn file_name(&self) -> PathBuf {
+        let name = match &self.source {
+            Source::File(path) => return path.clone(),
+            Source::Test(_) => "test".to_string(),
+            Source::Device(device) => last_part(&device.path).to_string(),
+            Source::Rtsp(server) | Source::Http(server) => {
+                let path = self.shown.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
+                let path = path.map_or("", |(_, path)| path.split('?').next().unwrap_or_default());
+                let part = last_part(path);
+                // `cam/live.m3u8` is `cam-live`.
+                let part = part.rsplit_once('.').map_or(part, |(stem, _)| stem);
+                if part.is_empty() { server.host.clone() } else { format!("{}-{part}", server.host) }
+            }
+        };
+        let usable = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
+        let name: String = name.chars().map(usable).collect();
+        let name = name.trim_matches('-');
+        PathBuf::from(if name.is_empty() { "live" } else { name })
+    }
+
+    /// `text` (of GStreamer, say) without anything of this address that must not be shown.
+    pub(crate) fn hide(&self, text: &str) -> String {
+        let mut text = match &self.source {
+            Source::Rtsp(server) | Source::Http(server) => text.replace(&server.location, &self.shown),
+            _ => text.to_string(),
+        };
+        for secret in self.secrets.iter().filter(|secret| secret.len() >= SHORTEST_SECRET) {
+            text = text.replace(secret, "***");
+        }
+        mask(&text)
+    }
+
+    /// Takes credentials from elsewhere, unless the address has some.
+    pub(crate) fn log_in(&mut self, login: Login) {
+        if self.login.is_none() {
+            self.secrets.push(login.password.clone());
+            self.login = Some(login);
+        }
+    }
+
+    fn plain(source: Source, shown: &str) -> Self {
+        Self { source, login: None, shown: shown.to_string(), secrets: Vec::new() }
+    }
+
+    fn server(scheme: &str, rest: &str) -> Result<Self> {
+        // Nothing of the address is in these messages: in a malformed one the credentials may be anywhere.
+        let wrong = |what: &str| {
+            Error::usage(format!("{scheme}://...: {what}")).hint(format!(
+                "{scheme}://user:password@host:port/path; in user and password write %40 for @, %2F for /, %3A for :"
+            ))
+        };
+        let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let (login, place) = match authority.rsplit_once('@') {
+            Some((login, place)) => (Some(login), place),
+            None if broken_off(authority, path, fragment) => {
+                return Err(wrong("there seems to be a /, ? or # in the user or the password"));
+            }
+            None => (None, authority),
+        };
+        let mut secrets = Vec::new();
+        let login = match login {
+            Some(login) => {
+                let (user, password) = login.split_once(':').unwrap_or((login, ""));
+                secrets.extend([password.to_string()]);
+                let part = |text| percent_decoded(text).ok_or_else(|| wrong("user or password is not valid UTF-8"));
+                Some(Login { user: part(user)?, password: part(password)? })
+            }
+            None => None,
+        };
+        secrets.extend(login.iter().map(|login| login.password.clone()));
+        let bracket = place.rfind(']').map_or(0, |end| end + 1);
+        let (host, port) = match place[bracket..].rfind(':') {
+            Some(colon) => (&place[..bracket + colon], Some(&place[bracket + colon + 1..])),
+            None => (place, None),
+        };
+        let port = match port {
+            Some(port) => {
+                port.parse().ok().filter(|port| *port > 0).ok_or_else(|| wrong("the port is not a number"))?
+            }
+            None => match scheme {
+                "rtsp" => 554,
+                "rtsps" => 322,
+                "http" => 80,
+                _ => 443,
+            },
+        };
+        let host = host.trim_matches(['[', ']']).to_string();
+        if host.is_empty() {
+            return Err(wrong("there is no host in it"));
+        }
+        let location = format!("{scheme}://{place}{path}");
+        let shown = format!("{scheme}://{place}{}", hidden(path, &mut secrets));
+        secrets.retain(|secret| !secret.is_empty());
+        let server = Server { location, host, port };
+        let source = if scheme.starts_with("rtsp") { Source::Rtsp(server) } else { Source::Http(server) };
+        Ok(Self { source, login, shown, secrets })
+    }
+}
+
+impl fmt::Display for LiveInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Debug for LiveInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn last_part(path: &str) -> &str {
+    path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
+}
+
+/// `text` with all addresses in it as they are shown, wherever they came from.
+pub(crate) fn mask(text: &str) -> String {
+    let end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>');
+    let mut shown = String::with_capacity(text.len());
+    for word in hide_credentials(text).split_inclusive(end) {
+        match word.split_once("://") {
+            Some((scheme, rest)) => {
+                shown.push_str(scheme);
+                shown.push_str("://");
+                shown.push_str(&hidden(rest, &mut Vec::new()));
+            }
+            None => shown.push_str(word),
+        }
+    }
+    shown
+}
+
+/// A path with its query in which secrets are covered; they are added to `secrets`.
+fn hidden(path: &str, secrets: &mut Vec<String>) -> String {
+    let mut shown = String::with_capacity(path.len());
+    for segment in path.split_inclusive(['/', '?', '&', ';']) {
+        let (text, separator) = segment.split_at(segment.trim_end_matches(['/', '?', '&', ';']).len());
+        let lower = text.to_ascii_lowercase();
+        let value = SECRET_WORDS.iter().filter_map(|word| lower.find(word).map(|at| at + word.len())).min();
+        match value.filter(|at| *at < text.len()) {
+            Some(at) => {
+                secrets.push(text[at..].to_string());
+                shown.push_str(&text[..at]);
+                shown.push_str("***");
+            }
+            None => shown.push_str(text),
+        }
+        shown.push_str(separator);
+    }
+    shown
+}
+
+/// `%40` and the like decoded; none when the result is not UTF-8. A lone `%` stays.
+fn percent_decoded(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let digit = |offset: usize| bytes.get(at + offset).and_then(|byte| char::from(*byte).to_digit(16));
+        match (bytes[at], digit(1), digit(2)) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push((high * 16 + low) as u8);
+                at += 3;
+            }
+            (byte, ..) => {
+                decoded.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8(decoded).ok()
+}
+
+/// Whether what looks like host and port (`user:12`) may be the beginning of `user:12/3@host`.
+fn broken_off(authority: &str, path: &str, fragment: &str) -> bool {
+    let place = path.split('?').next().unwrap_or_default();
+    let colon = authority.rsplit(']').next().is_some_and(|port| port.contains(':')) || place.contains(':');
+    fragment.contains('@') || colon && (place.contains('@') || place.is_empty() && path.contains('@'))
+}
+
+#[cfg(test)]
+mod tests {
+    use gstreamer_video as gst_video;
+
+    use super::*;
+    use crate::input::live::device::Format;
+
+    fn live(address: &str) -> LiveInput {
+        LiveInput::parse(address).unwrap().unwrap()
+    }
+
+    #[test]
+    fn credentials_are_taken_out() {
+        let input = live("rtsp://ad%40min:s%3Aecret%2F1@cam:8554/1?x=y");
+        assert_eq!(input.to_string(), "rtsp://cam:8554/1?x=y");
+        assert_eq!(format!("{input:?}"), "rtsp://cam:8554/1?x=y");
+        let login = input.login.clone().unwrap();
+        assert_eq!((login.user.as_str(), login.password.as_str()), ("ad@min", "s:ecret/1"));
+        let Source::Rtsp(server) = &input.source else { panic!() };
+        assert_eq!((server.location.as_str(), server.port), ("rtsp://cam:8554/1?x=y", 8554));
+        assert_eq!(input.hide("got s:ecret/1 and s%3Aecret%2F1"), "got *** and ***");
+        assert!(!format!("{login:?}").contains("min"));
+
+        let at_sign = live("RTSPS://user:p@ss@[fe80::1]/a").login.unwrap();
+        assert_eq!(at_sign.password, "p@ss");
+        let input = live("rtsps://[fe80::1]:322/a");
+        let Source::Rtsp(server) = &input.source else { panic!() };
+        assert_eq!((server.host.as_str(), server.port), ("fe80::1", 322));
+        assert!(live("rtsp://cam").login.is_none());
+        assert_eq!(live("http://only@cam/").login.unwrap().password, "");
+    }
+
+    #[test]
+    fn secrets_in_paths_and_queries_are_covered() {
+        let input = live("rtsp://cam/user=admin_password=tlJwpbo6_channel=1?token=abcd&size=2");
+        assert_eq!(input.to_string(), "rtsp://cam/user=admin_password=***?token=***&size=2");
+        let Source::Rtsp(server) = &input.source else { panic!() };
+        assert!(server.location.contains("tlJwpbo6") && server.location.contains("abcd"));
+        assert_eq!(input.hide(&format!("no {}", server.location)), format!("no {input}"));
+        assert_eq!(input.hide("abcd"), "***");
+    }
+
+    #[test]
+    fn malformed_addresses_tell_nothing() {
+        for wrong in [
+            "rtsp://",
+            "rtsp://user:secret@",
+            "rtsp://user:secret@cam:99999/1",
+            "rtsp://user:sec/secret@cam/1",
+            "rtsp://user:%ffsecret@cam/1",
+            "rtsp://user:12/secret@cam/1",
+            "rtsp://user:12?secret@cam/1",
+            "rtsp://user:12#secret@cam/1",
+            "rtsp://user#secret@cam/1",
+        ] {
+            let error = LiveInput::parse(wrong).unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::Usage, "{wrong}");
+            assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_at_sign_behind_the_host_is_no_credential() {
+        for address in ["rtsp://cam/a@b", "http://[::1]/a@b", "http://cam:80/x.m3u8?mail=a@b"] {
+            assert!(live(address).login.is_none(), "{address}");
+        }
+    }
+
+    #[test]
+    fn devices_and_names() {
+        let Source::Device(device) = live("v4l2:///dev/video2?width=1280&fps=30&format=yuyv").source else { panic!() };
+        assert_eq!((device.path.as_str(), device.width, device.height), ("/dev/video2", Some(1280), None));
+        assert_eq!(device.format, Some(Format::Raw(gst_video::VideoFormat::Yuy2)));
+        for wrong in [
+            "v4l2://video0",
+            "v4l2:///dev/video0?size=3",
+            "v4l2:///dev/video0?format=best",
+            "v4l2:///dev/video0?format=a420",
+        ] {
+            assert_eq!(LiveInput::parse(wrong).unwrap_err().kind(), crate::ErrorKind::Usage);
+        }
+        for (address, name) in [
+            ("rtsp://a:b@192.168.1.5:8554/street/main", "192-168-1-5-main"),
+            ("https://cam.local/live.m3u8?x=1", "cam-local-live"),
+            ("rtsp://cam", "cam"),
+            ("v4l2:///dev/video2", "video2"),
+            ("test://ball?live=1", "test"),
+        ] {
+            assert_eq!(live(address).file_name(), Path::new(name), "{address}");
+        }
+        assert_eq!(LiveInput::realtime("a/b.mp4").file_name(), Path::new("a/b.mp4"));
+        assert!(LiveInput::parse("test://ball").unwrap().is_none());
+        assert!(LiveInput::parse("street.mp4").unwrap().is_none());
+    }
+
+    #[test]
+    fn credentials_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("login");
+        std::fs::write(&path, "user:se:cret\nmore\n").unwrap();
+        let login = Login::read(&path).unwrap();
+        assert_eq!((login.user.as_str(), login.password.as_str()), ("user", "se:cret"));
+        let mut input = live("rtsp://cam/1");
+        input.log_in(login);
+        assert!(!format!("{input:?}").contains("se:cret"));
+        for text in ["", "\n", "onlysecret", ":secret"] {
+            std::fs::write(&path, text).unwrap();
+            let error = Login::read(&path).unwrap_err().to_string();
+            assert!(error.contains("login") && !error.contains("secret"), "{error}");
+        }
+        assert!(Login::read(&folder.path().join("gone")).unwrap_err().to_string().contains("gone"));
+    }
+
+    #[test]
+    fn addresses_of_others_are_masked_too() {
+        let input = live("http://cam/x");
+        for (text, shown) in [
+            ("moved to http://u:pass@other/x?token=abc&a=1", "moved to http://other/x?token=***&a=1"),
+            ("<rtsp://other/user=a_password=secret> it says", "<rtsp://other/user=a_password=***> it says"),
+            ("no address", "no address"),
+        ] {
+            assert_eq!(input.hide(text), shown);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_breaks_it(scheme in "rtsps?|https?|v4l2|test", rest in "\\PC{0,40}") {
+            let address = format!("{scheme}://{rest}");
+            if let Ok(Some(input)) = LiveInput::parse(&address) {
+                let name = input.file_name();
+                proptest::prop_assert!(name.components().count() == 1, "{}", name.display());
+            }
+        }
+
+        #[test]
+        fn no_password_is_shown(user in "[a-z]{1,8}", password in "[0-9:@!*]{6,12}", path in "[a-z/?=&]{0,20}") {
+            let address = format!("rtsp://{user}:{password}@cam/{path}");
+            if let Some(input) = LiveInput::parse(&address).unwrap() {
+                let login = input.login.clone().unwrap();
+                proptest::prop_assert_eq!(&login.password, &password);
+                let shown = format!("{input} {input:?} {} {}", input.file_name().display(), input.hide(&address));
+                proptest::prop_assert!(!shown.contains(&password), "{}", shown);
+            }
+        }
+    }
+}

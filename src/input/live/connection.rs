@@ -1,0 +1,374 @@
+//! One attempt at a live input, from its start to its loss.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, bounded};
+use gst::prelude::*;
+use gstreamer as gst;
+use gstreamer_app as gst_app;
+use gstreamer_pbutils as gst_pbutils;
+
+use crate::Result;
+use crate::gst::message::{Trouble, progress_of, text_of};
+use crate::input::live::Transport;
+use crate::input::live::address::Source;
+use crate::input::live::keeper::{Alive, Keeper};
+use crate::input::live::losses::Losses;
+use crate::input::live::pipeline::{CAMERA, Life, Recipe};
+use crate::input::live::reason::Reason;
+use crate::input::live::relay::Report;
+use crate::input::live::rtp::PacketCounts;
+
+/// How long data may come without a picture: key frames can be this far apart.
+const PICTURE: Duration = Duration::from_secs(10);
+/// Longest wait for what a server says to a failed connection.
+const ANSWER: Duration = Duration::from_millis(1500);
+
+/// How long a connection may take, step by step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// For the TCP connection and its encryption, where the source tells of it.
+    pub connect: Duration,
+    /// For each answer of the server, and for the first data.
+    pub answer: Duration,
+    /// Without data once there was some.
+    pub stall: Duration,
+}
+
+/// The state of a connection.
+pub(crate) enum State {
+    Picture(gst::Sample, Instant),
+    Nothing,
+    /// All pictures that were asked for have come.
+    Over,
+    Lost(Reason),
+}
+
+pub(crate) struct Connection {
+    pipeline: gst::Pipeline,
+    bus: gst::Bus,
+    sink: gst_app::AppSink,
+    entry: gst::Pad,
+    life: Arc<Life>,
+    /// What the camera said; of RTSP alone.
+    report: Option<Arc<Report>>,
+    keeper: Keeper,
+    wake: Receiver<()>,
+    patience: Patience,
+    trouble: Trouble,
+    started: Instant,
+    /// When the source last reported progress.
+    sign: Instant,
+    connecting: bool,
+    eos: bool,
+    /// The server was asked for a better reason than this one.
+    asked: Option<(Reason, Instant)>,
+    /// First and last picture.
+    pictures: Option<(Instant, Instant)>,
+    losses: Losses,
+    /// UDP brings nothing, or too little.
+    pub no_udp: bool,
+}
+
+impl Connection {
+    /// # Errors
+    /// The pipeline cannot be made, or no thread for it.
+    pub fn start(recipe: &Recipe, patience: Patience, alive: &Alive) -> Result<Self> {
+        let assembly = recipe.assemble()?;
+        let bus = assembly.pipeline.bus().ok_or_else(|| crate::Error::failed("a GStreamer pipeline without a bus"))?;
+        let (waker, wake) = bounded(1);
+        // A full channel means that the reader is about to look anyway.
+        let (told, ended, shown) = (waker.clone(), waker.clone(), waker.clone());
+        bus.set_sync_handler(move |_, _| {
+            let _ = told.try_send(());
+            gst::BusSyncReply::Pass
+        });
+        assembly.sink.set_callbacks(
+            gst_app::AppSinkCallbacks::builder()
+                .eos(move |_| {
+                    let _ = ended.try_send(());
+                })
+                .new_sample(move |_| {
+                    let _ = shown.try_send(());
+                    Ok(gst::FlowSuccess::Ok)
+                })
+                .build(),
+        );
+        // The relay finds out by itself.
+        let server = match &recipe.input.source {
+            Source::Http(server) => Some(server.clone()),
+            _ => None,
+        };
+        let report = assembly.relay.as_ref().map(|relay| Arc::clone(&relay.report));
+        let keeper = Keeper::start(assembly.pipeline.clone(), assembly.relay, server, waker, alive)?;
+        let now = Instant::now();
+        Ok(Self {
+            pipeline: assembly.pipeline,
+            bus,
+            sink: assembly.sink,
+            entry: assembly.entry,
+            life: assembly.life,
+            report,
+            losses: Losses::default(),
+            keeper,
+            wake,
+            patience,
+            trouble: Trouble::default(),
+            started: now,
+            sign: now,
+            connecting: false,
+            eos: false,
+            asked: None,
+            pictures: None,
+            no_udp: false,
+        })
+    }
+
+    /// Waits until something happens, for at most `timeout`.
+    pub fn wait(&self, timeout: Duration) {
+        let _ = self.wake.recv_timeout(timeout);
+    }
+
+    /// What happened since. Does not wait.
+    pub fn look(&mut self, recipe: &Recipe) -> State {
+        if let Some(sample) = self.sink.try_pull_sample(gst::ClockTime::ZERO) {
+            let now = Instant::now();
+            self.pictures = Some((self.pictures.map_or(now, |(first, _)| first), now));
+            return State::Picture(sample, now);
+        }
+        let mut failed = false;
+        while let Some(message) = self.bus.pop() {
+            failed |= self.hear(&message, recipe);
+        }
+        // After the messages: what they say follows from it.
+        let finding = self.report.as_ref().and_then(|report| report.finding()).or_else(|| self.life.finding());
+        if let Some(finding) = finding {
+            return State::Lost(Reason::found(finding));
+        }
+        if let Some((reason, until)) = &self.asked {
+            return match self.keeper.answer() {
+                Some(answer) => State::Lost(answered(reason, &answer, recipe)),
+                None if Instant::now() >= *until => State::Lost(reason.clone()),
+                None => State::Nothing,
+            };
+        }
+        if failed {
+            let reason = match self.refusal(recipe) {
+                Some(words) => Reason::new(words),
+                None => Reason::of(&self.trouble, &recipe.input),
+            };
+            self.no_udp |= self.life.data().is_none() && self.is_udp();
+            if let Some(codecs) = self.life.passed_over().filter(|_| self.life.data().is_none()) {
+                return State::Lost(Reason::new(format!("no track of it can be decoded: {codecs}")));
+            }
+            if reason.vague && self.pictures.is_none() && matches!(recipe.input.source, Source::Http(_)) {
+                self.keeper.why();
+                self.asked = Some((reason, Instant::now() + ANSWER));
+                return State::Nothing;
+            }
+            let broke = reason.vague && self.pictures.is_some();
+            return State::Lost(if broke {
+                Reason::new(format!("the connection broke ({})", reason.words))
+            } else {
+                reason
+            });
+        }
+        if self.eos {
+            return match &recipe.input.source {
+                Source::Test(_) => State::Over,
+                Source::Device(_) => State::Lost(Reason::new("the device stopped")),
+                _ if self.trouble.missing.is_some() => State::Lost(Reason::of(&self.trouble, &recipe.input)),
+                _ => State::Lost(Reason::new("the server closed the stream")),
+            };
+        }
+        self.overdue(Instant::now(), recipe).map_or(State::Nothing, State::Lost)
+    }
+
+    /// Takes note of a message; true when it was an error.
+    fn hear(&mut self, message: &gst::Message, recipe: &Recipe) -> bool {
+        if let Some(text) = text_of(message) {
+            tracing::debug!("{}: {}", recipe.input, recipe.input.hide(&text));
+        }
+        if let Some((code, text)) = progress_of(message) {
+            tracing::trace!("{}: {code}: {}", recipe.input, recipe.input.hide(text));
+            self.connecting = code == "connect";
+            self.sign = Instant::now();
+        }
+        match message.view() {
+            gst::MessageView::Eos(_) => self.eos = true,
+            gst::MessageView::Warning(warning) => {
+                self.sign = Instant::now();
+                self.no_udp |= warning.debug().is_some_and(|text| text.contains("UDP")) && self.life.data().is_none();
+            }
+            _ => {}
+        }
+        self.trouble.gather(message)
+    }
+
+    /// That a camera at this machine has no such pictures as were asked for, while it is open.
+    fn refusal(&self, recipe: &Recipe) -> Option<String> {
+        let Source::Device(device) = &recipe.input.source else { return None };
+        self.pipeline.by_name(CAMERA).filter(|_| self.pictures.is_none()).and_then(|source| device.refusal(&source))
+    }
+
+    /// A session over UDP is set up, or was refused.
+    fn is_udp(&self) -> bool {
+        let flags = self.report.as_ref().map(|report| [&report.udp, &report.udp_refused]);
+        flags.is_some_and(|flags| flags.iter().any(|flag| flag.load(Ordering::Acquire)))
+    }
+
+    /// What came over the network so far.
+    pub fn packets(&self) -> PacketCounts {
+        self.life.packets.counts()
+    }
+
+    /// Looks after losses: says them, and gives UDP up when they ruin the pictures.
+    fn lossy(&mut self, now: Instant, recipe: &Recipe) -> Option<Reason> {
+        let udp = self.report.as_ref().is_some_and(|report| report.udp.load(Ordering::Acquire));
+        let seen = self.losses.look(now, self.packets(), self.life.pictures.counts())?;
+        if seen.packets.lost + seen.packets.reordered > 0 {
+            let PacketCounts { received, lost, reordered } = seen.packets;
+            tracing::info!(
+                "{}: of {} packets {lost} were lost and {reordered} came out of order, {} of {} pictures are damaged",
+                recipe.input,
+                received + lost,
+                seen.damaged,
+                seen.pictures
+            );
+        }
+        let may = udp && recipe.options.transport == Transport::Auto && !recipe.tcp_only && !recipe.tcp_failed;
+        if !(may && seen.ruins()) {
+            return None;
+        }
+        self.no_udp = true;
+        Some(Reason::new(format!(
+            "{} of {} packets were lost over UDP; TCP is tried",
+            seen.packets.lost,
+            seen.packets.received + seen.packets.lost
+        )))
+    }
+
+    /// Something that should have come by now.
+    fn overdue(&mut self, now: Instant, recipe: &Recipe) -> Option<Reason> {
+        if let Some(reason) = self.lossy(now, recipe) {
+            return Some(reason);
+        }
+        // The camera behind the relay is what is connected to.
+        let connecting = self.report.as_ref().map_or(self.connecting, |report| !report.is_connected());
+        let sign =
+            self.report.as_ref().and_then(|report| report.last_answer()).map_or(self.sign, |at| at.max(self.sign));
+        let Patience { connect, answer, stall } = self.patience;
+        let since = |at: Instant| now.saturating_duration_since(at);
+        let Some((first, last)) = self.life.data() else {
+            let limit = if connecting { connect } else { answer };
+            let reason = match recipe.input.source {
+                Source::Device(_) => "the device brings nothing",
+                _ if connecting => "the server cannot be reached",
+                _ => "the server does not answer",
+            };
+            return (since(sign) > limit).then(|| Reason::new(reason));
+        };
+        let picture = self.pictures.map_or(first, |(_, last)| last);
+        // What comes in bursts may pause for a whole segment.
+        let bursts = self.life.paced.load(Ordering::Acquire);
+        if !bursts && since(last) > stall && since(picture) > stall {
+            return Some(Reason::new(format!(
+                "nothing came for {:.1} s; where longer pauses are normal, raise source.stall_s",
+                stall.as_secs_f64()
+            )));
+        }
+        let limit = stall.max(PICTURE);
+        (since(picture) > limit).then(|| match &self.trouble.missing {
+            Some(_) => Reason::of(&self.trouble, &recipe.input),
+            None => Reason::new(format!("no picture for {:.1} s, though data comes", limit.as_secs_f64())),
+        })
+    }
+
+    /// How long pictures came.
+    pub fn steady(&self) -> Duration {
+        self.pictures.map_or(Duration::ZERO, |(first, last)| last.saturating_duration_since(first))
+    }
+
+    /// How long it took to bring the first data.
+    pub fn delay(&self) -> Option<Duration> {
+        self.life.data().map(|(first, _)| first.saturating_duration_since(self.started))
+    }
+
+    /// When a picture pulled at `now` arrived, and how old it was by its own time, in nanoseconds.
+    pub fn timing(&self, sample: &gst::Sample, now: Instant) -> (Instant, Option<i64>) {
+        let pts = sample.buffer().and_then(gst::BufferRef::pts);
+        let paced = self.life.paced.load(Ordering::Acquire);
+        let arrival = if paced { now } else { self.life.arrival(pts).unwrap_or(now).min(now) };
+        if self.life.timeless.load(Ordering::Acquire) {
+            return (arrival, None);
+        }
+        let age = || {
+            let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
+            let due = segment.to_running_time(pts?)?.checked_add(self.pipeline.base_time()?)?;
+            let clock = i128::from(gst::SystemClock::obtain().time().nseconds());
+            let waited = i128::try_from(now.saturating_duration_since(arrival).as_nanos()).ok()?;
+            i64::try_from(clock - waited - i128::from(due.nseconds())).ok()
+        };
+        (arrival, age())
+    }
+
+    /// Fixes the size of the pictures from now on.
+    pub fn fix(&self, size: &gst::Caps) {
+        self.sink.set_caps(Some(size));
+    }
+
+    /// Codec of what comes, in words.
+    pub fn codec(&self) -> String {
+        let video = |element: &gst::Element| {
+            let class = element.factory()?.metadata(gst::ELEMENT_METADATA_KLASS)?.to_string();
+            let decodes = class.contains("Decoder") && (class.contains("Video") || class.contains("Image"));
+            let caps = element.static_pad("sink").filter(|_| decodes)?.current_caps()?;
+            // decodebin itself calls itself a decoder.
+            (caps.is_fixed() && !element.is::<gst::Bin>())
+                .then(|| gst_pbutils::pb_utils_get_codec_description(&caps).to_string())
+        };
+        let codec = self.pipeline.iterate_recurse().into_iter().flatten().find_map(|element| video(&element));
+        codec.unwrap_or_else(|| {
+            let caps = self.entry.current_caps();
+            let format = caps.and_then(|caps| caps.structure(0)?.get::<String>("format").ok());
+            format!("raw {}", format.unwrap_or_default())
+        })
+    }
+
+    /// Codec, size and rate of what comes, in words.
+    pub fn what(&self) -> String {
+        let caps = self.entry.current_caps();
+        let Some(shape) = caps.as_ref().and_then(|caps| caps.structure(0)) else { return self.codec() };
+        let size = |name| shape.get::<i32>(name).unwrap_or(0);
+        let rate = shape.get::<gst::Fraction>("framerate").ok().filter(|rate| rate.numer() > 0 && rate.denom() > 0);
+        let rate = rate.map(|rate| (f64::from(rate.numer()) / f64::from(rate.denom()) * 100.0).round() / 100.0);
+        let rate = rate.map_or(String::new(), |fps| format!(", {fps} fps"));
+        format!("{} {}x{}{rate}", self.codec(), size("width"), size("height"))
+    }
+
+    /// Takes it down, and waits for it for at most `timeout`.
+    pub fn stop(self, timeout: Duration) {
+        self.keeper.stop(timeout);
+    }
+}
+
+/// The reason, with what the server said to a plain connection: empty when it took it.
+fn answered(reason: &Reason, answer: &str, recipe: &Recipe) -> Reason {
+    if !answer.is_empty() {
+        return Reason::new(answer);
+    }
+    let encrypted = match &recipe.input.source {
+        Source::Http(server) => server.location.starts_with("https:"),
+        _ => false,
+    };
+    if encrypted {
+        return Reason::new(format!(
+            "no encrypted connection: there is no TLS at this port, or the certificate is not trusted (name its authority \
+             with tls_ca) [{}]",
+            reason.words
+        ));
+    }
+    reason.clone()
+}

@@ -1,0 +1,349 @@
+//! The GStreamer pipeline of one connection to a live input.
+//!
+//! ```text
+//! relay - rtspsrc (video only)   -+
+//! souphttpsrc                    -+-> decodebin ! deinterlace ! videoconvert ! videoflip ! videoscale ! appsink
+//! v4l2src ! capsfilter           -+              ^
+//! videotestsrc is-live ! capsfilter -------------+
+//! ```
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+use gstreamer as gst;
+use gstreamer_app as gst_app;
+
+use crate::Error;
+use crate::Result;
+use crate::gst::element;
+use crate::gst::size;
+use crate::gst::trust::authorities;
+use crate::gst::{gst_failed, link};
+use crate::input::live::SourceOptions;
+use crate::input::live::address::{LiveInput, Login, Server, Source};
+use crate::input::live::device::Device;
+use crate::input::live::pictures::{self, Pictures};
+use crate::input::live::relay::{Finding, Relay, Trust};
+use crate::input::live::rtp::Packets;
+use crate::input::picture::picture_chain;
+use crate::input::reader::frame_sink;
+use crate::input::test_source::TestSpec;
+
+/// Name of the element that reads a camera at this machine.
+pub(crate) const CAMERA: &str = "camera";
+/// Arrivals remembered: more than pictures may wait for their reader.
+const ARRIVALS: usize = 16;
+
+/// What the streaming threads tell about a connection.
+pub(crate) struct Life {
+    started: Instant,
+    /// Milliseconds from `started` to the last packet, plus one; 0 before the first.
+    data: AtomicU64,
+    first_data: AtomicU64,
+    /// Pictures carry no time of their own.
+    pub timeless: AtomicBool,
+    /// The sink waits for the time of each picture: the stream comes in bursts.
+    pub paced: AtomicBool,
+    arrivals: Mutex<Vec<(Option<gst::ClockTime>, Instant)>>,
+    pub packets: Packets,
+    pub pictures: Arc<Pictures>,
+    /// Codecs of tracks that cannot be decoded.
+    passed_over: Mutex<Vec<String>>,
+    /// What an HTTP server said that ends the connection.
+    finding: Mutex<Option<Finding>>,
+}
+
+impl Life {
+    fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            data: AtomicU64::new(0),
+            first_data: AtomicU64::new(0),
+            timeless: AtomicBool::new(false),
+            paced: AtomicBool::new(false),
+            arrivals: Mutex::default(),
+            packets: Packets::default(),
+            pictures: Arc::default(),
+            passed_over: Mutex::default(),
+            finding: Mutex::default(),
+        }
+    }
+
+    /// Takes note of a track of a codec that cannot be decoded.
+    pub fn pass_over(&self, codec: &str) {
+        let mut codecs = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        if !codecs.iter().any(|known| known == codec) {
+            codecs.push(codec.to_owned());
+        }
+    }
+
+    /// The codecs of the tracks that cannot be decoded, joined by commas; none where there are no such tracks.
+    pub fn passed_over(&self) -> Option<String> {
+        let codecs = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        (!codecs.is_empty()).then(|| codecs.join(", "))
+    }
+
+    /// Ends the connection; the first finding is the reason.
+    pub fn find(&self, finding: Finding) {
+        self.finding.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(finding);
+    }
+
+    pub fn finding(&self) -> Option<Finding> {
+        self.finding.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn packet(&self) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
+        self.data.store(now, Ordering::Release);
+        let _ = self.first_data.compare_exchange(0, now, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    fn picture(&self, pts: Option<gst::ClockTime>) {
+        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        if arrivals.len() == ARRIVALS {
+            arrivals.remove(0);
+        }
+        arrivals.push((pts, Instant::now()));
+    }
+
+    /// When a picture reached the sink; the latest of those that have one time.
+    pub fn arrival(&self, pts: Option<gst::ClockTime>) -> Option<Instant> {
+        let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        arrivals.iter().rfind(|(time, _)| *time == pts).map(|(_, arrival)| *arrival)
+    }
+
+    /// When the first and the last packet came.
+    pub fn data(&self) -> Option<(Instant, Instant)> {
+        let at = |slot: &AtomicU64| {
+            let ms = slot.load(Ordering::Acquire).checked_sub(1)?;
+            self.started.checked_add(Duration::from_millis(ms))
+        };
+        at(&self.first_data).zip(at(&self.data))
+    }
+}
+
+/// A pipeline, not started yet.
+pub(crate) struct Assembly {
+    pub pipeline: gst::Pipeline,
+    pub sink: gst_app::AppSink,
+    /// Where decoded pictures enter the last part, in the size and format they came in.
+    pub entry: gst::Pad,
+    pub life: Arc<Life>,
+    pub relay: Option<Relay>,
+}
+
+/// What every connection of an input is made with.
+pub(crate) struct Recipe {
+    pub input: LiveInput,
+    pub options: SourceOptions,
+    /// UDP brings nothing here.
+    pub tcp_only: bool,
+    /// TCP was tried instead of UDP, and brought nothing either.
+    pub tcp_failed: bool,
+    /// Caps of the first picture: later ones are scaled to its size, with borders.
+    pub size: Option<gst::Caps>,
+    /// Where the server said that the stream is now.
+    pub moved: Option<Server>,
+    pub trust: Arc<Trust>,
+}
+
+impl Recipe {
+    /// # Errors
+    /// A file that is named in the options cannot be used, or an element is missing.
+    pub fn new(input: &LiveInput, options: &SourceOptions) -> Result<Self> {
+        let mut input = input.clone();
+        if let Some(path) = &options.credentials {
+            input.log_in(Login::read(path)?);
+        }
+        options.tls_ca.as_deref().map(authorities).transpose()?;
+        let mut needed = vec!["videoconvert", "videoscale", "deinterlace", "videoflip", "appsink"];
+        needed.extend(match &input.source {
+            Source::Rtsp(_) => &["rtspsrc", "decodebin"][..],
+            Source::Http(_) => &["souphttpsrc", "decodebin", "multipartdemux", "hlsdemux"],
+            Source::Device(_) => &["v4l2src", "decodebin"],
+            Source::Test(_) => &["videotestsrc"],
+            Source::File(_) => &["filesrc", "parsebin", "decodebin"],
+        });
+        for name in needed {
+            element(name)?;
+        }
+        if let Source::Test(spec) = &input.source {
+            spec.elements()?;
+        }
+        Ok(Self {
+            input,
+            options: options.clone(),
+            tcp_only: false,
+            tcp_failed: false,
+            size: None,
+            moved: None,
+            trust: Arc::default(),
+        })
+    }
+
+    /// The login that `server` may see: that of the input is for its own server alone.
+    pub fn login_for(&self, server: &Server) -> Option<&Login> {
+        let (Source::Rtsp(own) | Source::Http(own)) = &self.input.source else { return None };
+        self.input.login.as_ref().filter(|_| server.is_trusted_by(own))
+    }
+
+    /// # Errors
+    /// An element cannot be made, or is not what it was.
+    pub fn assemble(&self) -> Result<Assembly> {
+        let pipeline = gst::Pipeline::new();
+        // One clock for all connections, not one that a source brings and takes away.
+        pipeline.use_clock(Some(&gst::SystemClock::obtain()));
+        size::bound(&pipeline, self.options.max_size, "source.max_size");
+        let sink = frame_sink();
+        sink.set_drop(true);
+        if let Some(size) = &self.size {
+            sink.set_caps(Some(size));
+        }
+        let chain = picture_chain(&sink)?;
+        link(&pipeline, &chain)?;
+        let entry = pad(&chain[0], "sink")?;
+        let life = Arc::new(Life::new());
+        let seen = Arc::clone(&life);
+        pad(sink.upcast_ref(), "sink")?.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            seen.picture(info.buffer().and_then(|buffer| buffer.pts()));
+            gst::PadProbeReturn::Ok
+        });
+        let mut relay = None;
+        match &self.input.source {
+            Source::Test(spec) => test(&pipeline, spec, &chain[0], &life)?,
+            Source::Rtsp(server) => {
+                let decoder = decoder(&pipeline, &entry, &life)?;
+                pictures::filter(&entry, Arc::clone(&life.pictures), self.options.damaged);
+                relay = Some(self.rtsp(&pipeline, self.moved.as_ref().unwrap_or(server), &decoder, &life)?);
+            }
+            Source::Http(server) => {
+                let decoder = decoder(&pipeline, &entry, &life)?;
+                self.http(&pipeline, self.moved.as_ref().unwrap_or(server), &decoder, &sink, &life)?;
+            }
+            Source::Device(device) => {
+                let decoder = decoder(&pipeline, &entry, &life)?;
+                camera(&pipeline, device, &decoder, &life)?;
+            }
+            Source::File(path) => return Err(Error::failed(format!("{}: not a live input", path.display()))),
+        }
+        Ok(Assembly { pipeline, sink, entry, life, relay })
+    }
+}
+
+fn test(pipeline: &gst::Pipeline, spec: &TestSpec, next: &gst::Element, life: &Arc<Life>) -> Result<()> {
+    let [source, filter] = spec.elements()?;
+    link(pipeline, &[source, filter.clone()])?;
+    note_packets(&filter, life)?;
+    filter.link(next).map_err(gst_failed)
+}
+
+fn camera(pipeline: &gst::Pipeline, device: &Device, decoder: &gst::Element, life: &Arc<Life>) -> Result<()> {
+    let source = element("v4l2src")?;
+    source.set_property("name", CAMERA);
+    source.set_property("device", &device.path);
+    let filter = element("capsfilter")?;
+    filter.set_property("caps", device.caps());
+    link(pipeline, &[source, filter.clone()])?;
+    note_packets(&filter, life)?;
+    filter.link(decoder).map_err(gst_failed)
+}
+
+fn note_packets(element: &gst::Element, life: &Arc<Life>) -> Result<()> {
+    let life = Arc::clone(life);
+    pad(element, "src")?.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        life.packet();
+        gst::PadProbeReturn::Ok
+    });
+    Ok(())
+}
+
+/// A decodebin whose first video goes to `entry`.
+fn decoder(pipeline: &gst::Pipeline, entry: &gst::Pad, life: &Arc<Life>) -> Result<gst::Element> {
+    let decoder = element("decodebin")?;
+    pipeline.add(&decoder).map_err(gst_failed)?;
+    let (weak, entry) = (pipeline.downgrade(), entry.clone());
+    decoder.connect_pad_added(move |_, pad| {
+        let Some(pipeline) = weak.upgrade() else { return };
+        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+        let video = caps.structure(0).is_some_and(|s| s.name().starts_with("video/"));
+        if !video || entry.is_linked() || pad.link(&entry).is_err() {
+            ignore(&pipeline, pad);
+        }
+    });
+    let shown = Arc::clone(&life.pictures);
+    pipeline.connect_deep_element_added(move |_, _, element| {
+        if factory(element).starts_with("avdec_") {
+            // Grey pictures before the first key frame, and smeared ones after a loss: marked, see `pictures`.
+            switch(element, "output-corrupt", true);
+        }
+        let class = element.factory().and_then(|f| f.metadata(gst::ELEMENT_METADATA_KLASS).map(str::to_owned));
+        if class.is_some_and(|class| class.contains("Decoder/Video")) {
+            pictures::watch_coded(element, &shown);
+        }
+    });
+    Ok(decoder)
+}
+
+/// Lets a stream run into nothing: left unlinked it would stop the others.
+pub(crate) fn ignore(pipeline: &gst::Pipeline, pad: &gst::Pad) {
+    let linked = element("fakesink").and_then(|sink| {
+        sink.set_property("sync", false);
+        sink.set_property("async", false);
+        pipeline.add(&sink).map_err(gst_failed)?;
+        sink.sync_state_with_parent().map_err(gst_failed)?;
+        let entry = self::pad(&sink, "sink")?;
+        pad.link(&entry).map_err(|e| Error::failed(e.to_string()))
+    });
+    if let Err(e) = linked {
+        tracing::debug!("a stream is left unlinked: {e}");
+    }
+}
+
+/// Sets a property that not every element of a kind has.
+pub(crate) fn switch(element: &gst::Element, name: &str, value: bool) {
+    if element.has_property(name) {
+        element.set_property(name, value);
+    }
+}
+
+pub(crate) fn pad(element: &gst::Element, name: &str) -> Result<gst::Pad> {
+    element.static_pad(name).ok_or_else(|| Error::failed(format!("{} without a {name} pad", element.name())))
+}
+
+pub(crate) fn factory(element: &gst::Element) -> String {
+    element.factory().map(|factory| factory.name().to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pipelines_are_freed() {
+        crate::gst::init().unwrap();
+        for address in ["rtsp://127.0.0.1:9/x", "http://127.0.0.1:9/x", "v4l2:///dev/video97", "test://ball?live=1"] {
+            let input = LiveInput::parse(address).unwrap().unwrap();
+            let recipe = Recipe::new(&input, &SourceOptions::default()).unwrap();
+            let assembly = recipe.assemble().unwrap();
+            let weak = assembly.pipeline.downgrade();
+            // Most of them cannot play, which is no matter here.
+            let _ = assembly.pipeline.set_state(gst::State::Playing);
+            assembly.pipeline.set_state(gst::State::Null).unwrap();
+            drop(assembly);
+            assert!(weak.upgrade().is_none(), "{address}");
+        }
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_refused_at_once() {
+        crate::gst::init().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        std::fs::write(&ca, "no certificate").unwrap();
+        let input = LiveInput::parse("rtsps://127.0.0.1:9/x").unwrap().unwrap();
+        let options = SourceOptions { tls_ca: Some(ca), ..SourceOptions::default() };
+        assert!(Recipe::new(&input, &options).err().unwrap().to_string().contains("ca.pem"));
+    }
+}

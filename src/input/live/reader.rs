@@ -1,0 +1,365 @@
+//! A live input as a [`FrameReader`]: connects, watches, reconnects, and repeats the last picture meanwhile.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use gstreamer as gst;
+use gstreamer_video as gst_video;
+
+use crate::Result;
+use crate::gst::Frame;
+use crate::gst::frame::Canvas;
+use crate::input::live::address::{LiveInput, Source};
+use crate::input::live::connection::{Connection, Patience, State};
+use crate::input::live::keeper::Alive;
+use crate::input::live::pipeline::Recipe;
+use crate::input::live::reason::Reason;
+use crate::input::live::timeline::Timeline;
+use crate::input::live::{SourceOptions, Transport};
+use crate::input::reader::{Probe, describe, video_info_of};
+use crate::input::{EndOfInput, FrameReader, Read, Signal, VideoInfo};
+
+/// Time between two repeats of the last picture.
+const REPEAT: Duration = Duration::from_millis(200);
+/// Wait before the first new attempt; doubles up to [`LONGEST`].
+const SHORTEST: Duration = Duration::from_millis(250);
+/// Together with [`QUICK_CONNECT`] it bounds how long a camera that is back is not noticed.
+const LONGEST: Duration = Duration::from_millis(750);
+/// Wait after a refused login: cameras lock out who tries too often.
+const LONGEST_REFUSED: Duration = Duration::from_secs(30);
+/// Wait before the first new attempt at a server that has no room; doubles up to [`LONGEST_REFUSED`].
+const SHORTEST_BUSY: Duration = Duration::from_secs(2);
+/// Redirections in a row.
+const MOST_HOPS: u32 = 5;
+/// Pictures for that long, and the next loss begins with the shortest wait again.
+const STEADY: Duration = Duration::from_secs(5);
+/// Patience with a server of which nothing is known, and with every fourth attempt at one that was quick once.
+const PATIENT: Duration = Duration::from_secs(10);
+const PATIENT_CONNECT: Duration = Duration::from_secs(3);
+/// Least patience with a server that was quick before.
+const QUICK: Duration = Duration::from_secs(2);
+const QUICK_CONNECT: Duration = Duration::from_millis(1500);
+/// Longer than the source waits for UDP before it takes TCP.
+const UDP_PATIENCE: Duration = Duration::from_millis(3500);
+/// Connections that may be on their way down.
+const MOST_ALIVE: usize = 4;
+/// Reasons of one outage that are logged.
+const MOST_REASONS: usize = 8;
+/// Longest sleep in one piece: what is overdue is noticed this late at worst.
+const SLICE: Duration = Duration::from_millis(100);
+/// How long the end of a run waits for the goodbye to the server.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+enum Phase {
+    Waiting(Instant),
+    Connected(Box<Connection>),
+    Over,
+}
+
+/// No pictures since.
+struct Outage {
+    since: Instant,
+    reasons: Vec<String>,
+    next_repeat: Instant,
+}
+
+/// The last picture, for repeats.
+struct Last {
+    frame: Frame,
+    captured: Instant,
+}
+
+pub(crate) struct LiveReader {
+    recipe: Recipe,
+    stream: u32,
+    phase: Phase,
+    alive: Alive,
+    /// Failed attempts since pictures last came steadily.
+    failures: u32,
+    /// How long the server took last time until data came.
+    usual: Option<Duration>,
+    opened: Instant,
+    outage: Option<Outage>,
+    ready: VecDeque<Read>,
+    timeline: Timeline,
+    index: u64,
+    last: Option<Last>,
+    canvas: Canvas,
+    info: Option<VideoInfo>,
+    /// Caps of the pictures now, and the same taken apart.
+    shape: Option<(gst::Caps, gst_video::VideoInfo)>,
+    /// This connection has brought a picture.
+    connected: bool,
+    /// Redirections in a row.
+    hops: u32,
+}
+
+impl LiveReader {
+    pub fn new(recipe: Recipe, stream: u32) -> Self {
+        let now = Instant::now();
+        Self {
+            recipe,
+            stream,
+            phase: Phase::Waiting(now),
+            alive: Alive::default(),
+            failures: 0,
+            usual: None,
+            opened: now,
+            outage: None,
+            ready: VecDeque::new(),
+            timeline: Timeline::default(),
+            index: 0,
+            last: None,
+            canvas: Canvas::default(),
+            info: None,
+            shape: None,
+            connected: false,
+            hops: 0,
+        }
+    }
+
+    /// Does what is due now, without waiting.
+    fn advance(&mut self) {
+        match &mut self.phase {
+            Phase::Waiting(until) if Instant::now() >= *until => self.connect(),
+            Phase::Connected(connection) => match connection.look(&self.recipe) {
+                State::Picture(sample, now) => {
+                    if let Err(e) = self.picture(sample, now) {
+                        self.lose(Reason::new(e.to_string()));
+                    }
+                }
+                State::Over => self.phase = Phase::Over,
+                State::Lost(reason) => self.lose(reason),
+                State::Nothing => {}
+            },
+            Phase::Waiting(_) | Phase::Over => {}
+        }
+    }
+
+    fn patience(&self) -> Patience {
+        let SourceOptions { stall_s, transport, .. } = self.recipe.options;
+        let quick = self.usual.filter(|_| self.failures % 4 != 3).map(|usual| (usual * 3).clamp(QUICK, PATIENT));
+        let answer = quick.unwrap_or(PATIENT);
+        let fallback = transport == Transport::Auto && !self.recipe.tcp_only;
+        Patience {
+            connect: if quick.is_some() { QUICK_CONNECT } else { PATIENT_CONNECT },
+            answer: if fallback { answer.max(UDP_PATIENCE) } else { answer },
+            stall: Duration::try_from_secs_f64(stall_s).unwrap_or(PATIENT),
+        }
+    }
+
+    fn connect(&mut self) {
+        self.connected = false;
+        self.timeline.connect();
+        if self.alive.count() >= MOST_ALIVE {
+            self.lose(Reason::new("connections that were given up do not close"));
+            return;
+        }
+        match Connection::start(&self.recipe, self.patience(), &self.alive) {
+            Ok(connection) => self.phase = Phase::Connected(Box::new(connection)),
+            Err(e) => self.lose(Reason::new(self.recipe.input.hide(&e.to_string()))),
+        }
+    }
+
+    fn lose(&mut self, reason: Reason) {
+        let now = Instant::now();
+        let mut at_once = false;
+        if let Phase::Connected(connection) = &self.phase {
+            if connection.steady() >= STEADY {
+                self.failures = 0;
+            }
+            if self.recipe.tcp_only {
+                // Some cameras serve UDP alone: what brought nothing is not the only one that is tried.
+                if connection.delay().is_none() && self.recipe.options.transport == Transport::Auto && !reason.refused {
+                    (self.recipe.tcp_only, self.recipe.tcp_failed) = (false, true);
+                }
+            } else if connection.no_udp && self.recipe.options.transport == Transport::Auto {
+                tracing::info!("{}: from now on TCP instead of UDP", self.recipe.input);
+                self.recipe.tcp_only = true;
+                at_once = !self.recipe.tcp_failed;
+            }
+        }
+        match self.follow(reason.moved.as_deref()) {
+            Some(true) => at_once = true,
+            Some(false) => {}
+            None => (self.recipe.moved, self.hops) = (None, 0),
+        }
+        let longest = match &reason {
+            Reason { refused: true, .. } => LONGEST_REFUSED,
+            Reason { busy: true, .. } => SHORTEST_BUSY.saturating_mul(1 << self.failures.min(8)).min(LONGEST_REFUSED),
+            _ => LONGEST,
+        };
+        let wait = if at_once {
+            Duration::ZERO
+        } else if reason.refused || reason.busy {
+            longest
+        } else {
+            SHORTEST.saturating_mul(1 << self.failures.min(16)).min(longest)
+        };
+        self.failures += 1;
+        // Its keeper takes the pipeline down behind our back.
+        self.phase = Phase::Waiting(now + wait);
+        match &mut self.outage {
+            None => {
+                let since = self.last.as_ref().map_or(self.opened, |last| last.captured);
+                let words = reason.words;
+                self.ready.push_back(Read::Signal(Signal::Lost { reason: words.clone() }));
+                self.outage = Some(Outage { since, reasons: vec![words], next_repeat: now });
+            }
+            Some(outage) if outage.reasons.len() < MOST_REASONS && !outage.reasons.contains(&reason.words) => {
+                tracing::warn!("{}: still no pictures: {}", self.recipe.input, reason.words);
+                outage.reasons.push(reason.words);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Goes on at the address that a server sent the reader to; false when that is not possible, none when there is none.
+    fn follow(&mut self, address: Option<&str>) -> Option<bool> {
+        let address = address?;
+        let input = self.recipe.input.to_string();
+        let to = match LiveInput::parse(address) {
+            Ok(Some(to)) if self.hops < MOST_HOPS => to,
+            _ => {
+                tracing::warn!("{input}: the server sends the reader on to an address that is not followed");
+                (self.recipe.moved, self.hops) = (None, 0);
+                return Some(false);
+            }
+        };
+        let (Source::Rtsp(server), Source::Rtsp(_)) = (&to.source, &self.recipe.input.source) else {
+            tracing::warn!("{input}: the server sends the reader on to {to}, which is not RTSP");
+            (self.recipe.moved, self.hops) = (None, 0);
+            return Some(false);
+        };
+        let keeps = self.recipe.login_for(server).is_some() || self.recipe.input.login.is_none();
+        let without = if keeps { "" } else { ", without the login: it is another server" };
+        tracing::info!("{input}: the server sends the reader on to {to}{without}");
+        self.recipe.moved = Some(server.clone());
+        self.hops += 1;
+        Some(true)
+    }
+
+    /// A picture came.
+    fn picture(&mut self, sample: gst::Sample, now: Instant) -> Result<()> {
+        let Some(caps) = sample.caps() else { return Ok(()) };
+        if self.shape.as_ref().is_none_or(|(known, _)| known.as_ref() != caps) {
+            self.shape = Some((caps.to_owned(), video_info_of(&sample, &self.recipe.input)?));
+        }
+        let Some((_, shape)) = &self.shape else { return Ok(()) };
+        let shape = shape.clone();
+        let Phase::Connected(connection) = &self.phase else { return Ok(()) };
+        let (arrival, age) = connection.timing(&sample, now);
+        if self.recipe.size.is_none() {
+            // A size that changes is scaled to the first one: an encoder has one size.
+            let size = gst::Caps::builder("video/x-raw")
+                .field("format", "I420")
+                .field("width", shape.width() as i32)
+                .field("height", shape.height() as i32)
+                .field("pixel-aspect-ratio", shape.par())
+                .build();
+            connection.fix(&size);
+            self.recipe.size = Some(size);
+            let probe = Probe::default();
+            if let Ok(mut codec) = probe.codec.lock() {
+                *codec = connection.codec();
+            }
+            self.info = Some(describe(&shape, None, &probe, self.container().to_string()));
+        }
+        let first = self.info.as_ref().map(|info| (info.width, info.height));
+        if first != Some((shape.width(), shape.height())) {
+            return Ok(()); // Decoded before the first size was settled.
+        }
+        if !self.connected {
+            self.connected = true;
+            self.usual = connection.delay();
+            let away = self.outage.take().map_or(Duration::ZERO, |outage| outage.since.elapsed());
+            self.ready.push_back(Read::Signal(Signal::Back { away, what: connection.what() }));
+        }
+        let Some(buffer) = sample.buffer_owned() else { return Ok(()) };
+        drop(sample); // Its reference would make the buffer shared, and map_mut copy.
+        let (captured, time) = self.timeline.place(arrival, age);
+        let mut frame = Frame::new(self.stream, self.index, time, buffer, shape, self.canvas.clone());
+        frame.duration = None;
+        frame.captured = Some(captured);
+        self.index += 1;
+        // Held until the next one comes, by then this one is seldom drawn on yet.
+        self.last = Some(Last { frame: frame.share(), captured });
+        self.ready.push_back(Read::Frame(frame));
+        Ok(())
+    }
+
+    /// The last picture again, when that is due.
+    fn repeat(&mut self, now: Instant) -> Option<Frame> {
+        let outage = self.outage.as_mut().filter(|outage| now >= outage.next_repeat)?;
+        let last = self.last.as_ref()?;
+        outage.next_repeat = now + REPEAT;
+        let mut frame = last.frame.share();
+        frame.index = self.index;
+        frame.running_time = self.timeline.repeat(now);
+        frame.captured = Some(now);
+        frame.lost = Some(now.saturating_duration_since(last.captured));
+        self.index += 1;
+        Some(frame)
+    }
+
+    fn wait(&self, until: Instant) {
+        let now = Instant::now();
+        let mut left = until.saturating_duration_since(now).min(SLICE);
+        if let Some(outage) = self.outage.as_ref().filter(|_| self.last.is_some()) {
+            left = left.min(outage.next_repeat.saturating_duration_since(now));
+        }
+        match &self.phase {
+            Phase::Connected(connection) => connection.wait(left),
+            Phase::Waiting(until) => std::thread::sleep(left.min(until.saturating_duration_since(now))),
+            Phase::Over => {}
+        }
+    }
+
+    fn container(&self) -> &'static str {
+        match &self.recipe.input.source {
+            Source::Rtsp(_) => "RTSP",
+            Source::Http(_) => "HTTP",
+            Source::Device(_) => "V4L2",
+            Source::Test(_) => "test",
+            Source::File(_) => "file",
+        }
+    }
+}
+
+impl FrameReader for LiveReader {
+    fn read(&mut self, timeout: Duration) -> Result<Read> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            if let Some(read) = self.ready.pop_front() {
+                return Ok(read);
+            }
+            self.advance();
+            if !self.ready.is_empty() {
+                continue;
+            }
+            if matches!(self.phase, Phase::Over) {
+                return Ok(Read::End(EndOfInput::default()));
+            }
+            let now = Instant::now();
+            if let Some(frame) = self.repeat(now) {
+                return Ok(Read::Frame(frame));
+            }
+            if now >= deadline {
+                return Ok(Read::TimedOut);
+            }
+            self.wait(deadline);
+        }
+    }
+
+    fn info(&self) -> Option<&VideoInfo> {
+        self.info.as_ref()
+    }
+}
+
+impl Drop for LiveReader {
+    fn drop(&mut self) {
+        if let Phase::Connected(connection) = std::mem::replace(&mut self.phase, Phase::Over) {
+            connection.stop(GOODBYE);
+        }
+    }
+}

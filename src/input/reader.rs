@@ -1,0 +1,510 @@
+//! A GStreamer pipeline that ends in an appsink of I420 frames, as a [`FrameReader`].
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+use gstreamer as gst;
+use gstreamer_app as gst_app;
+use gstreamer_video as gst_video;
+
+use crate::gst::Frame;
+use crate::gst::clock::Clock;
+use crate::gst::edit_list::EditList;
+use crate::gst::frame::{Canvas, colour_of};
+use crate::gst::message::Trouble;
+use crate::gst::track::Shared;
+use crate::input::{EndOfInput, FrameReader, Read, VideoInfo};
+use crate::{Error, Result};
+
+/// Frames held between decoder and caller.
+const QUEUED_FRAMES: u32 = 3;
+/// How long an input may take to bring its first frame.
+const OPENING: Duration = Duration::from_secs(60);
+/// How long frames may still come after an error before the input counts as ended.
+const AFTER_ERROR: Duration = Duration::from_secs(2);
+
+/// What the pads of a pipeline tell about a stream, gathered in its streaming threads.
+#[derive(Default)]
+pub(crate) struct Probe {
+    /// A video stream was found and linked.
+    pub video: AtomicBool,
+    /// All streams of the container are known.
+    pub complete: AtomicBool,
+    pub audio: AtomicU64,
+    pub subtitles: AtomicU64,
+    /// Sizes of decoded pictures that followed one another.
+    pub sizes: AtomicU64,
+    /// Video streams beyond the first.
+    pub more_video: AtomicU64,
+    /// Compressed frames that went into the decoder, and frames that came out of it.
+    pub coded: AtomicU64,
+    pub decoded: AtomicU64,
+    /// Codec of the video stream, in words.
+    pub codec: std::sync::Mutex<String>,
+    /// The edit list of the video stream.
+    pub edits: std::sync::Mutex<Option<EditList>>,
+    /// What kind of file it is.
+    format: std::sync::OnceLock<Format>,
+}
+
+/// What kind of file an input is, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Format {
+    /// MPEG transport or program stream, or FLV: its clock may be set anew on the way, where recordings are joined.
+    Broadcast,
+    /// Matroska or WebM.
+    Matroska,
+    /// A coded stream without a container: no times.
+    Raw,
+    /// Any other.
+    #[default]
+    Other,
+}
+
+impl Format {
+    /// By the media type that GStreamer gives it.
+    pub fn of(name: &str) -> Self {
+        match name {
+            "video/mpegts" | "video/x-flv" | "video/x-cdxa" => Self::Broadcast,
+            "video/mpeg" => Self::Broadcast,
+            "video/x-matroska" | "video/webm" => Self::Matroska,
+            "video/x-h264" | "video/x-h265" | "image/jpeg" | "video/x-h263" | "video/x-av1" => Self::Raw,
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether the clock may start anew, see [`Clock::new`].
+    pub fn restarts(self) -> bool {
+        self == Self::Broadcast
+    }
+}
+
+impl Probe {
+    pub fn format(&self) -> Format {
+        self.format.get().copied().unwrap_or_default()
+    }
+
+    pub fn set_format(&self, format: Format) {
+        let _ = self.format.set(format);
+    }
+}
+
+pub(crate) struct PipelineReader {
+    pipeline: gst::Pipeline,
+    bus: gst::Bus,
+    sink: gst_app::AppSink,
+    name: PathBuf,
+    stream: u32,
+    index: u64,
+    first: Option<gst::Sample>,
+    info: VideoInfo,
+    frame_info: gst_video::VideoInfo,
+    pub shared: Arc<Shared>,
+    probe: Arc<Probe>,
+    canvas: Canvas,
+    trouble: Trouble,
+    /// When the first error came, and when the last frame came after it.
+    last_sign: Instant,
+    corrupted: u64,
+    /// Makes the times of the frames rise.
+    clock: Clock,
+    edits: Option<EditList>,
+    /// Frames that the edit list hides.
+    hidden: u64,
+    /// How often the size of the decoded pictures changed.
+    resized: u64,
+    /// Keeps to real time: a frame is handed on as soon as it is there.
+    pace: Pace,
+    /// The frame that waits for the time of the one after it, with its time.
+    held: Option<(Option<i64>, gst::Buffer)>,
+    /// What is missing at the end of the file, in words.
+    cut: Option<String>,
+    /// All sinks are at their end: audio and subtitles are complete as well. The bus says so once.
+    over: bool,
+    ended: Option<EndOfInput>,
+}
+
+/// How fast frames come out of a pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// As fast as they are taken.
+    Taken,
+    /// Each at its time.
+    RealTime,
+}
+
+/// The appsink at the end of every reading pipeline.
+pub(crate) fn frame_sink() -> gst_app::AppSink {
+    let caps = gst::Caps::builder("video/x-raw").field("format", "I420").build();
+    gst_app::AppSink::builder()
+        .caps(&caps)
+        .sync(false)
+        .async_(false)
+        .enable_last_sample(false)
+        .max_buffers(QUEUED_FRAMES)
+        .wait_on_eos(false)
+        .build()
+}
+
+impl PipelineReader {
+    /// Starts `pipeline` and waits for its first frame.
+    pub fn start(
+        pipeline: gst::Pipeline,
+        sink: gst_app::AppSink,
+        name: &Path,
+        stream: u32,
+        shared: Arc<Shared>,
+        probe: Arc<Probe>,
+        pace: Pace,
+    ) -> Result<Self> {
+        let bus = pipeline.bus().ok_or_else(|| Error::failed("a GStreamer pipeline without a bus"))?;
+        let guard = Running(&pipeline);
+        let mut trouble = Trouble::default();
+        // Without a limit until it plays: a first frame that comes between PAUSED and PLAYING lets the source go on at once
+        // (`gst_base_sink_commit_state`), and a full queue would then hold the lock that the change to PLAYING waits for.
+        sink.set_max_buffers(0);
+        // A refusal also posts an error, which says more.
+        let _ = pipeline.set_state(gst::State::Playing);
+        sink.set_max_buffers(QUEUED_FRAMES);
+        let deadline = Instant::now() + OPENING;
+        let mut containers = Vec::new();
+        let mut over = false;
+        let mut failed = false;
+        let first = loop {
+            let sample = sink.try_pull_sample(gst::ClockTime::from_mseconds(20));
+            while let Some(message) = bus.pop() {
+                match message.view() {
+                    gst::MessageView::Tag(tag) => gather_tags(&tag.tags(), &shared, &mut containers),
+                    gst::MessageView::Eos(_) => over = true,
+                    _ => failed |= trouble.note(&message),
+                }
+            }
+            if let Some(sample) = sample {
+                break sample;
+            }
+            let complete = probe.complete.load(Ordering::Acquire);
+            if complete && !probe.video.load(Ordering::Acquire) && trouble.missing.is_none() {
+                return Err(no_video(name, &probe));
+            }
+            if over || failed || (sink.is_eos() && complete) {
+                // Frames decoded just before the error.
+                if let Some(sample) = sink.try_pull_sample(gst::ClockTime::from_mseconds(100)) {
+                    break sample;
+                }
+                return Err(trouble.input_error(name));
+            }
+            if Instant::now() > deadline {
+                return Err(Error::failed(format!(
+                    "{}: no frame within {} seconds",
+                    name.display(),
+                    OPENING.as_secs()
+                )));
+            }
+        };
+        let frame_info = video_info_of(&first, &name.display())?;
+        // A size that changes on the way is scaled to the first one: an encoder has one size.
+        let size = gst::Caps::builder("video/x-raw")
+            .field("format", "I420")
+            .field("width", frame_info.width() as i32)
+            .field("height", frame_info.height() as i32)
+            .field("pixel-aspect-ratio", frame_info.par());
+        sink.set_caps(Some(&size.build()));
+        let duration = pipeline.query_duration::<gst::ClockTime>().map(gst::ClockTime::nseconds).filter(|d| *d > 0);
+        let extension = || name.extension().map(|e| e.to_string_lossy().to_uppercase()).unwrap_or_default();
+        let container = containers.into_iter().next().unwrap_or_else(extension);
+        let info = describe(&frame_info, duration, &probe, container);
+        std::mem::forget(guard);
+        let mut clock = Clock::new(&shared.joins, probe.format().restarts());
+        if let Some(fps) = info.fps {
+            clock.set_step((1e9 / fps) as i64);
+        }
+        let edits = probe.edits.lock().map(|edits| edits.clone()).unwrap_or_default();
+        Ok(Self {
+            pipeline,
+            bus,
+            sink,
+            name: name.to_path_buf(),
+            stream,
+            index: 0,
+            first: Some(first),
+            info,
+            frame_info,
+            shared,
+            probe,
+            canvas: Canvas::default(),
+            trouble,
+            last_sign: Instant::now(),
+            corrupted: 0,
+            clock,
+            edits,
+            hidden: 0,
+            resized: 0,
+            pace,
+            held: None,
+            cut: None,
+            over,
+            ended: None,
+        })
+    }
+
+    /// What is known about the input.
+    pub fn video_info(&self) -> &VideoInfo {
+        &self.info
+    }
+
+    /// The caps of the frames.
+    pub fn frame_info(&self) -> &gst_video::VideoInfo {
+        &self.frame_info
+    }
+
+    /// When a frame with a running time is due, if the pipeline keeps to real time.
+    pub fn due(&self, running_time: u64) -> Option<Instant> {
+        let due = self.pipeline.base_time()?.nseconds().checked_add(running_time)?;
+        let (clock, now) = (self.pipeline.clock()?.time().nseconds(), Instant::now());
+        match clock.checked_sub(due) {
+            Some(ago) => now.checked_sub(Duration::from_nanos(ago)),
+            None => now.checked_add(Duration::from_nanos(due - clock)),
+        }
+    }
+
+    /// For inputs that know how many frames they have.
+    pub fn set_frames(&mut self, frames: u64) {
+        self.info.frames = Some(frames);
+        self.info.duration = self.info.fps.map(|fps| (frames as f64 / fps * 1e9) as u64);
+    }
+
+    /// For inputs whose header was read otherwise, in nanoseconds.
+    pub fn set_duration(&mut self, duration: u64) {
+        self.info.duration = Some(duration);
+        self.info.frames = self.info.fps.map(|fps| (fps * duration as f64 / 1e9).round() as u64);
+    }
+
+    /// What is missing at the end of the file, in words.
+    pub fn set_cut(&mut self, cut: Option<String>) {
+        self.cut = cut;
+    }
+
+    /// Takes a decoded frame. Gives one back once its time is certain, which the next one helps to tell.
+    fn take(&mut self, sample: gst::Sample) -> Result<Option<Frame>> {
+        let segment = sample.segment().and_then(|s| s.downcast_ref::<gst::ClockTime>()).cloned();
+        let buffer = sample.buffer_owned().ok_or_else(|| Error::failed("a GStreamer sample without a buffer"))?;
+        drop(sample); // Its reference would make the buffer shared, and map_mut copy.
+        self.last_sign = Instant::now();
+        let time = buffer.pts().and_then(|pts| match segment?.to_running_time_full(pts)? {
+            gst::Signed::Positive(t) => i64::try_from(t.nseconds()).ok(),
+            gst::Signed::Negative(t) => i64::try_from(t.nseconds()).ok().map(|t| -t),
+        });
+        let time = match (&self.edits, time) {
+            (Some(edits), Some(media)) => match edits.frame(media) {
+                Some(shown) => Some(shown),
+                None => {
+                    self.hidden += 1;
+                    return Ok(None);
+                }
+            },
+            _ => time,
+        };
+        if buffer.flags().contains(gst::BufferFlags::CORRUPTED) {
+            self.corrupted += 1;
+        }
+        if self.pace == Pace::RealTime {
+            return Ok(Some(self.stamp(time, buffer, None)));
+        }
+        let before = self.held.replace((time, buffer));
+        Ok(before.map(|(held, buffer)| self.stamp(held, buffer, time)))
+    }
+
+    /// The frame that still waits when there are no more.
+    fn release(&mut self) -> Option<Frame> {
+        let (time, buffer) = self.held.take()?;
+        Some(self.stamp(time, buffer, None))
+    }
+
+    fn stamp(&mut self, time: Option<i64>, buffer: gst::Buffer, following: Option<i64>) -> Frame {
+        let lead = self.shared.fix_lead();
+        let time = u64::try_from(self.clock.next(time, following) + lead).unwrap_or(0);
+        let mut frame = Frame::new(self.stream, self.index, time, buffer, self.frame_info.clone(), self.canvas.clone());
+        // The last one needs it, or its end would be its start.
+        frame.duration = frame.duration.filter(|d| *d > 0).or(u64::try_from(self.clock.step()).ok());
+        self.index += 1;
+        frame
+    }
+
+    fn end(&mut self) -> EndOfInput {
+        self.shared.ended.store(true, Ordering::Release);
+        let mut notes = Vec::new();
+        self.resized = self.probe.sizes.load(Ordering::Acquire).saturating_sub(1);
+        let coded = self.probe.coded.load(Ordering::Acquire);
+        let decoded = self.probe.decoded.load(Ordering::Acquire);
+        let lost = coded.saturating_sub(decoded);
+        if lost > 0 {
+            notes.push(format!("{lost} of {coded} coded frames could not be decoded"));
+        }
+        if self.corrupted > 0 {
+            notes.push(format!("{} frames were damaged and are shown as far as they could be decoded", self.corrupted));
+        }
+        if let Some((error, _)) = &self.trouble.error {
+            notes.push(format!("reading stopped with an error: {}", error.message()));
+        }
+        if let Some(cut) = &self.cut {
+            notes.push(format!("the file is cut off: {cut}"));
+        }
+        if self.hidden > 0 {
+            notes.push(format!("{} frames that the edit list of the file hides are left out", self.hidden));
+        }
+        let more = self.probe.more_video.load(Ordering::Acquire);
+        if more > 0 {
+            notes.push(format!("the first video stream is taken; {more} more are left out"));
+        }
+        let (width, height) = (self.info.width, self.info.height);
+        if self.resized > 0 {
+            notes.push(format!("the size of the pictures changes on the way; they are scaled to {width}x{height}"));
+        }
+        notes.extend(self.clock.notes("frames"));
+        self.shared.tracks().iter().for_each(|track| notes.extend(track.notes()));
+        notes.extend(self.shared.writer_notes());
+        let end = EndOfInput {
+            damaged: self.corrupted + lost,
+            truncated: self.cut.is_some() || self.trouble.error.is_some(),
+            notes,
+        };
+        self.ended = Some(end.clone());
+        end
+    }
+}
+
+impl FrameReader for PipelineReader {
+    fn read(&mut self, timeout: Duration) -> Result<Read> {
+        if let Some(sample) = self.first.take()
+            && let Some(frame) = self.take(sample)?
+        {
+            return Ok(Read::Frame(frame));
+        }
+        if let Some(end) = &self.ended {
+            return Ok(Read::End(end.clone()));
+        }
+        let deadline = Instant::now() + timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now()).min(Duration::from_millis(50));
+            let wait = gst::ClockTime::try_from(left).unwrap_or(gst::ClockTime::ZERO);
+            if let Some(sample) = self.sink.try_pull_sample(wait) {
+                match self.take(sample)? {
+                    Some(frame) => return Ok(Read::Frame(frame)),
+                    None => continue,
+                }
+            }
+            while let Some(message) = self.bus.pop() {
+                match message.view() {
+                    gst::MessageView::Eos(_) => self.over = true,
+                    _ => {
+                        if self.trouble.note(&message) {
+                            self.last_sign = Instant::now();
+                        }
+                    }
+                }
+            }
+            if self.over
+                || (self.trouble.error.is_some() && (self.sink.is_eos() || self.last_sign.elapsed() > AFTER_ERROR))
+            {
+                // A frame may have come between the pull and the message.
+                while let Some(sample) = self.sink.try_pull_sample(gst::ClockTime::ZERO) {
+                    if let Some(frame) = self.take(sample)? {
+                        return Ok(Read::Frame(frame));
+                    }
+                }
+                if let Some(frame) = self.release() {
+                    return Ok(Read::Frame(frame));
+                }
+                tracing::debug!("{}: {} frames read", self.name.display(), self.index);
+                return Ok(Read::End(self.end()));
+            }
+            if Instant::now() >= deadline {
+                return Ok(Read::TimedOut);
+            }
+            if self.sink.is_eos() {
+                // The video is over, the rest is not: wait for the bus instead of the appsink, which returns at once.
+                let left = deadline.saturating_duration_since(Instant::now());
+                let wait = gst::ClockTime::try_from(left).unwrap_or(gst::ClockTime::ZERO);
+                if let Some(message) =
+                    self.bus.timed_pop_filtered(wait, &[gst::MessageType::Eos, gst::MessageType::Error])
+                {
+                    self.over |= !self.trouble.note(&message);
+                }
+            }
+        }
+    }
+
+    fn info(&self) -> Option<&VideoInfo> {
+        Some(&self.info)
+    }
+}
+
+impl Drop for PipelineReader {
+    fn drop(&mut self) {
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+/// Stops a pipeline on an early return.
+struct Running<'a>(&'a gst::Pipeline);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.set_state(gst::State::Null);
+    }
+}
+
+fn gather_tags(tags: &gst::TagList, shared: &Shared, containers: &mut Vec<String>) {
+    if let Some(format) = tags.get::<gst::tags::ContainerFormat>() {
+        containers.push(format.get().to_string());
+    }
+    if tags.scope() == gst::TagScope::Global {
+        shared.merge_tags(tags);
+    }
+}
+
+pub(crate) fn video_info_of(sample: &gst::Sample, name: &dyn fmt::Display) -> Result<gst_video::VideoInfo> {
+    sample
+        .caps()
+        .and_then(|caps| gst_video::VideoInfo::from_caps(caps).ok())
+        .ok_or_else(|| Error::failed(format!("{name}: frames without a size")))
+}
+
+fn no_video(name: &Path, probe: &Probe) -> Error {
+    let name = name.display();
+    if probe.audio.load(Ordering::Acquire) > 0 {
+        Error::failed(format!("{name}: there is only sound in it, no video stream"))
+            .hint("give a file with a video stream")
+    } else {
+        Error::failed(format!("{name}: there is no video stream in it")).hint("give a file with a video stream")
+    }
+}
+
+pub(crate) fn describe(
+    frame: &gst_video::VideoInfo,
+    duration: Option<u64>,
+    probe: &Probe,
+    container: String,
+) -> VideoInfo {
+    let rate = frame.fps();
+    let fps = (rate.numer() > 0 && rate.denom() > 0).then(|| f64::from(rate.numer()) / f64::from(rate.denom()));
+    let par = frame.par();
+    let codec = probe.codec.lock().map(|codec| codec.clone()).unwrap_or_default();
+    VideoInfo {
+        width: frame.width(),
+        height: frame.height(),
+        par: (par.numer().unsigned_abs(), par.denom().unsigned_abs()),
+        fps,
+        duration,
+        frames: fps.zip(duration).map(|(fps, ns)| (fps * ns as f64 / 1e9).round() as u64),
+        codec,
+        container,
+        colour: colour_of(frame),
+        audio_tracks: probe.audio.load(Ordering::Acquire) as usize,
+        subtitle_tracks: probe.subtitles.load(Ordering::Acquire) as usize,
+    }
+}

@@ -1,0 +1,143 @@
+//! Changes to an ONNX file: inputs, outputs and operators added around a graph that otherwise stays byte for byte as it is.
+
+use std::ops::Range;
+
+use crate::model::onnx_file::graph::{Dim, Model, Node, Port};
+use crate::model::onnx_file::wire::{Message, push_length};
+
+/// Changes to a graph, applied to a copy of the file's bytes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Edit {
+    dropped: Vec<Range<usize>>,
+    first: Vec<u8>,
+    last: Vec<u8>,
+    outputs: Vec<(String, Message)>,
+}
+
+impl Edit {
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Takes an operator out.
+    pub fn drop_node(&mut self, node: &Node<'_>) {
+        self.dropped.push(node.field.clone());
+    }
+
+    /// Takes an input or output out of the graph's list.
+    pub fn drop_port(&mut self, port: &Port<'_>) {
+        self.dropped.push(port.field.clone());
+    }
+
+    /// Adds an input.
+    pub fn input(&mut self, name: &str, element: i64, shape: &[Dim<'_>]) {
+        append(&mut self.first, 11, &value_info(name, Some((element, shape))));
+    }
+
+    /// Adds an output, whose type ONNX Runtime infers.
+    pub fn output(&mut self, name: &str) {
+        self.outputs.push((name.to_owned(), value_info(name, None)));
+    }
+
+    /// Names of the added outputs.
+    pub fn outputs(&self) -> impl Iterator<Item = &str> {
+        self.outputs.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Writes down the type of an added output, as the format wants it in files.
+    pub fn set_type(&mut self, name: &str, element: i64, shape: &[Dim<'_>]) {
+        for (output, info) in &mut self.outputs {
+            if output == name {
+                *info = value_info(name, Some((element, shape)));
+            }
+        }
+    }
+
+    /// Adds an operator with one input and one output, before all others or after them.
+    pub fn node(&mut self, at: Place, operator: &str, input: &str, output: &str, attribute: Option<Attribute<'_>>) {
+        let mut node = Message::default()
+            .bytes(1, input.as_bytes())
+            .bytes(2, output.as_bytes())
+            .bytes(3, format!("oodstream/{output}").as_bytes())
+            .bytes(4, operator.as_bytes());
+        if let Some(attribute) = attribute {
+            node = node.message(5, &attribute.encode());
+        }
+        append(if at == Place::First { &mut self.first } else { &mut self.last }, 1, &node);
+    }
+
+    /// The file with the changes in it.
+    pub fn apply(&self, model: &Model<'_>) -> Vec<u8> {
+        let mut dropped = self.dropped.clone();
+        dropped.sort_by_key(|range| range.start);
+        let gone: usize = dropped.iter().map(ExactSizeIterator::len).sum();
+        let mut last = self.last.clone();
+        for (_, info) in &self.outputs {
+            append(&mut last, 12, info);
+        }
+        let length = self.first.len() + model.graph.len() - gone + last.len();
+        let mut out = Vec::with_capacity(model.bytes.len() + self.first.len() + last.len() + 16);
+        out.extend_from_slice(&model.bytes[..model.graph_field.start]);
+        push_length(&mut out, 7, length);
+        out.extend_from_slice(&self.first);
+        let mut at = model.graph.start;
+        for range in dropped {
+            out.extend_from_slice(&model.bytes[at..range.start]);
+            at = range.end;
+        }
+        out.extend_from_slice(&model.bytes[at..model.graph.end]);
+        out.extend_from_slice(&last);
+        out.extend_from_slice(&model.bytes[model.graph_field.end..]);
+        out
+    }
+}
+
+/// Where an operator is put: the format wants producers before consumers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Before all others.
+    First,
+    /// After all others.
+    Last,
+}
+
+/// An attribute of an added operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attribute<'a> {
+    /// Target type of a `Cast`.
+    To(i64),
+    /// Order of the axes of a `Transpose`.
+    Perm(&'a [i64]),
+}
+
+impl Attribute<'_> {
+    fn encode(&self) -> Message {
+        match self {
+            Self::To(element) => Message::default().bytes(1, b"to").integer(3, *element).integer(20, 2),
+            Self::Perm(axes) => {
+                axes.iter().fold(Message::default().bytes(1, b"perm"), |all, &axis| all.integer(8, axis)).integer(20, 7)
+            }
+        }
+    }
+}
+
+fn append(into: &mut Vec<u8>, number: u32, message: &Message) {
+    push_length(into, number, message.encoded().len());
+    into.extend_from_slice(message.encoded());
+}
+
+fn value_info(name: &str, known: Option<(i64, &[Dim<'_>])>) -> Message {
+    let info = Message::default().bytes(1, name.as_bytes());
+    let Some((element, shape)) = known else { return info };
+    let dims = shape.iter().fold(Message::default(), |dims, dim| {
+        let axis = match dim {
+            Dim::Fixed(length) => Message::default().integer(1, *length),
+            Dim::Free("") => Message::default(),
+            Dim::Free(label) => Message::default().bytes(2, label.as_bytes()),
+        };
+        dims.message(1, &axis)
+    });
+    let tensor = Message::default().integer(1, element).message(2, &dims);
+    info.message(2, &Message::default().message(1, &tensor))
+}

@@ -1,0 +1,389 @@
+//! One segmentation network, loaded and ready: a prepared picture in, logits and features out.
+
+use std::borrow::Cow;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ndarray::ArrayView4;
+use ort::memory::AllocationDevice;
+use ort::session::Session;
+use ort::value::{TensorRef, ValueType};
+
+use crate::model::manifest::{Dtype, Manifest, sha256_hex};
+use crate::model::onnx_file::graph::Model;
+use crate::model::onnx_file::plan;
+use crate::model::onnx_file::plan::{Keep, Picture, Plan};
+use crate::model::prepare::InputSpec;
+use crate::model::runtime::bound::Bound;
+pub use crate::model::runtime::outputs::Outputs;
+use crate::model::runtime::outputs::Tensors;
+use crate::model::runtime::provider;
+use crate::model::runtime::provider::Placement;
+pub use crate::model::runtime::provider::{Provider, SessionOptions};
+use crate::model::{classes, locate};
+use crate::{Error, Result};
+
+/// ImageNet statistics of R, G, B in units of 0..1: what most backbones were trained with, assumed without a manifest.
+const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
+
+/// The size that a graph with free height and width is run at unless its manifest says another.
+const FREE_SIZE: (usize, usize) = (640, 368);
+
+/// The largest size of a protocol buffer, in bytes.
+const LARGEST_FILE: u64 = i32::MAX as u64;
+
+/// A loaded network.
+#[derive(Debug)]
+pub struct Network {
+    session: Session,
+    bound: Option<Bound>,
+    path: PathBuf,
+    sha256: String,
+    manifest: Manifest,
+    input: InputSpec,
+    input_name: String,
+    max_batch: Option<usize>,
+    logits: String,
+    features: Vec<String>,
+    provider: Provider,
+    placement: Option<Placement>,
+    assumptions: Vec<String>,
+}
+
+impl Network {
+    /// Loads `path`, or the default model, with the manifest beside it.
+    ///
+    /// # Errors
+    /// The file is missing or is not a usable ONNX segmentation network, the manifest does not fit the graph, the
+    /// runtime library is missing, or an explicitly wanted provider does not start.
+    pub fn load(path: Option<&Path>, options: &SessionOptions) -> Result<Self> {
+        let path = path.map_or_else(locate::default_model, |path| Ok(path.to_path_buf()))?;
+        let place = format!("model {}", path.display());
+        let bytes = read(&path).map_err(|error| error.at(&place))?;
+        let manifest = Manifest::beside(&path)?;
+        let sha256 = sha256_hex(&bytes);
+        if let Some(expected) = manifest.as_ref().and_then(|manifest| manifest.model.sha256.as_ref())
+            && !expected.eq_ignore_ascii_case(&sha256)
+        {
+            return Err(Error::failed(format!("{place}: its SHA-256 is {sha256}, the manifest says {expected}"))
+                .hint("the manifest belongs to another file: fetch the model again, or correct model.sha256"));
+        }
+        Self::open(path, &bytes, sha256, manifest, options).map_err(|error| error.at(place))
+    }
+
+    fn open(
+        path: PathBuf,
+        bytes: &[u8],
+        sha256: String,
+        manifest: Option<Manifest>,
+        options: &SessionOptions,
+    ) -> Result<Self> {
+        let mut assumptions = Vec::new();
+        if manifest.is_none() {
+            assumptions.push(format!("no manifest {} beside the model", path.with_extension("toml").display()));
+        }
+        let mut manifest = manifest.unwrap_or_default();
+        let folder = folder_of(&path);
+        let model = parse(bytes)?;
+        model.check_external(folder)?;
+        let Plan { edit, picture, logits, features, assumptions: planned, .. } =
+            plan::plan(&model, &manifest, &options.features, Keep::Needed)?;
+        assumptions.extend(planned);
+        let input = input_spec(&picture, &manifest, &mut assumptions)?;
+        let graph = if edit.is_empty() { Cow::Borrowed(bytes) } else { Cow::Owned(edit.apply(&model)) };
+        let (session, provider, profiled) = provider::open(&graph, folder, options)?;
+        let channels = check_outputs(&session, &logits, &features)?;
+        find_classes(&mut manifest, &logits, channels, &mut assumptions)?;
+        let failed = |error: ort::Error| Error::failed(format!("its outputs cannot be bound: {error}"));
+        let bound = Bound::of(&session, provider, options.device.unwrap_or(0)).map_err(failed)?;
+        let max_batch = (!picture.free_batch || has_fixed_batch(&session)).then_some(1);
+        let mut network = Self {
+            session,
+            bound,
+            path,
+            sha256,
+            manifest,
+            input,
+            max_batch,
+            input_name: picture.name,
+            logits,
+            features,
+            provider,
+            placement: None,
+            assumptions,
+        };
+        if profiled {
+            network.warm_up()?;
+        }
+        Ok(network)
+    }
+
+    /// Runs once on a grey picture, which builds what the provider builds lazily, and notes where each operator ran.
+    fn warm_up(&mut self) -> Result<()> {
+        let grey = vec![0.0; 3 * self.input.width * self.input.height];
+        drop(self.infer(&grey)?);
+        let placement = Placement::of(&mut self.session)?;
+        if self.provider != Provider::Cpu {
+            tracing::info!("provider {}: {placement}", self.provider.name());
+        }
+        self.placement = Some(placement);
+        Ok(())
+    }
+
+    /// Binds the outputs to ordinary memory, as they are bound to pinned memory on CUDA; for tests.
+    ///
+    /// # Errors
+    /// ONNX Runtime does not make a binding.
+    #[doc(hidden)]
+    pub fn bind_outputs(&mut self) -> Result<()> {
+        let bound = Bound::to(&self.session, AllocationDevice::CPU, 0);
+        self.bound = Some(bound.map_err(|error| Error::failed(error.to_string()))?);
+        Ok(())
+    }
+
+    /// Where the operators ran, when the session was opened to find that out: always for other providers than the CPU.
+    pub fn placement(&self) -> Option<&Placement> {
+        self.placement.as_ref()
+    }
+
+    /// The picture it takes, `[1, 3, height, width]` f32 RGB.
+    pub fn input(&self) -> &InputSpec {
+        &self.input
+    }
+
+    /// The file it was loaded from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// SHA-256 of the file, 64 hexadecimal digits.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// The manifest, empty where there is none.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The provider in use.
+    pub fn provider(&self) -> Provider {
+        self.provider
+    }
+
+    /// Name of the logits output.
+    pub fn logits_name(&self) -> &str {
+        &self.logits
+    }
+
+    /// Names of the feature outputs, in the order of [`Maps::features`](crate::compute::Maps::features); empty when the graph has none.
+    pub fn feature_names(&self) -> &[String] {
+        &self.features
+    }
+
+    /// What had to be assumed, a sentence each, for the user to read.
+    pub fn assumptions(&self) -> &[String] {
+        &self.assumptions
+    }
+
+    /// Most pictures that one call takes; none: any number.
+    pub fn max_batch(&self) -> Option<usize> {
+        self.max_batch
+    }
+
+    /// Runs the network on one prepared picture, `[3, height, width]` in [`Network::input`]'s form.
+    ///
+    /// # Errors
+    /// `tensor` has another length, or ONNX Runtime fails.
+    pub fn infer(&mut self, tensor: &[f32]) -> Result<Outputs> {
+        let mut outputs = self.infer_batch(tensor, 1)?;
+        outputs.pop().ok_or_else(|| Error::failed(format!("model {}: no outputs", self.path.display())))
+    }
+
+    /// Runs the network on the first `count` pictures of `tensor`, `[count, 3, height, width]`, at once; the outputs of
+    /// each, in order.
+    ///
+    /// # Errors
+    /// `tensor` is shorter, there are more pictures than [`Network::max_batch`], or ONNX Runtime fails.
+    pub fn infer_batch(&mut self, tensor: &[f32], count: usize) -> Result<Vec<Outputs>> {
+        let InputSpec { width, height, .. } = self.input;
+        let length = count * 3 * width * height;
+        let view = tensor.get(..length).and_then(|part| ArrayView4::from_shape((count, 3, height, width), part).ok());
+        let view = view.ok_or_else(|| {
+            Error::failed(format!("prepared pictures have {} values, the network takes {length}", tensor.len()))
+        })?;
+        let failed =
+            |error: ort::Error| Error::failed(format!("model {}: inference failed: {error}", self.path.display()));
+        let names = std::iter::once(&self.logits).chain(&self.features).map(String::as_str);
+        let mut outputs = match &mut self.bound {
+            Some(bound) => bound.run(&mut self.session, (&self.input_name, view), names),
+            None => TensorRef::from_array_view(view)
+                .and_then(|value| self.session.run(ort::inputs![self.input_name.as_str() => value])),
+        }
+        .map_err(failed)?;
+        let mut take = |name: &str| {
+            outputs
+                .remove(name)
+                .ok_or_else(|| Error::failed(format!("model {}: output `{name}` is missing", self.path.display())))
+        };
+        let tensors = Arc::new(Tensors {
+            logits: take(&self.logits)?,
+            features: self.features.iter().map(|name| take(name)).collect::<Result<_>>()?,
+        });
+        Ok((0..count).map(|index| Outputs::new(Arc::clone(&tensors), index, count)).collect())
+    }
+
+    /// Runs the network on the first `count` pictures of `tensor` in as few calls as [`Network::max_batch`] allows; the
+    /// outputs of each, in order.
+    ///
+    /// # Errors
+    /// See [`Network::infer_batch`].
+    pub fn infer_all(&mut self, tensor: &[f32], count: usize) -> Result<Vec<Outputs>> {
+        let length = 3 * self.input.width * self.input.height;
+        let most = self.max_batch.unwrap_or(count).max(1);
+        if count <= most {
+            return self.infer_batch(tensor, count);
+        }
+        let mut outputs = Vec::with_capacity(count);
+        for first in (0..count).step_by(most) {
+            let part = tensor.get(first * length..).unwrap_or_default();
+            outputs.extend(self.infer_batch(part, most.min(count - first))?);
+        }
+        Ok(outputs)
+    }
+}
+
+/// The folder that a file lies in.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The bytes of a model file.
+///
+/// # Errors
+/// It cannot be read, or is larger than an ONNX file can be.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let failed =
+        |error: std::io::Error| Error::failed(error.to_string()).hint("--model takes the path of an ONNX file");
+    let length = fs::metadata(path).map_err(failed)?.len();
+    if length > LARGEST_FILE {
+        return Err(Error::failed(format!("{length} bytes are more than the 2 GiB that an ONNX file can hold"))
+            .hint("export it with its weights in a second file (external data)"));
+    }
+    fs::read(path).map_err(failed)
+}
+
+/// The graph in the bytes of a file.
+///
+/// # Errors
+/// See [`Model::read`].
+pub fn parse(bytes: &[u8]) -> Result<Model<'_>> {
+    Model::read(bytes).map_err(|error| {
+        error
+            .at("cannot be read as an ONNX file")
+            .hint("the file must be an ONNX graph; `python -m onnx.checker FILE` shows details")
+    })
+}
+
+/// Size and normalisation of the picture.
+fn input_spec(picture: &Picture, manifest: &Manifest, assumptions: &mut Vec<String>) -> Result<InputSpec> {
+    let mut side = |key: &str, graph: Option<usize>, said: Option<usize>, free: usize| match (graph, said) {
+        (Some(graph), Some(said)) if graph != said => Err(Error::usage(format!(
+            "the manifest does not fit the graph: input.{key} is {said}, the graph has {graph}"
+        ))),
+        (graph, said) => Ok(said.or(graph).unwrap_or_else(|| {
+            assumptions.push(format!("input {key} is free in the graph, running at {free}"));
+            free
+        })),
+    };
+    let width = side("width", picture.width, manifest.input.width, FREE_SIZE.0)?;
+    let height = side("height", picture.height, manifest.input.height, FREE_SIZE.1)?;
+    let said = (manifest.input.mean, manifest.input.std);
+    let (mean, std) = match picture.dtype {
+        // The graph normalises by itself: it gets the code values 0..255.
+        Dtype::U8 if said == (None, None) => ([0.0; 3], [1.0 / 255.0; 3]),
+        Dtype::U8 => {
+            return Err(Error::usage(
+                "the manifest has input.mean or input.std, and the graph takes u8 pictures, which it normalises by itself",
+            ));
+        }
+        Dtype::F32 | Dtype::F16 => {
+            if said.0.is_none() || said.1.is_none() {
+                assumptions.push("input is RGB normalised with ImageNet mean and deviation".to_owned());
+            }
+            (said.0.unwrap_or(IMAGENET_MEAN), said.1.unwrap_or(IMAGENET_STD))
+        }
+    };
+    Ok(InputSpec { width, height, mean, std })
+}
+
+/// Whether an output has a batch of a size of its own.
+fn has_fixed_batch(session: &Session) -> bool {
+    session.outputs().iter().any(
+        |output| matches!(output.dtype(), ValueType::Tensor { shape, .. } if shape.first().is_some_and(|&n| n >= 0)),
+    )
+}
+
+/// Checks what ONNX Runtime makes of the outputs; gives the channels of the logits where they are fixed.
+fn check_outputs(session: &Session, logits: &str, features: &[String]) -> Result<Option<usize>> {
+    let mut channels = None;
+    for (what, name) in
+        std::iter::once(("logits", logits)).chain(features.iter().map(|name| ("features", name.as_str())))
+    {
+        let Some(output) = session.outputs().iter().find(|output| output.name() == name) else {
+            return Err(Error::failed(format!("output `{name}` is missing after loading")));
+        };
+        let ValueType::Tensor { shape, .. } = output.dtype() else {
+            return Err(Error::failed(format!("the {what} `{name}` are not a tensor")));
+        };
+        // An empty shape is one that ONNX Runtime could not infer: it is checked on the first picture.
+        if !matches!(shape.len(), 0 | 3 | 4) || (shape.len() == 4 && shape[0] > 1) {
+            return Err(Error::failed(format!(
+                "the {what} `{name}` have shape {:?}, expected a map [1, C, h, w]",
+                &shape[..]
+            ))
+            .hint("choose another place: `oodstream model inspect` lists them, --feature takes one"));
+        }
+        if what == "logits" && shape.len() >= 3 {
+            channels = usize::try_from(shape[shape.len() - 3]).ok().filter(|&channels| channels > 0);
+        }
+    }
+    Ok(channels)
+}
+
+/// Checks the manifest's classes, or guesses them by their number.
+fn find_classes(
+    manifest: &mut Manifest,
+    logits: &str,
+    channels: Option<usize>,
+    assumptions: &mut Vec<String>,
+) -> Result<()> {
+    let Some(channels) = channels else { return Ok(()) };
+    if channels < 2 {
+        return Err(Error::failed(format!(
+            "the logits `{logits}` have {channels} channel: one class cannot leave anything unknown"
+        ))
+        .hint("a network with several classes is needed"));
+    }
+    for (key, count) in
+        [("classes.names", manifest.classes.names.len()), ("classes.palette", manifest.classes.palette.len())]
+    {
+        if count > 0 && channels != count {
+            return Err(Error::usage(format!(
+                "the manifest does not fit the graph: {key} has {count} entries, output `{logits}` has {channels} channels"
+            )));
+        }
+    }
+    if manifest.classes.names.is_empty()
+        && let Some(table) = classes::by_count(channels)
+    {
+        assumptions.push(format!("the {channels} classes are taken to be those of {}", table.dataset));
+        manifest.classes.names = table.names[..channels].to_vec();
+        if manifest.classes.palette.is_empty() {
+            manifest.classes.palette = table.palette[..channels].to_vec();
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! Regions on the small grid: what exceeds one level and holds a place that exceeds a higher one.
+
+use ndarray::ArrayView3;
+
+use super::field::Field;
+use super::road::Road;
+use crate::ood::components::{Components, DROPPED};
+
+/// The quantile of the levels within a region that is its level: robust to a few cells either way.
+const LEVEL_QUANTILE: f32 = 0.75;
+/// The lowest share of a region's rows is its foot.
+const FOOT: f32 = 0.2;
+/// Share of the foot's cells that must be over the road.
+const FOOT_ON_ROAD: f32 = 0.5;
+
+/// A rectangle in shares of the picture.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Rect {
+    /// Left side.
+    pub left: f32,
+    /// Top side.
+    pub top: f32,
+    /// Right side.
+    pub right: f32,
+    /// Bottom side.
+    pub bottom: f32,
+}
+
+impl Rect {
+    /// Area, 0 where it is turned inside out.
+    pub fn area(&self) -> f32 {
+        (self.right - self.left).max(0.0) * (self.bottom - self.top).max(0.0)
+    }
+
+    /// The common part, possibly of no area.
+    pub fn intersection(&self, other: &Self) -> Self {
+        Self {
+            left: self.left.max(other.left),
+            top: self.top.max(other.top),
+            right: self.right.min(other.right),
+            bottom: self.bottom.min(other.bottom),
+        }
+    }
+
+    /// The smallest rectangle around both.
+    pub fn union(&self, other: &Self) -> Self {
+        Self {
+            left: self.left.min(other.left),
+            top: self.top.min(other.top),
+            right: self.right.max(other.right),
+            bottom: self.bottom.max(other.bottom),
+        }
+    }
+
+    /// Intersection over union, 0..1.
+    pub fn iou(&self, other: &Self) -> f32 {
+        let common = self.intersection(other).area();
+        let all = self.area() + other.area() - common;
+        if all > 0.0 { common / all } else { 0.0 }
+    }
+
+    /// The middle.
+    pub fn centre(&self) -> (f32, f32) {
+        ((self.left + self.right) / 2.0, (self.top + self.bottom) / 2.0)
+    }
+}
+
+/// One region of one frame.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Region {
+    /// Its box.
+    pub rect: Rect,
+    /// Its share of the picture, 0..1.
+    pub area_share: f32,
+    /// Its level: the upper quartile of the levels in it (0 is the threshold, -1 the stream's usual score).
+    pub level: f32,
+    /// Highest score in it.
+    pub peak_score: f32,
+    /// Mean over it of the confidence, the raw maximum logit.
+    pub mean_confidence: f32,
+    /// The class of the highest mean logit over it, an index into the classes.
+    pub nearest_class: usize,
+    /// Mean probability of that class over the region, 0..1.
+    pub certainty: f32,
+    /// Whether it stands on the road. True where no road is looked for.
+    pub on_road: bool,
+}
+
+/// What makes a region.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RegionRules {
+    /// Some cell reaches this level.
+    pub start_level: f32,
+    /// All cells reach this level.
+    pub grow_level: f32,
+    /// Smallest share of the picture.
+    pub min_area: f32,
+    /// Distance from the road's hull within which a region stands on it, as a share of the picture's width.
+    pub road_margin: f32,
+}
+
+/// Finds regions frame by frame, without allocating once its buffers have grown.
+#[derive(Debug, Clone, Default)]
+pub struct RegionFinder {
+    mask: Vec<u8>,
+    components: Components,
+    /// Cells at or above the starting level, per component.
+    seeds: Vec<u32>,
+    /// The region of each component, or none.
+    region_of: Vec<Option<u16>>,
+    regions: Vec<Region>,
+    /// Per cell the number of its region plus 1, or 0.
+    labels: Vec<u16>,
+    levels: Vec<f32>,
+    logits: Vec<f32>,
+}
+
+impl RegionFinder {
+    /// The regions of a frame. `road` is none where regions may be anywhere.
+    pub fn find(
+        &mut self,
+        field: &Field,
+        level: &[f32],
+        logits: ArrayView3<'_, f32>,
+        road: Option<&Road>,
+        rules: &RegionRules,
+    ) -> &[Region] {
+        let width = field.width;
+        self.mask.clear();
+        self.mask.extend(level.iter().map(|&level| u8::from(level >= rules.grow_level)));
+        let least = (rules.min_area * field.len() as f32).ceil().max(1.0) as u64;
+        let count = self.components.label(&self.mask, width, least);
+        self.seeds.clear();
+        self.seeds.resize(count, 0);
+        let kept = |component: u32| component != DROPPED;
+        for run in self.components.runs().iter().filter(|run| kept(run.component)) {
+            let cells = &level[run.row as usize * width..][run.start as usize..run.end as usize];
+            self.seeds[run.component as usize] +=
+                cells.iter().filter(|&&level| level >= rules.start_level).count() as u32;
+        }
+        self.regions.clear();
+        self.region_of.clear();
+        self.region_of.resize(count, None);
+        self.labels.clear();
+        self.labels.resize(field.len(), 0);
+        for component in 0..count {
+            if self.seeds[component] > 0 {
+                self.region_of[component] = Some(self.regions.len() as u16);
+                let region = self.measure(component as u32, field, level, logits, road, rules);
+                self.regions.push(region);
+            }
+        }
+        &self.regions
+    }
+
+    /// Per cell the number of its region plus 1, or 0.
+    pub fn labels(&self) -> &[u16] {
+        &self.labels
+    }
+
+    fn measure(
+        &mut self,
+        component: u32,
+        field: &Field,
+        level: &[f32],
+        logits: ArrayView3<'_, f32>,
+        road: Option<&Road>,
+        rules: &RegionRules,
+    ) -> Region {
+        let (width, height) = (field.width, field.height);
+        let label = self.regions.len() as u16 + 1;
+        let runs = || self.components.runs().iter().filter(move |run| run.component == component);
+        let (mut left, mut top, mut right, mut bottom) = (u32::MAX, u32::MAX, 0, 0);
+        let mut peak_score = f32::NEG_INFINITY;
+        self.levels.clear();
+        for run in runs() {
+            (left, top) = (left.min(run.start), top.min(run.row));
+            (right, bottom) = (right.max(run.end), bottom.max(run.row + 1));
+            let cells = run.row as usize * width + run.start as usize..run.row as usize * width + run.end as usize;
+            self.labels[cells.clone()].fill(label);
+            self.levels.extend_from_slice(&level[cells.clone()]);
+            peak_score = field.score[cells].iter().copied().fold(peak_score, f32::max);
+        }
+        let foot = bottom - (((bottom - top) as f32 * FOOT).ceil() as u32).max(1);
+        let margin = rules.road_margin * width as f32;
+        let (mut foot_cells, mut foot_on_road) = (0.0, 0.0);
+        if let Some(road) = road {
+            for run in runs().filter(|run| run.row >= foot) {
+                foot_cells += run.len() as f32;
+                if let Some((start, end)) = road.span(run.row as usize, margin) {
+                    foot_on_road += (end.min(run.end as f32) - start.max(run.start as f32)).max(0.0);
+                }
+            }
+        }
+        let cells = self.levels.len();
+        let place = ((cells - 1) as f32 * LEVEL_QUANTILE) as usize;
+        let (_, &mut quartile, _) = self.levels.select_nth_unstable_by(place, f32::total_cmp);
+        let (mean_confidence, nearest_class, certainty) = self.read_logits(component, field, logits);
+        Region {
+            rect: Rect {
+                left: left as f32 / width as f32,
+                top: top as f32 / height as f32,
+                right: right as f32 / width as f32,
+                bottom: bottom as f32 / height as f32,
+            },
+            area_share: cells as f32 / field.len() as f32,
+            level: quartile,
+            peak_score,
+            mean_confidence,
+            nearest_class,
+            certainty,
+            on_road: road.is_none() || foot_on_road >= FOOT_ON_ROAD * foot_cells,
+        }
+    }
+
+    /// Mean confidence, nearest class and the mean probability of that class.
+    fn read_logits(&mut self, component: u32, field: &Field, logits: ArrayView3<'_, f32>) -> (f32, usize, f32) {
+        let (classes, rows, columns) = logits.dim();
+        let (sums, shares) = {
+            self.logits.clear();
+            self.logits.resize(2 * classes, 0.0);
+            self.logits.split_at_mut(classes)
+        };
+        let (mut confidence, mut cells) = (0.0_f32, 0_usize);
+        for run in self.components.runs().iter().filter(|run| run.component == component) {
+            let row = (2 * run.row as usize + 1) * rows / (2 * field.height);
+            for x in run.start as usize..run.end as usize {
+                let column = (2 * x + 1) * columns / (2 * field.width);
+                let mut highest = f32::NEG_INFINITY;
+                for class in 0..classes {
+                    let value = logits[(class, row, column)];
+                    sums[class] += value;
+                    highest = highest.max(value);
+                }
+                let total: f32 = (0..classes).map(|class| (logits[(class, row, column)] - highest).exp()).sum();
+                for (class, share) in shares.iter_mut().enumerate() {
+                    *share += (logits[(class, row, column)] - highest).exp() / total;
+                }
+                confidence += highest;
+                cells += 1;
+            }
+        }
+        let nearest = (0..classes).max_by(|&a, &b| sums[a].total_cmp(&sums[b]).then(b.cmp(&a))).unwrap_or(0);
+        let cells = cells.max(1) as f32;
+        (confidence / cells, nearest, shares.get(nearest).map_or(0.0, |share| share / cells))
+    }
+}

@@ -1,0 +1,114 @@
+//! Output files, and the readers whose frames and packets go into them.
+//!
+//! A reader and a writer are two pipelines. Frames go from one to the other through the caller; compressed audio and
+//! subtitle packets go from one to the other inside ([`crate::gst::track`]), untouched. Two pipelines rather than one,
+//! so that stopping early, a damaged input or a full disk at one end leaves the other end able to finish properly.
+
+pub(crate) mod mux;
+mod plain;
+pub(crate) mod target;
+pub(crate) mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::Result;
+use crate::gst::init;
+use crate::input::file::{check_readable, file_reader, images};
+use crate::input::own::OwnReader;
+use crate::input::reader::PipelineReader;
+use crate::input::{FrameReader, test_source};
+use crate::output::{Encoding, FrameWriter};
+use target::Target;
+use writer::FileWriter;
+
+pub use plain::plain_copy;
+
+/// A file to open, see [`open_file`].
+#[derive(Debug, Clone, Copy)]
+pub struct OpenFile<'a> {
+    /// The input.
+    pub path: &'a Path,
+    /// Where the frames written go, by extension mp4, m4v, mov or mkv; none: read only.
+    pub output: Option<&'a Path>,
+    /// How to encode them.
+    pub encoding: &'a Encoding,
+    /// The number that the frames carry as [`Frame::stream`](crate::gst::Frame::stream).
+    pub stream: u32,
+}
+
+/// A reader, and a writer when an output was asked for.
+pub type Opened = (Box<dyn FrameReader>, Option<Box<dyn FrameWriter>>);
+
+/// Opens a video file, and an output beside it when one is asked for. Returns once the first frame is decoded.
+///
+/// # Errors
+/// Not there, not a video, no video stream, no decoder, damaged from the start; an output that exists, equals the
+/// input, or cannot be written.
+pub fn open_file(open: &OpenFile) -> Result<Opened> {
+    init()?;
+    check_readable(open.path)?;
+    let target = open.output.map(|path| Target::check(path, Some(open.path), open.encoding)).transpose()?;
+    let reader = file_reader(open.path, open.stream)?;
+    with_writer(reader, target, open.encoding)
+}
+
+/// Opens a synthetic input: `test://PATTERN?width=640&height=360&fps=25&frames=100`, PATTERN one of videotestsrc's; 250
+/// frames unless told otherwise.
+///
+/// # Errors
+/// An unknown pattern or key, a value out of range; the output as [`open_file`].
+pub fn open_test(spec: &str, output: Option<&Path>, encoding: &Encoding, stream: u32) -> Result<Opened> {
+    init()?;
+    let target = output.map(|path| Target::check(path, None, encoding)).transpose()?;
+    let reader = test_source::open(spec, stream)?;
+    with_writer(reader, target, encoding)
+}
+
+/// Opens images as a video of ten frames a second, in the order given.
+///
+/// # Errors
+/// No images, the first one cannot be decoded; the output as [`open_file`].
+pub fn open_images(files: &[PathBuf], output: Option<&Path>, encoding: &Encoding, stream: u32) -> Result<Opened> {
+    init()?;
+    let target = output.map(|path| Target::check(path, None, encoding)).transpose()?;
+    let (reader, frames) = images::open(files, stream)?;
+    let writer = match target {
+        Some(target) => {
+            Some(Box::new(FileWriter::open(target, &frames, &Arc::default(), encoding)?) as Box<dyn FrameWriter>)
+        }
+        None => None,
+    };
+    Ok((Box::new(reader), writer))
+}
+
+/// Opens frames of the caller.
+///
+/// # Errors
+/// The source has no frames; the output as [`open_file`].
+pub(crate) fn open_own(own: OwnReader, output: Option<&Path>, encoding: &Encoding, stream: u32) -> Result<Opened> {
+    init()?;
+    let target = output.map(|path| Target::check(path, None, encoding)).transpose()?;
+    let reader = own.open(stream)?;
+    let writer = match target {
+        Some(target) => {
+            Some(Box::new(FileWriter::open(target, reader.caps(), &Arc::default(), encoding)?) as Box<dyn FrameWriter>)
+        }
+        None => None,
+    };
+    Ok((Box::new(reader), writer))
+}
+
+fn with_writer(reader: PipelineReader, target: Option<Target>, encoding: &Encoding) -> Result<Opened> {
+    let writer = match target {
+        Some(target) => {
+            let writer = FileWriter::open(target, reader.frame_info(), &reader.shared, encoding)?;
+            Some(Box::new(writer) as Box<dyn FrameWriter>)
+        }
+        None => {
+            reader.shared.discard();
+            None
+        }
+    };
+    Ok((Box::new(reader), writer))
+}

@@ -1,0 +1,246 @@
+//! The name of an output: checked before any work, temporary while it is written, final at the end.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use crate::output::Encoding;
+use crate::{Error, Result};
+
+/// Container of an output, by its extension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Container {
+    Mp4,
+    Mov,
+    Matroska,
+}
+
+impl Container {
+    fn of(path: &Path) -> Result<Self> {
+        let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
+        match extension.as_deref() {
+            Some("mp4" | "m4v") => Ok(Self::Mp4),
+            Some("mov") => Ok(Self::Mov),
+            Some("mkv") => Ok(Self::Matroska),
+            _ => Err(Error::usage(format!("{}: an output file ends in .mp4, .m4v, .mov or .mkv", path.display()))),
+        }
+    }
+
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mp4 => "MP4",
+            Self::Mov => "QuickTime",
+            Self::Matroska => "Matroska",
+        }
+    }
+
+    /// The GStreamer element that writes it.
+    pub fn muxer(self) -> &'static str {
+        match self {
+            Self::Mp4 => "mp4mux",
+            Self::Mov => "qtmux",
+            Self::Matroska => "matroskamux",
+        }
+    }
+}
+
+/// An output under its temporary name, `.NAME.part` beside the final one. Dropped before [`Target::keep`] or
+/// [`Target::publish`], it leaves nothing behind.
+pub(crate) struct Target {
+    pub path: PathBuf,
+    pub temporary: PathBuf,
+    pub container: Container,
+    /// The file that the frames come from.
+    pub input: Option<PathBuf>,
+    overwrite: bool,
+    keep: bool,
+    /// Held open for its lock: a second run with the same output is refused.
+    file: File,
+}
+
+impl Target {
+    /// Checks that `path` may and can be written, and creates the temporary file.
+    pub fn check(path: &Path, input: Option<&Path>, encoding: &Encoding) -> Result<Self> {
+        let target = Self::claim(path, input, encoding)?;
+        if target.file.metadata().is_ok_and(|meta| meta.len() > 0) {
+            tracing::warn!("{} of an unfinished run is replaced", target.temporary.display());
+        }
+        Ok(target)
+    }
+
+    /// As [`Target::check`], for one who wants what an unfinished run left there.
+    pub fn claim(path: &Path, input: Option<&Path>, encoding: &Encoding) -> Result<Self> {
+        let name = path.display();
+        let container = Container::of(path)?;
+        let folder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        if !folder.is_dir() {
+            return Err(Error::failed(format!("{name}: the folder {} is not there", folder.display()))
+                .hint(format!("mkdir -p {}", folder.display())));
+        }
+        if path.is_dir() {
+            return Err(Error::usage(format!("{name}: this is a folder")));
+        }
+        if let Some(input) = input
+            && same_file(path, input)
+        {
+            return Err(Error::usage(format!("{name}: the output is the input"))
+                .hint("give another name with -o; the input is never overwritten"));
+        }
+        if path.exists() && !encoding.overwrite {
+            return Err(Error::usage(format!("{name}: it exists already"))
+                .hint("give another name with -o, or --overwrite to replace it"));
+        }
+        let temporary = Self::temporary_of(path);
+        let file = open_own(&temporary).map_err(|e| {
+            Error::failed(format!("{name}: the folder {} cannot be written: {e}", folder.display()))
+                .hint("give a folder that you may write to")
+        })?;
+        if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
+            return Err(Error::failed(format!("{name}: another run is writing it now")));
+        }
+        Ok(Self {
+            path: path.to_path_buf(),
+            temporary,
+            container,
+            input: input.map(Path::to_path_buf),
+            overwrite: encoding.overwrite,
+            keep: false,
+            file,
+        })
+    }
+
+    /// The name of `path` while it is written.
+    pub fn temporary_of(path: &Path) -> PathBuf {
+        let file_name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        path.with_file_name(format!(".{file_name}.part"))
+    }
+
+    /// Where a writer opens the temporary file: by its descriptor where the system has names for those, so that whatever
+    /// takes the place of its name meanwhile is not written to.
+    pub fn location(&self) -> PathBuf {
+        location_of(&self.file, &self.temporary)
+    }
+
+    /// From now on the temporary file stays, whatever happens.
+    pub fn keep(&mut self, keep: bool) {
+        self.keep = keep;
+    }
+
+    /// Gives the file its final name, without replacing one that appeared meanwhile unless that was asked for.
+    pub fn publish(mut self) -> Result<PathBuf> {
+        let failed = |e: &dyn std::fmt::Display| {
+            Error::failed(format!("{}: cannot be given its name: {e}", self.path.display()))
+                .hint(format!("the finished file is {}", self.temporary.display()))
+        };
+        // Data first, then the name: after a power cut the name never stands for an empty file.
+        self.file.sync_all().map_err(|e| failed(&e))?;
+        let renamed = if self.overwrite {
+            fs::rename(&self.temporary, &self.path)
+        } else {
+            rename_without_clobber(&self.temporary, &self.path)
+        };
+        match renamed {
+            Ok(()) => {
+                self.keep = true;
+                Ok(self.path.clone())
+            }
+            Err(e) => {
+                self.keep = true;
+                if e.kind() == ErrorKind::AlreadyExists {
+                    return Err(failed(&"a file of that name appeared while this one was written"));
+                }
+                Err(failed(&e))
+            }
+        }
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if !self.keep {
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// Opens or creates the temporary file at `path`. Links that stand there, symbolic or hard, are removed and not followed:
+/// what they lead to is somebody else's.
+fn open_own(path: &Path) -> std::io::Result<File> {
+    let is_own = |meta: &fs::Metadata| meta.is_file() && links(meta) == 1;
+    match fs::symlink_metadata(path) {
+        Ok(meta) if is_own(&meta) => {
+            let file = unfollowed(OpenOptions::new().read(true).write(true)).open(path)?;
+            if file.metadata().is_ok_and(|meta| is_own(&meta)) {
+                return Ok(file);
+            }
+            Err(std::io::Error::other(format!("{} was replaced meanwhile", path.display())))
+        }
+        Ok(meta) if meta.is_dir() => Err(std::io::Error::other(format!("{} is a folder", path.display()))),
+        Ok(_) => {
+            tracing::warn!("{} was a link or no file, and is removed; what it led to is left as it is", path.display());
+            fs::remove_file(path)?;
+            OpenOptions::new().write(true).create_new(true).open(path)
+        }
+        Err(_) => OpenOptions::new().write(true).create_new(true).open(path),
+    }
+}
+
+#[cfg(unix)]
+fn links(meta: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(meta)
+}
+
+#[cfg(not(unix))]
+fn links(_: &fs::Metadata) -> u64 {
+    1
+}
+
+fn unfollowed(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_NOFOLLOW);
+    options
+}
+
+/// The name of an open file's descriptor, or `path` where the system has no such names.
+pub(crate) fn location_of(file: &File, path: &Path) -> PathBuf {
+    #[cfg(target_os = "linux")]
+    {
+        let name = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file)));
+        if name.exists() {
+            return name;
+        }
+    }
+    let _ = file;
+    path.to_path_buf()
+}
+
+/// As a hard link to the final name, which fails if somebody has it; or, where the file system has no links (memory
+/// cards), by claiming the name with an empty file first.
+fn rename_without_clobber(temporary: &Path, path: &Path) -> std::io::Result<()> {
+    match fs::hard_link(temporary, path) {
+        Ok(()) => fs::remove_file(temporary),
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => Err(e),
+        Err(_) => {
+            OpenOptions::new().create_new(true).write(true).open(path)?;
+            fs::rename(temporary, path)
+        }
+    }
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        if let (Ok(a), Ok(b)) = (fs::metadata(a), fs::metadata(b)) {
+            return (a.dev(), a.ino()) == (b.dev(), b.ino());
+        }
+    }
+    match (fs::canonicalize(a), fs::canonicalize(b)) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => false,
+    }
+}

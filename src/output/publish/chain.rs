@@ -1,0 +1,140 @@
+//! A small pipeline that takes packets: `appsrc ! .. ! sink`, watched through its bus.
+
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+use gstreamer as gst;
+use gstreamer_app as gst_app;
+
+use crate::gst::{gst_failed, link};
+use crate::output::publish::lane::Order;
+use crate::{Error, Result};
+
+/// Packets held between a lane and its pipeline.
+const ROOM: u64 = 32;
+/// A pipeline that takes nothing for so long has stalled.
+const STALL: Duration = Duration::from_secs(8);
+/// The longest that a pipeline may need to write its end.
+const END: Duration = Duration::from_secs(5);
+
+/// Stops when it is dropped.
+pub(crate) struct Chain {
+    pub pipeline: gst::Pipeline,
+    pub source: gst_app::AppSrc,
+    bus: gst::Bus,
+    caps: gst::Caps,
+}
+
+impl Chain {
+    /// Links `elements` behind a source of `caps` and adds them to a new pipeline, which does not play yet.
+    pub fn new(caps: &gst::Caps, live: bool, elements: &[gst::Element]) -> Result<Self> {
+        let source = gst_app::AppSrc::builder()
+            .caps(caps)
+            .format(gst::Format::Time)
+            .is_live(live)
+            .max_buffers(ROOM)
+            .max_bytes(0)
+            .max_time(gst::ClockTime::ZERO)
+            .block(false)
+            .build();
+        let pipeline = gst::Pipeline::new();
+        let chain: Vec<_> = std::iter::once(source.clone().upcast()).chain(elements.iter().cloned()).collect();
+        link(&pipeline, &chain)?;
+        let bus = pipeline.bus().ok_or_else(|| Error::failed("a GStreamer pipeline without a bus"))?;
+        Ok(Self { pipeline, source, bus, caps: caps.clone() })
+    }
+
+    /// Starts it.
+    pub fn play(&self) -> Result<()> {
+        match self.pipeline.set_state(gst::State::Playing) {
+            Ok(_) => Ok(()),
+            Err(e) => {
+                self.check(&mut |_| {})?;
+                Err(Error::failed(format!("GStreamer: {e}")))
+            }
+        }
+    }
+
+    /// Whether packets of these caps fit.
+    pub fn takes(&self, caps: &gst::Caps) -> bool {
+        self.caps == *caps
+    }
+
+    /// Hands over a packet; waits while the pipeline is busy.
+    pub fn push(&self, buffer: gst::Buffer, order: &Order) -> Result<()> {
+        let start = Instant::now();
+        while self.source.current_level_buffers() >= self.source.max_buffers() {
+            self.check(&mut |_| {})?;
+            if order.is_abort() {
+                return Ok(());
+            }
+            if start.elapsed() > STALL {
+                return Err(Error::failed("nothing is taken any more"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if self.source.push_buffer(buffer).is_err() {
+            self.check(&mut |_| {})?;
+            return Err(Error::failed("the pipeline takes nothing any more"));
+        }
+        Ok(())
+    }
+
+    /// Looks at the bus without waiting. `see` gets every message that is no error.
+    pub fn check(&self, see: &mut dyn FnMut(&gst::Message)) -> Result<()> {
+        while let Some(message) = self.bus.pop() {
+            match message.view() {
+                gst::MessageView::Error(error) => return Err(told(error)),
+                gst::MessageView::Eos(_) => return Err(Error::failed("the other end closed the connection")),
+                _ => see(&message),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the end through and waits until it is written.
+    pub fn end(&self, order: &Order) -> Result<()> {
+        let _ = self.source.end_of_stream();
+        let until = Instant::now() + END;
+        let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
+        loop {
+            match self.bus.timed_pop_filtered(gst::ClockTime::from_mseconds(20), &kinds) {
+                Some(message) => match message.view() {
+                    gst::MessageView::Error(error) => return Err(told(error)),
+                    _ => break,
+                },
+                None if order.is_abort() => return Err(Error::failed("stopped before its end was written")),
+                None if Instant::now() >= until => return Err(Error::failed("its end is not written in time")),
+                None => {}
+            }
+        }
+        self.pipeline.set_state(gst::State::Null).map(drop).map_err(|e| Error::failed(format!("GStreamer: {e}")))
+    }
+
+    /// Adds elements that are linked by hand.
+    pub fn add(&self, elements: &[gst::Element]) -> Result<()> {
+        self.pipeline.add_many(elements).map_err(gst_failed)
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+/// The error of a message for people. Addresses given to GStreamer hold no credentials, so none can be in it.
+fn told(message: &gst::message::Error) -> Error {
+    let error = message.error();
+    let words = message.debug().map(|d| d.to_string()).unwrap_or_default();
+    tracing::debug!("{error} ({words})");
+    if error.kind::<gst::ResourceError>() == Some(gst::ResourceError::NoSpaceLeft) {
+        return Error::failed("no space left on the disk");
+    }
+    // The last line is what the system said; the others are places in GStreamer's source.
+    let detail = words.lines().last().map(str::trim).filter(|line| words.lines().count() > 1 && !line.is_empty());
+    match detail {
+        Some(detail) if detail != error.message() => Error::failed(format!("{} ({detail})", error.message())),
+        _ => Error::failed(error.message()),
+    }
+}

@@ -1,0 +1,393 @@
+//! A place with a thread and a bounded queue of its own, so that whatever it waits for, nobody waits with it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use gstreamer as gst;
+
+use crate::output::publish::OutputStatus;
+use crate::{Error, Result};
+
+/// Between attempts to start a place again: at first, and at most.
+const BACK_OFF: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(10)];
+/// How often a place looks after itself when nothing comes.
+const TICK: Duration = Duration::from_millis(100);
+
+/// An encoded picture, or a raw one for a display.
+#[derive(Clone)]
+pub(crate) struct Packet {
+    pub buffer: gst::Buffer,
+    pub caps: gst::Caps,
+    /// Running time in nanoseconds.
+    pub time: u64,
+    /// Can be decoded without the ones before it.
+    pub key: bool,
+}
+
+/// What a lane drives. All of it is called on the lane's thread and may take its time.
+pub(crate) trait Sink: Send {
+    /// Gets ready; the first packet to take is `first`, a key frame.
+    fn start(&mut self, first: &Packet) -> Result<()>;
+
+    /// Takes a packet.
+    fn take(&mut self, packet: Packet) -> Result<()>;
+
+    /// Looks whether something went wrong meanwhile. True once packets really arrive.
+    fn check(&mut self) -> Result<bool>;
+
+    /// Ends properly what was started. Nothing to do when nothing was.
+    fn finish(&mut self, order: &Order) -> Result<()>;
+
+    /// Stops after an error, or at once at the end.
+    fn abandon(&mut self);
+
+    /// Whether a gap in what it took is a failure of the run.
+    fn must_be_complete(&self) -> bool {
+        false
+    }
+
+    /// What an error means for it.
+    fn after(&self, _error: &Error) -> After {
+        After::Restart
+    }
+}
+
+/// How a place goes on after an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    /// It starts again, with a growing back-off.
+    Restart,
+    /// It is over, as the user wanted.
+    Over,
+    /// It is over, and that is the error of its lane.
+    Lost,
+}
+
+/// Orders to the lanes of a stream from outside.
+#[derive(Default)]
+pub(crate) struct Order(AtomicU8);
+
+impl Order {
+    /// Drop what is queued and stop at once.
+    pub fn abort(&self) {
+        self.0.store(1, Ordering::Release);
+    }
+
+    pub fn is_abort(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 1
+    }
+}
+
+/// The entrance to a place.
+pub(crate) struct Lane {
+    packets: Option<Sender<Packet>>,
+    thread: Option<JoinHandle<Result<()>>>,
+    status: Arc<OutputStatus>,
+    /// After a drop nothing can be decoded before the next key frame.
+    broken: bool,
+}
+
+impl Lane {
+    /// Starts the thread; at most `room` packets wait.
+    pub fn start(
+        place: Box<dyn Sink>,
+        room: usize,
+        status: &Arc<OutputStatus>,
+        order: &Arc<Order>,
+        thread: &str,
+    ) -> Result<Self> {
+        let (sender, receiver) = bounded(room);
+        let lane = Driver {
+            place,
+            packets: receiver,
+            status: Arc::clone(status),
+            order: Arc::clone(order),
+            state: State::Waiting { until: None },
+            back_off: BACK_OFF[0],
+            last_error: None,
+        };
+        let thread = std::thread::Builder::new()
+            .name(thread.to_owned())
+            .spawn(move || lane.run())
+            .map_err(|e| Error::failed(format!("{}: no thread for it: {e}", status.name)))?;
+        Ok(Self { packets: Some(sender), thread: Some(thread), status: Arc::clone(status), broken: true })
+    }
+
+    /// Queues a packet, or drops it and all before the next key frame. Never waits.
+    pub fn offer(&mut self, packet: &Packet) {
+        let Some(packets) = &self.packets else { return };
+        if packet.key {
+            self.broken = false;
+        }
+        if self.broken {
+            OutputStatus::count(&self.status.dropped);
+            return;
+        }
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = packets.try_send(packet.clone()) {
+            self.broken = true;
+            OutputStatus::count(&self.status.dropped);
+        }
+    }
+
+    /// Whether the place ended by itself, for ever.
+    pub fn is_over(&self) -> bool {
+        self.thread.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
+    /// No more packets come: the place ends by itself.
+    pub fn close(&mut self) {
+        self.packets = None;
+    }
+
+    /// Waits for the end; an error when the place did not end well or not in time.
+    pub fn join(mut self, until: Instant) -> Result<()> {
+        self.close();
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        while !thread.is_finished() {
+            if Instant::now() >= until {
+                return Err(Error::failed(format!("{}: it does not end in time and is given up", self.status.name)));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        thread.join().unwrap_or_else(|_| Err(Error::failed(format!("{}: its thread broke", self.status.name))))
+    }
+}
+
+enum State {
+    /// For a key frame, and for the end of the back-off.
+    Waiting {
+        until: Option<Instant>,
+    },
+    Running {
+        since: Instant,
+    },
+    /// For ever.
+    Over {
+        result: Result<()>,
+    },
+}
+
+struct Driver {
+    place: Box<dyn Sink>,
+    packets: Receiver<Packet>,
+    status: Arc<OutputStatus>,
+    order: Arc<Order>,
+    state: State,
+    back_off: Duration,
+    /// The last error that was logged, until it works again.
+    last_error: Option<String>,
+}
+
+impl Driver {
+    fn run(mut self) -> Result<()> {
+        let mut looked = Instant::now();
+        loop {
+            match self.packets.recv_timeout(TICK) {
+                _ if self.order.is_abort() => break,
+                Ok(packet) => self.packet(packet),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if looked.elapsed() >= TICK {
+                looked = Instant::now();
+                self.look();
+            }
+            if let State::Over { result } = self.state {
+                return result.map_err(|e| e.at(&self.status.name));
+            }
+        }
+        let running = matches!(self.state, State::Running { .. });
+        self.status.set_up(false);
+        if running && !self.order.is_abort() {
+            let ended = self.place.finish(&self.order);
+            if ended.is_err() {
+                self.place.abandon();
+            }
+            return ended.and_then(|()| self.complete()).map_err(|e| e.at(&self.status.name));
+        }
+        self.place.abandon();
+        if self.order.is_abort() { Ok(()) } else { self.complete().map_err(|e| e.at(&self.status.name)) }
+    }
+
+    /// An error where something is missing that should not be.
+    fn complete(&self) -> Result<()> {
+        match self.status.restarts.load(Ordering::Relaxed) {
+            times if times > 0 && self.place.must_be_complete() => {
+                Err(Error::failed(format!("it was interrupted {times} times, and parts are missing")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn packet(&mut self, packet: Packet) {
+        match &self.state {
+            State::Waiting { until } if packet.key && until.is_none_or(|until| Instant::now() >= until) => {
+                if let Err(e) = self.place.start(&packet) {
+                    return self.failed(&e);
+                }
+                self.state = State::Running { since: Instant::now() };
+            }
+            State::Running { .. } => {}
+            _ => return OutputStatus::count(&self.status.dropped),
+        }
+        if let Err(e) = self.place.take(packet) {
+            self.failed(&e);
+        }
+    }
+
+    fn look(&mut self) {
+        let State::Running { since } = &self.state else { return };
+        match self.place.check() {
+            Ok(works) => {
+                if works && !self.status.is_up() {
+                    self.status.set_up(true);
+                    if self.last_error.take().is_some() {
+                        tracing::info!("{}: works again", self.status.name);
+                    }
+                }
+                if works && since.elapsed() > BACK_OFF[1] {
+                    self.back_off = BACK_OFF[0];
+                }
+            }
+            Err(e) => self.failed(&e),
+        }
+    }
+
+    fn failed(&mut self, error: &Error) {
+        let after = self.place.after(error);
+        self.place.abandon();
+        self.status.set_up(false);
+        OutputStatus::count(&self.status.dropped);
+        // Repeated errors are logged once.
+        let text = error.to_string();
+        let name = &self.status.name;
+        if self.last_error.as_ref() == Some(&text) {
+            tracing::debug!("{name}: {text}");
+        } else if after == After::Restart {
+            tracing::warn!("{name}: {text}; it is tried again by itself, the other outputs go on");
+        } else {
+            tracing::warn!("{name}: {text}");
+        }
+        self.last_error = Some(text);
+        self.state = match after {
+            After::Restart => {
+                OutputStatus::count(&self.status.restarts);
+                let until = Some(Instant::now() + self.back_off);
+                self.back_off = (self.back_off * 2).min(BACK_OFF[1]);
+                State::Waiting { until }
+            }
+            After::Over => State::Over { result: Ok(()) },
+            After::Lost => State::Over { result: Err(error.clone()) },
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, AtomicU64};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Seen {
+        times: Mutex<Vec<u64>>,
+        starts: AtomicU64,
+        finished: AtomicBool,
+        hold: AtomicBool,
+        fail: AtomicBool,
+    }
+
+    struct Fake(Arc<Seen>);
+
+    impl Sink for Fake {
+        fn start(&mut self, first: &Packet) -> Result<()> {
+            assert!(first.key);
+            self.0.starts.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+        fn take(&mut self, packet: Packet) -> Result<()> {
+            while self.0.hold.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            if self.0.fail.swap(false, Ordering::SeqCst) {
+                return Err(Error::failed("no more"));
+            }
+            self.0.times.lock().unwrap().push(packet.time);
+            Ok(())
+        }
+        fn check(&mut self) -> Result<bool> {
+            Ok(true)
+        }
+        fn finish(&mut self, _: &Order) -> Result<()> {
+            self.0.finished.store(true, Ordering::SeqCst);
+            Ok(())
+        }
+        fn abandon(&mut self) {}
+    }
+
+    fn packet(time: u64, key: bool) -> Packet {
+        Packet { buffer: gst::Buffer::new(), caps: gst::Caps::new_any(), time, key }
+    }
+
+    fn until(what: &str, condition: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !condition() {
+            assert!(start.elapsed() < Duration::from_secs(20), "{what}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    #[test]
+    fn a_held_up_place_loses_packets_up_to_the_next_key_frame_and_nobody_waits() {
+        gst::init().unwrap();
+        let (seen, status, order) = (Arc::new(Seen::default()), Arc::default(), Arc::default());
+        let mut lane = Lane::start(Box::new(Fake(Arc::clone(&seen))), 3, &status, &order, "lane").unwrap();
+        lane.offer(&packet(0, false));
+        assert_eq!(status.dropped.load(Ordering::SeqCst), 1, "nothing starts in the middle");
+        seen.hold.store(true, Ordering::SeqCst);
+        lane.offer(&packet(1, true));
+        until("started", || seen.starts.load(Ordering::SeqCst) == 1);
+        for time in 2..=4 {
+            lane.offer(&packet(time, false));
+        }
+        for time in 5..=7 {
+            lane.offer(&packet(time, false));
+        }
+        assert_eq!(status.dropped.load(Ordering::SeqCst), 4);
+        seen.hold.store(false, Ordering::SeqCst);
+        until("taken", || seen.times.lock().unwrap().len() == 4);
+        lane.offer(&packet(8, false));
+        lane.offer(&packet(9, true));
+        lane.offer(&packet(10, false));
+        lane.join(Instant::now() + Duration::from_secs(20)).unwrap();
+        assert_eq!(*seen.times.lock().unwrap(), [1, 2, 3, 4, 9, 10]);
+        assert!(seen.finished.load(Ordering::SeqCst));
+    }
+
+    #[test]
+    fn a_failed_place_starts_again_with_a_key_frame_after_its_back_off() {
+        gst::init().unwrap();
+        let (seen, status, order) = (Arc::new(Seen::default()), Arc::<OutputStatus>::default(), Arc::default());
+        let mut lane = Lane::start(Box::new(Fake(Arc::clone(&seen))), 3, &status, &order, "lane").unwrap();
+        seen.fail.store(true, Ordering::SeqCst);
+        lane.offer(&packet(1, true));
+        until("failed", || status.restarts.load(Ordering::SeqCst) == 1);
+        let start = Instant::now();
+        let mut time = 1;
+        while seen.starts.load(Ordering::SeqCst) < 2 {
+            assert!(start.elapsed() < Duration::from_secs(20));
+            time += 1;
+            lane.offer(&packet(time, true));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(start.elapsed() >= BACK_OFF[0] - Duration::from_millis(100), "{:?}", start.elapsed());
+        until("up", || status.is_up());
+        order.abort();
+        lane.join(Instant::now() + Duration::from_secs(20)).unwrap();
+        assert!(!seen.finished.load(Ordering::SeqCst) && !status.is_up());
+    }
+}

@@ -1,0 +1,71 @@
+//! The paths of an RTSP server, where those that are not served look like those that are.
+//!
+//! GStreamer answers 404 for a path that it does not have before it asks for a login: names of streams could be found by
+//! trying. Here such a path leads to a mount that nobody may watch, so that who has no login gets 401 for both.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use gstreamer_rtsp_server as rtsp;
+use rtsp::glib;
+use rtsp::glib::subclass::prelude::*;
+use rtsp::prelude::*;
+use rtsp::subclass::prelude::*;
+
+/// Where paths lead that are not served; no stream can have it, as addresses hold no blanks.
+const NOWHERE: &str = "/no where";
+
+#[derive(Default)]
+pub(crate) struct Mounts {
+    served: Mutex<Vec<String>>,
+}
+
+impl Mounts {
+    fn served(&self) -> MutexGuard<'_, Vec<String>> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for Mounts {
+    const NAME: &'static str = "OodstreamMounts";
+    type Type = HiddenMounts;
+    type ParentType = rtsp::RTSPMountPoints;
+}
+
+impl ObjectImpl for Mounts {}
+
+impl RTSPMountPointsImpl for Mounts {
+    fn make_path(&self, url: &rtsp::gst_rtsp::RTSPUrl) -> Option<glib::GString> {
+        let path = self.parent_make_path(url)?;
+        let served = self.served().iter().any(|mount| holds(mount, &path));
+        Some(if served { path } else { NOWHERE.into() })
+    }
+}
+
+glib::wrapper! {
+    pub(crate) struct HiddenMounts(ObjectSubclass<Mounts>) @extends rtsp::RTSPMountPoints;
+}
+
+impl HiddenMounts {
+    pub fn new() -> Self {
+        let mounts: Self = glib::Object::new();
+        let nothing = rtsp::RTSPMediaFactory::new();
+        nothing.set_launch("( fakesrc ! rtpgstpay name=pay0 )");
+        mounts.add_factory(NOWHERE, nothing);
+        mounts
+    }
+
+    /// `path` is served from now on, or no more.
+    pub fn set_served(&self, path: &str, served: bool) {
+        let mut paths = self.imp().served();
+        paths.retain(|known| known != path);
+        if served {
+            paths.push(path.to_owned());
+        }
+    }
+}
+
+/// Whether `path` is that of `mount` or of one of its tracks.
+pub(crate) fn holds(mount: &str, path: &str) -> bool {
+    path.strip_prefix(mount).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}

@@ -1,0 +1,136 @@
+//! Pushing to another RTSP server, over and over again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use gst::prelude::*;
+use gstreamer as gst;
+
+use crate::gst::element;
+use crate::gst::message::progress_of;
+use crate::gst::trust::authorities;
+use crate::output::publish::PublishOptions;
+use crate::output::publish::anchor::anchor;
+use crate::output::publish::chain::Chain;
+use crate::output::publish::lane::{Order, Packet, Sink};
+use crate::output::publish::recording::parser_of;
+use crate::output::publish::target::Address;
+use crate::{Error, Result};
+
+/// Microseconds after which a TCP connection that takes nothing counts as lost.
+const TIMEOUT_US: u64 = 5_000_000;
+
+/// Steps of the sink's asking: the description of the stream, then the order to take it.
+const ASKED: u32 = 2;
+/// Packets after which a stream counts as flowing.
+const FLOWS: u64 = 10;
+
+pub(crate) struct Push {
+    address: Address,
+    /// File with the authorities in place of the system's.
+    trust: Option<PathBuf>,
+    order: Arc<Order>,
+    chain: Option<Chain>,
+    /// Steps of asking the server to take the stream.
+    asked: u32,
+    /// Packets that went into the sink since the last step.
+    passed: Arc<AtomicU64>,
+}
+
+impl Push {
+    /// # Errors
+    /// The file with the credentials or the one with the authorities cannot be read or is malformed.
+    pub fn open(address: &Address, options: &PublishOptions, order: &Arc<Order>) -> Result<Self> {
+        let mut address = address.clone();
+        if let (None, Some(path)) = (&address.credentials, &options.push_credentials) {
+            address.credentials = Some(read_credentials(path)?);
+        }
+        let trust = options.push_tls_ca.clone().filter(|_| address.tls);
+        trust.as_deref().map(authorities).transpose()?;
+        Ok(Self { address, trust, order: Arc::clone(order), chain: None, asked: 0, passed: Arc::default() })
+    }
+}
+
+impl Sink for Push {
+    fn start(&mut self, first: &Packet) -> Result<()> {
+        let parser = element(parser_of(&first.caps))?;
+        parser.set_property("config-interval", -1i32);
+        let sink = element("rtspclientsink")?;
+        sink.set_property("location", self.address.to_string());
+        sink.set_property_from_str("protocols", "tcp");
+        sink.set_property("tcp-timeout", TIMEOUT_US);
+        sink.set_property("latency", 0u32);
+        if let Some(path) = &self.trust {
+            sink.set_property("tls-database", authorities(path)?);
+        }
+        if let Some((user, password)) = &self.address.credentials {
+            sink.set_property("user-id", user);
+            sink.set_property("user-pw", password);
+        }
+        let chain = Chain::new(&first.caps, true, &[parser.clone(), sink])?;
+        anchor(&chain.source);
+        self.asked = 0;
+        self.passed = Arc::default();
+        let passed = Arc::clone(&self.passed);
+        if let Some(pad) = parser.static_pad("src") {
+            pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+                passed.fetch_add(1, Ordering::Relaxed);
+                gst::PadProbeReturn::Ok
+            });
+        }
+        chain.play()?;
+        self.chain = Some(chain);
+        Ok(())
+    }
+
+    fn take(&mut self, packet: Packet) -> Result<()> {
+        let Some(chain) = &self.chain else { return Err(Error::failed("there is no connection")) };
+        if packet.key && !chain.takes(&packet.caps) {
+            self.chain = None;
+            self.start(&packet)?;
+        }
+        let Some(chain) = &self.chain else { return Err(Error::failed("there is no connection")) };
+        chain.push(packet.buffer, &self.order)
+    }
+
+    fn check(&mut self) -> Result<bool> {
+        let Some(chain) = &self.chain else { return Ok(false) };
+        let asked = &mut self.asked;
+        chain.check(&mut |message| {
+            if let Some((code, text)) = progress_of(message) {
+                tracing::debug!("{code}: {text}");
+                *asked += u32::from(code == "record");
+            }
+        })?;
+        // Nothing tells that the server agreed; but before that the sink lets only a few packets in.
+        if self.asked < ASKED {
+            self.passed.store(0, Ordering::Relaxed);
+        }
+        Ok(self.passed.load(Ordering::Relaxed) > FLOWS)
+    }
+
+    fn finish(&mut self, _: &Order) -> Result<()> {
+        self.abandon();
+        Ok(())
+    }
+
+    fn abandon(&mut self) {
+        // Says goodbye to the server, if it listens.
+        self.chain = None;
+    }
+}
+
+/// The first `user:password` line of a file.
+fn read_credentials(path: &Path) -> Result<(String, String)> {
+    let shown = path.display();
+    let text = fs::read_to_string(path)
+        .map_err(|e| Error::failed(format!("push_credentials: {shown} cannot be read: {e}")))?;
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+    let (user, password) = line
+        .and_then(|line| line.split_once(':'))
+        .filter(|(user, _)| !user.is_empty())
+        .ok_or_else(|| Error::failed(format!("push_credentials: {shown} holds no line `user:password`")))?;
+    Ok((user.to_owned(), password.to_owned()))
+}

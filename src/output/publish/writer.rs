@@ -1,0 +1,260 @@
+//! The writer of a live stream: hands frames to its encoder and packets to its places.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::gst::Frame;
+use crate::output::publish::OutputStatus;
+use crate::output::publish::encode::{Encoder, Receive};
+use crate::output::publish::feed::Feed;
+use crate::output::publish::lane::{Lane, Order, Packet};
+use crate::output::publish::server::Mount;
+use crate::output::{Encoding, FrameWriter, Written};
+use crate::{Error, Result};
+
+/// How long the encoder and the places may take to end.
+const ENCODER_END: Duration = Duration::from_millis(800);
+const END: Duration = Duration::from_secs(3);
+/// Between attempts to start a failed encoder again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Where packets go.
+#[derive(Default)]
+pub(crate) struct Sinks {
+    pub lanes: Vec<Lane>,
+    pub feeds: Vec<Arc<Feed>>,
+}
+
+pub(crate) struct LiveWriter {
+    /// Declared first, so that nothing is encoded any more when the places go.
+    encoder: Option<Encoder>,
+    encoding: Encoding,
+    encoder_name: String,
+    places: Arc<Mutex<Sinks>>,
+    /// Takes frames as they are.
+    display: Option<Lane>,
+    /// The servers end last.
+    mounts: Vec<Mount>,
+    /// Of everything that takes packets.
+    encoded: Vec<Arc<OutputStatus>>,
+    order: Arc<Order>,
+    /// The report's name for all of it.
+    name: String,
+    /// Somebody new waits for a key frame.
+    key: Arc<AtomicBool>,
+    /// Nanoseconds from key frame to key frame at most.
+    key_every: u64,
+    next_key: u64,
+    last: Option<u64>,
+    frames: u64,
+    retry: Option<Instant>,
+}
+
+/// What [`LiveWriter::new`] is made of.
+pub(crate) struct Parts {
+    pub encoding: Encoding,
+    pub encoder_name: String,
+    pub places: Sinks,
+    pub display: Option<Lane>,
+    pub mounts: Vec<Mount>,
+    pub encoded: Vec<Arc<OutputStatus>>,
+    pub order: Arc<Order>,
+    pub name: String,
+    pub key: Arc<AtomicBool>,
+    pub key_every: u64,
+}
+
+impl LiveWriter {
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            encoder: None,
+            encoding: parts.encoding,
+            encoder_name: parts.encoder_name,
+            places: Arc::new(Mutex::new(parts.places)),
+            display: parts.display,
+            mounts: parts.mounts,
+            encoded: parts.encoded,
+            order: parts.order,
+            name: parts.name,
+            key: parts.key,
+            key_every: parts.key_every,
+            next_key: 0,
+            last: None,
+            frames: 0,
+            retry: None,
+        }
+    }
+
+    /// Makes sure that the encoder fits the frames. False while a failed one waits to be started again.
+    fn prepare(&mut self, frame: &Frame) -> Result<bool> {
+        let info = frame.video_info();
+        if self.encoder.as_ref().is_some_and(|encoder| encoder.takes(info)) {
+            return Ok(true);
+        }
+        if self.retry.is_some_and(|retry| Instant::now() < retry) {
+            return Ok(false);
+        }
+        if let Some(old) = self.encoder.take() {
+            old.end(ENCODER_END);
+            tracing::info!("{}: frames are now {}x{}", self.name, info.width(), info.height());
+        }
+        let places = Arc::clone(&self.places);
+        let receive: Receive = Arc::new(move |packet: Packet| {
+            let mut places = places.lock().unwrap_or_else(PoisonError::into_inner);
+            for feed in &places.feeds {
+                feed.offer(&packet);
+            }
+            for lane in &mut places.lanes {
+                lane.offer(&packet);
+            }
+        });
+        match Encoder::start(info, &self.encoding, receive) {
+            Ok(encoder) => {
+                let (width, height, name) = (info.width(), info.height(), &self.encoder_name);
+                tracing::info!("{}: {width}x{height}, encoded by {name}", self.name);
+                self.encoder = Some(encoder);
+                self.retry = None;
+                self.key.store(true, Ordering::Release);
+                Ok(true)
+            }
+            // What fails from the start is wrong; what worked once may work again.
+            Err(e) if self.frames == 0 => Err(e.at(&self.name)),
+            Err(e) => {
+                self.fail(&e);
+                Ok(false)
+            }
+        }
+    }
+
+    fn fail(&mut self, error: &Error) {
+        if self.retry.is_none() {
+            tracing::warn!("{}: {error}; it is started again", self.name);
+        }
+        self.encoder = None;
+        self.retry = Some(Instant::now() + RETRY);
+        for status in &self.encoded {
+            OutputStatus::count(&status.restarts);
+        }
+    }
+
+    fn drop_frame(&self) {
+        for status in &self.encoded {
+            OutputStatus::count(&status.dropped);
+        }
+    }
+
+    fn encode(&mut self, frame: Frame) -> Result<()> {
+        if !self.prepare(&frame)? {
+            self.drop_frame();
+            return Ok(());
+        }
+        let time = frame.running_time;
+        let asked = self.key.swap(false, Ordering::AcqRel);
+        let key = asked || time >= self.next_key;
+        let Some(encoder) = &self.encoder else { return Ok(()) };
+        match encoder.push(frame.into_buffer(), key) {
+            Ok(true) => {
+                if key {
+                    self.next_key = time + self.key_every;
+                }
+                self.frames += 1;
+            }
+            Ok(false) => {
+                if asked {
+                    self.key.store(true, Ordering::Release);
+                }
+                self.drop_frame();
+            }
+            Err(e) => {
+                self.fail(&e);
+                self.drop_frame();
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let until = Instant::now() + END;
+        if let Some(encoder) = self.encoder.take() {
+            if !self.order.is_abort() {
+                encoder.end(ENCODER_END);
+            }
+            tracing::debug!("{}: {} frames in, {} packets out", self.name, self.frames, encoder.packets());
+        }
+        let places = std::mem::take(&mut *self.places.lock().unwrap_or_else(PoisonError::into_inner));
+        let (mut lanes, mut display) = (places.lanes, self.display.take());
+        // All of them end at the same time.
+        lanes.iter_mut().chain(&mut display).for_each(Lane::close);
+        self.mounts.clear();
+        places.feeds.iter().for_each(|feed| feed.release());
+        let mut result = Ok(());
+        for lane in lanes {
+            if let Err(e) = lane.join(until) {
+                tracing::warn!("{e}");
+                result = result.and(Err(e));
+            }
+        }
+        if let Some(Err(e)) = display.map(|display| display.join(until)) {
+            tracing::warn!("{e}");
+            // Beside other outputs a window that was lost is no reason to call the run failed.
+            if self.encoded.is_empty() {
+                result = result.and(Err(e));
+            }
+        }
+        for status in &self.encoded {
+            status.set_up(false);
+        }
+        result
+    }
+}
+
+impl FrameWriter for LiveWriter {
+    /// Never waits, whatever `timeout` is: a frame without room is dropped and counted.
+    fn write(&mut self, mut frame: Frame, _timeout: Duration) -> Result<Option<Frame>> {
+        // Times that do not go on would upset every muxer.
+        if self.last.is_some_and(|last| frame.running_time <= last) {
+            self.drop_frame();
+            return Ok(None);
+        }
+        self.last = Some(frame.running_time);
+        if let Some(display) = &mut self.display {
+            let caps = frame.video_info().to_caps().map_err(crate::gst::gst_failed)?;
+            let time = frame.running_time;
+            let buffer = frame.share().into_buffer();
+            display.offer(&Packet { buffer, caps, time, key: true });
+        }
+        if self.encoded.is_empty() {
+            self.frames += 1;
+            return Ok(None);
+        }
+        frame.duration = frame.duration.filter(|duration| *duration > 0);
+        self.encode(frame)?;
+        Ok(None)
+    }
+
+    /// When the window that was its only place is closed.
+    fn is_over(&self) -> bool {
+        self.encoded.is_empty() && self.display.as_ref().is_some_and(Lane::is_over)
+    }
+
+    fn finish(mut self: Box<Self>, _stop: &dyn Fn() -> bool) -> Result<Written> {
+        self.end()?;
+        let path = PathBuf::from(std::mem::take(&mut self.name));
+        Ok(Written { path, frames: self.frames, encoder: std::mem::take(&mut self.encoder_name), notes: Vec::new() })
+    }
+
+    fn abort(mut self: Box<Self>) {
+        self.order.abort();
+        // Whatever did not end well was not wanted any more.
+        let _ = self.end();
+    }
+}
+
+impl Drop for LiveWriter {
+    fn drop(&mut self) {
+        self.order.abort();
+        let _ = self.end();
+    }
+}

@@ -1,0 +1,12 @@
+//! The observer of a stream.
+
+use crate::input::Signal;
+
+/// Follows a stream, for progress bars and events.
+pub trait Observer: Sync {
+    /// One more frame is finished.
+    fn frame_done(&self, running_time: u64, ood_share: f32);
+
+    /// A live input was lost or came back.
+    fn signal(&self, _signal: &Signal) {}
+}

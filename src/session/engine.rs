@@ -1,0 +1,134 @@
+//! From a configuration to the engine of a run: network, back end and the recipe of the score.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::compute::{self, Recipe, Unit};
+use crate::config::{Config, DetectConfig};
+use crate::model::runtime::{Network, SessionOptions};
+use crate::model::views::Views;
+use crate::ood::alarm::IgnoreMap;
+use crate::ood::calibration::{Calibration, ModelId, ready};
+use crate::ood::method::Method;
+use crate::pipeline::{Engine, Settings, Tunable};
+use crate::{Error, Result};
+
+/// The engine of `config`, ready to run.
+///
+/// # Errors
+/// The model, the method, the calibration or the compute device cannot be used.
+pub fn open(config: &Config) -> Result<Engine> {
+    let ignore = Arc::new(IgnoreMap::load(&config.events.ignore)?);
+    let network = network(config)?;
+    config.events.check_classes(&network.manifest().classes.names)?;
+    let backend = compute::open_with(config.detect.compute, config.model.threads, config.detect.gpu_f16)?;
+    let views = config.model.views(network.manifest());
+    let (recipe, threshold) = score(&network, &views, config)?;
+    tracing::info!(
+        "network {} on {}, frames by {views}, score `{}` on {}",
+        network.path().display(),
+        network.provider().name(),
+        config.detect.method,
+        backend.describe()
+    );
+    Ok(Engine {
+        network,
+        views,
+        backend,
+        recipe,
+        settings: Arc::new(Settings::new(Tunable {
+            threshold,
+            style: config.draw,
+            events: Arc::new(config.events.clone()),
+        })),
+        ignore,
+        ahead: config.pipeline.queue,
+        batch: 1,
+        batch_wait: Duration::ZERO,
+        stages: Default::default(),
+    })
+}
+
+/// The network of `config`; every assumption about it is logged.
+///
+/// # Errors
+/// It does not load, see [`Network::load`].
+pub fn network(config: &Config) -> Result<Network> {
+    let options = SessionOptions {
+        threads: config.model.threads,
+        provider: config.model.provider,
+        device: config.model.device,
+        fp16: config.model.fp16,
+        features: config.model.features.clone(),
+        profile: false,
+    };
+    let network = Network::load(config.model.path.as_deref(), &options)?;
+    for assumption in network.assumptions() {
+        tracing::info!("model {}: {assumption}", network.path().display());
+    }
+    Ok(network)
+}
+
+/// What a calibration remembers of a network and of the features that were `asked` for by name: those that are tapped all
+/// come out under one name.
+pub fn model_id(network: &Network, asked: &[String]) -> ModelId {
+    ModelId {
+        file: network.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        sha256: network.sha256().to_owned(),
+        features: if asked.is_empty() { network.feature_names() } else { asked }.to_vec(),
+    }
+}
+
+/// The method of that name, with the K and the seed of `detect` where it is the one that `detect` names.
+///
+/// # Errors
+/// It is not known.
+pub fn method(name: &str, network: &Network, detect: &DetectConfig) -> Result<Method> {
+    let mut method = Method::parse(name, network.manifest().scoring.as_ref())?;
+    if name == detect.method {
+        if let Some(k) = &detect.k {
+            method.recipe.k.clone_from(k);
+        }
+        method.recipe.seed = detect.seed.unwrap_or(method.recipe.seed);
+    }
+    Ok(method)
+}
+
+/// The score that `config` asks for, and its threshold when one is known.
+pub(crate) fn score(network: &Network, views: &Views, config: &Config) -> Result<(Recipe, Option<f32>)> {
+    let detect = &config.detect;
+    let model = model_id(network, &config.model.features);
+    let calibration = detect.calibration.as_deref().map(|path| Calibration::load(path, &model, views)).transpose()?;
+    let Method { mut recipe, threshold, .. } = ready(method(&detect.method, network, detect)?, calibration.as_ref())?;
+    let clusters = recipe.terms.iter().any(|term| term.unit == Unit::Cluster);
+    if clusters && network.feature_names().is_empty() {
+        return Err(Error::usage(format!(
+            "method `{}` clusters features, and model {} has no feature output",
+            detect.method,
+            network.path().display()
+        ))
+        .hint("name a feature output in the manifest, or use a pixel-wise method: --method max-logit"));
+    }
+    recipe.max_iterations = detect.max_iterations;
+    recipe.warm_start = detect.warm_start;
+    recipe.smoothing = (detect.smoothing < 1.0).then_some(detect.smoothing);
+    recipe.upsampling = detect.upsampling.unwrap_or(recipe.upsampling);
+    let made_with = Views { resize: network.manifest().input.resize.unwrap_or_default(), ..Views::default() };
+    if let (Some(path), None, false) = (&detect.calibration, detect.threshold, threshold.is_some()) {
+        tracing::warn!(
+            "calibration {} has no threshold for method `{}` with K = {:?}: calibrate again with --methods '{}'",
+            path.display(),
+            detect.method,
+            recipe.k,
+            detect.method
+        );
+    }
+    if threshold.is_some() && calibration.is_none() && detect.threshold.is_none() && !views.same(&made_with) {
+        tracing::warn!(
+            "the threshold of model {} was found with {made_with}, and frames are looked at by {views}: it may mark too much or \
+             too little; `oodstream calibrate` with the same options finds another",
+            network.path().display()
+        );
+    }
+    Ok((recipe, detect.threshold.or(threshold)))
+}

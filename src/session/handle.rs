@@ -1,0 +1,148 @@
+//! Control of a running session from other threads.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use crate::config::Config;
+use crate::ood::alarm::EventsConfig;
+use crate::output::publish::OutputStatus;
+use crate::pipeline::run::Stages;
+use crate::pipeline::{Meter, Settings, Tunable};
+use crate::{Error, Result};
+
+/// One stream of a running session, for health and metrics.
+#[derive(Debug, Clone)]
+pub struct StreamStatus {
+    /// Its counters.
+    pub meter: Arc<Meter>,
+    /// The state of its live outputs.
+    pub outputs: Vec<Arc<OutputStatus>>,
+}
+
+/// Reads the configuration again.
+pub(super) type Reread = Box<dyn Fn() -> Result<Config> + Send + Sync>;
+
+/// What there is to observe once everything is open.
+pub(super) struct Running {
+    pub streams: Vec<StreamStatus>,
+    pub stages: Arc<Stages>,
+    pub settings: Arc<Settings>,
+    /// The threshold of the model or its calibration.
+    pub first: Tunable,
+    pub started_with: Config,
+    /// The names of the network\'s classes.
+    pub(super) classes: Vec<String>,
+}
+
+#[derive(Default)]
+struct Shared {
+    interrupts: Arc<AtomicU32>,
+    running: OnceLock<Running>,
+    /// The inputs that run now, where they run one after the other.
+    current: RwLock<Vec<StreamStatus>>,
+    reread: OnceLock<Reread>,
+}
+
+/// Stops, reloads and observes a [`Session`](super::Session) from any thread. Clones share one session.
+#[derive(Clone, Default)]
+pub struct Handle(Arc<Shared>);
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("interrupts", &self.0.interrupts).finish_non_exhaustive()
+    }
+}
+
+impl Handle {
+    /// Ends the reading; frames in flight are finished, and so are the outputs.
+    pub fn stop(&self) {
+        self.0.interrupts.fetch_max(1, Ordering::Relaxed);
+    }
+
+    /// Ends the run at once: frames in flight are lost, unfinished files keep their temporary names.
+    pub fn abort(&self) {
+        self.0.interrupts.fetch_max(2, Ordering::Relaxed);
+    }
+
+    /// Whether the run was asked to stop.
+    pub fn stopping(&self) -> bool {
+        self.0.interrupts.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether every output is open and frames flow.
+    pub fn is_ready(&self) -> bool {
+        self.0.running.get().is_some()
+    }
+
+    /// The streams: all of a live run, or the file that is worked on now. Empty until they are open.
+    pub fn streams(&self) -> Vec<StreamStatus> {
+        let current = self.0.current.read().unwrap_or_else(PoisonError::into_inner);
+        match self.0.running.get() {
+            Some(running) if current.is_empty() => running.streams.clone(),
+            _ => current.clone(),
+        }
+    }
+
+    /// Load of the stages over all streams, in the order in which a frame meets them; empty until they run.
+    pub fn stages(&self) -> Vec<(&'static str, crate::pipeline::StageReport)> {
+        self.0.running.get().map_or_else(Vec::new, |running| running.stages.report())
+    }
+
+    /// Reads the configuration again, from where
+    /// [`SessionBuilder::reload_from`](super::SessionBuilder::reload_from) says, and applies it as [`Handle::apply`] does.
+    ///
+    /// # Errors
+    /// There is nowhere to read it from, it is wrong, or see [`Handle::apply`].
+    pub fn reload(&self) -> Result<String> {
+        let reread = self.0.reread.get().ok_or_else(|| Error::usage("this session has no configuration to reload"))?;
+        self.apply(reread()?)
+    }
+
+    /// Puts threshold, drawing and rules for alarms of `config` into force from the next frame on. Every other change needs a restart, which
+    /// is logged. Returns a sentence that names the values in force.
+    ///
+    /// # Errors
+    /// The session is not ready, or the size of the picture would change; nothing changes then.
+    pub fn apply(&self, config: Config) -> Result<String> {
+        let running = self.0.running.get().ok_or_else(|| Error::failed("the session is not ready yet"))?;
+        let Running { settings, first, started_with, classes, .. } = running;
+        // Without a threshold of its own the one of the model or the calibration stays.
+        let own = started_with.detect.threshold.is_some() && config.detect.threshold.is_none();
+        let threshold = config.detect.threshold.or(first.threshold.filter(|_| !own)).or(settings.get().threshold);
+        config.events.check_classes(classes)?;
+        let events = Arc::new(config.events.clone());
+        settings.replace(Tunable { threshold, style: config.draw, events })?;
+        let mut rest = config;
+        rest.detect.threshold = started_with.detect.threshold;
+        rest.draw = started_with.draw;
+        // What is left out is read at the start.
+        rest.events = EventsConfig { ignore: rest.events.ignore, ..started_with.events.clone() };
+        if rest != *started_with {
+            tracing::warn!(
+                "reload: only detect.threshold, [draw] and [events] without ignore are applied, the other changes need a restart"
+            );
+        }
+        let threshold = threshold.map_or_else(|| "that of the first frame".to_owned(), |score| format!("{score:.4}"));
+        let style = settings.get().style;
+        let now = format!("threshold {threshold}, view {:?}, opacity {:.2}", style.view, style.opacity);
+        tracing::info!("reloaded: {now}");
+        Ok(now)
+    }
+
+    pub(super) fn interrupts(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.0.interrupts)
+    }
+
+    pub(super) fn set_running(&self, running: Running) {
+        // A session runs once.
+        let _ = self.0.running.set(running);
+    }
+
+    pub(super) fn set_current(&self, streams: Vec<StreamStatus>) {
+        *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = streams;
+    }
+
+    pub(super) fn set_reread(&self, reread: Reread) {
+        let _ = self.0.reread.set(reread);
+    }
+}

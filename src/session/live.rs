@@ -1,0 +1,175 @@
+//! Live streams: all at the same time, until they are stopped.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{RecvTimeoutError, bounded};
+
+use super::builder::{Session, conclude, encoding};
+use super::engine;
+use super::handle::{Running, StreamStatus};
+use super::observer::Observer;
+use super::report::{InputReport, Report};
+use super::streams::Inputs;
+use crate::Result;
+use crate::config::LiveConfig;
+use crate::input::{FrameReader, Signal, open_live};
+use crate::model::runtime::Provider;
+use crate::output::FrameWriter;
+use crate::output::publish::{self, OutputStatus, PublishOptions, Servers};
+use crate::pipeline::{self, Control, Flow, Meter, Policy, Stream};
+use crate::record::{BestEffortRecorder, EventLog, Existing, Recorder, Records};
+
+/// Everything of one stream that outlives its threads.
+struct Opened {
+    input: String,
+    meter: Arc<Meter>,
+    control: Arc<Control>,
+    follow: Follow,
+    outputs: Vec<Arc<OutputStatus>>,
+    reader: Option<Box<dyn FrameReader>>,
+    writer: Option<Box<dyn FrameWriter>>,
+    recorders: Vec<Box<dyn Recorder>>,
+}
+
+pub(super) fn run(session: Session) -> Result<Report> {
+    let start = Instant::now();
+    let Session { config, inputs, outputs, stop_after, observer, handle, .. } = session;
+    let planned = match inputs {
+        Inputs::Live(planned) => planned,
+        Inputs::Files(_) | Inputs::Own(_) => Vec::new(),
+    };
+    let mut engine = engine::open(&config)?;
+    engine.ahead = 0;
+    engine.batch = match config.live.batch {
+        0 if engine.network.provider() == Provider::Cpu => 1,
+        0 => planned.len(),
+        batch => batch,
+    };
+    engine.batch_wait = Duration::from_millis(config.live.batch_wait_ms);
+    // A service that starts again goes on with its events.
+    let existing = if config.encode.overwrite { Existing::Replace } else { Existing::Append };
+    let records = Records::open(outputs.wanted(existing))?;
+    let servers = Servers::new(&config.serve);
+    let publish = PublishOptions {
+        encoding: encoding(&config),
+        record: config.record.clone(),
+        hls: config.hls.clone(),
+        push_credentials: config.serve.push_credentials.clone(),
+        push_tls_ca: config.serve.push_tls_ca.clone(),
+    };
+    let mut opened = Vec::with_capacity(planned.len());
+    for (index, plan) in planned.into_iter().enumerate() {
+        let meter = Arc::new(Meter::new(&plan.name));
+        let (writer, outputs) = match plan.targets.as_slice() {
+            [] => (None, Vec::new()),
+            targets => {
+                let (writer, outputs) = publish::open(targets, &servers, &publish)?;
+                (Some(writer), outputs)
+            }
+        };
+        observer.started(&meter, None);
+        opened.push(Opened {
+            input: plan.input.to_string(),
+            control: Arc::new(Control::watching(handle.interrupts())),
+            follow: Follow {
+                meter: Arc::clone(&meter),
+                events: records.events().cloned(),
+                observer: Arc::clone(&observer),
+            },
+            meter,
+            outputs,
+            reader: Some(open_live(&plan.input, &config.source, index as u32)?),
+            writer,
+            recorders: records
+                .of_stream(&plan.name)?
+                .into_iter()
+                .map(|recorder| Box::new(BestEffortRecorder::new(recorder)) as _)
+                .collect(),
+        });
+    }
+    let streams =
+        opened.iter().map(|stream| StreamStatus { meter: stream.meter.clone(), outputs: stream.outputs.clone() });
+    handle.set_running(Running {
+        streams: streams.collect(),
+        stages: Arc::clone(&engine.stages),
+        settings: Arc::clone(&engine.settings),
+        first: engine.settings.get(),
+        started_with: config.clone(),
+        classes: engine.network.manifest().classes.names.clone(),
+    });
+    let (done, timer) = timer(stop_after, opened.iter().map(|stream| Arc::clone(&stream.control)).collect());
+
+    let hub = Control::watching(handle.interrupts());
+    let flow = flow(&config.live);
+    let streams = opened.iter_mut().filter_map(|stream| {
+        Some(Stream {
+            reader: stream.reader.take()?,
+            writer: stream.writer.take(),
+            recorders: std::mem::take(&mut stream.recorders),
+            observer: &stream.follow,
+            control: &stream.control,
+            meter: &stream.meter,
+            flow,
+        })
+    });
+    let outcomes = pipeline::run(&mut engine, &hub, streams.collect());
+    drop(done);
+    if let Some(timer) = timer {
+        let _ = timer.join();
+    }
+    let reports: Vec<_> = opened
+        .iter()
+        .zip(outcomes)
+        .map(|(stream, outcome)| InputReport::new(stream.input.clone(), &stream.meter, outcome, true))
+        .collect();
+    reports.iter().for_each(|report| observer.ended(report));
+    Ok(conclude(&engine, &config, reports, start))
+}
+
+fn flow(live: &LiveConfig) -> Flow {
+    Flow {
+        policy: live.policy,
+        sync: live.sync,
+        queue: if live.policy == Policy::Latest { 1 } else { live.queue },
+        max_age: live.max_latency_s.map(Duration::from_secs_f64),
+    }
+}
+
+/// Stops `controls` after `time`, or ends when the first part of what it gives is dropped.
+fn timer(
+    time: Option<Duration>,
+    controls: Vec<Arc<Control>>,
+) -> (crossbeam::channel::Sender<()>, Option<thread::JoinHandle<()>>) {
+    let (done, waiting) = bounded(0);
+    let timer = time.and_then(|time| {
+        let wait = move || {
+            if waiting.recv_timeout(time) == Err(RecvTimeoutError::Timeout) {
+                controls.iter().for_each(|control| control.stop());
+            }
+        };
+        thread::Builder::new().name("timer".to_owned()).spawn(wait).ok()
+    });
+    (done, timer)
+}
+
+/// Hands what a stream does to the session's observer, and its losses and returns to the events.
+struct Follow {
+    meter: Arc<Meter>,
+    events: Option<Arc<EventLog>>,
+    observer: Arc<dyn Observer>,
+}
+
+impl pipeline::Observer for Follow {
+    fn frame_done(&self, running_time: u64, ood_share: f32) {
+        self.observer.frame_done(&self.meter, Duration::from_nanos(running_time), ood_share);
+    }
+
+    fn signal(&self, signal: &Signal) {
+        self.observer.signal(&self.meter, signal);
+        if let Some(Err(error)) = self.events.as_ref().map(|events| events.signal(self.meter.name(), signal)) {
+            tracing::error!("{error}");
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Whole runs: inputs and outputs by their addresses, all stages between them, a typed report at the end.
+//!
+//! [`Session`] runs streams; [`Detector`] takes single pictures. The command line is a client of both.
+
+mod builder;
+pub mod detector;
+pub mod engine;
+mod files;
+mod handle;
+mod live;
+mod observer;
+pub mod open;
+mod outputs;
+mod report;
+mod streams;
+
+pub use builder::{Session, SessionBuilder};
+pub use detector::{Detector, Finding};
+pub use handle::{Handle, StreamStatus};
+pub use observer::Observer;
+pub use report::{Ending, InputReport, LiveReport, Report};

@@ -1,0 +1,205 @@
+//! What `-o` asks for, by its form, and which file each input is written to.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use crate::gst::hide_credentials;
+use crate::output::publish::Target;
+use crate::record::{Existing, Wanted};
+use crate::{Error, Result};
+
+/// Everything that the `-o` options of one run ask for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Outputs {
+    /// Where the video goes, as it was given; nothing is `NAME.ood.mp4` in the working directory for files.
+    pub video: Vec<String>,
+    /// `events:FILE`, one JSON object a line.
+    pub events: Option<PathBuf>,
+    /// `masks:DIR`, one PNG a frame.
+    pub masks: Option<PathBuf>,
+    /// `scores:DIR`, one `.npy` a frame.
+    pub scores: Option<PathBuf>,
+}
+
+/// Where the video goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum VideoOutput {
+    /// One file, `.mp4` or `.mkv`.
+    File(PathBuf),
+    /// A folder, one `NAME.ood.mp4` per input.
+    Folder(PathBuf),
+    /// `none`: no video, only the other outputs.
+    Nothing,
+}
+
+impl Outputs {
+    /// Reads the `-o` options.
+    ///
+    /// # Errors
+    /// A form that is not known or not built in, or the same kind twice.
+    pub fn parse(options: &[String]) -> Result<Self> {
+        let mut outputs = Self::default();
+        for option in options {
+            let place = format!("-o {}", hide_credentials(option));
+            let once = |taken: bool, what: &str| {
+                if taken { Err(Error::usage(format!("{place}: {what} is given twice"))) } else { Ok(()) }
+            };
+            match option.split_once(':') {
+                Some(("events", path)) => {
+                    once(outputs.events.is_some(), "events:")?;
+                    outputs.events = Some(path.into());
+                }
+                Some(("masks", path)) => {
+                    once(outputs.masks.is_some(), "masks:")?;
+                    outputs.masks = Some(path.into());
+                }
+                Some(("scores", path)) => {
+                    once(outputs.scores.is_some(), "scores:")?;
+                    outputs.scores = Some(path.into());
+                }
+                _ => outputs.video.push(option.clone()),
+            }
+        }
+        Ok(outputs)
+    }
+
+    /// Whether nothing at all is asked for.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What is to be kept beside the video.
+    pub fn wanted(&self, existing: Existing) -> Wanted<'_> {
+        Wanted {
+            events: self.events.as_deref(),
+            masks: self.masks.as_deref(),
+            scores: self.scores.as_deref(),
+            existing,
+        }
+    }
+
+    /// Where the videos of files go.
+    ///
+    /// # Errors
+    /// More than one place, or one that files do not have.
+    pub fn of_files(&self) -> Result<VideoOutput> {
+        match self.video.as_slice() {
+            [] => Ok(VideoOutput::Folder(PathBuf::new())),
+            [one] => VideoOutput::parse(one),
+            [.., last] => Err(Error::usage(format!("-o {}: a video output is given twice", hide_credentials(last)))),
+        }
+    }
+}
+
+impl VideoOutput {
+    fn parse(option: &str) -> Result<Self> {
+        let place = format!("-o {}", hide_credentials(option));
+        if option == "none" {
+            return Ok(Self::Nothing);
+        }
+        // A file's name may hold anything, only addresses have a form.
+        let target = if option.contains(':') { Target::parse(option).map_err(|error| error.at(&place))? } else { None };
+        if target.is_some_and(|target| !matches!(target, Target::Record(_))) {
+            return Err(Error::usage(format!("{place}: this output is for live inputs"))
+                .hint("play a file at its own speed with --realtime"));
+        }
+        let path = PathBuf::from(option);
+        if option.ends_with('/') || path.is_dir() {
+            return Ok(Self::Folder(path));
+        }
+        match path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase).as_deref() {
+            Some("mp4" | "mkv" | "m4v" | "mov") => Ok(Self::File(path)),
+            _ => Err(Error::usage(format!("{place}: not an output that is known"))
+                .hint("x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, masks:DIR or scores:DIR")),
+        }
+    }
+
+    /// Makes the folder that the videos go to.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn make_folder(&self) -> Result<()> {
+        let Self::Folder(folder) = self else { return Ok(()) };
+        if folder.as_os_str().is_empty() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(folder)
+            .map_err(|error| Error::failed(format!("-o {}: cannot be made: {error}", folder.display())))
+    }
+
+    /// The video file for each of `inputs` (`name` is the file name that an input gives to its output), in order.
+    ///
+    /// # Errors
+    /// One file for several inputs.
+    pub fn files(&self, names: &[PathBuf]) -> Result<Vec<Option<PathBuf>>> {
+        let folder = match self {
+            Self::Nothing => return Ok(vec![None; names.len()]),
+            Self::File(path) if names.len() == 1 => return Ok(vec![Some(path.clone())]),
+            Self::File(path) => {
+                return Err(Error::usage(format!("-o {}: one file for {} inputs", path.display(), names.len()))
+                    .hint("give a folder: -o DIR/ writes one NAME.ood.mp4 per input"));
+            }
+            Self::Folder(folder) => folder.as_path(),
+        };
+        let mut taken = HashSet::new();
+        Ok(names
+            .iter()
+            .map(|name| {
+                let stem = name.file_stem().unwrap_or(name.as_os_str()).to_string_lossy().into_owned();
+                let full = name.file_name().unwrap_or(name.as_os_str()).to_string_lossy().into_owned();
+                // a.mp4 and a.avi of one folder must not meet in a.ood.mp4.
+                let mut base = stem;
+                let mut number = 2;
+                while !taken.insert(base.clone()) {
+                    base = if number == 2 { full.clone() } else { format!("{full}.{}", number - 1) };
+                    number += 1;
+                }
+                Some(folder.join(format!("{base}.ood.mp4")))
+            })
+            .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(options: &[&str]) -> Result<Outputs> {
+        Outputs::parse(&options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>())
+    }
+
+    fn paths(names: &[&str]) -> Vec<PathBuf> {
+        names.iter().map(PathBuf::from).collect()
+    }
+
+    #[test]
+    fn forms_are_told_apart() {
+        let outputs = parse(&["x.mkv", "events:e.jsonl", "masks:m", "scores:s"]).unwrap();
+        assert_eq!(outputs.of_files().unwrap(), VideoOutput::File("x.mkv".into()));
+        assert_eq!((outputs.events, outputs.masks), (Some("e.jsonl".into()), Some("m".into())));
+        assert_eq!(parse(&["marked/"]).unwrap().of_files().unwrap(), VideoOutput::Folder("marked/".into()));
+        assert!(parse(&["events:a", "events:b"]).unwrap_err().to_string().contains("twice"));
+        for (options, word) in
+            [(&["x.gif"][..], "x.gif"), (&["a.mp4", "b.mp4"], "twice"), (&["rtsp://0.0.0.0:8554/a"], "--realtime")]
+        {
+            let error = parse(options).unwrap().of_files().unwrap_err();
+            assert!(error.to_string().contains(word), "{error}");
+            assert_eq!(error.kind(), crate::ErrorKind::Usage);
+        }
+    }
+
+    #[test]
+    fn inputs_of_one_stem_get_files_of_their_own() {
+        let files =
+            Outputs::default().of_files().unwrap().files(&paths(&["d/a.mp4", "d/a.avi", "e/a.avi", "b.mov"])).unwrap();
+        let expected =
+            ["a.ood.mp4", "a.avi.ood.mp4", "a.avi.2.ood.mp4", "b.ood.mp4"].map(|name| Some(PathBuf::from(name)));
+        assert_eq!(files, expected);
+    }
+
+    #[test]
+    fn one_file_for_several_inputs_is_refused() {
+        let output = parse(&["x.mp4"]).unwrap().of_files().unwrap();
+        assert!(output.files(&paths(&["a.mp4", "b.mp4"])).unwrap_err().to_string().contains("2 inputs"));
+    }
+}

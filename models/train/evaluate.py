@@ -132,7 +132,7 @@ def events(program, model, clip):
         if done.returncode not in (0, 3):
             raise DataError(f"{program} ended with {done.returncode} on {clip}")
         lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return len({line["track_id"] for line in lines})
+    return len({line["id"] for line in lines if line["alarm"]})
 
 
 def pairs(folder):

@@ -208,7 +208,8 @@ def export(path, data, names, out, name="default", teacher=None):
     recipe = tomllib.loads(RECIPE.read_text())
     prepare = lambda image: normalise(resize_to_input(image))[None]
     scoring = calibrate(session(payload), prepare, recipe, train[names[0]], val)
-    text = manifest(variant, CLASSES[:net.classifier.out_channels], names, hashlib.sha256(payload).hexdigest(), scoring)
+    classes = CLASSES[:net.classifier.out_channels]
+    text = manifest(variant, classes, names, hashlib.sha256(payload).hexdigest(), scoring)
     write_atomically(out / f"{name}.toml", text.encode())
     print(f"{out / name}.onnx: {len(payload) / 1e6:.2f} MB, manifest beside it")
 

@@ -52,12 +52,15 @@ pub(crate) struct OwnReader {
 pub(crate) struct OpenReader {
     name: String,
     source: Box<dyn FrameSource>,
-    first: Option<RgbFrame>,
+    /// The frame to be read next; its duration is known once the one after it is.
+    ahead: Option<RgbFrame>,
     caps: gst_video::VideoInfo,
     info: VideoInfo,
     stream: u32,
     index: u64,
     last: Option<Duration>,
+    /// Duration of the frame before, for the last one.
+    step: Duration,
 }
 
 impl OwnReader {
@@ -105,7 +108,17 @@ impl OwnReader {
             audio_tracks: 0,
             subtitle_tracks: 0,
         };
-        Ok(OpenReader { name, source, first: Some(first), caps, info, stream, index: 0, last: None })
+        Ok(OpenReader {
+            name,
+            source,
+            ahead: Some(first),
+            caps,
+            info,
+            stream,
+            index: 0,
+            last: None,
+            step: Duration::ZERO,
+        })
     }
 }
 
@@ -141,6 +154,7 @@ impl OpenReader {
             .map_err(|_| Error::failed(format!("no memory for a frame of {}x{}", size.0, size.1)))?;
         let time = u64::try_from(rgb.running_time.as_nanos()).unwrap_or(u64::MAX);
         let mut frame = Frame::new(self.stream, self.index, time, buffer, self.caps.clone(), Default::default());
+        frame.duration = u64::try_from(self.step.as_nanos()).ok().filter(|step| *step > 0);
         fill(&mut frame.map_mut()?.i420(), rgb);
         self.index += 1;
         Ok(frame)
@@ -149,15 +163,15 @@ impl OpenReader {
 
 impl FrameReader for OpenReader {
     fn read(&mut self, _timeout: Duration) -> Result<Read> {
-        let next = match self.first.take() {
-            Some(first) => Ok(Some(first)),
-            None => self.source.next(),
-        };
-        let read = next.and_then(|rgb| match rgb {
-            Some(rgb) => self.frame(&rgb).map(Read::Frame),
-            None => Ok(Read::End(EndOfInput::default())),
+        let Some(rgb) = self.ahead.take() else { return Ok(Read::End(EndOfInput::default())) };
+        let frame = self.source.next().and_then(|next| {
+            if let Some(next) = &next {
+                self.step = next.running_time.saturating_sub(rgb.running_time);
+            }
+            self.ahead = next;
+            self.frame(&rgb)
         });
-        read.map_err(|error| error.at(&self.name))
+        frame.map(Read::Frame).map_err(|error| error.at(&self.name))
     }
 
     fn info(&self) -> Option<&VideoInfo> {

@@ -59,6 +59,8 @@ pub(crate) struct OpenReader {
     stream: u32,
     index: u64,
     last: Option<Duration>,
+    /// The error of the source, once all frames before it are read.
+    failed: Option<Error>,
     /// Duration of the frame before, for the last one.
     step: Duration,
 }
@@ -163,15 +165,21 @@ impl OpenReader {
 
 impl FrameReader for OpenReader {
     fn read(&mut self, _timeout: Duration) -> Result<Read> {
-        let Some(rgb) = self.ahead.take() else { return Ok(Read::End(EndOfInput::default())) };
-        let frame = self.source.next().and_then(|next| {
-            if let Some(next) = &next {
-                self.step = next.running_time.saturating_sub(rgb.running_time);
+        let Some(rgb) = self.ahead.take() else {
+            let end = self.failed.take().map_or(Ok(Read::End(EndOfInput::default())), Err);
+            return end.map_err(|error| error.at(&self.name));
+        };
+        match self.source.next() {
+            Ok(next) => {
+                if let Some(next) = &next {
+                    self.step = next.running_time.saturating_sub(rgb.running_time);
+                }
+                self.ahead = next;
             }
-            self.ahead = next;
-            self.frame(&rgb)
-        });
-        frame.map(Read::Frame).map_err(|error| error.at(&self.name))
+            // The frame before it is still whole.
+            Err(error) => self.failed = Some(error),
+        }
+        self.frame(&rgb).map(Read::Frame).map_err(|error| error.at(&self.name))
     }
 
     fn info(&self) -> Option<&VideoInfo> {

@@ -119,6 +119,7 @@ impl OwnReader {
             stream,
             index: 0,
             last: None,
+            failed: None,
             step: Duration::ZERO,
         })
     }

@@ -204,7 +204,7 @@ fn values_that_are_not_finite_are_named() {
 fn impossible_recipes_are_refused() {
     let frame = Frame::random(8, [3, 4, 4], &[[5, 4, 4]]);
     let cluster = recipe(vec![term(Statistic::MaxLogit, Unit::Cluster)], &[17]);
-    assert!(error(&frame, &cluster).contains("only 16 points"));
+    assert!(error(&frame, &cluster).contains("more than the 16 points"));
     assert!(error(&frame, &recipe(vec![], &[3])).contains("no terms"));
     assert!(error(&frame, &recipe(cluster.terms.clone(), &[])).contains('k'));
     assert!(error(&frame, &recipe(cluster.terms.clone(), &[0])).contains("at least 1"));

@@ -57,7 +57,7 @@ fn a_camera_that_cannot_be_read_is_told_and_a_stop_writes_nothing() {
     fs::write(place.path("wrong"), "viewer:another-phrase\n").unwrap();
     // The camera takes TCP only: with `auto` this would work.
     for (options, reason) in
-        [("--credentials right --transport udp", "No supported stream was found"), ("--credentials wrong", "401")]
+        [("--credentials right --transport udp", "the camera answers 461"), ("--credentials wrong", "401")]
     {
         let log = place.path("log.txt");
         let mut child = place

@@ -276,7 +276,9 @@ fn a_place_that_fails_disturbs_no_other_and_comes_back() {
     }
     assert_eq!(feeder.statuses[0].restarts.load(Ordering::SeqCst), 0);
     monitor.sees(5);
-    feeder.finish().unwrap();
+    // What the recording lacks is not passed over.
+    let error = feeder.finish().unwrap_err().to_string();
+    assert!(error.contains("parts are missing"), "{error}");
 }
 
 #[test]

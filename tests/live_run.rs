@@ -245,7 +245,8 @@ fn health_metrics_and_reload() {
     assert_eq!(metric(port, "oodstream_ood_share{stream=\"test\"}"), 0.0);
 
     // A lower threshold marks everything, without a gap.
-    fs::write(place.path("p.toml"), "[detect]\nthreshold = -1e9\n[draw]\nopacity = 0.9\n").unwrap();
+    let heat = "[draw]\nview = \"heatmap\"\nopacity = 0.9\n";
+    fs::write(place.path("p.toml"), format!("[detect]\nthreshold = -1e9\n{heat}")).unwrap();
     let (status, body) = http(port, "PUT", "/reload");
     assert_eq!(status, 200, "{body}");
     until("everything is marked", || metric(port, "oodstream_ood_share{stream=\"test\"}") == 1.0);

@@ -73,7 +73,8 @@ fn marked_share(calibration: &Calibration, name: &str) -> f64 {
     let mut detection = Detection::default();
     let mut sum = 0.0;
     for index in 1000..1040 {
-        let target = Target::scores(Size { width: COLUMNS, height: ROWS });
+        let size = Size { width: COLUMNS, height: ROWS };
+        let target = Target { size, threshold: method.threshold.unwrap() };
         with_maps(&frame(index, 0.0), |maps| cpu.detect(0, maps, &method.recipe, target, &mut detection)).unwrap();
         sum += f64::from(detection.ood_share);
     }

@@ -303,8 +303,9 @@ mod tests {
         let new = rewrite_moov(&movie(), &edits).unwrap();
         assert_eq!(u32_at(&new, 0).unwrap() as usize, new.len());
         let (mvhd, tkhd) = (get(&new, &[b"mvhd"]), get(&new, &[b"trak", b"tkhd"]));
-        assert_eq!((u32_at(mvhd, 4).unwrap(), u32_at(mvhd, 16).unwrap()), (EPOCH as u32, 2500));
-        assert_eq!((u32_at(tkhd, 4).unwrap(), u32_at(tkhd, 20).unwrap()), (EPOCH as u32, 2500));
+        assert_eq!((u32_at(mvhd, 4).unwrap(), u32_at(mvhd, 16).unwrap()), (EPOCH as u32, 2479));
+        // The sum of its edits (ISO/IEC 14496-12, 8.3.2): the start, and the two seconds less the priming.
+        assert_eq!((u32_at(tkhd, 4).unwrap(), u32_at(tkhd, 20).unwrap()), (EPOCH as u32, 2479));
         let mdhd = get(&new, &[b"trak", b"mdia", b"mdhd"]);
         assert_eq!((u32_at(mdhd, 8).unwrap(), u32_at(mdhd, 16).unwrap()), (EPOCH as u32, 96_000));
         let elst = get(&new, &[b"trak", b"edts", b"elst"]);

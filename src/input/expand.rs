@@ -7,8 +7,11 @@ use crate::input::LiveInput;
 use crate::{Error, Result};
 
 /// Extensions taken for videos in a folder.
-const VIDEOS: &[&str] =
-    &["mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "m2ts", "mpg", "mpeg", "3gp", "flv", "wmv", "ogv"];
+const VIDEOS: &[&str] = &[
+    "mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "m2ts", "mpg", "mpeg", "3gp", "flv", "wmv", "ogv", "m2t",
+    "trp", "vob", "mod", "mxf", "asf", "f4v", "3g2", "dv", "insv", "360", "dav", "h264", "264", "h265", "hevc", "265",
+    "m2v", "mjpg", "mjpeg", "ivf", "y4m",
+];
 /// Extensions taken for images in a folder.
 const IMAGES: &[&str] = &["png", "jpg", "jpeg", "bmp", "webp", "tif", "tiff"];
 const KNOWN: &str = "give a file, a folder, a glob, test://, rtsp://, rtsps://, http://, https:// or v4l2://";
@@ -103,10 +106,27 @@ fn expand_path(path: &Path) -> Result<Vec<Input>> {
         }
     }
     files.sort();
+    leave_out_own_outputs(&mut files);
     let with = |known: &[&str]| files.iter().filter(|f| has_extension(f, known)).cloned().collect::<Vec<_>>();
     let (videos, images) = (with(VIDEOS), with(IMAGES));
+    let others: Vec<_> = files
+        .iter()
+        .filter(|f| !has_extension(f, VIDEOS) && (!videos.is_empty() || !has_extension(f, IMAGES)))
+        .filter_map(|f| Some(f.file_name()?.to_string_lossy().into_owned()))
+        .collect();
+    let deeper = folders_with_videos(path);
+    if !others.is_empty() {
+        tracing::warn!("{name}: skipped, not known as videos: {}", others.join(", "));
+    }
     if !videos.is_empty() {
+        if !deeper.is_empty() {
+            tracing::warn!("{name}: skipped, subfolders with videos: {}", deeper.join(", "));
+        }
         return Ok(videos.into_iter().map(Input::File).collect());
+    }
+    if !deeper.is_empty() {
+        return Err(Error::failed(format!("{name}: there are no videos in this folder, only in its subfolders"))
+            .hint(format!("give them: {}", deeper.join(" "))));
     }
     if !images.is_empty() {
         return Ok(vec![Input::Images(images)]);
@@ -121,10 +141,9 @@ fn expand_path(path: &Path) -> Result<Vec<Input>> {
 fn expand_glob(pattern: &str) -> Result<Vec<Input>> {
     // As a shell does: `*` leaves hidden files out.
     let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
-    let paths =
-        glob::glob_with(pattern, options).map_err(|e| Error::usage(format!("{pattern}: {} at {}", e.msg, e.pos)))?;
-    let mut files: Vec<PathBuf> = paths.filter_map(|path| path.ok()).filter(|path| path.is_file()).collect();
+    let mut files = matches(pattern, options)?;
     files.sort();
+    leave_out_own_outputs(&mut files);
     if files.is_empty() {
         return Err(Error::failed(format!("{pattern}: nothing matches this pattern")));
     }
@@ -133,6 +152,76 @@ fn expand_glob(pattern: &str) -> Result<Vec<Input>> {
         return Ok(vec![Input::Images(files)]);
     }
     Ok(files.iter().map(|file| of_file(file)).collect())
+}
+
+/// The files that a pattern means, folder by folder. The walk of the `glob` crate panics on names that are not UTF-8.
+fn matches(pattern: &str, options: glob::MatchOptions) -> Result<Vec<PathBuf>> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    let parts: Vec<&str> = pattern.split('/').collect();
+    let start = if pattern.starts_with('/') { PathBuf::from("/") } else { PathBuf::new() };
+    let mut open = vec![(start, 0)];
+    while let Some((place, depth)) = open.pop() {
+        let Some(part) = parts.get(depth) else {
+            if place.is_file() {
+                found.push(place);
+            }
+            continue;
+        };
+        if part.is_empty() || !part.contains(['*', '?', '[']) {
+            open.push((if part.is_empty() { place } else { place.join(part) }, depth + 1));
+            continue;
+        }
+        let wanted =
+            glob::Pattern::new(part).map_err(|e| Error::usage(format!("{pattern}: {} at {}", e.msg, e.pos)))?;
+        let folder = if place.as_os_str().is_empty() { Path::new(".") } else { &place };
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let fits = wanted.matches_with(&name.to_string_lossy(), options);
+            if *part == "**" && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                open.push((place.join(&name), depth));
+            } else if fits && *part != "**" {
+                open.push((place.join(&name), depth + 1));
+            }
+        }
+        if *part == "**" {
+            open.push((place, depth + 1));
+        }
+    }
+    Ok(found)
+}
+
+/// Removes `NAME.ood.EXT` where `NAME.EXT` exists: it is the output of an earlier run.
+fn leave_out_own_outputs(files: &mut Vec<PathBuf>) {
+    let stems: Vec<_> = files.iter().filter_map(|file| file.file_stem().map(ToOwned::to_owned)).collect();
+    files.retain(|file| {
+        let stem = file.file_stem().map(Path::new);
+        let own = stem.is_some_and(|stem| {
+            stem.extension().is_some_and(|e| e == "ood")
+                && stem.file_stem().is_some_and(|original| stems.iter().any(|known| known == original))
+        });
+        if own {
+            tracing::warn!("{}: skipped, it is the output of an earlier run", file.display());
+        }
+        !own
+    });
+}
+
+/// Folders below `path`, three deep as cameras make them (`DCIM/100MEDIA`), that hold videos.
+fn folders_with_videos(path: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![(path.to_path_buf(), 0)];
+    while let Some((folder, depth)) = open.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        let entries: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        if depth > 0 && entries.iter().any(|file| has_extension(file, VIDEOS) && file.is_file()) {
+            found.push(folder.display().to_string());
+        }
+        if depth < 3 {
+            open.extend(entries.into_iter().filter(|e| e.is_dir() && !e.is_symlink()).map(|e| (e, depth + 1)));
+        }
+    }
+    found.sort();
+    found
 }
 
 fn of_file(path: &Path) -> Input {

@@ -52,12 +52,17 @@ pub(crate) struct OwnReader {
 pub(crate) struct OpenReader {
     name: String,
     source: Box<dyn FrameSource>,
-    first: Option<RgbFrame>,
+    /// The frame to be read next; its duration is known once the one after it is.
+    ahead: Option<RgbFrame>,
     caps: gst_video::VideoInfo,
     info: VideoInfo,
     stream: u32,
     index: u64,
     last: Option<Duration>,
+    /// The error of the source, once all frames before it are read.
+    failed: Option<Error>,
+    /// Duration of the frame before, for the last one.
+    step: Duration,
 }
 
 impl OwnReader {
@@ -105,7 +110,18 @@ impl OwnReader {
             audio_tracks: 0,
             subtitle_tracks: 0,
         };
-        Ok(OpenReader { name, source, first: Some(first), caps, info, stream, index: 0, last: None })
+        Ok(OpenReader {
+            name,
+            source,
+            ahead: Some(first),
+            caps,
+            info,
+            stream,
+            index: 0,
+            last: None,
+            failed: None,
+            step: Duration::ZERO,
+        })
     }
 }
 
@@ -141,6 +157,7 @@ impl OpenReader {
             .map_err(|_| Error::failed(format!("no memory for a frame of {}x{}", size.0, size.1)))?;
         let time = u64::try_from(rgb.running_time.as_nanos()).unwrap_or(u64::MAX);
         let mut frame = Frame::new(self.stream, self.index, time, buffer, self.caps.clone(), Default::default());
+        frame.duration = u64::try_from(self.step.as_nanos()).ok().filter(|step| *step > 0);
         fill(&mut frame.map_mut()?.i420(), rgb);
         self.index += 1;
         Ok(frame)
@@ -149,15 +166,21 @@ impl OpenReader {
 
 impl FrameReader for OpenReader {
     fn read(&mut self, _timeout: Duration) -> Result<Read> {
-        let next = match self.first.take() {
-            Some(first) => Ok(Some(first)),
-            None => self.source.next(),
+        let Some(rgb) = self.ahead.take() else {
+            let end = self.failed.take().map_or(Ok(Read::End(EndOfInput::default())), Err);
+            return end.map_err(|error| error.at(&self.name));
         };
-        let read = next.and_then(|rgb| match rgb {
-            Some(rgb) => self.frame(&rgb).map(Read::Frame),
-            None => Ok(Read::End(EndOfInput::default())),
-        });
-        read.map_err(|error| error.at(&self.name))
+        match self.source.next() {
+            Ok(next) => {
+                if let Some(next) = &next {
+                    self.step = next.running_time.saturating_sub(rgb.running_time);
+                }
+                self.ahead = next;
+            }
+            // The frame before it is still whole.
+            Err(error) => self.failed = Some(error),
+        }
+        self.frame(&rgb).map(Read::Frame).map_err(|error| error.at(&self.name))
     }
 
     fn info(&self) -> Option<&VideoInfo> {

@@ -123,6 +123,8 @@ pub(crate) struct PipelineReader {
     held: Option<(Option<i64>, gst::Buffer)>,
     /// What is missing at the end of the file, in words.
     cut: Option<String>,
+    /// Where its structure is damaged, in words.
+    broken: Option<String>,
     /// All sinks are at their end: audio and subtitles are complete as well. The bus says so once.
     over: bool,
     ended: Option<EndOfInput>,
@@ -246,6 +248,7 @@ impl PipelineReader {
             pace,
             held: None,
             cut: None,
+            broken: None,
             over,
             ended: None,
         })
@@ -284,8 +287,8 @@ impl PipelineReader {
     }
 
     /// What is missing at the end of the file, in words.
-    pub fn set_cut(&mut self, cut: Option<String>) {
-        self.cut = cut;
+    pub fn set_structure(&mut self, cut: Option<String>, broken: Option<String>) {
+        (self.cut, self.broken) = (cut, broken);
     }
 
     /// Takes a decoded frame. Gives one back once its time is certain, which the next one helps to tell.
@@ -353,6 +356,9 @@ impl PipelineReader {
         if let Some(cut) = &self.cut {
             notes.push(format!("the file is cut off: {cut}"));
         }
+        if let Some(broken) = &self.broken {
+            notes.push(format!("the file is damaged: {broken}"));
+        }
         if self.hidden > 0 {
             notes.push(format!("{} frames that the edit list of the file hides are left out", self.hidden));
         }
@@ -368,7 +374,8 @@ impl PipelineReader {
         self.shared.tracks().iter().for_each(|track| notes.extend(track.notes()));
         notes.extend(self.shared.writer_notes());
         let end = EndOfInput {
-            damaged: self.corrupted + lost,
+            // Nobody knows how many frames a damaged structure hides.
+            damaged: (self.corrupted + lost).max(u64::from(self.broken.is_some())),
             truncated: self.cut.is_some() || self.trouble.error.is_some(),
             notes,
         };

@@ -36,6 +36,12 @@ pub fn probe(path: &Path) -> Result<VideoInfo> {
 
 pub(crate) fn check_readable(path: &Path) -> Result<()> {
     let name = path.display();
+    // Opening a pipe waits for its other end, without a limit and deaf to signals.
+    #[cfg(unix)]
+    if std::fs::metadata(path).is_ok_and(|meta| std::os::unix::fs::FileTypeExt::is_fifo(&meta.file_type())) {
+        return Err(Error::failed(format!("{name}: this is a pipe, and the index of a video may be at its end"))
+            .hint("write it to a file first, or give its source: rtsp://, http:// or v4l2://"));
+    }
     let mut file = std::fs::File::open(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => Error::failed(format!("{name}: there is no such file")),
         _ => Error::failed(format!("{name}: cannot be opened: {e}")),
@@ -67,6 +73,7 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, pace: Pace) -> Result<Pip
     let mut file = std::fs::File::open(path).ok();
     let index = file.as_mut().and_then(|file| Index::read(file).ok()).unwrap_or_default();
     let cut = index.cut.clone().or_else(|| file.as_mut().and_then(structure::cut));
+    let broken = file.as_mut().and_then(structure::broken);
     // In real time frames are due by the clock of the demuxer.
     let index =
         Arc::new(if pace == Pace::Taken { index } else { Index { patches: Vec::new(), tracks: Vec::new(), ..index } });
@@ -133,7 +140,7 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, pace: Pace) -> Result<Pip
     if let Some(duration) = duration {
         reader.set_duration(duration);
     }
-    reader.set_cut(cut);
+    reader.set_structure(cut, broken);
     Ok(reader)
 }
 

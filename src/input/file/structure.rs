@@ -72,6 +72,73 @@ fn matroska(file: &mut File, length: u64) -> Result<Missing> {
     Ok(None)
 }
 
+/// Elements that a walk looks at, at most.
+const MOST_ELEMENTS: usize = 2_000_000;
+/// Identifiers that stand in a cluster (RFC 9559, 5.1.3), and those that stand anywhere.
+const IN_CLUSTER: [u32; 9] = [0xe7, 0xa7, 0xab, 0xa3, 0xa0, 0xaf, 0x5854, 0xec, 0xbf];
+/// Identifiers that stand in a segment: seek head, information, tracks, cues, tags, chapters, attachments, and cluster.
+const IN_SEGMENT: [u32; 10] =
+    [0x114d_9b74, 0x1549_a966, 0x1654_ae6b, 0x1c53_bb6b, 0x1254_c367, 0x1043_a770, 0x1941_a469, CLUSTER, 0xec, 0xbf];
+
+/// The first place of a Matroska file at which no element is where its structure has one, in words. What a demuxer skips
+/// to go on behind such a place is lost without a word of it.
+pub(super) fn broken(file: &mut File) -> Option<String> {
+    let length = file.metadata().ok()?.len();
+    let mut at = 0;
+    for _ in 0..MOST_ELEMENTS {
+        if at >= length {
+            return None;
+        }
+        let (id, size, head) = element(file, at).ok()??;
+        let start = at + head;
+        match id {
+            SEGMENT => {
+                return broken_in(file, start, size.map_or(length, |size| start.saturating_add(size)).min(length));
+            }
+            _ if at == 0 && id != 0x1a45_dfa3 => return None,
+            _ => at = start.saturating_add(size?),
+        }
+    }
+    None
+}
+
+fn broken_in(file: &mut File, start: u64, end: u64) -> Option<String> {
+    let (mut at, mut cluster_end) = (start, None::<u64>);
+    for _ in 0..MOST_ELEMENTS {
+        if cluster_end.is_some_and(|cluster| at >= cluster) {
+            cluster_end = None;
+        }
+        if at >= end {
+            return None;
+        }
+        let Some((id, size, head)) = element(file, at).ok()? else {
+            // A header that the end of the file cuts is none; that is told otherwise.
+            return (at + 12 < end).then(|| format!("there is no element at byte {at}"));
+        };
+        let fits = if cluster_end.is_some() { IN_CLUSTER.contains(&id) } else { IN_SEGMENT.contains(&id) };
+        let body = at + head;
+        match size {
+            // A cluster of unknown length ends where the next element of the segment begins.
+            _ if !fits && cluster_end == Some(u64::MAX) && IN_SEGMENT.contains(&id) => cluster_end = None,
+            _ if !fits => return Some(format!("there is no known element at byte {at}")),
+            None if id == CLUSTER => (cluster_end, at) = (Some(u64::MAX), body),
+            None => return Some(format!("the element at byte {at} has no length")),
+            Some(size) => {
+                let next = body.saturating_add(size);
+                if cluster_end.is_some_and(|cluster| next > cluster) {
+                    return Some(format!("the element at byte {at} reaches past the end of its cluster"));
+                }
+                if id == CLUSTER {
+                    (cluster_end, at) = (Some(next), body);
+                } else {
+                    at = next;
+                }
+            }
+        }
+    }
+    None
+}
+
 /// Identifier, length (none: unknown) and length of the header of the element at `at`; none at the end of the file or
 /// where there is no element.
 fn element(file: &mut File, at: u64) -> Result<Option<(u32, Option<u64>, u64)>> {
@@ -123,5 +190,28 @@ mod tests {
         assert_eq!(of(&open), None);
         assert!(of(&open[..20]).unwrap().contains("1 bytes of its last `Cluster`"));
         assert_eq!(of(b"neither of them"), None);
+    }
+
+    #[test]
+    fn elements_where_none_can_be() {
+        let of = |bytes: &[u8]| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(bytes).unwrap();
+            broken(&mut file)
+        };
+        // A segment with a cluster of a time stamp and a block.
+        let mut file = vec![0x1a, 0x45, 0xdf, 0xa3, 0x80, 0x18, 0x53, 0x80, 0x67, 0xff, 0x1f, 0x43, 0xb6, 0x75, 0x8a];
+        file.extend([0xe7, 0x81, 0, 0xa3, 0x85, 1, 2, 3, 4, 5]);
+        assert_eq!(of(&file), None);
+        let mut long = file.clone();
+        long[19] = 0x86;
+        assert!(of(&long).unwrap().contains("byte 18"));
+        let mut unknown = file.clone();
+        unknown[18] = 0xa5;
+        assert!(of(&unknown).unwrap().contains("no known element at byte 18"));
+        // The same with a cluster of unknown length, and another one behind it.
+        file[14] = 0xff;
+        file.extend([0x1f, 0x43, 0xb6, 0x75, 0x80]);
+        assert_eq!(of(&file), None);
     }
 }

@@ -255,9 +255,11 @@ pub(crate) fn mask(text: &str) -> String {
     for word in hide_credentials(text).split_inclusive(end) {
         match word.split_once("://") {
             Some((scheme, rest)) => {
+                let (address, separator) = rest.split_at(rest.trim_end_matches(end).len());
                 shown.push_str(scheme);
                 shown.push_str("://");
-                shown.push_str(&hidden(rest, &mut Vec::new()));
+                shown.push_str(&hidden(address, &mut Vec::new()));
+                shown.push_str(separator);
             }
             None => shown.push_str(word),
         }

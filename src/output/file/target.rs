@@ -96,6 +96,10 @@ impl Target {
         }
         let temporary = Self::temporary_of(path);
         let file = open_own(&temporary).map_err(|e| {
+            if e.kind() == ErrorKind::InvalidFilename {
+                return Error::failed(format!("{name}: this name is too long for the file system"))
+                    .hint("give a shorter name with -o");
+            }
             Error::failed(format!("{name}: the folder {} cannot be written: {e}", folder.display()))
                 .hint("give a folder that you may write to")
         })?;
@@ -115,8 +119,10 @@ impl Target {
 
     /// The name of `path` while it is written.
     pub fn temporary_of(path: &Path) -> PathBuf {
-        let file_name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        path.with_file_name(format!(".{file_name}.part"))
+        let mut name = std::ffi::OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(".part");
+        path.with_file_name(name)
     }
 
     /// Where a writer opens the temporary file: by its descriptor where the system has names for those, so that whatever

@@ -1,0 +1,30 @@
+//! Interlaced pictures.
+
+use super::{difference, frame_times, pass, pictures};
+use crate::common::Place;
+
+#[test]
+fn both_field_orders_and_padded_widths() {
+    for (size, order, filter) in [
+        ("320x240", "top", "interleave_top,fieldorder=tff"),
+        ("322x240", "bottom", "interleave_bottom,fieldorder=bff"),
+        ("720x576", "top", "interleave_top,fieldorder=tff"),
+    ] {
+        println!("{size} {order}");
+        let place = Place::new();
+        let flags = if order == "top" { "tff=1" } else { "bff=1" };
+        let input = place.clip(
+            "in.mp4",
+            &format!(
+                "-f lavfi -i testsrc2=size={size}:rate=50:duration=0.8 -vf tinterlace={filter} -c:v libx264 \
+                 -preset ultrafast -pix_fmt yuv420p -flags +ildct+ilme -x264opts {flags} -bf 2"
+            ),
+        );
+        pass(&place, "in.mp4", "out.mp4").code(0);
+        let output = place.path("out.mp4");
+        assert!(difference(&pictures(&input, "yadif=0,"), &pictures(&output, "")) < 3.0);
+        let (wanted, got) = (frame_times(&input), frame_times(&output));
+        assert_eq!(got.len(), wanted.len());
+        assert!(wanted.iter().zip(&got).all(|(a, b)| (a - b).abs() < 0.002), "{wanted:?} {got:?}");
+    }
+}

@@ -266,10 +266,10 @@ fn health_metrics_and_reload() {
     assert!(status == 400 && body.contains("restart"), "{status} {body}");
     assert_eq!(http(port, "GET", "/nothing").0, 404);
     run.stop(130);
-    // What was marked is seen, in one recording that went on.
+    // The heat map is seen, darker than the picture that it covers, in one recording that went on.
     let seen = brightness(&place.path("x.mkv"));
     let (dark, bright) = seen.iter().fold((f64::MAX, 0.0f64), |(low, high), &mean| (low.min(mean), high.max(mean)));
-    assert!(bright > dark + 30.0 && (seen[0] - seen[seen.len() - 1]).abs() < 10.0, "{dark} {bright}");
+    assert!(bright > dark + 10.0 && (seen[0] - seen[seen.len() - 1]).abs() < 10.0, "{dark} {bright}");
 }
 
 #[test]

@@ -51,6 +51,11 @@ impl Clock {
         }
     }
 
+    /// Whether the clock of the input may start anew on its way, as that of a transport stream.
+    pub fn restarts(&self) -> bool {
+        self.limit == JOIN
+    }
+
     /// What was changed, in words. `what` are frames or packets.
     pub fn notes(&self, what: &str) -> Vec<String> {
         let mut notes = Vec::new();

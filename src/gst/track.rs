@@ -160,7 +160,7 @@ impl Track {
             (pts, dts) = (pts.map(|t| t + moved), dts.map(|t| t + moved));
         }
         let mut state = self.lock();
-        if state.first.is_none() && pts.or(dts).is_none() && self.kind == Kind::Audio {
+        if state.first.is_none() && pts.or(dts).is_none() && state.clock.as_ref().is_some_and(Clock::restarts) {
             state.waiting.push(buffer);
             return;
         }
@@ -187,7 +187,7 @@ impl Track {
 impl State {
     fn put(&mut self, mut pts: Option<i64>, mut dts: Option<i64>, buffer: gst::Buffer) {
         self.first = self.first.or(pts).or(dts);
-        if let Some(clock) = &mut self.clock {
+        if let Some(clock) = self.clock.as_mut().filter(|clock| !is_header(&buffer, pts.or(dts), clock)) {
             let time = clock.next(pts.or(dts), None);
             clock.set_step(length(&buffer).unwrap_or(0));
             (pts, dts) = (Some(time), dts.map(|_| time));
@@ -197,6 +197,13 @@ impl State {
             self.packets.push_back(Packet { pts: pts.map(|t| t + lead), dts: dts.map(|t| t + lead), buffer });
         }
     }
+}
+
+/// Whether it is a header of the codec (Vorbis, FLAC), or else without a time in a file that has times. It has no place in
+/// time; a clock that gave it one would move what follows, and a muxer would take it for sound.
+fn is_header(buffer: &gst::Buffer, time: Option<i64>, clock: &Clock) -> bool {
+    let marked = buffer.flags().contains(gst::BufferFlags::HEADER);
+    (marked && length(buffer).is_none_or(|length| length == 0)) || (time.is_none() && !clock.restarts())
 }
 
 fn length(buffer: &gst::Buffer) -> Option<i64> {

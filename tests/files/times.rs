@@ -1,7 +1,7 @@
 //! Missing, equal, backward and late times.
 
 use super::{difference, frame_times, notes, pass, pictures};
-use crate::common::Place;
+use crate::common::{Place, ffprobe};
 
 const VIDEO: &str = "-f lavfi -i testsrc2=size=320x240:rate=25:duration=2";
 const SOUND: &str = "-f lavfi -i sine=frequency=440:duration=2";
@@ -56,4 +56,24 @@ fn a_clock_that_starts_late_is_no_wait() {
     let (wanted, got) = (frame_times(&input), frame_times(&place.path("out.mp4")));
     assert_eq!(got.len(), 50);
     assert!(wanted.iter().zip(&got).all(|(a, b)| (a - b).abs() < 0.002), "{wanted:?} {got:?}");
+}
+
+#[test]
+fn headers_of_sound_move_nothing() {
+    for codec in ["libvorbis", "flac", "libopus"] {
+        println!("{codec}");
+        let place = Place::new();
+        let encode = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -bf 0";
+        let input = place.clip("in.mkv", &format!("{VIDEO} {SOUND} {encode} -c:a {codec}"));
+        let ended = pass(&place, "in.mkv", "out.mkv").code(0);
+        let output = place.path("out.mkv");
+        assert!(!notes(&ended).contains("moved"), "{}", notes(&ended));
+        let times = |path| -> Vec<f64> {
+            let all = ffprobe(path, "-select_streams a:0 -show_entries packet=pts_time");
+            all.iter().map(|time| time.parse().unwrap()).collect()
+        };
+        let (wanted, got) = (times(&input), times(&output));
+        assert_eq!(got.len(), wanted.len());
+        assert!(wanted.iter().zip(&got).all(|(a, b)| (a - b).abs() < 0.0035), "{wanted:?} {got:?}");
+    }
 }

@@ -1,7 +1,6 @@
 //! `oodstream run`: video in, the same video out with the unknown marked.
 
-use std::sync::Arc;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::options::RunArgs;
@@ -41,7 +40,7 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
     }
     let session = builder.build()?;
     let handle = session.handle();
-    printer.set(session.is_live(), session.input_count());
+    let _ = printer.run.set((session.is_live(), session.input_count()));
     // First of all, as a hang-up that nobody waits for ends the process.
     let hangup = session.is_live().then(|| signals::reload_on_hangup(handle.clone())).transpose()?;
     // Before the model loads, so that `/readyz` can say that it is on its way.
@@ -83,23 +82,20 @@ fn worst(report: &Report) -> u8 {
 #[derive(Default)]
 struct Printer {
     quiet: bool,
-    run: Mutex<(bool, usize)>,
+    /// Whether the run is live, and the number of its inputs; known once the session is built.
+    run: OnceLock<(bool, usize)>,
     progress: Mutex<Option<Progress>>,
     /// The last line of each live stream: its name, when it was printed, and its counters then.
     lines: Mutex<Vec<(String, Instant, Reading)>>,
 }
 
 impl Printer {
-    fn set(&self, live: bool, inputs: usize) {
-        *self.run.lock().unwrap_or_else(PoisonError::into_inner) = (live, inputs);
-    }
-
     fn is_live(&self) -> bool {
-        self.run.lock().unwrap_or_else(PoisonError::into_inner).0
+        self.run.get().is_some_and(|(live, _)| *live)
     }
 
     fn is_alone(&self) -> bool {
-        self.run.lock().unwrap_or_else(PoisonError::into_inner).1 == 1
+        self.run.get().is_some_and(|(_, inputs)| *inputs == 1)
     }
 
     fn live_line(&self, meter: &Meter) {

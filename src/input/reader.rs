@@ -123,8 +123,8 @@ pub(crate) struct PipelineReader {
     held: Option<(Option<i64>, gst::Buffer)>,
     /// What is missing at the end of the file, in words.
     cut: Option<String>,
-    /// Where its structure is damaged, in words.
-    broken: Option<String>,
+    /// Looks for the place at which its structure is damaged, in words.
+    broken: Option<Box<dyn FnOnce() -> Option<String> + Send>>,
     /// All sinks are at their end: audio and subtitles are complete as well. The bus says so once.
     over: bool,
     ended: Option<EndOfInput>,
@@ -286,9 +286,11 @@ impl PipelineReader {
         self.info.frames = self.info.fps.map(|fps| (fps * duration as f64 / 1e9).round() as u64);
     }
 
-    /// What is missing at the end of the file, in words.
-    pub fn set_structure(&mut self, cut: Option<String>, broken: Option<String>) {
-        (self.cut, self.broken) = (cut, broken);
+    /// What is missing at the end of the file, in words; and a look for damage of its structure, taken at the end of the
+    /// input, as it reads every element of the file.
+    pub fn set_structure(&mut self, cut: Option<String>, broken: impl FnOnce() -> Option<String> + Send + 'static) {
+        self.cut = cut;
+        self.broken = Some(Box::new(broken));
     }
 
     /// Takes a decoded frame. Gives one back once its time is certain, which the next one helps to tell.
@@ -356,7 +358,8 @@ impl PipelineReader {
         if let Some(cut) = &self.cut {
             notes.push(format!("the file is cut off: {cut}"));
         }
-        if let Some(broken) = &self.broken {
+        let broken = self.broken.take().and_then(|look| look());
+        if let Some(broken) = &broken {
             notes.push(format!("the file is damaged: {broken}"));
         }
         if self.hidden > 0 {
@@ -375,7 +378,7 @@ impl PipelineReader {
         notes.extend(self.shared.writer_notes());
         let end = EndOfInput {
             // Nobody knows how many frames a damaged structure hides.
-            damaged: (self.corrupted + lost).max(u64::from(self.broken.is_some())),
+            damaged: (self.corrupted + lost).max(u64::from(broken.is_some())),
             truncated: self.cut.is_some() || self.trouble.error.is_some(),
             notes,
         };

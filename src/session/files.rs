@@ -54,7 +54,6 @@ pub(super) fn run(session: Session) -> Result<Report> {
     let existing = if config.encode.overwrite { Existing::Replace } else { Existing::Refuse };
     let records = Records::open(outputs.wanted(existing))?;
     handle.set_running(Running {
-        streams: Vec::new(),
         stages: Arc::clone(&engine.stages),
         settings: Arc::clone(&engine.settings),
         first: engine.settings.get(),
@@ -76,7 +75,7 @@ pub(super) fn run(session: Session) -> Result<Report> {
                 let meter = Arc::new(Meter::new(&name));
                 let info = reader.info().cloned();
                 tracing::debug!(?info, "opened {name}");
-                handle.set_current(vec![StreamStatus { meter: Arc::clone(&meter), outputs: Vec::new() }]);
+                handle.set_streams(vec![StreamStatus { meter: Arc::clone(&meter), outputs: Vec::new() }]);
                 observer.started(&meter, info.as_ref());
                 let follow = Follow { meter: &meter, observer: observer.as_ref() };
                 let control = Control::watching(handle.interrupts());

@@ -24,13 +24,12 @@ pub(super) type Reread = Box<dyn Fn() -> Result<Config> + Send + Sync>;
 
 /// What there is to observe once everything is open.
 pub(super) struct Running {
-    pub streams: Vec<StreamStatus>,
     pub stages: Arc<Stages>,
     pub settings: Arc<Settings>,
     /// The threshold of the model or its calibration.
     pub first: Tunable,
     pub started_with: Config,
-    /// The names of the network\'s classes.
+    /// The names of the network's classes.
     pub(super) classes: Vec<String>,
 }
 
@@ -38,8 +37,8 @@ pub(super) struct Running {
 struct Shared {
     interrupts: Arc<AtomicU32>,
     running: OnceLock<Running>,
-    /// The inputs that run now, where they run one after the other.
-    current: RwLock<Vec<StreamStatus>>,
+    /// The streams that run now.
+    streams: RwLock<Vec<StreamStatus>>,
     reread: OnceLock<Reread>,
 }
 
@@ -76,11 +75,7 @@ impl Handle {
 
     /// The streams: all of a live run, or the file that is worked on now. Empty until they are open.
     pub fn streams(&self) -> Vec<StreamStatus> {
-        let current = self.0.current.read().unwrap_or_else(PoisonError::into_inner);
-        match self.0.running.get() {
-            Some(running) if current.is_empty() => running.streams.clone(),
-            _ => current.clone(),
-        }
+        self.0.streams.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Load of the stages over all streams, in the order in which a frame meets them; empty until they run.
@@ -138,8 +133,8 @@ impl Handle {
         let _ = self.0.running.set(running);
     }
 
-    pub(super) fn set_current(&self, streams: Vec<StreamStatus>) {
-        *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = streams;
+    pub(super) fn set_streams(&self, streams: Vec<StreamStatus>) {
+        *self.0.streams.write().unwrap_or_else(PoisonError::into_inner) = streams;
     }
 
     pub(super) fn set_reread(&self, reread: Reread) {

@@ -91,8 +91,8 @@ pub(super) fn run(session: Session) -> Result<Report> {
     }
     let streams =
         opened.iter().map(|stream| StreamStatus { meter: stream.meter.clone(), outputs: stream.outputs.clone() });
+    handle.set_streams(streams.collect());
     handle.set_running(Running {
-        streams: streams.collect(),
         stages: Arc::clone(&engine.stages),
         settings: Arc::clone(&engine.settings),
         first: engine.settings.get(),

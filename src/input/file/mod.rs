@@ -73,7 +73,6 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, pace: Pace) -> Result<Pip
     let mut file = std::fs::File::open(path).ok();
     let index = file.as_mut().and_then(|file| Index::read(file).ok()).unwrap_or_default();
     let cut = index.cut.clone().or_else(|| file.as_mut().and_then(structure::cut));
-    let broken = file.as_mut().and_then(structure::broken);
     // In real time frames are due by the clock of the demuxer.
     let index =
         Arc::new(if pace == Pace::Taken { index } else { Index { patches: Vec::new(), tracks: Vec::new(), ..index } });
@@ -140,7 +139,7 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, pace: Pace) -> Result<Pip
     if let Some(duration) = duration {
         reader.set_duration(duration);
     }
-    reader.set_structure(cut, broken);
+    reader.set_structure(cut, move || file.as_mut().and_then(structure::broken));
     Ok(reader)
 }
 

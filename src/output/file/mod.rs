@@ -13,7 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::Result;
+use gstreamer_video::VideoInfo;
+
 use crate::gst::init;
+use crate::gst::track::Shared;
 use crate::input::file::{check_readable, file_reader, images};
 use crate::input::own::OwnReader;
 use crate::input::reader::PipelineReader;
@@ -73,12 +76,7 @@ pub fn open_images(files: &[PathBuf], output: Option<&Path>, encoding: &Encoding
     init()?;
     let target = output.map(|path| Target::check(path, None, encoding)).transpose()?;
     let (reader, frames) = images::open(files, stream)?;
-    let writer = match target {
-        Some(target) => {
-            Some(Box::new(FileWriter::open(target, &frames, &Arc::default(), encoding)?) as Box<dyn FrameWriter>)
-        }
-        None => None,
-    };
+    let writer = writer(target, &frames, &Arc::default(), encoding)?;
     Ok((Box::new(reader), writer))
 }
 
@@ -90,25 +88,25 @@ pub(crate) fn open_own(own: OwnReader, output: Option<&Path>, encoding: &Encodin
     init()?;
     let target = output.map(|path| Target::check(path, None, encoding)).transpose()?;
     let reader = own.open(stream)?;
-    let writer = match target {
-        Some(target) => {
-            Some(Box::new(FileWriter::open(target, reader.caps(), &Arc::default(), encoding)?) as Box<dyn FrameWriter>)
-        }
-        None => None,
-    };
+    let writer = writer(target, reader.caps(), &Arc::default(), encoding)?;
     Ok((Box::new(reader), writer))
 }
 
 fn with_writer(reader: PipelineReader, target: Option<Target>, encoding: &Encoding) -> Result<Opened> {
-    let writer = match target {
-        Some(target) => {
-            let writer = FileWriter::open(target, reader.frame_info(), &reader.shared, encoding)?;
-            Some(Box::new(writer) as Box<dyn FrameWriter>)
-        }
-        None => {
-            reader.shared.discard();
-            None
-        }
-    };
+    let writer = writer(target, reader.frame_info(), &reader.shared, encoding)?;
+    if writer.is_none() {
+        reader.shared.discard();
+    }
     Ok((Box::new(reader), writer))
+}
+
+/// The writer of `target`, if there is one, for frames like `frames` and the packets in `shared`.
+fn writer(
+    target: Option<Target>,
+    frames: &VideoInfo,
+    shared: &Arc<Shared>,
+    encoding: &Encoding,
+) -> Result<Option<Box<dyn FrameWriter>>> {
+    let open = |target| FileWriter::open(target, frames, shared, encoding);
+    Ok(target.map(open).transpose()?.map(|writer| Box::new(writer) as _))
 }

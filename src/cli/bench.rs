@@ -7,6 +7,7 @@ use ndarray::ArrayView3;
 use serde::Serialize;
 
 use super::report::write_json;
+use super::values::choice;
 use crate::bench::{self, KMeansJob, MapShapes, PrepareReport, Python, StagesReport};
 use crate::compute::{self, ComputeChoice, Size};
 use crate::config::Config;
@@ -73,7 +74,7 @@ struct KMeansArgs {
     #[arg(long, default_value_t = 5)]
     repeats: usize,
     /// Back end
-    #[arg(long, default_value = "cpu")]
+    #[arg(long, default_value = "cpu", value_parser = choice::<ComputeChoice>())]
     compute: ComputeChoice,
     /// A Python with scikit-learn and faiss-cpu to compare with
     #[arg(long, value_name = "PROGRAM")]
@@ -95,7 +96,7 @@ struct StagesArgs {
     #[arg(long, default_value_t = 60)]
     frames: usize,
     /// Back end
-    #[arg(long, default_value = "cpu")]
+    #[arg(long, default_value = "cpu", value_parser = choice::<ComputeChoice>())]
     compute: ComputeChoice,
     /// Threads [default: one per core]
     #[arg(long)]

@@ -14,6 +14,7 @@ pub mod report;
 pub mod run;
 pub mod signals;
 mod source;
+mod values;
 mod view;
 
 use std::io::IsTerminal;

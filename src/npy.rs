@@ -24,7 +24,7 @@ use crate::{Error, Result};
     strum::IntoStaticStr,
     strum::VariantArray,
 )]
-#[strum(serialize_all = "kebab-case", parse_err_ty = crate::Error, parse_err_fn = crate::error::unknown_name)]
+#[strum(serialize_all = "kebab-case", parse_err_ty = Error, parse_err_fn = crate::error::unknown_name)]
 pub enum FloatType {
     /// 16 bits: half the size, about three decimal digits.
     F16,

@@ -114,6 +114,9 @@ pub struct RunArgs {
 
 impl RunArgs {
     /// The configuration that the options ask for.
+    ///
+    /// # Errors
+    /// The pipeline file cannot be used, or a value is out of range.
     pub fn config(&self) -> Result<Config> {
         let mut config = Config::load(self.config.as_deref(), &self.set)?;
         fn put<T: Clone>(target: &mut T, option: Option<&T>) {

@@ -61,14 +61,13 @@ pub struct Luma<'a> {
     strum::IntoStaticStr,
     strum::VariantArray,
 )]
-#[strum(serialize_all = "kebab-case", parse_err_ty = crate::Error, parse_err_fn = crate::error::unknown_name)]
+#[strum(serialize_all = "kebab-case", parse_err_ty = Error, parse_err_fn = crate::error::unknown_name)]
 #[serde(rename_all = "kebab-case")]
 pub enum Upsampling {
     /// Bilinear, half-pixel centres, edges clamped (`docs/method.md` M9).
     #[default]
     Bilinear,
-    /// To four times the grid along the edges of the picture, by a fast guided filter (He and Sun, arXiv 1505.00996), and
-    /// bilinear from there.
+    /// A fast guided filter (He and Sun, arXiv 1505.00996) to four times the grid, bilinear from there.
     Guided,
 }
 

@@ -93,7 +93,7 @@ impl Default for SourceOptions {
     strum::IntoStaticStr,
     strum::VariantArray,
 )]
-#[strum(serialize_all = "kebab-case", parse_err_ty = crate::Error, parse_err_fn = crate::error::unknown_name)]
+#[strum(serialize_all = "kebab-case", parse_err_ty = Error, parse_err_fn = crate::error::unknown_name)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {
     /// UDP, and TCP when nothing comes.

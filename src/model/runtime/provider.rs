@@ -47,7 +47,7 @@ pub struct SessionOptions {
     strum::IntoStaticStr,
     strum::VariantArray,
 )]
-#[strum(serialize_all = "lowercase", parse_err_ty = crate::Error, parse_err_fn = crate::error::unknown_name)]
+#[strum(serialize_all = "lowercase", parse_err_ty = Error, parse_err_fn = crate::error::unknown_name)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
     /// The first of TensorRT, CUDA and OpenVINO that the library has and that starts, else the CPU.

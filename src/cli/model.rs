@@ -10,7 +10,7 @@ use crate::model::Manifest;
 use crate::model::inspect::{self, Inspection, Map};
 use crate::model::manifest::sha256_hex;
 use crate::model::runtime::network::{folder_of, parse};
-use crate::model::runtime::provider::Provider;
+use crate::model::runtime::provider::{Device, Precision, Provider};
 use crate::model::runtime::{Network, SessionOptions};
 use crate::model::views::Resize;
 use crate::{Error, Result};
@@ -51,6 +51,12 @@ struct InspectArgs {
     /// Where it runs
     #[arg(long, value_name = "WHERE", default_value = "auto")]
     provider: Provider,
+    /// Number format in which it computes there
+    #[arg(long, value_name = "FORMAT", default_value = "auto")]
+    precision: Precision,
+    /// Which of the provider's devices: a number, or for openvino CPU, GPU, GPU.1, NPU [default: its first]
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<Device>,
     /// Threads of the network [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -91,6 +97,8 @@ fn inspect(args: &InspectArgs) -> Result<u8> {
     let options = SessionOptions {
         threads: args.threads,
         provider: args.provider,
+        precision: args.precision,
+        device: args.device.clone(),
         features: args.feature.clone(),
         ..SessionOptions::default()
     };
@@ -140,7 +148,11 @@ fn print(found: &Inspection) {
     let classes = if found.classes.is_empty() { "not named".to_owned() } else { found.classes.join(", ") };
     line("classes", &format!("{}: {classes}", found.logits.channels));
     let placement = found.placement.as_ref().map_or_else(String::new, |placement| format!(", {placement}"));
-    line("provider", &format!("{}, {:.1} ms a picture{placement}", found.provider, found.run_ms));
+    let precision = if found.precision == "auto" { String::new() } else { format!(" in {}", found.precision) };
+    line("provider", &format!("{}{precision}, {:.1} ms a picture{placement}", found.provider, found.run_ms));
+    for reason in &found.passed_by {
+        line("passed by", reason);
+    }
     for assumption in &found.assumptions {
         line("assumed", assumption);
     }

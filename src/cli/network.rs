@@ -6,7 +6,7 @@ use super::values::choice;
 use super::view::ViewArgs;
 use crate::compute::ComputeChoice;
 use crate::config::Config;
-use crate::model::runtime::provider::Provider;
+use crate::model::runtime::provider::{Device, Precision, Provider};
 
 /// Options on the network and on what computes.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -23,6 +23,12 @@ pub struct NetworkArgs {
     /// Where the network runs [default: auto]
     #[arg(long, value_name = "WHERE", value_parser = choice::<Provider>())]
     provider: Option<Provider>,
+    /// Number format in which it computes there: bf16 and f16 are for openvino, f16 for tensorrt [default: auto]
+    #[arg(long, value_name = "FORMAT")]
+    precision: Option<Precision>,
+    /// Which of the provider's devices: a number, or for openvino CPU, GPU, GPU.1, NPU [default: its first]
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<Device>,
     /// Threads of the network [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -41,6 +47,8 @@ impl NetworkArgs {
             model.features.clone_from(&self.feature);
         }
         model.provider = self.provider.unwrap_or(model.provider);
+        model.precision = self.precision.unwrap_or(model.precision);
+        model.device = self.device.clone().or_else(|| model.device.clone());
         model.threads = self.threads.or(model.threads);
         self.views.apply(model);
         config.detect.compute = self.compute.unwrap_or(config.detect.compute);

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::cli::network::RuntimeArgs;
 use crate::cli::report::write_json;
 use crate::model::Manifest;
 use crate::model::inspect::{self, Inspection, Map};
 use crate::model::manifest::sha256_hex;
 use crate::model::runtime::network::{folder_of, parse};
-use crate::model::runtime::provider::{Device, Precision, Provider};
+use crate::model::runtime::provider::Provider;
 use crate::model::runtime::{Network, SessionOptions};
 use crate::model::views::Resize;
 use crate::{Error, Result};
@@ -48,18 +49,8 @@ struct InspectArgs {
     /// Tensor or operator to take features from; repeatable [default: as the manifest says, else found]
     #[arg(long, value_name = "NAME")]
     feature: Vec<String>,
-    /// Where it runs
-    #[arg(long, value_name = "WHERE", default_value = "auto")]
-    provider: Provider,
-    /// Number format in which it computes there
-    #[arg(long, value_name = "FORMAT", default_value = "auto")]
-    precision: Precision,
-    /// Which of the provider's devices: a number, or for openvino CPU, GPU, GPU.1, NPU [default: its first]
-    #[arg(long, value_name = "DEVICE")]
-    device: Option<Device>,
-    /// Threads of the network [default: one per core]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    runtime: RuntimeArgs,
     /// A report for machines, `-` for standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -94,14 +85,7 @@ pub fn run(args: &ModelArgs) -> Result<u8> {
 }
 
 fn inspect(args: &InspectArgs) -> Result<u8> {
-    let options = SessionOptions {
-        threads: args.threads,
-        provider: args.provider,
-        precision: args.precision,
-        device: args.device.clone(),
-        features: args.feature.clone(),
-        ..SessionOptions::default()
-    };
+    let options = SessionOptions { features: args.feature.clone(), ..args.runtime.options() };
     let found = inspect::inspect(&args.model, &options)?;
     match &args.json {
         Some(path) => write_json(&found, path)?,

@@ -1,5 +1,6 @@
 //! Execution providers of ONNX Runtime: their names, their options, and the number format that they compute in.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -78,13 +79,13 @@ pub enum Provider {
 #[strum(serialize_all = "lowercase", parse_err_ty = crate::Error, parse_err_fn = crate::error::unknown_name)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// OpenVINO: bf16 on a CPU that multiplies it in hardware, f32 on others, the device's own choice elsewhere. All other
-    /// providers: as the graph has it.
+    /// OpenVINO: f32 on a CPU, the device's own choice elsewhere. All other providers: as the graph has it.
     #[default]
     Auto,
     /// 32-bit floating point.
     F32,
-    /// 16-bit floating point with the exponent of f32 (OpenVINO).
+    /// 16-bit floating point with the exponent of f32 (OpenVINO on a CPU that multiplies it in hardware). `auto` does not
+    /// take it: scores change by more than the accuracy of the default model allows (`docs/models.md`).
     Bf16,
     /// 16-bit floating point (TensorRT, OpenVINO).
     F16,
@@ -105,6 +106,15 @@ pub enum Device {
     Number(u16),
     /// OpenVINO: `CPU`, `GPU`, `GPU.1`, `NPU`.
     Name(String),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
 }
 
 impl std::str::FromStr for Device {
@@ -214,7 +224,7 @@ impl Provider {
         }
         if self == Self::Openvino {
             return Err(Error::usage("this CPU does not multiply bf16 in hardware (AVX512_BF16, or bf16 of Arm)")
-                .hint("--precision auto takes what the CPU has; f32 always works"));
+                .hint("--precision f32 works on every CPU"));
         }
         Err(Error::usage(format!("provider {} has no {} mode of its own", self.name(), precision.name())).hint(
             "f16 is for tensorrt and openvino, bf16 for openvino; elsewhere export the network itself in f16 \
@@ -250,13 +260,7 @@ fn openvino(options: &SessionOptions) -> ep::ExecutionProviderDispatch {
 /// What `auto` stands for on the device of `options`.
 pub(super) fn openvino_precision(options: &SessionOptions) -> Precision {
     match options.precision {
-        Precision::Auto if on_cpu(options) => {
-            if has_bf16() {
-                Precision::Bf16
-            } else {
-                Precision::F32
-            }
-        }
+        Precision::Auto if on_cpu(options) => Precision::F32,
         precision => precision,
     }
 }

@@ -109,11 +109,10 @@ impl ModelConfig {
         match (self.fp16, self.precision) {
             (false, precision) => Ok(precision),
             (true, Precision::Auto | Precision::F16) => Ok(Precision::F16),
-            (true, other) => Err(Error::usage(format!(
-                "model.fp16 = true contradicts model.precision = \"{}\"",
-                other.name()
-            ))
-            .hint("leave model.fp16 out: model.precision says all")),
+            (true, other) => {
+                Err(Error::usage(format!("model.fp16 = true contradicts model.precision = \"{}\"", other.name()))
+                    .hint("leave model.fp16 out: model.precision says all"))
+            }
         }
     }
 

@@ -102,9 +102,8 @@ fn batch_time(network: &mut Network, size: usize, repeats: usize) -> Result<f64>
     let tensor = vec![0.1; size * 3 * network.input().width * network.input().height];
     // The first run of a size builds what the provider keeps for it.
     drop(network.infer_batch(&tensor, size)?);
-    let mut times = (0..repeats)
-        .map(|_| seconds(|| network.infer_batch(&tensor, size).map(drop)))
-        .collect::<Result<Vec<_>>>()?;
+    let mut times =
+        (0..repeats).map(|_| seconds(|| network.infer_batch(&tensor, size).map(drop))).collect::<Result<Vec<_>>>()?;
     Ok(median(&mut times) * 1e3 / size as f64)
 }
 

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::report::write_json;
 use crate::compute::{self, ComputeChoice};
-use crate::model::runtime::provider::Provider;
 use crate::model::runtime::library::{self, Build};
+use crate::model::runtime::provider::Provider;
 use crate::model::runtime::{Network, SessionOptions};
 use crate::{Result, gst, output};
 
@@ -169,10 +169,9 @@ fn providers(network: &Network) -> Check {
     let time = |wanted| times.iter().find(|(provider, _)| *provider == wanted).map(|(_, ms)| *ms);
     let fastest = times.iter().min_by(|a, b| a.1.total_cmp(&b.1));
     let remedy = match (fastest, time(chosen)) {
-        (Some((provider, ms)), Some(now)) if *provider != chosen && *ms < 0.9 * now => Some(format!(
-            "--provider {} would take {ms:.1} ms instead of {now:.1} ms a picture",
-            provider.name()
-        )),
+        (Some((provider, ms)), Some(now)) if *provider != chosen && *ms < 0.9 * now => {
+            Some(format!("--provider {} would take {ms:.1} ms instead of {now:.1} ms a picture", provider.name()))
+        }
         _ if chosen == Provider::Cpu && time(Provider::Openvino).is_none() => {
             Some(format!("OpenVINO is often faster on a CPU: {}", Provider::Openvino.remedy()))
         }

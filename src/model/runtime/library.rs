@@ -134,7 +134,8 @@ fn places(build: Build) -> Vec<PathBuf> {
     places.extend(python_packages(build));
     if build == Build::Plain {
         places.extend(
-            ["/usr/local/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib"].map(PathBuf::from),
+            ["/usr/local/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib"]
+                .map(PathBuf::from),
         );
     }
     places

@@ -120,7 +120,8 @@ fn expected(provider: Provider, precision: Precision, any: bool) -> std::result:
 
 /// Whether the kernel has NVIDIA's driver; other systems are not asked.
 fn nvidia() -> bool {
-    !cfg!(target_os = "linux") || ["/dev/nvidiactl", "/dev/dxg", "/dev/nvhost-gpu"].iter().any(|path| Path::new(path).exists())
+    !cfg!(target_os = "linux")
+        || ["/dev/nvidiactl", "/dev/dxg", "/dev/nvhost-gpu"].iter().any(|path| Path::new(path).exists())
 }
 
 fn build(graph: &[u8], folder: &Path, provider: Provider, options: &SessionOptions, profile: bool) -> Result<Session> {

@@ -43,7 +43,7 @@ pub struct SessionOptions {
     strum::IntoStaticStr,
     strum::VariantArray,
 )]
-#[strum(serialize_all = "lowercase", parse_err_ty = crate::Error, parse_err_fn = crate::error::unknown_name)]
+#[strum(serialize_all = "lowercase", parse_err_ty = Error, parse_err_fn = crate::error::unknown_name)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
     /// The first of TensorRT, CUDA, WebGPU on a hardware adapter, and OpenVINO that is installed and starts, else the CPU.
@@ -76,7 +76,7 @@ pub enum Provider {
     strum::IntoStaticStr,
     strum::VariantArray,
 )]
-#[strum(serialize_all = "lowercase", parse_err_ty = crate::Error, parse_err_fn = crate::error::unknown_name)]
+#[strum(serialize_all = "lowercase", parse_err_ty = Error, parse_err_fn = crate::error::unknown_name)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// OpenVINO: f32 on a CPU, the device's own choice elsewhere. All other providers: as the graph has it.
@@ -215,7 +215,7 @@ impl Provider {
         let precision = options.precision;
         let can = match (self, precision) {
             (_, Precision::Auto | Precision::F32) | (Self::Auto, _) => true,
-            (Self::Tensorrt, Precision::F16) | (Self::Openvino, Precision::F16) => true,
+            (Self::Tensorrt | Self::Openvino, Precision::F16) => true,
             (Self::Openvino, Precision::Bf16) => !on_cpu(options) || has_bf16(),
             _ => false,
         };

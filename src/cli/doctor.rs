@@ -157,7 +157,10 @@ fn providers(network: &Network) -> Check {
     let mut lines = vec![format!("auto takes {}", network.runs_on())];
     lines.extend(network.passed_by().iter().map(|reason| format!("passed by: {reason}")));
     let mut times = Vec::new();
-    for provider in Provider::ALL {
+    let passed_by = |provider: &Provider| {
+        network.passed_by().iter().any(|reason| reason.starts_with(&format!("{}: ", provider.name())))
+    };
+    for provider in Provider::ALL.into_iter().filter(|provider| !passed_by(provider)) {
         match measure(network, provider) {
             Ok(found) => {
                 lines.push(format!("{} {:.1} ms a picture", found.provider, found.ms));
@@ -194,7 +197,7 @@ fn measure(network: &Network, provider: Provider) -> std::result::Result<Measure
     let output = command.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        let line = said.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or("does not start");
+        let line = said.lines().find_map(|line| line.strip_prefix("oodstream: error: ")).unwrap_or("does not start");
         // The message begins with the model's path, which is known here.
         let place = format!("model {}: ", network.path().display());
         return Err(line.strip_prefix(&place).unwrap_or(line).to_owned());

@@ -1,0 +1,6 @@
+//! ONNX files and manifests, the maps that networks give, and views.
+
+mod hostile;
+mod taken_as_is;
+mod values;
+mod views;

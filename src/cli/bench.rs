@@ -166,7 +166,7 @@ fn pipeline(args: &PipelineArgs, quiet: bool) -> Result<()> {
         report.repeats
     );
     for (size, ms) in &report.batch_ms {
-        text += &format!("\nbatch of {size}: {ms:.2} ms a picture");
+        text += &format!("\nbatch of {size}: {ms:.3} ms a picture");
     }
     tell(&report, args.json.as_deref(), &text)
 }

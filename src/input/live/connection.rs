@@ -23,9 +23,6 @@ use crate::input::live::rtp::PacketCounts;
 
 /// How long data may come without a picture: key frames can be this far apart.
 const PICTURE: Duration = Duration::from_secs(10);
-/// Longest wait for what a server says to a failed connection.
-const ANSWER: Duration = Duration::from_millis(1500);
-
 /// How long a connection may take, step by step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
@@ -52,7 +49,7 @@ pub(crate) struct Connection {
     sink: gst_app::AppSink,
     entry: gst::Pad,
     life: Arc<Life>,
-    /// What the camera said; of RTSP alone.
+    /// What the server said.
     report: Option<Arc<Report>>,
     keeper: Keeper,
     wake: Receiver<()>,
@@ -63,8 +60,6 @@ pub(crate) struct Connection {
     sign: Instant,
     connecting: bool,
     eos: bool,
-    /// The server was asked for a better reason than this one.
-    asked: Option<(Reason, Instant)>,
     /// First and last picture.
     pictures: Option<(Instant, Instant)>,
     losses: Losses,
@@ -80,7 +75,7 @@ impl Connection {
         let bus = assembly.pipeline.bus().ok_or_else(|| crate::Error::failed("a GStreamer pipeline without a bus"))?;
         let (waker, wake) = bounded(1);
         // A full channel means that the reader is about to look anyway.
-        let (told, ended, shown) = (waker.clone(), waker.clone(), waker.clone());
+        let (told, ended, shown) = (waker.clone(), waker.clone(), waker);
         bus.set_sync_handler(move |_, _| {
             let _ = told.try_send(());
             gst::BusSyncReply::Pass
@@ -96,13 +91,7 @@ impl Connection {
                 })
                 .build(),
         );
-        // The relay finds out by itself.
-        let server = match &recipe.input.source {
-            Source::Http(server) => Some(server.clone()),
-            _ => None,
-        };
-        let report = assembly.relay.as_ref().map(|relay| Arc::clone(&relay.report));
-        let keeper = Keeper::start(assembly.pipeline.clone(), assembly.relay, server, waker, alive)?;
+        let keeper = Keeper::start(assembly.pipeline.clone(), assembly.link, alive)?;
         let now = Instant::now();
         Ok(Self {
             pipeline: assembly.pipeline,
@@ -110,7 +99,7 @@ impl Connection {
             sink: assembly.sink,
             entry: assembly.entry,
             life: assembly.life,
-            report,
+            report: assembly.report,
             losses: Losses::default(),
             keeper,
             wake,
@@ -120,7 +109,6 @@ impl Connection {
             sign: now,
             connecting: false,
             eos: false,
-            asked: None,
             pictures: None,
             no_udp: false,
         })
@@ -147,13 +135,6 @@ impl Connection {
         if let Some(finding) = finding {
             return State::Lost(Reason::found(finding));
         }
-        if let Some((reason, until)) = &self.asked {
-            return match self.keeper.answer() {
-                Some(answer) => State::Lost(answered(reason, &answer, recipe)),
-                None if Instant::now() >= *until => State::Lost(reason.clone()),
-                None => State::Nothing,
-            };
-        }
         if failed {
             let reason = match self.refusal(recipe) {
                 Some(words) => Reason::new(words),
@@ -162,11 +143,6 @@ impl Connection {
             self.no_udp |= self.life.data().is_none() && self.is_udp();
             if let Some(codecs) = self.life.passed_over().filter(|_| self.life.data().is_none()) {
                 return State::Lost(Reason::new(format!("no track of it can be decoded: {codecs}")));
-            }
-            if reason.vague && self.pictures.is_none() && matches!(recipe.input.source, Source::Http(_)) {
-                self.keeper.why();
-                self.asked = Some((reason, Instant::now() + ANSWER));
-                return State::Nothing;
             }
             let broke = reason.vague && self.pictures.is_some();
             return State::Lost(if broke {
@@ -352,23 +328,4 @@ impl Connection {
     pub fn stop(self, timeout: Duration) {
         self.keeper.stop(timeout);
     }
-}
-
-/// The reason, with what the server said to a plain connection: empty when it took it.
-fn answered(reason: &Reason, answer: &str, recipe: &Recipe) -> Reason {
-    if !answer.is_empty() {
-        return Reason::new(answer);
-    }
-    let encrypted = match &recipe.input.source {
-        Source::Http(server) => server.location.starts_with("https:"),
-        _ => false,
-    };
-    if encrypted {
-        return Reason::new(format!(
-            "no encrypted connection: there is no TLS at this port, or the certificate is not trusted (name its authority \
-             with tls_ca) [{}]",
-            reason.words
-        ));
-    }
-    reason.clone()
 }

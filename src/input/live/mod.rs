@@ -12,10 +12,12 @@
 //! `v4l2://` has not been run with a real camera yet; tested is what happens without one.
 
 mod address;
+mod connect;
 mod connection;
 mod device;
 mod http;
 mod keeper;
+mod login;
 mod losses;
 mod pictures;
 mod pipeline;
@@ -26,6 +28,7 @@ mod relay;
 mod rtp;
 mod rtsp;
 mod timeline;
+mod web;
 
 use std::path::PathBuf;
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! relay - rtspsrc (video only)   -+
-//! souphttpsrc                    -+-> decodebin ! deinterlace ! videoconvert ! videoflip ! videoscale ! appsink
+//! oodstreamhttpsrc               -+-> decodebin ! deinterlace ! videoconvert ! videoflip ! videoscale ! appsink
 //! v4l2src ! capsfilter           -+              ^
 //! videotestsrc is-live ! capsfilter -------------+
 //! ```
@@ -23,9 +23,11 @@ use crate::gst::trust::authorities;
 use crate::gst::{gst_failed, link};
 use crate::input::live::SourceOptions;
 use crate::input::live::address::{LiveInput, Login, Server, Source};
+use crate::input::live::connect::Tls;
 use crate::input::live::device::Device;
+use crate::input::live::login::Trust;
 use crate::input::live::pictures::{self, Pictures};
-use crate::input::live::relay::{Finding, Relay, Trust};
+use crate::input::live::relay::{Finding, Report};
 use crate::input::live::rtp::Packets;
 use crate::input::picture::picture_chain;
 use crate::input::reader::frame_sink;
@@ -131,7 +133,10 @@ pub(crate) struct Assembly {
     /// Where decoded pictures enter the last part, in the size and format they came in.
     pub entry: gst::Pad,
     pub life: Arc<Life>,
-    pub relay: Option<Relay>,
+    /// What servers said, where they are not left to GStreamer.
+    pub report: Option<Arc<Report>>,
+    /// Ends after the pipeline.
+    pub link: Option<Box<dyn Send>>,
 }
 
 /// What every connection of an input is made with.
@@ -161,7 +166,7 @@ impl Recipe {
         let mut needed = vec!["videoconvert", "videoscale", "deinterlace", "videoflip", "appsink"];
         needed.extend(match &input.source {
             Source::Rtsp(_) => &["rtspsrc", "decodebin"][..],
-            Source::Http(_) => &["souphttpsrc", "decodebin", "multipartdemux", "hlsdemux"],
+            Source::Http(_) => &["decodebin", "multipartdemux", "hlsdemux"],
             Source::Device(_) => &["v4l2src", "decodebin"],
             Source::Test(_) => &["videotestsrc"],
             Source::File(_) => &["filesrc", "parsebin", "decodebin"],
@@ -189,6 +194,11 @@ impl Recipe {
         self.input.login.as_ref().filter(|_| server.is_trusted_by(own))
     }
 
+    /// Whose certificates are taken.
+    pub fn tls(&self) -> Tls {
+        Tls { ca: self.options.tls_ca.clone(), accept_any: self.options.tls_accept_any }
+    }
+
     /// # Errors
     /// An element cannot be made, or is not what it was.
     pub fn assemble(&self) -> Result<Assembly> {
@@ -210,17 +220,21 @@ impl Recipe {
             seen.picture(info.buffer().and_then(|buffer| buffer.pts()));
             gst::PadProbeReturn::Ok
         });
-        let mut relay = None;
+        let (mut report, mut link) = (None, None::<Box<dyn Send>>);
         match &self.input.source {
             Source::Test(spec) => test(&pipeline, spec, &chain[0], &life)?,
             Source::Rtsp(server) => {
                 let decoder = decoder(&pipeline, &entry, &life)?;
                 pictures::filter(&entry, Arc::clone(&life.pictures), self.options.damaged);
-                relay = Some(self.rtsp(&pipeline, self.moved.as_ref().unwrap_or(server), &decoder, &life)?);
+                let relay = self.rtsp(&pipeline, self.moved.as_ref().unwrap_or(server), &decoder, &life)?;
+                report = Some(Arc::clone(&relay.report));
+                link = Some(Box::new(relay));
             }
             Source::Http(server) => {
                 let decoder = decoder(&pipeline, &entry, &life)?;
-                self.http(&pipeline, self.moved.as_ref().unwrap_or(server), &decoder, &sink, &life)?;
+                let known = Arc::<Report>::default();
+                let fetcher = self.http(&pipeline, server, &decoder, &sink, &life, &known)?;
+                (report, link) = (Some(known), Some(Box::new(fetcher) as _));
             }
             Source::Device(device) => {
                 let decoder = decoder(&pipeline, &entry, &life)?;
@@ -228,14 +242,14 @@ impl Recipe {
             }
             Source::File(path) => return Err(Error::failed(format!("{}: not a live input", path.display()))),
         }
-        Ok(Assembly { pipeline, sink, entry, life, relay })
+        Ok(Assembly { pipeline, sink, entry, life, report, link })
     }
 }
 
 fn test(pipeline: &gst::Pipeline, spec: &TestSpec, next: &gst::Element, life: &Arc<Life>) -> Result<()> {
     let [source, filter] = spec.elements()?;
     link(pipeline, &[source, filter.clone()])?;
-    note_packets(&filter, life)?;
+    note_packets(&filter, life);
     filter.link(next).map_err(gst_failed)
 }
 
@@ -246,17 +260,18 @@ fn camera(pipeline: &gst::Pipeline, device: &Device, decoder: &gst::Element, lif
     let filter = element("capsfilter")?;
     filter.set_property("caps", device.caps());
     link(pipeline, &[source, filter.clone()])?;
-    note_packets(&filter, life)?;
+    note_packets(&filter, life);
     filter.link(decoder).map_err(gst_failed)
 }
 
-fn note_packets(element: &gst::Element, life: &Arc<Life>) -> Result<()> {
+/// Takes note of what leaves `element`.
+pub(crate) fn note_packets(element: &gst::Element, life: &Arc<Life>) {
+    let Some(pad) = element.static_pad("src") else { return };
     let life = Arc::clone(life);
-    pad(element, "src")?.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
         life.packet();
         gst::PadProbeReturn::Ok
     });
-    Ok(())
 }
 
 /// A decodebin whose first video goes to `entry`.

@@ -34,8 +34,7 @@ impl Recipe {
             login: self.login_for(server).cloned(),
             trust: Arc::clone(&self.trust),
             may_fall_back: transport == Transport::Auto,
-            tls_ca: self.options.tls_ca.clone(),
-            tls_accept_any: self.options.tls_accept_any,
+            tls: self.tls(),
         })?;
         let source = element("rtspsrc")?;
         source.set_property("location", &relay.location);

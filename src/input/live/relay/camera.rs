@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::input::live::relay::login::{Authenticator, Denied};
+use crate::input::live::login::{Authenticator, Denied};
 use crate::input::live::relay::message::Message;
 use crate::input::live::relay::{Finding, Report, Route};
 
@@ -224,14 +224,7 @@ impl Camera {
     }
 
     fn deny(&self, denied: &Denied) -> Out {
-        self.report.find(Finding::Denied(match denied {
-            Denied::NoLogin => "401: it wants a user and a password, and none are given".to_owned(),
-            Denied::WrongLogin => "401: wrong user or password".to_owned(),
-            Denied::Weaker => {
-                "401: it wants the password in the clear (Basic) after it wanted Digest, and does not get it".to_owned()
-            }
-            Denied::Unsupported(scheme) => format!("401: it wants a login by {scheme}, which is not supported"),
-        }));
+        self.report.find(Finding::Denied(denied.words("the camera")));
         Out::End
     }
 

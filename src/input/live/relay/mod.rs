@@ -6,30 +6,28 @@
 //! GStreamer sees a well-behaved server without a login; what cameras and those who stand in for them do otherwise is
 //! met here, where requests and answers can be read:
 //!
-//! - the login, in one try per connection, never to another server and never in a weaker scheme than before ([`login`]);
+//! - the login, in one try per connection, never to another server and never in a weaker scheme than before
+//!   ([`login`](crate::input::live::login));
 //! - bounds on everything that is announced or sent, and a new start behind junk ([`message`]);
 //! - signs of life at half of the announced time-out, with the method that the server offers;
 //! - redirections, refusals and their reasons ([`Finding`]);
 //! - UDP that is refused, descriptions for another address family, and answers without `interleaved=` ([`camera`]).
 
 mod camera;
-mod connect;
-mod login;
 mod message;
 
 use std::hash::{BuildHasher, Hasher};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::input::live::address::{Login, Server};
+use crate::input::live::connect::{Tls, connect};
+use crate::input::live::login::Trust;
 use crate::{Error, Result};
 use camera::{Camera, Out};
-pub(crate) use connect::tcp;
-pub(crate) use login::Trust;
 use message::{Item, Splitter};
 
 /// How often it is looked whether a sign of life is due.
@@ -49,8 +47,7 @@ pub(crate) struct Route {
     pub trust: Arc<Trust>,
     /// UDP may be given up for TCP.
     pub may_fall_back: bool,
-    pub tls_ca: Option<PathBuf>,
-    pub tls_accept_any: bool,
+    pub tls: Tls,
 }
 
 /// Why a camera does not play, in its own words where it has some.
@@ -95,11 +92,18 @@ impl Report {
     }
 
     /// The first finding is the reason, later ones follow from it.
-    fn find(&self, finding: Finding) {
+    pub fn find(&self, finding: Finding) {
         self.finding.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(finding);
     }
 
-    fn answer(&self) {
+    /// The server is connected to.
+    pub fn connect(&self) {
+        self.connected.store(true, Ordering::Release);
+        self.answer();
+    }
+
+    /// The server answered.
+    pub fn answer(&self) {
         *self.last_answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 }
@@ -175,12 +179,11 @@ fn serve(mut client: TcpStream, route: &Route, base: &str, report: &Arc<Report>,
     }) {
         return;
     }
-    let wire = match connect::connect(route) {
+    let wire = match connect(&route.server, &route.tls) {
         Ok(wire) => wire,
         Err(words) => return report.find(Finding::Unreachable(words)),
     };
-    report.connected.store(true, Ordering::Release);
-    report.answer();
+    report.connect();
     let (Ok(mut back), socket) = (client.try_clone(), wire.socket) else { return };
     let camera = Arc::new(Mutex::new(Camera::new(route, base, wire.writer, wire.peer, Arc::clone(report))));
     let (shared, known) = (Arc::clone(&camera), Arc::clone(report));

@@ -1,4 +1,4 @@
-//! The login at a camera: Digest (MD5 and SHA-256, with and without `qop`) or Basic, by what the camera asks for.
+//! The login at a server: Digest (MD5 and SHA-256, with and without `qop`) or Basic, by what it asks for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +22,20 @@ pub(crate) enum Denied {
     /// The scheme asked for is weaker than before.
     Weaker,
     Unsupported(String),
+}
+
+impl Denied {
+    /// For people; `server` is the one that asks.
+    pub fn words(&self, server: &str) -> String {
+        match self {
+            Self::NoLogin => format!("401: {server} wants a user and a password, and none are given"),
+            Self::WrongLogin => "401: wrong user or password".to_owned(),
+            Self::Weaker => format!(
+                "401: {server} wants the password in the clear (Basic) after it wanted Digest, and does not get it"
+            ),
+            Self::Unsupported(scheme) => format!("401: {server} wants a login by {scheme}, which is not supported"),
+        }
+    }
 }
 
 /// Answers challenges with one login.

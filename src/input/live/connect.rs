@@ -1,15 +1,16 @@
-//! The connection to a camera, plain or encrypted.
+//! The connection to a server, plain or encrypted.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use gstreamer_rtsp_server::gio;
 use gstreamer_rtsp_server::gio::prelude::*;
 
 use crate::gst::trust::authorities;
-use crate::input::live::relay::Route;
+use crate::input::live::address::Server;
 
 /// For the TCP connection.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -17,6 +18,15 @@ const CONNECT: Duration = Duration::from_secs(3);
 const HANDSHAKE_S: u32 = 5;
 /// For anything that is written.
 const WRITE: Duration = Duration::from_secs(10);
+
+/// Whose certificates are taken.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tls {
+    /// File with the authorities; those of the system when there is none.
+    pub ca: Option<PathBuf>,
+    /// Takes any certificate.
+    pub accept_any: bool,
+}
 
 pub(crate) struct Wire {
     pub reader: Box<dyn Read + Send>,
@@ -28,15 +38,14 @@ pub(crate) struct Wire {
 
 /// # Errors
 /// In words: no such host, nothing listens, no TLS.
-pub(crate) fn connect(route: &Route) -> Result<Wire, String> {
-    let server = &route.server;
+pub(crate) fn connect(server: &Server, tls: &Tls) -> Result<Wire, String> {
     let socket = tcp(&server.host, server.port)?;
     let broken = |e: io::Error| format!("{} cannot be reached: {e}", server.host);
     let peer = socket.peer_addr().map_err(broken)?.ip();
     socket.set_write_timeout(Some(WRITE)).and(socket.set_nodelay(true)).map_err(broken)?;
     let clone = || socket.try_clone().map_err(broken);
     let (reader, writer): (Box<dyn Read + Send>, Box<dyn Write + Send>) = if server.tls() {
-        let streams = encrypt(clone()?, route).map_err(|e| {
+        let streams = encrypt(clone()?, server, tls).map_err(|e| {
             format!(
                 "no encrypted connection: there is no TLS at this port, or the certificate is not trusted (name its \
                  authority with tls_ca) [{}]",
@@ -95,16 +104,15 @@ impl<T: IsA<gio::OutputStream>> Write for Half<gio::OutputStreamWrite<T>> {
 
 type Halves = (Half<gio::InputStreamRead<gio::InputStream>>, Half<gio::OutputStreamWrite<gio::OutputStream>>);
 
-fn encrypt(stream: TcpStream, route: &Route) -> Result<Halves, gio::glib::Error> {
-    let server = &route.server;
+fn encrypt(stream: TcpStream, server: &Server, tls: &Tls) -> Result<Halves, gio::glib::Error> {
     let socket = gio::Socket::from_fd(OwnedFd::from(stream))?;
     socket.set_timeout(HANDSHAKE_S);
     let base = socket.connection_factory_create_connection();
     let identity = gio::NetworkAddress::new(&server.host, server.port);
     let connection = gio::TlsClientConnection::new(&base, Some(&identity))?;
-    if route.tls_accept_any {
+    if tls.accept_any {
         connection.connect_accept_certificate(|_, _, _| true);
-    } else if let Some(Ok(database)) = route.tls_ca.as_deref().map(authorities) {
+    } else if let Some(Ok(database)) = tls.ca.as_deref().map(authorities) {
         // Without it (the file is gone meanwhile) the system's authorities count: nothing is let through that should not.
         connection.set_database(Some(&database));
     }

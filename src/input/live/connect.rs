@@ -12,19 +12,19 @@ use gstreamer_rtsp_server::gio::prelude::*;
 use crate::gst::trust::authorities;
 use crate::input::live::address::Server;
 
-/// For the TCP connection.
+/// Time limit for the TCP connection.
 const CONNECT: Duration = Duration::from_secs(3);
-/// For the handshake of TLS, in seconds.
+/// Time limit for the TLS handshake, in seconds.
 const HANDSHAKE_S: u32 = 5;
-/// For anything that is written.
+/// Time limit of a write.
 const WRITE: Duration = Duration::from_secs(10);
 
-/// Whose certificates are taken.
+/// The certificates to trust.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tls {
-    /// File with the authorities; those of the system when there is none.
+    /// File with certificate authorities; default: the system's.
     pub ca: Option<PathBuf>,
-    /// Takes any certificate.
+    /// Accepts any certificate.
     pub accept_any: bool,
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct Wire {
 }
 
 /// # Errors
-/// In words: no such host, nothing listens, no TLS.
+/// Unknown host, connection refused, no TLS; in words.
 pub(crate) fn connect(server: &Server, tls: &Tls) -> Result<Wire, String> {
     let socket = tcp(&server.host, server.port)?;
     let broken = |e: io::Error| format!("{} cannot be reached: {e}", server.host);
@@ -79,7 +79,7 @@ pub(crate) fn tcp(host: &str, port: u16) -> Result<TcpStream, String> {
     Err(reason.unwrap_or_else(unknown))
 }
 
-/// One half of an encrypted connection, and the connection, which its streams hold only weakly.
+/// One half of an encrypted connection, and the connection, to which its streams hold weak references.
 struct Half<T>(T, #[expect(dead_code, reason = "held, not read")] gio::TlsClientConnection);
 
 // SAFETY: GTlsConnection may be read by one thread and written by another at the same time (its documentation, "Thread
@@ -113,7 +113,7 @@ fn encrypt(stream: TcpStream, server: &Server, tls: &Tls) -> Result<Halves, gio:
     if tls.accept_any {
         connection.connect_accept_certificate(|_, _, _| true);
     } else if let Some(Ok(database)) = tls.ca.as_deref().map(authorities) {
-        // Without it (the file is gone meanwhile) the system's authorities count: nothing is let through that should not.
+        // Without it (the file has been removed) the system's authorities count, and nothing else is accepted.
         connection.set_database(Some(&database));
     }
     connection.handshake(None::<&gio::Cancellable>)?;

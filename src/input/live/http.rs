@@ -10,12 +10,13 @@ use url::Url;
 
 use crate::gst::gst_failed;
 use crate::input::live::address::Server;
-use crate::input::live::pipeline::{Life, Recipe, factory, note_packets, switch};
+use crate::input::live::pace::pace;
+use crate::input::live::pipeline::{Life, Recipe, factory, is_video_decoder, note_packets, switch};
 use crate::input::live::relay::{Finding, Report};
 use crate::input::live::web::{FACTORY, Fetcher, Origin};
 use crate::{Error, Result};
 
-/// Largest picture of an MJPEG stream, or junk between two of them, in bytes.
+/// Largest part of an MJPEG stream, or junk between two parts, in bytes.
 const MAX_PART: usize = 32 * 1024 * 1024;
 
 impl Recipe {
@@ -29,22 +30,27 @@ impl Recipe {
         life: &Arc<Life>,
         report: &Arc<Report>,
     ) -> Result<Arc<Fetcher>> {
-        // HLS comes in bursts of a segment: its pictures wait for their time. MJPEG has no time at all.
+        // HLS comes in bursts of a segment: its pictures wait for their time. MJPEG has no timestamps.
         life.paced.store(true, Ordering::Release);
         sink.set_drop(false);
         sink.set_sync(true);
         sink.set_async(true);
         let (sink, seen) = (sink.clone(), Arc::clone(life));
+        let shift = Arc::default();
         pipeline.connect_deep_element_added(move |_, _, element| match factory(element).as_str() {
             FACTORY => note_packets(element, &seen),
             "multipartdemux" => {
-                // Or decodebin waits for streams that never come.
+                // Otherwise decodebin waits for further streams.
                 switch(element, "single-stream", true);
                 bound_parts(element, &seen);
                 seen.timeless.store(true, Ordering::Release);
                 seen.paced.store(false, Ordering::Release);
                 sink.set_sync(false);
                 sink.set_drop(true);
+            }
+            _ if is_video_decoder(element) => {
+                let paced = Arc::clone(&seen);
+                pace(element, &shift, move || paced.paced.load(Ordering::Acquire));
             }
             name if is_other_source(element) => {
                 // Before it starts.
@@ -76,7 +82,7 @@ fn is_other_source(element: &gst::Element) -> bool {
     !element.is::<gst::Bin>() && class.is_some_and(|class| class.starts_with("Source"))
 }
 
-/// Ends the connection when nothing comes of what arrives: a part without an end would be held in memory.
+/// Bounds the bytes between two pictures, which the demuxer holds in memory.
 fn bound_parts(demuxer: &gst::Element, life: &Arc<Life>) {
     let held = Arc::new(AtomicUsize::new(0));
     let (life, arrived) = (Arc::clone(life), Arc::clone(&held));

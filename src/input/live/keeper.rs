@@ -1,5 +1,5 @@
-//! A thread for each connection that starts its pipeline and takes it down again. Either can hang on a server or a
-//! device that does not answer; the reader must not.
+//! The thread of a connection, which starts and stops its pipeline. Either can hang on a server or device that does not
+//! respond; the reader must not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ pub(crate) struct Keeper {
     done: Receiver<()>,
 }
 
-/// Keepers that are not done yet.
+/// The number of keepers whose pipeline has not stopped yet.
 #[derive(Clone, Default)]
 pub(crate) struct Alive(Arc<AtomicUsize>);
 
@@ -36,7 +36,7 @@ impl Drop for Counted {
 }
 
 impl Keeper {
-    /// Starts `pipeline`, and ends `link` after it.
+    /// Starts `pipeline`; drops `link` after it has stopped.
     ///
     /// # Errors
     /// No thread can be started.
@@ -53,7 +53,7 @@ impl Keeper {
             let _ = stopped.recv();
             let _ = pipeline.set_state(gst::State::Null);
             drop(pipeline);
-            // The goodbye went through it.
+            // The farewell went through it.
             drop(link);
             memory::give_back();
         };
@@ -64,7 +64,7 @@ impl Keeper {
         Ok(Self { stop, done })
     }
 
-    /// Takes the pipeline down and waits for it, for at most `timeout`.
+    /// Stops the pipeline and waits for that, for at most `timeout`.
     pub fn stop(self, timeout: Duration) {
         drop(self.stop);
         let _ = self.done.recv_timeout(timeout);

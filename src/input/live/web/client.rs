@@ -1,4 +1,4 @@
-//! The requests of a connection: redirections, the login, cookies, and what an answer means.
+//! The requests of a connection: redirections, the login, cookies, and the meaning of responses.
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error as _;
@@ -26,30 +26,30 @@ use crate::input::live::login::{Authenticator, Denied, Trust};
 use crate::input::live::relay::{Finding, Report};
 use crate::input::live::web::Range;
 
-/// How long a server may take for the head of an answer.
+/// Time limit for the head of a response.
 const ANSWER: Duration = Duration::from_secs(10);
-/// Connections that are kept for the next request close after this.
+/// Time limit of an idle connection.
 const IDLE: Duration = Duration::from_secs(20);
-/// Redirections in a row.
+/// Limit of consecutive redirections.
 const MAX_HOPS: usize = 5;
-/// Times that one request is sent with an answer to a challenge.
+/// Limit of answers to challenges per request.
 const MAX_TRIES: usize = 3;
-/// Largest head of an answer, in bytes.
+/// Largest head of a response, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
-/// Cookies that are kept for one server, servers with cookies, and the length of a cookie.
+/// Limits of cookies per server, of servers with cookies, and of the length of a cookie.
 const MAX_COOKIES: usize = 32;
 const MAX_JARS: usize = 16;
 const MAX_COOKIE: usize = 4096;
-/// Redirections that are remembered, so that each is logged once.
+/// Capacity of the list of redirections already logged.
 const MAX_NOTED: usize = 64;
 
-/// Why there is nothing to read.
+/// The reason for a failed download.
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
     pub finding: Finding,
-    /// The status code; 0 where there was no answer.
+    /// The status code; 0 without a response.
     pub status: u16,
-    /// It is no use to go on without what was asked for.
+    /// The connection must end.
     pub final_: bool,
 }
 
@@ -58,7 +58,7 @@ impl Failure {
         Self { finding, status: 0, final_: false }
     }
 
-    /// What is not read for a reason of ours.
+    /// Something that is not read on purpose.
     pub fn refused(words: impl Into<String>) -> Self {
         Self { final_: true, ..Self::new(Finding::Refused(words.into())) }
     }
@@ -80,7 +80,7 @@ impl Failure {
     }
 }
 
-/// The server of the user's address, and who may watch there.
+/// The server of the user's address, and the login there.
 pub(crate) struct Origin {
     pub server: Server,
     /// The input, for the log.
@@ -109,7 +109,7 @@ impl Client {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(2)
             .http1_max_buf_size(MAX_HEAD)
-            // As cameras write them.
+            // As some cameras write them.
             .http1_allow_spaces_after_header_name_in_responses(true)
             .http1_allow_obsolete_multiline_headers_in_responses(true)
             .http1_ignore_invalid_headers_in_responses(true)
@@ -127,7 +127,7 @@ impl Client {
         }
     }
 
-    /// Asks for `url` and follows where its server sends. Gives the answer with the address that it came from.
+    /// Requests `url` and follows redirections. Returns the response and its final address.
     pub async fn get(&self, mut url: Url, range: Option<Range>) -> Result<(Response<Incoming>, Url), Failure> {
         for _ in 0..=MAX_HOPS {
             let response = self.get_once(&url, range).await?;
@@ -140,14 +140,14 @@ impl Client {
             let next = location.to_str().ok().and_then(|location| url.join(location).ok());
             let next = next.filter(|next| matches!(next.scheme(), "http" | "https"));
             let Some(mut next) = next else {
-                return Err(Failure::refused("the server sends the reader on to an address that is not followed"));
+                return Err(Failure::refused("the server redirects to an address that is not followed"));
             };
-            // A login in there is the server's word, not the user's.
+            // A login in it is the server's, not the user's.
             let (_, _) = (next.set_username(""), next.set_password(None));
             self.note(&next);
             url = next;
         }
-        Err(Failure::refused(format!("the server sends the reader on more than {MAX_HOPS} times")))
+        Err(Failure::refused(format!("the server redirects more than {MAX_HOPS} times")))
     }
 
     /// Logs a redirection.
@@ -157,7 +157,7 @@ impl Client {
         if noted.len() < MAX_NOTED && noted.insert(shown.clone()) {
             let keeps = !self.has_login || self.may_log_in(to);
             let without = if keeps { "" } else { ", without the login: it is another server" };
-            tracing::info!("{}: the server sends the reader on to {shown}{without}", self.name);
+            tracing::info!("{}: the server redirects to {shown}{without}", self.name);
         }
     }
 
@@ -191,10 +191,7 @@ impl Client {
                 request = request.header(header::AUTHORIZATION, authorization);
             }
             let request = request.body(Empty::new()).map_err(|_| Failure::refused("the address is malformed"))?;
-            let response = match tokio::time::timeout(ANSWER, self.http.request(request)).await {
-                Ok(response) => response.map_err(|e| unanswered(&e))?,
-                Err(_) => return Err(Failure::new(Finding::Refused("the server does not answer".to_owned()))),
-            };
+            let response = self.send(request).await?;
             self.report.answer();
             self.keep_cookies(url, response.headers());
             if response.status() != StatusCode::UNAUTHORIZED {
@@ -205,7 +202,8 @@ impl Client {
             }
             if !trusted && self.has_login {
                 return Err(denied(
-                    "401: another server than that of the address wants a login, and does not get this one".to_owned(),
+                    "401: another server than that of the address requires a login, and the user's is not sent there"
+                        .to_owned(),
                 ));
             }
             let challenges = response.headers().get_all(header::WWW_AUTHENTICATE);
@@ -217,11 +215,25 @@ impl Client {
         Err(denied(Denied::WrongLogin.words("the server")))
     }
 
+    /// Sends a request, and repeats it once if the connection breaks: servers close idle connections.
+    async fn send(&self, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, Failure> {
+        let again = request.clone();
+        for (request, last) in [(request, false), (again, true)] {
+            match tokio::time::timeout(ANSWER, self.http.request(request)).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(e)) if last || e.is_connect() => return Err(unanswered(&e)),
+                Ok(Err(_)) => {}
+                Err(_) => break,
+            }
+        }
+        Err(Failure::new(Finding::Refused("the server does not answer".to_owned())))
+    }
+
     fn lock_login(&self) -> std::sync::MutexGuard<'_, Authenticator> {
         self.login.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the cookies of an answer. They go back to the same scheme, host and port, and nowhere else.
+    /// Keeps the cookies of a response. They are sent to the same scheme, host and port alone.
     fn keep_cookies(&self, url: &Url, headers: &HeaderMap) {
         let mut jars = self.cookies.lock().unwrap_or_else(PoisonError::into_inner);
         for cookie in headers.get_all(header::SET_COOKIE).iter().filter_map(|value| value.to_str().ok()) {
@@ -251,18 +263,18 @@ fn denied(words: String) -> Failure {
     Failure { status: 401, ..Failure::new(Finding::Denied(words)) }
 }
 
-/// What a status code that is no success means.
+/// The meaning of an unsuccessful status code.
 fn refusal(status: StatusCode) -> Failure {
     let finding = match status.as_u16() {
-        403 => Finding::Denied(format!("{status}: this login may not watch")),
+        403 => Finding::Denied(format!("{status}: this login has no access")),
         404 => Finding::Refused("404: there is nothing at this address".to_owned()),
-        429 | 503 => Finding::Busy(format!("{status}: the server has no room now; it is tried less often")),
+        429 | 503 => Finding::Busy(format!("{status}: the server is busy; it is tried less often")),
         _ => Finding::Refused(format!("the server answers {status}")),
     };
     Failure { status: status.as_u16(), ..Failure::new(finding) }
 }
 
-/// Why there was no answer.
+/// The reason for a missing response.
 fn unanswered(e: &legacy::Error) -> Failure {
     let mut cause = e.source();
     while let Some(e) = cause {
@@ -273,11 +285,11 @@ fn unanswered(e: &legacy::Error) -> Failure {
         match e.source() {
             Some(next) => cause = Some(next),
             None => {
-                return Failure::new(Finding::Refused(format!("the server gives no answer that is understood: {e}")));
+                return Failure::new(Finding::Refused(format!("no valid response: {e}")));
             }
         }
     }
-    Failure::new(Finding::Refused(format!("the server gives no answer that is understood: {e}")))
+    Failure::new(Finding::Refused(format!("no valid response: {e}")))
 }
 
 /// No connection, in words.
@@ -300,7 +312,7 @@ struct Connector {
 }
 
 impl tower_service::Service<Uri> for Connector {
-    type Response = TokioIo<Stream>;
+    type Response = TokioIo<Socket>;
     type Error = Unreachable;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Unreachable>> + Send>>;
 
@@ -318,21 +330,21 @@ impl tower_service::Service<Uri> for Connector {
             let stream = tokio::task::spawn_blocking(move || open(&server, &tls)).await;
             let stream = stream.map_err(|e| Unreachable(e.to_string()))?.map_err(Unreachable)?;
             report.connect();
-            Ok(TokioIo::new(stream.wake().map_err(|e| Unreachable(e.to_string()))?))
+            Ok(TokioIo::new(stream.register().map_err(|e| Unreachable(e.to_string()))?))
         })
     }
 }
 
-/// A connection that is not known to the runtime yet.
+/// A connection not registered with the runtime yet.
 enum Opened {
     Plain(std::net::TcpStream),
-    /// Through a pair of sockets: GLib encrypts, on threads of its own.
+    /// Encrypted by GLib on separate threads, behind a pair of sockets.
     Encrypted(std::os::unix::net::UnixStream),
 }
 
 impl Opened {
-    fn wake(self) -> io::Result<Stream> {
-        Ok(Stream(match self {
+    fn register(self) -> io::Result<Socket> {
+        Ok(Socket(match self {
             Self::Plain(socket) => Box::new(TcpStream::from_std(socket)?),
             Self::Encrypted(socket) => Box::new(UnixStream::from_std(socket)?),
         }))
@@ -369,15 +381,15 @@ trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
-struct Stream(Box<dyn Duplex>);
+struct Socket(Box<dyn Duplex>);
 
-impl AsyncRead for Stream {
+impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, buf)
     }
@@ -391,7 +403,7 @@ impl AsyncWrite for Stream {
     }
 }
 
-impl Connection for Stream {
+impl Connection for Socket {
     fn connected(&self) -> Connected {
         Connected::new()
     }

@@ -4,12 +4,12 @@
 //! source (an element) ! decodebin ! hlsdemux -+-> source: playlists again, keys
 //!                                             '-> source: segments
 //! ```
-//! GStreamer asks for addresses of a scheme of its own, `oodstream-http:`, and so reaches no server by itself. Every
-//! request goes through the [`Fetcher`] of the connection, which holds the rules:
+//! GStreamer sees addresses of a private scheme, `oodstream-http:`, and so reaches no server by itself. Every request
+//! goes through the [`Fetcher`] of the connection, which enforces the rules:
 //!
 //! - the login goes to the server of the user's address alone, never in a weaker scheme than before ([`client`]);
-//! - redirections are followed, five at most, and playlists name HTTP alone ([`playlist`]);
-//! - what a server announces or sends is bounded, apart from the length of the stream itself.
+//! - at most five consecutive redirections are followed, and playlists may name HTTP alone ([`playlist`]);
+//! - everything a server sends is bounded, apart from the length of the stream itself.
 
 mod client;
 mod playlist;
@@ -28,6 +28,7 @@ use tokio::task::AbortHandle;
 use url::Url;
 
 use crate::input::live::connect::Tls;
+use crate::input::live::reason::WEB_PAGE;
 use crate::input::live::relay::{Finding, Report};
 use crate::{Error, Result};
 pub(crate) use client::Origin;
@@ -40,15 +41,15 @@ const SCHEME: &str = "oodstream-http";
 const MAX_PLAYLIST: usize = 2 * 1024 * 1024;
 /// Largest segment or key, in bytes.
 const MAX_PART: u64 = 256 * 1024 * 1024;
-/// Pieces of a body that wait for GStreamer.
+/// Capacity between a download and GStreamer, in pieces of a body.
 const WAITING: usize = 8;
-/// Begin of a playlist (RFC 8216, 4.3.1.1).
+/// First line of a playlist (RFC 8216, 4.3.1.1).
 const PLAYLIST: &[u8] = b"#EXTM3U";
 
 /// A range of bytes: its first one, and its length.
 pub(crate) type Range = (u64, Option<u64>);
 
-/// Downloads of one connection; ends them when it is dropped.
+/// The downloads of one connection, until it is dropped.
 pub(crate) struct Fetcher {
     shared: Arc<Shared>,
     runtime: Option<Runtime>,
@@ -58,13 +59,13 @@ pub(crate) struct Fetcher {
 struct Shared {
     client: Client,
     report: Arc<Report>,
-    /// Begin of the addresses that GStreamer sees.
+    /// Prefix of the addresses that GStreamer sees.
     prefix: String,
-    /// The stream itself has come.
+    /// The stream itself has been found.
     began: AtomicBool,
 }
 
-/// One body on its way; given up when it is dropped.
+/// A download in progress; aborted on drop.
 pub(crate) struct Download {
     pieces: mpsc::Receiver<std::result::Result<Bytes, Failure>>,
     task: AbortHandle,
@@ -119,7 +120,7 @@ impl Fetcher {
         format!("{}/stream/{url}", self.shared.prefix)
     }
 
-    /// Begins the download of an address that GStreamer sees; none where it is none, or its connection is over.
+    /// Starts the download of an address that GStreamer sees; none if it is malformed, or its connection has ended.
     fn open(location: &str, range: Option<Range>) -> Option<Download> {
         let rest = location.strip_prefix(SCHEME)?.strip_prefix("://")?;
         let (id, rest) = rest.split_once('/')?;
@@ -131,7 +132,7 @@ impl Fetcher {
         let task = fetcher.runtime.as_ref()?.spawn(async move {
             if let Err(failure) = shared.download(url, stream, range, &to).await {
                 shared.find(&failure, stream);
-                // Nobody waits for it any more when this fails.
+                // Fails if nobody waits for it.
                 let _ = to.send(Err(failure)).await;
             }
         });
@@ -143,15 +144,15 @@ impl Drop for Fetcher {
     fn drop(&mut self) {
         fetchers().remove(&self.id);
         if let Some(runtime) = self.runtime.take() {
-            // A name that is looked up holds up nobody.
+            // Does not wait for a slow DNS lookup.
             runtime.shutdown_background();
         }
     }
 }
 
 impl Shared {
-    /// What a failure means for the connection. GStreamer copes with segments that are missing; not with a stream that is
-    /// not there, or with what must not be read.
+    /// Reports a failure that ends the connection. GStreamer copes with missing segments; a missing stream and what must
+    /// not be read are final.
     fn find(&self, failure: &Failure, stream: bool) {
         let ends = match failure.finding {
             Finding::Denied(_) | Finding::Moved(_) => true,
@@ -172,13 +173,11 @@ impl Shared {
     ) -> std::result::Result<(), Failure> {
         let (response, base) = self.client.get(url, range).await?;
         if stream && is_page(&response) {
-            return Err(Failure::refused(
-                "the server sends a web page, not a video: it may want a login, or the address is that of its pages",
-            ));
+            return Err(Failure::refused(WEB_PAGE));
         }
         let limit = if stream { u64::MAX } else { MAX_PART };
         let mut body = response.into_body();
-        // As much as tells a playlist from anything else.
+        // Enough to recognise a playlist.
         let mut head = Vec::new();
         while head.len() < PLAYLIST.len() {
             match piece(&mut body).await? {
@@ -236,6 +235,6 @@ fn is_page<T>(response: &Response<T>) -> bool {
 }
 
 fn is_playlist(head: &[u8]) -> bool {
-    // Behind the byte order mark that some editors put there.
+    // After the byte order mark that some editors write.
     head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).starts_with(PLAYLIST)
 }

@@ -1,4 +1,4 @@
-//! Playlists of HLS (RFC 8216), in which every address is made one that is fetched by the program itself.
+//! HLS playlists (RFC 8216), with every address replaced by one that the program fetches itself.
 
 use url::Url;
 

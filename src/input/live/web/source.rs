@@ -1,4 +1,4 @@
-//! The GStreamer element that reads what a [`Fetcher`] downloads.
+//! The GStreamer element that delivers the downloads of a [`Fetcher`].
 
 use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -18,7 +18,7 @@ use crate::{Error, Result};
 /// Name of the element's factory.
 pub(crate) const FACTORY: &str = "oodstreamhttpsrc";
 
-/// Makes the element known to GStreamer, once per process.
+/// Registers the element, once per process.
 pub(super) fn register() -> Result<()> {
     static DONE: OnceLock<std::result::Result<(), String>> = OnceLock::new();
     DONE.get_or_init(|| {
@@ -40,7 +40,7 @@ struct State {
     location: String,
     range: Option<Range>,
     download: Option<Download>,
-    /// Of the download that is read now.
+    /// Of the download being read.
     reading: Option<AbortHandle>,
     /// The element is to stop.
     unlocked: bool,
@@ -177,13 +177,13 @@ impl PushSrcImpl for Imp {
                 Some(download) => download,
                 None => match Fetcher::open(&state.location, state.range) {
                     Some(download) => download,
-                    None => return Err(self.fail(&Failure::refused("there is nobody to download it"))),
+                    None => return Err(self.fail(&Failure::refused("its connection has ended"))),
                 },
             };
             state.reading = Some(download.abort_handle());
             download
         };
-        // Not under the lock: `unlock` ends the wait.
+        // Without the lock: `unlock` ends the wait.
         let piece = download.next();
         let mut state = self.lock();
         state.reading = None;

@@ -47,6 +47,10 @@ impl Target {
     /// # Errors
     /// It has the form, and is malformed; or it is an address of an unknown kind.
     pub fn parse(text: &str) -> Result<Option<Self>> {
+        // GStreamer's strings end there.
+        if text.contains('\0') {
+            return Err(Error::usage("an output holds a NUL character"));
+        }
         if text == "display:" {
             return Ok(Some(Self::Display));
         }
@@ -267,6 +271,8 @@ mod tests {
             ("rtsp://[::1]8554/x", ":PORT"),
             ("rtmp://h/x", "unknown kind"),
             ("hls:", "no folder"),
+            ("hls:a\0b", "NUL"),
+            ("a\0b.mp4", "NUL"),
             ("x-%Q.mp4", "not known"),
             ("x-%H%M%S.mp4", "date"),
         ] {

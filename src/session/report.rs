@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::input::EndOfInput;
+use crate::input::live::PacketCounts;
 use crate::output::Written;
 use crate::pipeline::{LatencyReport, Meter, Outcome, StageReport};
 
@@ -96,6 +97,9 @@ pub struct LiveReport {
     pub repeats: u64,
     /// Frames dropped because they were older than the latency limit; part of `dropped`.
     pub stale: u64,
+    /// Packets over RTP; none for other inputs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packets: Option<PacketCounts>,
 }
 
 impl InputReport {
@@ -146,6 +150,7 @@ impl InputReport {
                 reconnects: seen.reconnects,
                 repeats: seen.repeats,
                 stale: seen.stale,
+                packets: seen.packets,
             }),
         }
     }

@@ -7,6 +7,9 @@ mod damage;
 mod edits;
 #[path = "files/fields.rs"]
 mod fields;
+#[cfg(unix)]
+#[path = "files/mutations.rs"]
+mod mutations;
 mod onnx;
 #[path = "files/paths.rs"]
 mod paths;

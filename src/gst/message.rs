@@ -8,7 +8,7 @@ use gstreamer_pbutils::MissingPluginMessage;
 
 use crate::Error;
 use crate::gst::doctor;
-use crate::gst::mp4_index::Fault;
+use crate::gst::mp4::index::Fault;
 
 /// Everything a bus said that bears on failure, gathered as it comes.
 #[derive(Debug, Default)]

@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_app as gst_app;
 
 use super::clock::{Clock, Joins};
-use super::edit_list::EditList;
+use super::metadata::{Metadata, track_number};
+use super::mp4::edit_list::EditList;
 
 /// What a stream carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,7 @@ impl Packet {
 /// One audio or subtitle stream.
 pub(crate) struct Track {
     pub kind: Kind,
+    number: Option<u64>,
     /// The demuxer's pad.
     pad: gst::Pad,
     edits: Option<EditList>,
@@ -64,6 +66,11 @@ impl Track {
     /// What the stream carries; unfixed before its first packet.
     pub fn caps(&self) -> gst::Caps {
         self.pad.current_caps().unwrap_or_else(|| self.pad.query_caps(None))
+    }
+
+    /// Its number in the file, where that has numbers.
+    pub fn number(&self) -> Option<u64> {
+        self.number
     }
 
     /// Language and title, where the container has them.
@@ -121,7 +128,7 @@ impl Track {
             first: None,
             discard: false,
         });
-        let track = Arc::new(Self { kind, pad: pad.clone(), edits, state });
+        let track = Arc::new(Self { kind, number: track_number(pad), pad: pad.clone(), edits, state });
         let sink = gst_app::AppSink::builder()
             .sync(false)
             .async_(false)
@@ -214,8 +221,12 @@ fn length(buffer: &gst::Buffer) -> Option<i64> {
 #[derive(Default)]
 pub(crate) struct Shared {
     pub tracks: Mutex<Vec<Arc<Track>>>,
-    /// Tags of the file as a whole: title, creation time, place.
-    pub tags: Mutex<Option<gst::TagList>>,
+    /// What the demuxer says of the file as a whole: title, creation time, place.
+    tags: Mutex<Option<gst::TagList>>,
+    /// What the file itself says, where its kind is known here.
+    pub metadata: OnceLock<Metadata>,
+    /// The number of the video track in the file.
+    pub video: OnceLock<u64>,
     /// The input came to its end by itself: every packet is in its track.
     pub ended: AtomicBool,
     /// What the writer has to tell about the streams, one sentence each.
@@ -223,7 +234,7 @@ pub(crate) struct Shared {
     /// Where the clock of the input starts anew.
     pub joins: Joins,
     /// See [`Shared::fix_lead`].
-    lead: std::sync::OnceLock<i64>,
+    lead: OnceLock<i64>,
 }
 
 impl Shared {
@@ -235,8 +246,12 @@ impl Shared {
         self.tracks.lock().unwrap_or_else(PoisonError::into_inner).push(track);
     }
 
-    pub fn tags(&self) -> Option<gst::TagList> {
-        self.tags.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What the input says about itself.
+    pub fn metadata(&self) -> Metadata {
+        self.metadata.get().cloned().unwrap_or_else(|| {
+            let tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+            tags.as_ref().map(|tags| Metadata::of_tags(tags)).unwrap_or_default()
+        })
     }
 
     pub fn merge_tags(&self, new: &gst::TagList) {

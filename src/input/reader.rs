@@ -13,9 +13,9 @@ use gstreamer_video as gst_video;
 
 use crate::gst::Frame;
 use crate::gst::clock::Clock;
-use crate::gst::edit_list::EditList;
 use crate::gst::frame::{Canvas, colour_of};
 use crate::gst::message::Trouble;
+use crate::gst::mp4::edit_list::EditList;
 use crate::gst::track::Shared;
 use crate::input::{EndOfInput, FrameReader, Read, VideoInfo};
 use crate::{Error, Result};

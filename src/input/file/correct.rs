@@ -6,7 +6,7 @@ use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_video as gst_video;
 
-use crate::gst::mp4_index::Index;
+use crate::gst::mp4::index::Index;
 use crate::input::reader::{Format, Probe};
 
 /// Changes what the demuxer reads of the file, see [`Index::patches`].

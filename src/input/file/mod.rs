@@ -15,7 +15,8 @@ use gstreamer_pbutils as gst_pbutils;
 use self::correct::{correct, patch, watch_format};
 use crate::gst::clock::Clock;
 use crate::gst::message::unplayable;
-use crate::gst::mp4_index::{self, Index, IndexTrack};
+use crate::gst::metadata::{Metadata, track_number};
+use crate::gst::mp4::index::{self, Index, IndexTrack};
 use crate::gst::size;
 use crate::gst::track::{Kind, Shared, Track};
 use crate::gst::{element, gst_failed, init, link};
@@ -54,7 +55,7 @@ pub(crate) fn check_readable(path: &Path) -> Result<()> {
         return Err(Error::failed(format!("{name}: the file is empty (zero bytes)"))
             .hint("the recording or the copy failed; fetch it again"));
     }
-    match meta.is_file().then(|| mp4_index::fault(&mut file)).flatten() {
+    match meta.is_file().then(|| index::fault(&mut file)).flatten() {
         Some(fault) => Err(unplayable(path, fault)),
         None => Ok(()),
     }
@@ -80,6 +81,7 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, pace: Pace) -> Result<Pip
         patch(&pad, Arc::clone(&index));
     }
     let parse = element("parsebin")?;
+    keep_subtitles(&parse);
     link(&pipeline, &[source, parse.clone()])?;
 
     let decoder = element("decodebin")?;
@@ -124,6 +126,9 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, pace: Pace) -> Result<Pip
     });
 
     let shared = Arc::new(Shared::default());
+    if let Some(metadata) = file.as_mut().and_then(Metadata::read) {
+        let _ = shared.metadata.set(metadata);
+    }
     let duration = index.duration;
     let (streams, known) = (Arc::clone(&probe), Arc::clone(&shared));
     // The pipeline owns the handler: weak references, or neither would ever be freed.
@@ -172,6 +177,9 @@ fn add_stream(
             if probe.video.swap(true, Ordering::AcqRel) {
                 probe.more_video.fetch_add(1, Ordering::AcqRel);
                 return Ok(());
+            }
+            if let Some(number) = track_number(pad) {
+                let _ = shared.video.set(number);
             }
             if let Ok(mut known) = probe.edits.lock() {
                 *known = edits;
@@ -222,9 +230,17 @@ fn add_stream(
     Ok(())
 }
 
+/// Leaves SSA and ASS subtitles as they are: parsebin would make plain text of them.
+fn keep_subtitles(parse: &gst::Element) {
+    parse.connect("autoplug-continue", false, |values| {
+        let caps = values.get(2).and_then(|value| value.get::<gst::Caps>().ok());
+        let name = caps.as_ref().and_then(|caps| Some(caps.structure(0)?.name().as_str())).unwrap_or_default();
+        Some((!matches!(name, "application/x-ssa" | "application/x-ass")).to_value())
+    });
+}
+
 /// The track of the index that a pad of the demuxer stands for: its number is the end of the stream's identifier.
 fn track_of<'a>(pad: &gst::Pad, index: &'a Index) -> Option<&'a IndexTrack> {
-    let identifier = pad.stream_id()?;
-    let id: u32 = identifier.rsplit('/').next()?.parse().ok()?;
-    index.tracks.iter().find(|track| track.id == id)
+    let number = track_number(pad)?;
+    index.tracks.iter().find(|track| u64::from(track.id) == number)
 }

@@ -7,6 +7,7 @@
 pub(crate) mod mux;
 mod plain;
 pub(crate) mod target;
+mod text;
 pub(crate) mod writer;
 
 use std::path::{Path, PathBuf};

@@ -11,10 +11,9 @@ use gstreamer_video as gst_video;
 
 use crate::gst::message::Trouble;
 use crate::gst::track::Shared;
-use crate::gst::{Frame, element, mp4};
-use crate::gst::{gst_failed, link};
+use crate::gst::{Frame, element, gst_failed, link};
 use crate::output::file::mux;
-use crate::output::file::target::{Container, Target};
+use crate::output::file::target::Target;
 use crate::output::{Encoding, FrameWriter, Written, encoder};
 use crate::{Error, Result};
 
@@ -80,7 +79,7 @@ impl FileWriter {
         encoder::configure(&encode, encoding, pixels, encoder::Purpose::File)?;
         tracing::info!("{}: encoded by {name}", target.path.display());
 
-        let muxer = mux::muxer(target.container, shared)?;
+        let muxer = mux::muxer(target.container, mux::room(shared))?;
         let sink = element("filesink")?;
         sink.set_property("location", target.location());
         // Without it the pipeline would wait for a first frame that comes only later.
@@ -235,12 +234,8 @@ impl FrameWriter for FileWriter {
         if stopped.is_err() {
             return Err(self.trouble.output_error(&target.path, &target.temporary));
         }
-        if target.container != Container::Matroska {
-            let edits = mux::edits(&self.shared, target.input.as_deref(), self.start..self.end, &self.tracks);
-            let patched = std::fs::OpenOptions::new().read(true).write(true).open(&target.temporary);
-            if let Err(e) = patched.and_then(|mut file| mp4::apply(&mut file, &edits)) {
-                tracing::warn!("{}: its index lacks {edits:?}: {e}", target.path.display());
-            }
+        if let Err(e) = mux::finish(&target, &self.shared, self.start..self.end, &self.tracks) {
+            self.shared.note(format!("dates, titles and other metadata are left out: {e}"));
         }
         let muxed = self.muxed.load(Ordering::Acquire);
         if muxed != self.frames {
@@ -252,7 +247,8 @@ impl FrameWriter for FileWriter {
             .hint("choose another encoder with --encoder; `oodstream doctor` lists them"));
         }
         let path = target.publish()?;
-        let notes = self.shared.writer_notes();
+        let mut notes = self.shared.writer_notes();
+        notes.extend(self.tracks.iter().enumerate().filter_map(|(number, feed)| feed.note(number)));
         Ok(Written { path, frames: self.frames, encoder: std::mem::take(&mut self.encoder), notes })
     }
 

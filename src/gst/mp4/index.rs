@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read, Result, Seek, SeekFrom};
 
 use super::boxes::{self, TopBox, bad, boxes, child, descend, scale_and_duration, u32_at, u64_at};
+use super::copied::beyond;
 use super::edit_list::EditList;
 
 /// Boxes of a whole file; others behind them are what cameras put there.
@@ -165,36 +166,6 @@ fn full_range(stsd: &[u8]) -> Option<usize> {
     let colr = descend(entry.payload.get(before..)?, &[b"colr"])?;
     let full = colr.payload.starts_with(b"nclx") && colr.payload.get(10)? & 0x80 != 0;
     full.then_some(8 + entry.at + before + colr.at - 4)
-}
-
-/// How many samples of a track end behind `length`, and how many there are.
-fn beyond(stbl: &[u8], length: u64) -> Option<(u64, u64)> {
-    let (sizes, runs) = (child(stbl, b"stsz")?, child(stbl, b"stsc")?);
-    let (offsets, wide) = match child(stbl, b"co64") {
-        Some(offsets) => (offsets, true),
-        None => (child(stbl, b"stco")?, false),
-    };
-    let (size, count) = (u32_at(sizes, 4).ok()?, u32_at(sizes, 8).ok()?);
-    let chunks = u32_at(offsets, 4).ok()? as usize;
-    let number_of_runs = u32_at(runs, 4).ok()? as usize;
-    let (mut sample, mut lost, mut run) = (0u32, 0, 0usize);
-    for chunk in 0..chunks {
-        while run + 1 < number_of_runs && u32_at(runs, 8 + (run + 1) * 12).ok()? as usize <= chunk + 1 {
-            run += 1;
-        }
-        let mut at =
-            if wide { u64_at(offsets, 8 + chunk * 8).ok()? } else { u32_at(offsets, 8 + chunk * 4).ok()?.into() };
-        for _ in 0..u32_at(runs, 8 + run * 12 + 4).ok()? {
-            if sample >= count {
-                return Some((lost, count.into()));
-            }
-            let bytes = if size > 0 { size } else { u32_at(sizes, 12 + sample as usize * 4).ok()? };
-            at = at.checked_add(bytes.into())?;
-            lost += u64::from(at > length);
-            sample += 1;
-        }
-    }
-    Some((lost, count.into()))
 }
 
 /// Why nothing of an MP4 or MOV file can be played.

@@ -50,6 +50,8 @@ struct State {
     clock: Option<Clock>,
     /// Packets before the first one with a time, as transport streams have them before their first clock reference.
     waiting: Vec<gst::Buffer>,
+    /// Packets so far.
+    count: i64,
     /// What to add to all times, once the first frame went out, see [`Shared::fix_lead`].
     lead: i64,
     /// The time of the first packet.
@@ -66,6 +68,12 @@ impl Track {
     /// What the stream carries; unfixed before its first packet.
     pub fn caps(&self) -> gst::Caps {
         self.pad.current_caps().unwrap_or_else(|| self.pad.query_caps(None))
+    }
+
+    /// What the demuxer says of the stream before a parser has seen its first packet.
+    pub fn demuxed_caps(&self) -> Option<gst::Caps> {
+        let parser = self.pad.dynamic_cast_ref::<gst::GhostPad>()?.target()?.parent_element()?;
+        parser.static_pad("sink")?.current_caps()
     }
 
     /// Its number in the file, where that has numbers.
@@ -124,6 +132,7 @@ impl Track {
             packets: VecDeque::new(),
             clock,
             waiting: Vec::new(),
+            count: 0,
             lead: 0,
             first: None,
             discard: false,
@@ -157,7 +166,16 @@ impl Track {
             gst::Signed::Negative(t) => i64::try_from(t.nseconds()).ok().map(|t| -t),
         };
         let (mut pts, mut dts) = (running(buffer.pts()), running(buffer.dts()));
-        let duration = length(&buffer);
+        let block = sample.caps().and_then(adpcm_block);
+        let duration = block.or(length(&buffer));
+        if let Some(block) = block {
+            let mut state = self.lock();
+            let count = state.count;
+            state.count += 1;
+            if let Some(first) = state.first {
+                (pts, dts) = (Some(first + count * block), None);
+            }
+        }
         if let Some(edits) = &self.edits
             && let Some(time) = pts.or(dts)
         {
@@ -211,6 +229,20 @@ impl State {
 fn is_header(buffer: &gst::Buffer, time: Option<i64>, clock: &Clock) -> bool {
     let marked = buffer.flags().contains(gst::BufferFlags::HEADER);
     (marked && length(buffer).is_none_or(|length| length == 0)) || (time.is_none() && !clock.restarts())
+}
+
+/// How long a block of ADPCM lasts, in nanoseconds: GStreamer's demuxers take its nominal bit rate, which is rounded or
+/// wrong.
+fn adpcm_block(caps: &gst::CapsRef) -> Option<i64> {
+    let structure = caps.structure(0).filter(|structure| structure.name() == "audio/x-adpcm")?;
+    let get = |field| structure.get::<i32>(field).ok().map(i64::from).filter(|value| *value > 0);
+    let (bytes, channels, rate) = (get("block_align")?, get("channels")?, get("rate")?);
+    let samples = match structure.get::<&str>("layout").ok()? {
+        "dvi" => (bytes / channels - 4) * 2 + 1,
+        "microsoft" => (bytes / channels - 7) * 2 + 2,
+        _ => return None,
+    };
+    (samples > 0).then(|| samples * 1_000_000_000 / rate)
 }
 
 fn length(buffer: &gst::Buffer) -> Option<i64> {

@@ -36,6 +36,8 @@ pub(crate) struct IndexTrack {
     pub edits: Option<EditList>,
     /// The whole range of code values is in use, says the container.
     pub full_range: bool,
+    /// How to turn the pictures, as `videoflip` names it; none where the matrix is none of the eight that turn and mirror.
+    pub direction: Option<&'static str>,
 }
 
 impl IndexTrack {
@@ -95,7 +97,7 @@ impl Index {
         let mdia = descend(trak, &[b"mdia"]).ok_or_else(|| bad("no mdia"))?;
         let (media_scale, ..) = scale_and_duration(child(mdia.payload, b"mdhd").ok_or_else(|| bad("no mdhd"))?)?;
         let handler = child(mdia.payload, b"hdlr").and_then(|h| h.get(8..12)?.try_into().ok()).unwrap_or_default();
-        let mut track = IndexTrack { id, handler, ..IndexTrack::default() };
+        let mut track = IndexTrack { id, handler, direction: direction(header), ..IndexTrack::default() };
         if let Some(elst) = descend(trak, &[b"edts", b"elst"])
             && let Some(edits) = EditList::new(&entries(elst.payload)?, movie_scale, media_scale)
         {
@@ -149,6 +151,24 @@ pub(crate) fn entries(elst: &[u8]) -> Result<Vec<(u64, i64, u32)>> {
         });
     }
     Ok(entries)
+}
+
+/// By the matrix in a `tkhd` box, of which GStreamer's demuxer knows the turns alone: a picture's (x, y) is shown at
+/// (ax + cy, bx + dy).
+fn direction(tkhd: &[u8]) -> Option<&'static str> {
+    let at = if *tkhd.first()? == 1 { 52 } else { 40 };
+    let entry = |index: usize| Some((u32_at(tkhd, at + 4 * index).ok()? as i32).signum());
+    Some(match (entry(0)?, entry(1)?, entry(3)?, entry(4)?) {
+        (1, 0, 0, 1) => "identity",
+        (0, 1, -1, 0) => "90r",
+        (-1, 0, 0, -1) => "180",
+        (0, -1, 1, 0) => "90l",
+        (-1, 0, 0, 1) => "horiz",
+        (1, 0, 0, -1) => "vert",
+        (0, 1, 1, 0) => "ul-lr",
+        (0, -1, -1, 0) => "ur-ll",
+        _ => return None,
+    })
 }
 
 /// The start of an edit list of one edit that shows all of the media: a duration of 0 has no end in qtdemux.

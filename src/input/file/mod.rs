@@ -21,7 +21,7 @@ use crate::gst::size;
 use crate::gst::track::{Kind, Shared, Track};
 use crate::gst::{element, gst_failed, init, link};
 use crate::input::VideoInfo;
-use crate::input::picture::picture_chain;
+use crate::input::picture::{FLIP, picture_chain};
 use crate::input::reader::{Format, Pace, PipelineReader, Probe, frame_sink};
 use crate::{Error, Result};
 
@@ -132,8 +132,12 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, pace: Pace) -> Result<Pip
     let duration = index.duration;
     let (streams, known) = (Arc::clone(&probe), Arc::clone(&shared));
     // The pipeline owns the handler: weak references, or neither would ever be freed.
-    let (weak, weak_decoder) = (pipeline.downgrade(), decoder.downgrade());
+    let (weak, weak_decoder, weak_flip) = (pipeline.downgrade(), decoder.downgrade(), chain[FLIP].downgrade());
     parse.connect_pad_added(move |_, pad| {
+        // The tag of a demuxer does for other files.
+        if let Some((flip, direction)) = weak_flip.upgrade().zip(track_of(pad, &index).and_then(turned)) {
+            flip.set_property_from_str("video-direction", direction);
+        }
         if let (Some(pipeline), Some(decoder)) = (weak.upgrade(), weak_decoder.upgrade())
             && let Err(e) = add_stream(&pipeline, &decoder, pad, &streams, &known, &index)
         {
@@ -228,6 +232,11 @@ fn add_stream(
     pad.link(&entry).map_err(|e| Error::failed(format!("{name} cannot be linked: {e}")))?;
     shared.add(track);
     Ok(())
+}
+
+/// How the pictures of a video track have to be turned.
+fn turned(track: &IndexTrack) -> Option<&'static str> {
+    track.direction.filter(|_| &track.handler == b"vide")
 }
 
 /// Leaves SSA and ASS subtitles as they are: parsebin would make plain text of them.

@@ -209,6 +209,8 @@ pub(crate) fn link_tracks(
             continue;
         }
         let caps = track.caps();
+        // What a parser will make of it is not known before its first packet.
+        let demuxed = (!caps.is_fixed()).then(|| track.demuxed_caps()).flatten();
         let name = caps.structure(0).map(|s| s.name().to_string()).unwrap_or_default();
         let note = |what: &str| {
             let kind = if track.kind == Kind::Audio { "audio" } else { "subtitle" };
@@ -229,11 +231,12 @@ pub(crate) fn link_tracks(
             Some(_) => gst::Caps::builder("text/x-raw").field("format", "utf8").build(),
             None => caps,
         };
-        let fits = template.caps().can_intersect(&caps);
+        let known = demuxed.as_ref().unwrap_or(&caps);
+        let fits = template.caps().can_intersect(known);
         let mut encoded = None;
         let chain = if fits && caps.is_fixed() {
             Vec::new()
-        } else if let Some(parser) = parser_for(&caps, template.caps()) {
+        } else if let Some(parser) = parser_for(known, template.caps()) {
             vec![element(parser)?]
         } else if fits {
             Vec::new()
@@ -370,6 +373,7 @@ fn parser_for(caps: &gst::Caps, wanted: &gst::Caps) -> Option<&'static str> {
         // aacparse takes AAC out of ADTS, not out of LOAS.
         "audio/mpeg" if structure.get::<&str>("stream-format") == Ok("loas") => return None,
         "audio/mpeg" => "aacparse",
+        "audio/x-eac3" if !wanted.can_intersect(caps) => return None,
         "audio/x-ac3" | "audio/x-eac3" => "ac3parse",
         "audio/x-opus" => "opusparse",
         "audio/x-flac" => "flacparse",

@@ -15,6 +15,7 @@ pub(crate) mod test_source;
 
 use std::time::Duration;
 
+pub(crate) use expand::each_track;
 pub use expand::{Input, expand_input};
 pub use live::{LiveInput, open_live};
 

@@ -38,8 +38,9 @@ pub(crate) struct Probe {
     pub subtitles: AtomicU64,
     /// Sizes of decoded pictures that followed one another.
     pub sizes: AtomicU64,
-    /// Video streams beyond the first.
-    pub more_video: AtomicU64,
+    /// Video streams, and which of them is read, from 1.
+    pub videos: AtomicU64,
+    pub taken: AtomicU64,
     /// Compressed frames that went into the decoder, and frames that came out of it.
     pub coded: AtomicU64,
     pub decoded: AtomicU64,
@@ -119,6 +120,8 @@ pub(crate) struct PipelineReader {
     resized: u64,
     /// Keeps to real time: a frame is handed on as soon as it is there.
     pace: Pace,
+    /// The frame rate that the caller asked for.
+    rate: Option<f64>,
     /// The frame that waits for the time of the one after it, with its time.
     held: Option<(Option<i64>, gst::Buffer)>,
     /// What is missing at the end of the file, in words.
@@ -189,6 +192,11 @@ impl PipelineReader {
                 break sample;
             }
             let complete = probe.complete.load(Ordering::Acquire);
+            let videos = probe.videos.load(Ordering::Acquire);
+            if complete && videos > 0 && !probe.video.load(Ordering::Acquire) {
+                return Err(Error::usage(format!("{}: it has {videos} video tracks", name.display()))
+                    .hint("choose one of them with --video-track, from 1, or all"));
+            }
             if complete && !probe.video.load(Ordering::Acquire) && trouble.missing.is_none() {
                 return Err(no_video(name, &probe));
             }
@@ -246,12 +254,27 @@ impl PipelineReader {
             hidden: 0,
             resized: 0,
             pace,
+            rate: None,
             held: None,
             cut: None,
             broken: None,
             over,
             ended: None,
         })
+    }
+
+    /// How many video tracks the file has.
+    pub fn video_tracks(&self) -> u32 {
+        u32::try_from(self.probe.videos.load(Ordering::Acquire)).unwrap_or(u32::MAX)
+    }
+
+    /// Sets the rate of a coded stream without a container; others have times of their own.
+    pub fn set_rate(&mut self, fps: f64) {
+        if self.probe.format() == Format::Raw {
+            self.info.fps = Some(fps);
+            self.clock.pace((1e9 / fps) as i64);
+        }
+        self.rate = Some(fps);
     }
 
     /// What is known about the input.
@@ -365,15 +388,27 @@ impl PipelineReader {
         if self.hidden > 0 {
             notes.push(format!("{} frames that the edit list of the file hides are left out", self.hidden));
         }
-        let more = self.probe.more_video.load(Ordering::Acquire);
-        if more > 0 {
-            notes.push(format!("the first video stream is taken; {more} more are left out"));
+        let (videos, taken) = (self.probe.videos.load(Ordering::Acquire), self.probe.taken.load(Ordering::Acquire));
+        if videos > 1 {
+            notes.push(format!(
+                "of {videos} video tracks number {taken} is read; --video-track chooses another one, or all"
+            ));
         }
         let (width, height) = (self.info.width, self.info.height);
         if self.resized > 0 {
             notes.push(format!("the size of the pictures changes on the way; they are scaled to {width}x{height}"));
         }
-        notes.extend(self.clock.notes("frames"));
+        if self.probe.format() == Format::Raw {
+            let fps = self.info.fps.unwrap_or(25.0);
+            let whose =
+                if self.rate.is_some() { "as --fps says" } else { "as the stream says or else 25; --fps sets another" };
+            notes.push(format!("the file has no times: {fps} frames a second are assumed, {whose}"));
+        } else {
+            if self.rate.is_some() {
+                notes.push("the file has times of its own: --fps has no effect".to_owned());
+            }
+            notes.extend(self.clock.notes("frames"));
+        }
         self.shared.tracks().iter().for_each(|track| notes.extend(track.notes()));
         notes.extend(self.shared.writer_notes());
         let end = EndOfInput {

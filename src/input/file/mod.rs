@@ -2,6 +2,7 @@
 
 mod correct;
 pub(crate) mod images;
+mod options;
 mod structure;
 
 use std::path::Path;
@@ -12,10 +13,12 @@ use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_pbutils as gst_pbutils;
 
+pub use self::options::{FileOptions, VideoTrack};
+
 use self::correct::{correct, patch, watch_format};
 use crate::gst::clock::Clock;
 use crate::gst::message::unplayable;
-use crate::gst::metadata::{Metadata, track_number};
+use crate::gst::metadata::{Metadata, TrackKind, track_number};
 use crate::gst::mp4::index::{self, Index, IndexTrack};
 use crate::gst::size;
 use crate::gst::track::{Kind, Shared, Track};
@@ -32,7 +35,7 @@ use crate::{Error, Result};
 pub fn probe(path: &Path) -> Result<VideoInfo> {
     init()?;
     check_readable(path)?;
-    file_reader(path, 0).map(|reader| reader.video_info().clone())
+    file_reader(path, 0, FileOptions::default()).map(|reader| reader.video_info().clone())
 }
 
 pub(crate) fn check_readable(path: &Path) -> Result<()> {
@@ -62,11 +65,21 @@ pub(crate) fn check_readable(path: &Path) -> Result<()> {
 }
 
 /// `filesrc ! parsebin`, with the first video stream decoded into an appsink and the other streams into tracks.
-pub(crate) fn file_reader(path: &Path, stream: u32) -> Result<PipelineReader> {
-    file_reader_at(path, stream, Pace::Taken)
+pub(crate) fn file_reader(path: &Path, stream: u32, options: FileOptions) -> Result<PipelineReader> {
+    file_reader_at(path, stream, options, Pace::Taken)
 }
 
-pub(crate) fn file_reader_at(path: &Path, stream: u32, pace: Pace) -> Result<PipelineReader> {
+/// How many video tracks `--video-track` can name.
+///
+/// # Errors
+/// As [`probe`].
+pub(crate) fn count_video_tracks(path: &Path) -> Result<u32> {
+    init()?;
+    check_readable(path)?;
+    file_reader(path, 0, FileOptions::default()).map(|reader| reader.video_tracks())
+}
+
+pub(crate) fn file_reader_at(path: &Path, stream: u32, options: FileOptions, pace: Pace) -> Result<PipelineReader> {
     let pipeline = gst::Pipeline::new();
     size::bound(&pipeline, size::MAX_SIDE_OF_FILES, "this program");
     let source = element("filesrc")?;
@@ -134,17 +147,19 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, pace: Pace) -> Result<Pip
     // The pipeline owns the handler: weak references, or neither would ever be freed.
     let (weak, weak_decoder, weak_flip) = (pipeline.downgrade(), decoder.downgrade(), chain[FLIP].downgrade());
     parse.connect_pad_added(move |_, pad| {
-        // The tag of a demuxer does for other files.
-        if let Some((flip, direction)) = weak_flip.upgrade().zip(track_of(pad, &index).and_then(turned)) {
-            flip.set_property_from_str("video-direction", direction);
-        }
-        if let (Some(pipeline), Some(decoder)) = (weak.upgrade(), weak_decoder.upgrade())
-            && let Err(e) = add_stream(&pipeline, &decoder, pad, &streams, &known, &index)
-        {
+        let (Some(pipeline), Some(decoder), Some(flip)) = (weak.upgrade(), weak_decoder.upgrade(), weak_flip.upgrade())
+        else {
+            return;
+        };
+        let into = Into { pipeline, decoder, flip, wanted: options.index() };
+        if let Err(e) = add_stream(&into, pad, &streams, &known, &index) {
             tracing::warn!("a stream is left out: {e}");
         }
     });
     let mut reader = PipelineReader::start(pipeline, sink, path, stream, shared, probe, pace)?;
+    if let Some(fps) = options.fps {
+        reader.set_rate(fps);
+    }
     if let Some(duration) = duration {
         reader.set_duration(duration);
     }
@@ -152,15 +167,18 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, pace: Pace) -> Result<Pip
     Ok(reader)
 }
 
+/// Where the streams of a file go.
+struct Into {
+    pipeline: gst::Pipeline,
+    decoder: gst::Element,
+    /// Turns the pictures.
+    flip: gst::Element,
+    /// The place of the video that is read among the videos, from 0.
+    wanted: u64,
+}
+
 /// A stream of the container: the first video goes to the decoder, audio and subtitles to tracks.
-fn add_stream(
-    pipeline: &gst::Pipeline,
-    decoder: &gst::Element,
-    pad: &gst::Pad,
-    probe: &Arc<Probe>,
-    shared: &Shared,
-    index: &Index,
-) -> Result<()> {
+fn add_stream(into: &Into, pad: &gst::Pad, probe: &Arc<Probe>, shared: &Shared, index: &Index) -> Result<()> {
     let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
     let name = caps.structure(0).map(|s| s.name().to_string()).unwrap_or_default();
     tracing::debug!("stream {}: {caps}", pad.name());
@@ -178,9 +196,15 @@ fn add_stream(
     });
     let kind = match name.split('/').next().unwrap_or_default() {
         "video" | "image" => {
-            if probe.video.swap(true, Ordering::AcqRel) {
-                probe.more_video.fetch_add(1, Ordering::AcqRel);
+            let seen = probe.videos.fetch_add(1, Ordering::AcqRel);
+            if place_of(pad, shared).unwrap_or(seen) != into.wanted {
                 return Ok(());
+            }
+            probe.video.store(true, Ordering::Release);
+            probe.taken.store(into.wanted + 1, Ordering::Release);
+            // The tag of a demuxer does for other files.
+            if let Some(direction) = listed.and_then(|track| track.direction) {
+                into.flip.set_property_from_str("video-direction", direction);
             }
             if let Some(number) = track_number(pad) {
                 let _ = shared.video.set(number);
@@ -204,9 +228,9 @@ fn add_stream(
                 }
                 gst::PadProbeReturn::Ok
             });
-            let entry = decoder.static_pad("sink").ok_or_else(|| Error::failed("a decoder without a sink pad"))?;
+            let entry = into.decoder.static_pad("sink").ok_or_else(|| Error::failed("a decoder without a sink pad"))?;
             pad.link(&entry).map_err(|e| Error::failed(format!("the video cannot be linked: {e}")))?;
-            decoder.sync_state_with_parent().map_err(gst_failed)?;
+            into.decoder.sync_state_with_parent().map_err(gst_failed)?;
             return Ok(());
         }
         "audio" => {
@@ -226,7 +250,7 @@ fn add_stream(
     };
     let clock = Clock::new(&shared.joins, probe.format().restarts());
     let (track, sink) = Track::new(kind, pad, edits, clock);
-    pipeline.add(&sink).map_err(gst_failed)?;
+    into.pipeline.add(&sink).map_err(gst_failed)?;
     sink.sync_state_with_parent().map_err(gst_failed)?;
     let entry = sink.static_pad("sink").ok_or_else(|| Error::failed("an appsink without a pad"))?;
     pad.link(&entry).map_err(|e| Error::failed(format!("{name} cannot be linked: {e}")))?;
@@ -234,9 +258,12 @@ fn add_stream(
     Ok(())
 }
 
-/// How the pictures of a video track have to be turned.
-fn turned(track: &IndexTrack) -> Option<&'static str> {
-    track.direction.filter(|_| &track.handler == b"vide")
+/// The place of a video among the videos of its file, cover pictures last; none where the file does not list them.
+fn place_of(pad: &gst::Pad, shared: &Shared) -> Option<u64> {
+    let (metadata, number) = (shared.metadata.get()?, track_number(pad)?);
+    let mut videos: Vec<_> = metadata.tracks.iter().filter(|track| track.kind == TrackKind::Video).collect();
+    videos.sort_by_key(|track| matches!(track.coding.as_str(), "jpeg" | "png " | "mjpa" | "V_MJPEG"));
+    videos.iter().position(|track| track.id == number).map(|place| place as u64)
 }
 
 /// Leaves SSA and ASS subtitles as they are: parsebin would make plain text of them.

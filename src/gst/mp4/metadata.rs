@@ -122,6 +122,8 @@ fn track(trak: &[u8]) -> Result<TrackMetadata> {
         coding: String::from_utf8_lossy(coding.unwrap_or_default()).into_owned(),
         name: handler_name(handler.payload),
         default: header.get(3).is_some_and(|flags| flags & 1 == 1),
+        still: descend(trak, &[b"mdia", b"minf", b"stbl", b"stsz"])
+            .is_some_and(|stsz| u32_at(stsz.payload, 8).is_ok_and(|count| count == 1)),
         udta: child(trak, b"udta").map(<[u8]>::to_vec).unwrap_or_default(),
         ..TrackMetadata::default()
     })

@@ -262,7 +262,7 @@ fn add_stream(into: &Into, pad: &gst::Pad, probe: &Arc<Probe>, shared: &Shared, 
 fn place_of(pad: &gst::Pad, shared: &Shared) -> Option<u64> {
     let (metadata, number) = (shared.metadata.get()?, track_number(pad)?);
     let mut videos: Vec<_> = metadata.tracks.iter().filter(|track| track.kind == TrackKind::Video).collect();
-    videos.sort_by_key(|track| matches!(track.coding.as_str(), "jpeg" | "png " | "mjpa" | "V_MJPEG"));
+    videos.sort_by_key(|track| track.still);
     videos.iter().position(|track| track.id == number).map(|place| place as u64)
 }
 

@@ -45,6 +45,8 @@ pub(crate) struct TrackMetadata {
     /// Players take it when nobody chooses.
     pub default: bool,
     pub forced: bool,
+    /// Its pictures are encrypted.
+    pub encrypted: bool,
     /// A single picture, such as a cover.
     pub still: bool,
     /// Elements of a Matroska track that are taken over as they are.

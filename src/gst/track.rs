@@ -257,6 +257,8 @@ pub(crate) struct Shared {
     tags: Mutex<Option<gst::TagList>>,
     /// What the file itself says, where its kind is known here.
     pub metadata: OnceLock<Metadata>,
+    /// Neither container nor coded stream say how to read the colours of the pictures.
+    pub untagged: OnceLock<bool>,
     /// The number of the video track in the file.
     pub video: OnceLock<u64>,
     /// The input came to its end by itself: every packet is in its track.

@@ -48,6 +48,10 @@ pub(crate) struct Probe {
     pub codec: std::sync::Mutex<String>,
     /// The edit list of the video stream.
     pub edits: std::sync::Mutex<Option<EditList>>,
+    /// The caps of the coded video name no colours.
+    pub unnamed: AtomicBool,
+    /// What the decoded pictures have that those of the output have not, in words.
+    pub reduced: std::sync::Mutex<Vec<String>>,
     /// What kind of file it is.
     format: std::sync::OnceLock<Format>,
 }
@@ -223,6 +227,8 @@ impl PipelineReader {
             .field("height", frame_info.height() as i32)
             .field("pixel-aspect-ratio", frame_info.par());
         sink.set_caps(Some(&size.build()));
+        let unnamed = probe.unnamed.load(Ordering::Acquire) && is_default_colour(&frame_info);
+        let _ = shared.untagged.set(unnamed);
         let duration = pipeline.query_duration::<gst::ClockTime>().map(gst::ClockTime::nseconds).filter(|d| *d > 0);
         let extension = || name.extension().map(|e| e.to_string_lossy().to_uppercase()).unwrap_or_default();
         let container = containers.into_iter().next().unwrap_or_else(extension);
@@ -396,7 +402,10 @@ impl PipelineReader {
         }
         let (width, height) = (self.info.width, self.info.height);
         if self.resized > 0 {
-            notes.push(format!("the size of the pictures changes on the way; they are scaled to {width}x{height}"));
+            notes.push(format!(
+                "the size of the pictures changes on the way; they are scaled to {width}x{height}, with borders where \
+                 their shape is another one"
+            ));
         }
         if self.probe.format() == Format::Raw {
             let fps = self.info.fps.unwrap_or(25.0);
@@ -410,6 +419,10 @@ impl PipelineReader {
             notes.extend(self.clock.notes("frames"));
         }
         self.shared.tracks().iter().for_each(|track| notes.extend(track.notes()));
+        if let Ok(reduced) = self.probe.reduced.lock() {
+            notes.extend(reduced.iter().cloned());
+        }
+        notes.extend(hdr(&self.frame_info));
         notes.extend(self.shared.writer_notes());
         let end = EndOfInput {
             // Nobody knows how many frames a damaged structure hides.
@@ -517,6 +530,25 @@ pub(crate) fn video_info_of(sample: &gst::Sample, name: &dyn fmt::Display) -> Re
         .caps()
         .and_then(|caps| gst_video::VideoInfo::from_caps(caps).ok())
         .ok_or_else(|| Error::failed(format!("{name}: frames without a size")))
+}
+
+/// Whether the colorimetry is the one that GStreamer takes where nothing is said.
+fn is_default_colour(frame: &gst_video::VideoInfo) -> bool {
+    let guess = gst_video::VideoInfo::builder(frame.format(), frame.width(), frame.height()).build();
+    guess.is_ok_and(|guess| guess.colorimetry() == frame.colorimetry())
+}
+
+/// A sentence on pictures with a high dynamic range.
+fn hdr(frame: &gst_video::VideoInfo) -> Option<String> {
+    let name = match frame.colorimetry().transfer() {
+        gst_video::VideoTransferFunction::Smpte2084 => "PQ",
+        gst_video::VideoTransferFunction::AribStdB67 => "HLG",
+        _ => return None,
+    };
+    Some(format!(
+        "the video is HDR ({name}): it is not tone-mapped, the output keeps {name} and the colours with their tags, without \
+         static metadata of the screen it was graded on"
+    ))
 }
 
 fn no_video(name: &Path, probe: &Probe) -> Error {

@@ -147,10 +147,17 @@ fn track(entry: &Element) -> TrackMetadata {
             }
             _ => {}
         }
+        // Content encodings, each of which compresses or encrypts.
+        if element.id == 0x6d80 {
+            let encodings = elements(element.payload).into_iter().filter(|encoding| encoding.id == 0x6240);
+            let encrypts = |encoding: Element| child(encoding.payload, 0x5033).is_some_and(|kind| kind.uint() == 1);
+            track.encrypted = encodings.map(encrypts).any(|encrypts| encrypts);
+        }
         if OF_TRACK.contains(&element.id) {
             track.elements.extend(element.whole);
         }
     }
+    track.encrypted &= track.kind == TrackKind::Video;
     track
 }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_pbutils as gst_pbutils;
+use gstreamer_video as gst_video;
 
 pub use self::options::{FileOptions, VideoTrack};
 
@@ -19,7 +20,7 @@ use self::correct::{correct, patch, watch_format};
 use crate::gst::clock::Clock;
 use crate::gst::message::unplayable;
 use crate::gst::metadata::{Metadata, TrackKind, track_number};
-use crate::gst::mp4::index::{self, Index, IndexTrack};
+use crate::gst::mp4::index::{self, Fault, Index, IndexTrack};
 use crate::gst::size;
 use crate::gst::track::{Kind, Shared, Track};
 use crate::gst::{element, gst_failed, init, link};
@@ -121,6 +122,11 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, options: FileOptions, pac
             Some(gst::EventView::Caps(caps)) => {
                 let get = |field| caps.caps().structure(0).and_then(|s| s.get::<i32>(field).ok()).unwrap_or(0);
                 let new = (get("width"), get("height"));
+                if let Ok(info) = gst_video::VideoInfo::from_caps(caps.caps())
+                    && let Ok(mut reduced) = decoded.reduced.lock()
+                {
+                    *reduced = reductions(&info);
+                }
                 if let Ok(mut size) = size.lock()
                     && *size != new
                 {
@@ -156,7 +162,14 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, options: FileOptions, pac
             tracing::warn!("a stream is left out: {e}");
         }
     });
-    let mut reader = PipelineReader::start(pipeline, sink, path, stream, shared, probe, pace)?;
+    if shared.metadata.get().is_some_and(|metadata| metadata.tracks.iter().any(|track| track.encrypted)) {
+        return Err(unplayable(path, Fault::Encrypted));
+    }
+    let started = PipelineReader::start(pipeline, sink, path, stream, shared, probe, pace);
+    let mut reader = started.map_err(|error| match file.as_mut().is_some_and(structure::scrambled) {
+        true => unplayable(path, Fault::Encrypted),
+        false => error,
+    })?;
     if let Some(fps) = options.fps {
         reader.set_rate(fps);
     }
@@ -165,6 +178,35 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, options: FileOptions, pac
     }
     reader.set_structure(cut, move || file.as_mut().and_then(structure::broken));
     Ok(reader)
+}
+
+/// What pictures of 8 bits and 4:2:0 have no room for, one sentence each.
+fn reductions(info: &gst_video::VideoInfo) -> Vec<String> {
+    let mut lost = Vec::new();
+    let format = info.format_info();
+    let depth = format.depth().iter().copied().max().unwrap_or(8);
+    if depth > 8 {
+        lost.push(format!("pictures of {depth} bits a channel become pictures of 8"));
+    }
+    if format.has_alpha() {
+        lost.push("the transparency of the pictures (alpha channel) is left out".to_owned());
+    }
+    lost
+}
+
+/// Notes whether coded pictures say how their colours are to be read. Images and uncompressed pictures have rules of their
+/// own.
+fn watch_colours(pad: &gst::Pad, probe: &Arc<Probe>) {
+    let probe = Arc::clone(probe);
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        if let Some(gst::EventView::Caps(caps)) = info.event().map(|event| event.view())
+            && let Some(structure) = caps.caps().structure(0)
+        {
+            let coded = structure.name().starts_with("video/") && structure.name() != "video/x-raw";
+            probe.unnamed.store(coded && !structure.has_field("colorimetry"), Ordering::Release);
+        }
+        gst::PadProbeReturn::Ok
+    });
 }
 
 /// Where the streams of a file go.
@@ -216,6 +258,7 @@ fn add_stream(into: &Into, pad: &gst::Pad, probe: &Arc<Probe>, shared: &Shared, 
                 *codec =
                     if caps.is_fixed() { gst_pbutils::pb_utils_get_codec_description(&caps).to_string() } else { name };
             }
+            watch_colours(pad, probe);
             let coded = Arc::clone(probe);
             // Pieces of a raw stream are no frames.
             let framed =

@@ -71,6 +71,19 @@ fn matroska(file: &mut File, length: u64) -> Result<Missing> {
     Ok(None)
 }
 
+/// Whether a transport stream is scrambled: most of its packets say so.
+pub(super) fn scrambled(file: &mut File) -> bool {
+    const PACKET: usize = 188;
+    let mut bytes = Vec::new();
+    if file.seek(SeekFrom::Start(0)).is_err() || file.take(1 << 20).read_to_end(&mut bytes).is_err() {
+        return false;
+    }
+    let packets = bytes.chunks_exact(PACKET).take_while(|packet| packet[0] == 0x47);
+    let (all, locked) =
+        packets.fold((0, 0), |(all, locked), packet| (all + 1, locked + usize::from(packet[3] & 0xc0 != 0)));
+    all > 10 && locked * 2 > all
+}
+
 /// Elements that a walk looks at, at most.
 const MOST_ELEMENTS: usize = 2_000_000;
 /// Identifiers that stand in a cluster (RFC 9559, 5.1.3), and those that stand anywhere.

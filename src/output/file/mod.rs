@@ -8,6 +8,7 @@ pub(crate) mod mux;
 mod plain;
 pub(crate) mod target;
 mod text;
+mod untagged;
 pub(crate) mod writer;
 
 use std::path::{Path, PathBuf};

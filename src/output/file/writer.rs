@@ -14,6 +14,7 @@ use crate::gst::track::Shared;
 use crate::gst::{Frame, element, gst_failed, link};
 use crate::output::file::mux;
 use crate::output::file::target::Target;
+use crate::output::file::untagged::unname_colours;
 use crate::output::{Encoding, FrameWriter, Written, encoder};
 use crate::{Error, Result};
 
@@ -95,7 +96,19 @@ impl FileWriter {
             chain.push(crop);
             tracing::info!("{}: cropped by one pixel, video has even sizes", target.path.display());
         }
-        chain.extend([encode, queue, parser.clone()]);
+        let encoded = encode.static_pad("src");
+        chain.push(encode);
+        if shared.untagged.get() == Some(&true) && parser.factory().is_some_and(|factory| factory.name() == "h264parse")
+        {
+            let filter = element("capsfilter")?;
+            let stream = gst::Caps::builder("video/x-h264").field("stream-format", "byte-stream");
+            filter.set_property("caps", stream.build());
+            chain.push(filter);
+            if let Some(pad) = encoded {
+                unname_colours(&pad);
+            }
+        }
+        chain.extend([queue, parser.clone()]);
         link(&pipeline, &chain)?;
         let muxed = Arc::new(AtomicU64::new(0));
         if let Some(pad) = parser.static_pad("src") {

@@ -257,6 +257,8 @@ pub(crate) struct Shared {
     tags: Mutex<Option<gst::TagList>>,
     /// What the file itself says, where its kind is known here.
     pub metadata: OnceLock<Metadata>,
+    /// As the container says, in nanoseconds.
+    pub duration: OnceLock<u64>,
     /// Neither container nor coded stream say how to read the colours of the pictures.
     pub untagged: OnceLock<bool>,
     /// The number of the video track in the file.

@@ -5,11 +5,13 @@
 //!                    --audio, subtitles--> appsink -> tracks, for the writer of a file
 //! ```
 
+pub(crate) mod describe;
 mod expand;
 pub mod file;
 pub mod live;
 pub mod own;
 pub(crate) mod picture;
+pub(crate) mod probe;
 pub(crate) mod reader;
 pub(crate) mod test_source;
 

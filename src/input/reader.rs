@@ -1,9 +1,8 @@
 //! A GStreamer pipeline that ends in an appsink of I420 frames, as a [`FrameReader`].
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
@@ -13,10 +12,12 @@ use gstreamer_video as gst_video;
 
 use crate::gst::Frame;
 use crate::gst::clock::Clock;
-use crate::gst::frame::{Canvas, colour_of};
+use crate::gst::frame::Canvas;
 use crate::gst::message::Trouble;
 use crate::gst::mp4::edit_list::EditList;
 use crate::gst::track::Shared;
+use crate::input::describe::{describe, gather_tags, hdr, is_default_colour, no_video, video_info_of};
+use crate::input::probe::{Format, Probe};
 use crate::input::{EndOfInput, FrameReader, Read, VideoInfo};
 use crate::{Error, Result};
 
@@ -26,77 +27,6 @@ const QUEUED_FRAMES: u32 = 3;
 const OPENING: Duration = Duration::from_secs(60);
 /// How long frames may still come after an error before the input counts as ended.
 const AFTER_ERROR: Duration = Duration::from_secs(2);
-
-/// What the pads of a pipeline tell about a stream, gathered in its streaming threads.
-#[derive(Default)]
-pub(crate) struct Probe {
-    /// A video stream was found and linked.
-    pub video: AtomicBool,
-    /// All streams of the container are known.
-    pub complete: AtomicBool,
-    pub audio: AtomicU64,
-    pub subtitles: AtomicU64,
-    /// Sizes of decoded pictures that followed one another.
-    pub sizes: AtomicU64,
-    /// Video streams, and which of them is read, from 1.
-    pub videos: AtomicU64,
-    pub taken: AtomicU64,
-    /// Compressed frames that went into the decoder, and frames that came out of it.
-    pub coded: AtomicU64,
-    pub decoded: AtomicU64,
-    /// Codec of the video stream, in words.
-    pub codec: std::sync::Mutex<String>,
-    /// The edit list of the video stream.
-    pub edits: std::sync::Mutex<Option<EditList>>,
-    /// The caps of the coded video name no colours.
-    pub unnamed: AtomicBool,
-    /// What the decoded pictures have that those of the output have not, in words.
-    pub reduced: std::sync::Mutex<Vec<String>>,
-    /// What kind of file it is.
-    format: std::sync::OnceLock<Format>,
-}
-
-/// What kind of file an input is, as far as it matters here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Format {
-    /// MPEG transport or program stream, or FLV: its clock may be set anew on the way, where recordings are joined.
-    Broadcast,
-    /// Matroska or WebM.
-    Matroska,
-    /// A coded stream without a container: no times.
-    Raw,
-    /// Any other.
-    #[default]
-    Other,
-}
-
-impl Format {
-    /// By the media type that GStreamer gives it.
-    pub fn of(name: &str) -> Self {
-        match name {
-            "video/mpegts" | "video/x-flv" | "video/x-cdxa" => Self::Broadcast,
-            "video/mpeg" => Self::Broadcast,
-            "video/x-matroska" | "video/webm" => Self::Matroska,
-            "video/x-h264" | "video/x-h265" | "image/jpeg" | "video/x-h263" | "video/x-av1" => Self::Raw,
-            _ => Self::Other,
-        }
-    }
-
-    /// Whether the clock may start anew, see [`Clock::new`].
-    pub fn restarts(self) -> bool {
-        self == Self::Broadcast
-    }
-}
-
-impl Probe {
-    pub fn format(&self) -> Format {
-        self.format.get().copied().unwrap_or_default()
-    }
-
-    pub fn set_format(&self, format: Format) {
-        let _ = self.format.set(format);
-    }
-}
 
 pub(crate) struct PipelineReader {
     pipeline: gst::Pipeline,
@@ -232,6 +162,9 @@ impl PipelineReader {
         let duration = pipeline.query_duration::<gst::ClockTime>().map(gst::ClockTime::nseconds).filter(|d| *d > 0);
         let extension = || name.extension().map(|e| e.to_string_lossy().to_uppercase()).unwrap_or_default();
         let container = containers.into_iter().next().unwrap_or_else(extension);
+        if let Some(duration) = duration {
+            let _ = shared.duration.set(duration);
+        }
         let info = describe(&frame_info, duration, &probe, container);
         std::mem::forget(guard);
         let mut clock = Clock::new(&shared.joins, probe.format().restarts());
@@ -513,75 +446,5 @@ struct Running<'a>(&'a gst::Pipeline);
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         let _ = self.0.set_state(gst::State::Null);
-    }
-}
-
-fn gather_tags(tags: &gst::TagList, shared: &Shared, containers: &mut Vec<String>) {
-    if let Some(format) = tags.get::<gst::tags::ContainerFormat>() {
-        containers.push(format.get().to_string());
-    }
-    if tags.scope() == gst::TagScope::Global {
-        shared.merge_tags(tags);
-    }
-}
-
-pub(crate) fn video_info_of(sample: &gst::Sample, name: &dyn fmt::Display) -> Result<gst_video::VideoInfo> {
-    sample
-        .caps()
-        .and_then(|caps| gst_video::VideoInfo::from_caps(caps).ok())
-        .ok_or_else(|| Error::failed(format!("{name}: frames without a size")))
-}
-
-/// Whether the colorimetry is the one that GStreamer takes where nothing is said.
-fn is_default_colour(frame: &gst_video::VideoInfo) -> bool {
-    let guess = gst_video::VideoInfo::builder(frame.format(), frame.width(), frame.height()).build();
-    guess.is_ok_and(|guess| guess.colorimetry() == frame.colorimetry())
-}
-
-/// A sentence on pictures with a high dynamic range.
-fn hdr(frame: &gst_video::VideoInfo) -> Option<String> {
-    let name = match frame.colorimetry().transfer() {
-        gst_video::VideoTransferFunction::Smpte2084 => "PQ",
-        gst_video::VideoTransferFunction::AribStdB67 => "HLG",
-        _ => return None,
-    };
-    Some(format!(
-        "the video is HDR ({name}): it is not tone-mapped, the output keeps {name} and the colours with their tags, without \
-         static metadata of the screen it was graded on"
-    ))
-}
-
-fn no_video(name: &Path, probe: &Probe) -> Error {
-    let name = name.display();
-    if probe.audio.load(Ordering::Acquire) > 0 {
-        Error::failed(format!("{name}: there is only sound in it, no video stream"))
-            .hint("give a file with a video stream")
-    } else {
-        Error::failed(format!("{name}: there is no video stream in it")).hint("give a file with a video stream")
-    }
-}
-
-pub(crate) fn describe(
-    frame: &gst_video::VideoInfo,
-    duration: Option<u64>,
-    probe: &Probe,
-    container: String,
-) -> VideoInfo {
-    let rate = frame.fps();
-    let fps = (rate.numer() > 0 && rate.denom() > 0).then(|| f64::from(rate.numer()) / f64::from(rate.denom()));
-    let par = frame.par();
-    let codec = probe.codec.lock().map(|codec| codec.clone()).unwrap_or_default();
-    VideoInfo {
-        width: frame.width(),
-        height: frame.height(),
-        par: (par.numer().unsigned_abs(), par.denom().unsigned_abs()),
-        fps,
-        duration,
-        frames: fps.zip(duration).map(|(fps, ns)| (fps * ns as f64 / 1e9).round() as u64),
-        codec,
-        container,
-        colour: colour_of(frame),
-        audio_tracks: probe.audio.load(Ordering::Acquire) as usize,
-        subtitle_tracks: probe.subtitles.load(Ordering::Acquire) as usize,
     }
 }

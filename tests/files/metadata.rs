@@ -146,8 +146,9 @@ fn telemetry_goes_along_byte_by_byte() {
     let bytes: Vec<u8> = (0..4000u32).map(|i| (i * 7919 >> 3) as u8).collect();
     fs::write(place.path("d.bin"), bytes).unwrap();
     let data = place.path("d.bin");
-    let maps = "-map 0 -map 1 -map 2 -c:d copy -tag:d gpmd";
-    place.clip("in.mp4", &format!("{VIDEO} {SOUND} -f data -i {} {maps} {ENCODE}", data.display()));
+    let base = place.clip("base.mp4", &format!("{VIDEO} {SOUND} {ENCODE}"));
+    let maps = "-map 0 -map 1 -c copy -tag:d gpmd";
+    place.clip("in.mp4", &format!("-i {} -f data -i {} {maps}", base.display(), data.display()));
     let ended = pass(&place, "in.mp4", "out.mp4").code(0);
     assert!(!notes(&ended).contains("left out"), "{}", notes(&ended));
     let hash = |name| through_ffmpeg(&place.path(name), "-map 0:d -c copy -f streamhash -");

@@ -166,10 +166,20 @@ fn user_data(udta: &[u8], metadata: &mut Metadata) {
         }
         match &item.kind {
             b"meta" => keys(item.payload, metadata),
+            b"loci" => put(metadata, "location", located(item.payload).unwrap_or_default()),
             b"chpl" => metadata.chapters = listed_chapters(item.payload).unwrap_or_default(),
             _ => {}
         }
     }
+}
+
+/// 3GPP's place (TS 26.244, 8.5), in ISO 6709 form.
+fn located(loci: &[u8]) -> Option<String> {
+    // Version, language, a name that ends with a zero, a role; then longitude and latitude in 16.16.
+    let name = loci.get(6..)?.iter().position(|byte| *byte == 0)?;
+    let degrees = |at: usize| Some(f64::from(u32_at(loci, at).ok()? as i32) / 65_536.0);
+    let at = 6 + name + 2;
+    Some(format!("{:+08.4}{:+09.4}/", degrees(at + 4)?, degrees(at)?))
 }
 
 /// The children of a `meta` box: ISO has a version before them, QuickTime has not.

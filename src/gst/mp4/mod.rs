@@ -4,5 +4,6 @@ pub(crate) mod boxes;
 pub(crate) mod copied;
 pub(crate) mod edit_list;
 pub(crate) mod finish;
+mod headers;
 pub(crate) mod index;
 pub(crate) mod metadata;

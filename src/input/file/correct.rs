@@ -7,7 +7,7 @@ use gstreamer as gst;
 use gstreamer_video as gst_video;
 
 use crate::gst::mp4::index::Index;
-use crate::input::reader::{Format, Probe};
+use crate::input::probe::{Format, Probe};
 
 /// Changes what the demuxer reads of the file, see [`Index::patches`].
 pub(super) fn patch(pad: &gst::Pad, index: Arc<Index>) {

@@ -26,7 +26,8 @@ use crate::gst::track::{Kind, Shared, Track};
 use crate::gst::{element, gst_failed, init, link};
 use crate::input::VideoInfo;
 use crate::input::picture::{FLIP, picture_chain};
-use crate::input::reader::{Format, Pace, PipelineReader, Probe, frame_sink};
+use crate::input::probe::{Format, Probe};
+use crate::input::reader::{Pace, PipelineReader, frame_sink};
 use crate::{Error, Result};
 
 /// What a file holds, from its header and its first frame.

@@ -92,25 +92,33 @@ pub(crate) fn link_video(
     muxer: &gst::Element,
     container: Container,
     frames: &gst_video::VideoInfo,
+    duration: Option<u64>,
 ) -> Result<()> {
     let pad = muxer.request_pad_simple("video_%u").ok_or_else(|| Error::failed("the muxer takes no video"))?;
     if container != Container::Matroska {
         let (numerator, denominator) = (frames.fps().numer().max(0) as u32, frames.fps().denom().max(1) as u32);
         let exact = numerator == 0 || (u64::from(TIMESCALE) * u64::from(denominator)).is_multiple_of(numerator.into());
-        pad.set_property("trak-timescale", if exact { TIMESCALE } else { 1_000_000 });
+        pad.set_property("trak-timescale", timescale(if exact { TIMESCALE } else { 1_000_000 }, duration.unwrap_or(0)));
     }
     let source = parser.static_pad("src").ok_or_else(|| Error::failed("a parser without a source pad"))?;
     source.link(&pad).map_err(|e| Error::failed(format!("the encoder does not fit the muxer: {e}")))?;
     Ok(())
 }
 
+/// The finest timescale up to `finest` in which a gap as long as the whole of a file fits into the 32 bits that MP4 has for
+/// the time from one frame to the next.
+fn timescale(finest: u32, duration: u64) -> u32 {
+    let fits = |scale: &u32| u128::from(duration) * u128::from(*scale) < (1 << 32) * 1_000_000_000u128;
+    [finest, TIMESCALE, 90_000, 10_000, 1000].into_iter().find(fits).unwrap_or(1000)
+}
+
 /// One audio or subtitle stream on its way into the muxer.
 pub(crate) struct Feed {
     pub track: Arc<Track>,
     source: gst_app::AppSrc,
-    /// The muxer's times start at zero: a stream that starts earlier (with encoder priming) is moved, and an edit list
-    /// moves it back. Matroska has none: there the early packets are due at zero.
-    movable: bool,
+    /// How long before zero packets may be due, in nanoseconds. The muxer's times start at zero: a stream that starts earlier
+    /// (with encoder priming) is moved, and an edit list or a codec delay moves it back.
+    earliest: i64,
     /// How subtitles become what the muxer takes.
     text: Option<Text>,
     /// Where its packets are encoded anew: samples a second, once that is known.
@@ -123,12 +131,18 @@ pub(crate) struct Feed {
     end: i64,
 }
 
+/// A codec delay of more than this, in nanoseconds, is none: what an edit list hides before it is left out.
+const PRIMING: i64 = 100_000_000;
+
 /// Samples that the AAC encoder puts in front of what it is given.
 const ENCODER_DELAY: u64 = 1024;
 
 impl Feed {
     /// Hands a packet to the muxer's queue; never blocks.
     pub fn push(&mut self, packet: Packet) {
+        if packet.time().is_some_and(|time| time < self.earliest) {
+            return;
+        }
         if !self.started {
             self.started = true;
             self.first = packet.time();
@@ -166,7 +180,7 @@ impl Feed {
 
     /// By how much the stream is moved.
     fn moved(&self) -> u64 {
-        self.first.filter(|t| self.movable && *t < 0).map_or(0, i64::unsigned_abs)
+        self.first.filter(|t| *t < 0).map_or(0, i64::unsigned_abs)
     }
 
     fn edits(&self) -> TrackEdits {
@@ -258,7 +272,7 @@ pub(crate) fn link_tracks(
         feeds.push(Feed {
             track,
             source,
-            movable: container != Container::Matroska,
+            earliest: if container == Container::Matroska { -PRIMING } else { i64::MIN },
             text,
             encoded,
             started: false,

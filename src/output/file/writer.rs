@@ -118,7 +118,7 @@ impl FileWriter {
                 gst::PadProbeReturn::Ok
             });
         }
-        mux::link_video(&parser, &muxer, target.container, frames)?;
+        mux::link_video(&parser, &muxer, target.container, frames, shared.duration.get().copied())?;
         let tracks = mux::link_tracks(&pipeline, &muxer, target.container, shared)?;
 
         let bus = pipeline.bus().ok_or_else(|| Error::failed("a GStreamer pipeline without a bus"))?;

@@ -120,7 +120,7 @@ impl Recorder {
             .fps(gst::Fraction::new(0, 1))
             .build()
             .map_err(|e| Error::failed(format!("GStreamer: {}", e.message)))?;
-        mux::link_video(&parser, &muxer, target.container, &video)?;
+        mux::link_video(&parser, &muxer, target.container, &video, None)?;
         muxer.link(&sink).map_err(|e| Error::failed(format!("GStreamer: {}", e.message)))?;
         chain.play()?;
         tracing::debug!("recording {}", target.path.display());

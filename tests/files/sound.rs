@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{notes, pass};
-use support::common::{Place, through_ffmpeg};
+use support::common::{Place, ffprobe, through_ffmpeg};
 
 const VIDEO: &str = "-f lavfi -i testsrc2=size=160x96:rate=25:duration=3";
 
@@ -14,13 +14,14 @@ fn click(rate: u32) -> String {
 
 /// When the tone sets in, and how long all sound is, in seconds.
 fn heard(path: &Path) -> (f64, f64) {
-    let bytes = through_ffmpeg(path, "-map 0:a:0 -af aresample=48000:async=1:first_pts=0 -ac 1 -f s16le -");
+    let first: f64 = ffprobe(path, "-select_streams a:0 -show_entries frame=pts_time")[0].parse().unwrap();
+    let bytes = through_ffmpeg(path, "-map 0:a:0 -af aresample=48000 -ac 1 -f s16le -");
     let samples: Vec<i32> =
         bytes.chunks_exact(2).map(|pair| i32::from(i16::from_le_bytes([pair[0], pair[1]])).abs()).collect();
     let loudest = samples.iter().max().copied().unwrap_or(0);
     assert!(loudest > 5000, "{}: silence", path.display());
     let onset = samples.iter().position(|sample| *sample * 3 > loudest).unwrap();
-    (onset as f64 / 48_000.0, samples.len() as f64 / 48_000.0)
+    (first + onset as f64 / 48_000.0, first + samples.len() as f64 / 48_000.0)
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::gst::message::Trouble;
 use crate::gst::track::Shared;
 use crate::gst::{Frame, element, gst_failed, link};
 use crate::output::file::mux;
-use crate::output::file::target::Target;
+use crate::output::file::target::{Container, Target};
 use crate::output::file::untagged::unname_colours;
 use crate::output::{Encoding, FrameWriter, Written, encoder};
 use crate::{Error, Result};
@@ -23,6 +23,9 @@ const QUEUED_FRAMES: u64 = 3;
 /// Nanoseconds from one key frame to the next at most: how much a killed process can lose, and how far players have to
 /// decode when they seek.
 pub(crate) const KEY_FRAMES: u64 = 2_000_000_000;
+/// In files longer than this, in nanoseconds, there may be gaps that MP4 cannot tell between a frame's time and that of its
+/// decoding (32 bits): no frame is decoded before its time there.
+const LONG: u64 = 10_800_000_000_000;
 /// Packets of the other streams go to the muxer this far ahead of the frames, in nanoseconds.
 const AHEAD: u64 = 1_000_000_000;
 
@@ -78,6 +81,9 @@ impl FileWriter {
         let name = encoder::name_of(&encode);
         let pixels = pixels_per_second(frames, encoding.width_factor);
         encoder::configure(&encode, encoding, pixels, encoder::Purpose::File)?;
+        if target.container != Container::Matroska && shared.duration.get().is_some_and(|length| *length > LONG) {
+            encoder::in_order(&encode);
+        }
         tracing::info!("{}: encoded by {name}", target.path.display());
 
         let muxer = mux::muxer(target.container, mux::room(shared))?;

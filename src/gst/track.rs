@@ -9,6 +9,7 @@ use gstreamer as gst;
 use gstreamer_app as gst_app;
 
 use super::clock::{Clock, Joins};
+use super::loas;
 use super::metadata::{Metadata, track_number};
 use super::mp4::edit_list::EditList;
 
@@ -52,6 +53,8 @@ struct State {
     waiting: Vec<gst::Buffer>,
     /// Packets so far.
     count: i64,
+    /// Cuts packets into frames where they are AAC in LOAS.
+    frames: loas::Frames,
     /// What to add to all times, once the first frame went out, see [`Shared::fix_lead`].
     lead: i64,
     /// The time of the first packet.
@@ -133,6 +136,7 @@ impl Track {
             clock,
             waiting: Vec::new(),
             count: 0,
+            frames: loas::Frames::default(),
             lead: 0,
             first: None,
             discard: false,
@@ -185,6 +189,20 @@ impl Track {
             (pts, dts) = (pts.map(|t| t + moved), dts.map(|t| t + moved));
         }
         let mut state = self.lock();
+        if sample.caps().is_some_and(loas::is_loas)
+            && let Ok(map) = buffer.map_readable()
+        {
+            for (time, length, bytes) in state.frames.push(&map, pts.or(dts)) {
+                let mut frame = gst::Buffer::from_slice(bytes);
+                let length = length.and_then(|length| u64::try_from(length).ok());
+                frame.make_mut().set_duration(length.map(gst::ClockTime::from_nseconds));
+                // What comes before the first time cannot be placed.
+                if time.is_some() || state.first.is_some() {
+                    state.put(time, None, frame);
+                }
+            }
+            return;
+        }
         if state.first.is_none() && pts.or(dts).is_none() && state.clock.as_ref().is_some_and(Clock::restarts) {
             state.waiting.push(buffer);
             return;

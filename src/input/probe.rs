@@ -7,6 +7,8 @@ use crate::gst::mp4::edit_list::EditList;
 /// What the pads of a pipeline tell about a stream, gathered in its streaming threads.
 #[derive(Default)]
 pub(crate) struct Probe {
+    /// How often something was read of the file, or went into or out of the decoder.
+    pub steps: AtomicU64,
     /// A video stream was found and linked.
     pub video: AtomicBool,
     /// All streams of the container are known.

@@ -25,6 +25,8 @@ use crate::{Error, Result};
 const QUEUED_FRAMES: u32 = 3;
 /// How long an input may take to bring its first frame.
 const OPENING: Duration = Duration::from_secs(60);
+/// How long nothing at all may happen before the first frame.
+const STALLED: Duration = Duration::from_secs(8);
 /// How long frames may still come after an error before the input counts as ended.
 const AFTER_ERROR: Duration = Duration::from_secs(2);
 
@@ -110,6 +112,7 @@ impl PipelineReader {
         let _ = pipeline.set_state(gst::State::Playing);
         sink.set_max_buffers(QUEUED_FRAMES);
         let deadline = Instant::now() + OPENING;
+        let (mut steps, mut last_step) = (0, Instant::now());
         let mut containers = Vec::new();
         let mut over = false;
         let mut failed = false;
@@ -140,6 +143,14 @@ impl PipelineReader {
                     break sample;
                 }
                 return Err(trouble.input_error(name));
+            }
+            let now = probe.steps.load(Ordering::Acquire);
+            if now != steps {
+                (steps, last_step) = (now, Instant::now());
+            }
+            if steps > 0 && last_step.elapsed() > STALLED {
+                return Err(Error::failed(format!("{}: no frame can be decoded", name.display()))
+                    .hint("the file is damaged: what describes its video or sound makes no sense"));
             }
             if Instant::now() > deadline {
                 return Err(Error::failed(format!(

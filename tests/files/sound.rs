@@ -21,7 +21,7 @@ fn heard(path: &Path) -> (f64, f64) {
     let loudest = samples.iter().max().copied().unwrap_or(0);
     assert!(loudest > 5000, "{}: silence", path.display());
     let onset = samples.iter().position(|sample| *sample * 3 > loudest).unwrap();
-    (first + onset as f64 / 48_000.0, first + samples.len() as f64 / 48_000.0)
+    (first + onset as f64 / 48_000.0, samples.len() as f64 / 48_000.0)
 }
 
 #[test]

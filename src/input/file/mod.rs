@@ -18,6 +18,7 @@ pub use self::options::{FileOptions, VideoTrack};
 
 use self::correct::{correct, patch, watch_format};
 use crate::gst::clock::Clock;
+use crate::gst::loas;
 use crate::gst::message::unplayable;
 use crate::gst::metadata::{Metadata, TrackKind, track_number};
 use crate::gst::mp4::index::{self, Fault, Index, IndexTrack};
@@ -96,8 +97,8 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, options: FileOptions, pac
         patch(&pad, Arc::clone(&index));
     }
     let parse = element("parsebin")?;
-    keep_subtitles(&parse);
-    link(&pipeline, &[source, parse.clone()])?;
+    keep_streams(&parse);
+    link(&pipeline, &[source.clone(), parse.clone()])?;
 
     let decoder = element("decodebin")?;
     let sink = frame_sink();
@@ -113,12 +114,22 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, options: FileOptions, pac
 
     let probe = Arc::new(Probe::default());
     watch_format(&parse, &probe);
+    let steps = gst::PadProbeType::PULL | gst::PadProbeType::BUFFER;
+    let coming = decoder.static_pad("sink");
+    for pad in source.static_pad("src").iter().chain(&coming) {
+        let probe = Arc::clone(&probe);
+        pad.add_probe(steps, move |_, _| {
+            probe.steps.fetch_add(1, Ordering::AcqRel);
+            gst::PadProbeReturn::Ok
+        });
+    }
     let decoded = Arc::clone(&probe);
     let size = std::sync::Mutex::new((0, 0));
     entry.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
         match info.event().map(|event| event.view()) {
             None => {
                 decoded.decoded.fetch_add(1, Ordering::AcqRel);
+                decoded.steps.fetch_add(1, Ordering::AcqRel);
             }
             Some(gst::EventView::Caps(caps)) => {
                 let get = |field| caps.caps().structure(0).and_then(|s| s.get::<i32>(field).ok()).unwrap_or(0);
@@ -310,12 +321,14 @@ fn place_of(pad: &gst::Pad, shared: &Shared) -> Option<u64> {
     videos.iter().position(|track| track.id == number).map(|place| place as u64)
 }
 
-/// Leaves SSA and ASS subtitles as they are: parsebin would make plain text of them.
-fn keep_subtitles(parse: &gst::Element) {
+/// Leaves some streams as they are: SSA and ASS subtitles, of which parsebin would make plain text, and AAC in LOAS, see
+/// [`loas`].
+fn keep_streams(parse: &gst::Element) {
     parse.connect("autoplug-continue", false, |values| {
         let caps = values.get(2).and_then(|value| value.get::<gst::Caps>().ok());
         let name = caps.as_ref().and_then(|caps| Some(caps.structure(0)?.name().as_str())).unwrap_or_default();
-        Some((!matches!(name, "application/x-ssa" | "application/x-ass")).to_value())
+        let loas = caps.as_ref().is_some_and(|caps| loas::is_loas(caps));
+        Some((!loas && !matches!(name, "application/x-ssa" | "application/x-ass")).to_value())
     });
 }
 

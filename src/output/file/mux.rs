@@ -11,7 +11,7 @@ use gstreamer_video as gst_video;
 
 use crate::gst::metadata::{Metadata, Original, TrackEdits, TrackKind};
 use crate::gst::track::{Kind, Packet, Shared, Track};
-use crate::gst::{element, gst_failed, link, matroska, mp4};
+use crate::gst::{element, gst_failed, link, loas, matroska, mp4};
 use crate::output::file::target::{Container, Target};
 use crate::output::file::text::{Text, plain};
 use crate::{Error, Result};
@@ -258,12 +258,13 @@ pub(crate) fn link_tracks(
             note("is encoded as AAC");
             let rate = Arc::new(AtomicU32::new(0));
             encoded = Some(Arc::clone(&rate));
-            audio_encoder(pipeline, rate)?
+            audio_encoder(pipeline, if loas::is_loas(known) { "avdec_aac_latm" } else { "decodebin" }, rate)?
         } else {
             note("is left out");
             track.discard();
             continue;
         };
+        let caps = if loas::is_loas(known) { loas::framed() } else { caps };
         let source = gst_app::AppSrc::builder().format(gst::Format::Time).max_bytes(0).block(false).build();
         if caps.is_fixed() {
             source.set_caps(Some(&caps));
@@ -358,11 +359,12 @@ fn link_track(
 }
 
 /// Decodes any audio and encodes it as AAC; `rate` becomes that of the samples.
-fn audio_encoder(pipeline: &gst::Pipeline, rate: Arc<AtomicU32>) -> Result<Vec<gst::Element>> {
-    let names = ["decodebin", "audioconvert", "audioresample", "avenc_aac", "aacparse"];
+fn audio_encoder(pipeline: &gst::Pipeline, decoder: &str, rate: Arc<AtomicU32>) -> Result<Vec<gst::Element>> {
+    let names = [decoder, "audioconvert", "audioresample", "avenc_aac", "aacparse"];
     let chain = names.iter().map(|name| element(name)).collect::<Result<Vec<_>>>()?;
     pipeline.add_many(&chain).map_err(gst_failed)?;
     let entry = chain[1].static_pad("sink").ok_or_else(|| Error::failed("an element without a sink pad"))?;
+    // Linked with the others otherwise.
     chain[0].connect_pad_added(move |_, pad| {
         if !entry.is_linked() && pad.link(&entry).is_err() {
             tracing::warn!("decoded audio cannot be linked");

@@ -1,12 +1,13 @@
-//! Options of live inputs, and the log of their losses, for several commands.
+//! Options of inputs, and the log of their losses, for several commands.
 
 use std::path::PathBuf;
 
 use super::values::choice;
 use crate::input::Signal;
+use crate::input::file::VideoTrack;
 use crate::input::live::{SourceOptions, Transport};
 
-/// Options on how live inputs are read.
+/// Options on how inputs are read.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct SourceArgs {
     /// How RTP comes from RTSP cameras [default: auto, UDP and then TCP]
@@ -15,12 +16,20 @@ pub struct SourceArgs {
     /// File with user:password of the cameras, for addresses without any
     #[arg(long, value_name = "FILE", help_heading = "Live")]
     credentials: Option<PathBuf>,
+    /// Which video track of a file is read: a number from 1, or all, each with an output of its own [default: first]
+    #[arg(long, value_name = "TRACK")]
+    video_track: Option<VideoTrack>,
+    /// Frames a second of a coded stream without a container [default: as the stream says, else 25]
+    #[arg(long, value_name = "RATE")]
+    fps: Option<f64>,
 }
 
 impl SourceArgs {
     /// Puts what was given into `options`.
     pub fn apply(&self, options: &mut SourceOptions) {
         options.transport = self.transport.unwrap_or(options.transport);
+        options.video_track = self.video_track.unwrap_or(options.video_track);
+        options.fps = self.fps.or(options.fps);
         if self.credentials.is_some() {
             options.credentials.clone_from(&self.credentials);
         }

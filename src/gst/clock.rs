@@ -28,6 +28,7 @@ pub(crate) struct Clock {
     /// New starts so far in this stream.
     joined: usize,
     offset: i64,
+    paced: bool,
     last: Option<i64>,
     step: i64,
     /// Times given to what had none.
@@ -44,6 +45,7 @@ impl Clock {
             limit: if restarts { JOIN } else { ABSURD },
             joined: 0,
             offset: 0,
+            paced: false,
             last: None,
             step: STEP,
             missing: 0,
@@ -83,10 +85,17 @@ impl Clock {
         }
     }
 
+    /// From now on every step is as long as this, in nanoseconds, whatever the input says.
+    pub fn pace(&mut self, step: i64) {
+        self.set_step(step);
+        self.paced = true;
+    }
+
     /// The time of the next frame or packet. `time` is what the demuxer says, `following` the same of the one after it,
     /// where that is known already.
     pub fn next(&mut self, time: Option<i64>, following: Option<i64>) -> i64 {
         let now = match self.last {
+            _ if self.paced => self.last.map_or(0, |last| last + self.step),
             None => self.first(time, following),
             Some(last) => {
                 let now = self.after(last, time, following);

@@ -8,7 +8,7 @@ use gstreamer_pbutils::MissingPluginMessage;
 
 use crate::Error;
 use crate::gst::doctor;
-use crate::gst::mp4_index::Fault;
+use crate::gst::mp4::index::Fault;
 
 /// Everything a bus said that bears on failure, gathered as it comes.
 #[derive(Debug, Default)]
@@ -52,8 +52,12 @@ impl Trouble {
     pub fn input_error(&self, path: &Path) -> Error {
         let name = path.display();
         if let Some((what, package)) = &self.missing {
-            return Error::failed(format!("{name}: it cannot be decoded, the {what} is missing"))
-                .hint(format!("apt-get install {package}"));
+            let error = Error::failed(format!("{name}: it cannot be decoded, GStreamer has no {}", readable(what)));
+            return error.hint(if package == LIBAV && gst::Registry::get().find_plugin("libav").is_some() {
+                "convert it first: ffmpeg -i INPUT -c:v libx264 -crf 12 -c:a copy OUTPUT.mkv".to_owned()
+            } else {
+                format!("apt-get install {package}")
+            });
         }
         let Some((error, debug)) = &self.error else {
             return Error::failed(format!("{name}: no frame could be decoded"))
@@ -90,6 +94,20 @@ impl Trouble {
         }
         let detail = debug.lines().last().map(str::trim).unwrap_or_default();
         Error::failed(format!("{name}: cannot be written: {} {detail}", error.message())).hint(hint)
+    }
+}
+
+/// The package of last resort.
+const LIBAV: &str = "gstreamer1.0-libav";
+
+/// What is missing, with the code that names it in the file where that is all that is known.
+fn readable(what: &str) -> String {
+    match what.split_once("fourcc-") {
+        Some((_, rest)) => match rest.split_once(' ') {
+            Some((code, kind)) => format!("{kind} for `{code}`"),
+            None => what.to_owned(),
+        },
+        None => what.to_owned(),
     }
 }
 

@@ -1,14 +1,14 @@
 //! What every GStreamer room shares: starting the library, frames in its memory, bus messages in words, packets of audio
 //! and subtitles between a reader and a writer, the boxes of MP4 files.
 
-pub(crate) mod boxes;
 pub(crate) mod clock;
 pub(crate) mod doctor;
-pub(crate) mod edit_list;
 pub(crate) mod frame;
+pub(crate) mod loas;
+pub(crate) mod matroska;
 pub(crate) mod message;
+pub(crate) mod metadata;
 pub(crate) mod mp4;
-pub(crate) mod mp4_index;
 mod secret;
 pub(crate) mod size;
 pub(crate) mod track;

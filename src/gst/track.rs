@@ -2,14 +2,16 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_app as gst_app;
 
 use super::clock::{Clock, Joins};
-use super::edit_list::EditList;
+use super::loas;
+use super::metadata::{Metadata, track_number};
+use super::mp4::edit_list::EditList;
 
 /// What a stream carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +38,7 @@ impl Packet {
 /// One audio or subtitle stream.
 pub(crate) struct Track {
     pub kind: Kind,
+    number: Option<u64>,
     /// The demuxer's pad.
     pad: gst::Pad,
     edits: Option<EditList>,
@@ -48,6 +51,10 @@ struct State {
     clock: Option<Clock>,
     /// Packets before the first one with a time, as transport streams have them before their first clock reference.
     waiting: Vec<gst::Buffer>,
+    /// Packets so far.
+    count: i64,
+    /// Cuts packets into frames where they are AAC in LOAS.
+    frames: loas::Frames,
     /// What to add to all times, once the first frame went out, see [`Shared::fix_lead`].
     lead: i64,
     /// The time of the first packet.
@@ -64,6 +71,17 @@ impl Track {
     /// What the stream carries; unfixed before its first packet.
     pub fn caps(&self) -> gst::Caps {
         self.pad.current_caps().unwrap_or_else(|| self.pad.query_caps(None))
+    }
+
+    /// What the demuxer says of the stream before a parser has seen its first packet.
+    pub fn demuxed_caps(&self) -> Option<gst::Caps> {
+        let parser = self.pad.dynamic_cast_ref::<gst::GhostPad>()?.target()?.parent_element()?;
+        parser.static_pad("sink")?.current_caps()
+    }
+
+    /// Its number in the file, where that has numbers.
+    pub fn number(&self) -> Option<u64> {
+        self.number
     }
 
     /// Language and title, where the container has them.
@@ -117,11 +135,13 @@ impl Track {
             packets: VecDeque::new(),
             clock,
             waiting: Vec::new(),
+            count: 0,
+            frames: loas::Frames::default(),
             lead: 0,
             first: None,
             discard: false,
         });
-        let track = Arc::new(Self { kind, pad: pad.clone(), edits, state });
+        let track = Arc::new(Self { kind, number: track_number(pad), pad: pad.clone(), edits, state });
         let sink = gst_app::AppSink::builder()
             .sync(false)
             .async_(false)
@@ -150,7 +170,16 @@ impl Track {
             gst::Signed::Negative(t) => i64::try_from(t.nseconds()).ok().map(|t| -t),
         };
         let (mut pts, mut dts) = (running(buffer.pts()), running(buffer.dts()));
-        let duration = length(&buffer);
+        let block = sample.caps().and_then(adpcm_block);
+        let duration = block.or(length(&buffer));
+        if let Some(block) = block {
+            let mut state = self.lock();
+            let count = state.count;
+            state.count += 1;
+            if let Some(first) = state.first {
+                (pts, dts) = (Some(first + count * block), None);
+            }
+        }
         if let Some(edits) = &self.edits
             && let Some(time) = pts.or(dts)
         {
@@ -160,6 +189,20 @@ impl Track {
             (pts, dts) = (pts.map(|t| t + moved), dts.map(|t| t + moved));
         }
         let mut state = self.lock();
+        if sample.caps().is_some_and(loas::is_loas)
+            && let Ok(map) = buffer.map_readable()
+        {
+            for (time, length, bytes) in state.frames.push(&map, pts.or(dts)) {
+                let mut frame = gst::Buffer::from_slice(bytes);
+                let length = length.and_then(|length| u64::try_from(length).ok());
+                frame.make_mut().set_duration(length.map(gst::ClockTime::from_nseconds));
+                // What comes before the first time cannot be placed.
+                if time.is_some() || state.first.is_some() {
+                    state.put(time, None, frame);
+                }
+            }
+            return;
+        }
         if state.first.is_none() && pts.or(dts).is_none() && state.clock.as_ref().is_some_and(Clock::restarts) {
             state.waiting.push(buffer);
             return;
@@ -206,6 +249,20 @@ fn is_header(buffer: &gst::Buffer, time: Option<i64>, clock: &Clock) -> bool {
     (marked && length(buffer).is_none_or(|length| length == 0)) || (time.is_none() && !clock.restarts())
 }
 
+/// How long a block of ADPCM lasts, in nanoseconds: GStreamer's demuxers take its nominal bit rate, which is rounded or
+/// wrong.
+fn adpcm_block(caps: &gst::CapsRef) -> Option<i64> {
+    let structure = caps.structure(0).filter(|structure| structure.name() == "audio/x-adpcm")?;
+    let get = |field| structure.get::<i32>(field).ok().map(i64::from).filter(|value| *value > 0);
+    let (bytes, channels, rate) = (get("block_align")?, get("channels")?, get("rate")?);
+    let samples = match structure.get::<&str>("layout").ok()? {
+        "dvi" => (bytes / channels - 4) * 2 + 1,
+        "microsoft" => (bytes / channels - 7) * 2 + 2,
+        _ => return None,
+    };
+    (samples > 0).then(|| samples * 1_000_000_000 / rate)
+}
+
 fn length(buffer: &gst::Buffer) -> Option<i64> {
     buffer.duration().and_then(|duration| i64::try_from(duration.nseconds()).ok())
 }
@@ -214,8 +271,16 @@ fn length(buffer: &gst::Buffer) -> Option<i64> {
 #[derive(Default)]
 pub(crate) struct Shared {
     pub tracks: Mutex<Vec<Arc<Track>>>,
-    /// Tags of the file as a whole: title, creation time, place.
-    pub tags: Mutex<Option<gst::TagList>>,
+    /// What the demuxer says of the file as a whole: title, creation time, place.
+    tags: Mutex<Option<gst::TagList>>,
+    /// What the file itself says, where its kind is known here.
+    pub metadata: OnceLock<Metadata>,
+    /// As the container says, in nanoseconds.
+    pub duration: OnceLock<u64>,
+    /// Neither container nor coded stream say how to read the colours of the pictures.
+    pub untagged: OnceLock<bool>,
+    /// The number of the video track in the file.
+    pub video: OnceLock<u64>,
     /// The input came to its end by itself: every packet is in its track.
     pub ended: AtomicBool,
     /// What the writer has to tell about the streams, one sentence each.
@@ -223,7 +288,7 @@ pub(crate) struct Shared {
     /// Where the clock of the input starts anew.
     pub joins: Joins,
     /// See [`Shared::fix_lead`].
-    lead: std::sync::OnceLock<i64>,
+    lead: OnceLock<i64>,
 }
 
 impl Shared {
@@ -235,8 +300,12 @@ impl Shared {
         self.tracks.lock().unwrap_or_else(PoisonError::into_inner).push(track);
     }
 
-    pub fn tags(&self) -> Option<gst::TagList> {
-        self.tags.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What the input says about itself.
+    pub fn metadata(&self) -> Metadata {
+        self.metadata.get().cloned().unwrap_or_else(|| {
+            let tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+            tags.as_ref().map(|tags| Metadata::of_tags(tags)).unwrap_or_default()
+        })
     }
 
     pub fn merge_tags(&self, new: &gst::TagList) {

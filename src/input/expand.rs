@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::input::LiveInput;
+use crate::input::file::count_video_tracks;
 use crate::{Error, Result};
 
 /// Extensions taken for videos in a folder.
@@ -21,6 +22,8 @@ const KNOWN: &str = "give a file, a folder, a glob, test://, rtsp://, rtsps://, 
 pub enum Input {
     /// A video file.
     File(PathBuf),
+    /// One of the video tracks of a file, by its number from 1.
+    Track(PathBuf, u32),
     /// Images in order, which make one video.
     Images(Vec<PathBuf>),
     /// A synthetic input, `test://...`.
@@ -34,6 +37,12 @@ impl Input {
     pub fn file_name(&self) -> PathBuf {
         match self {
             Self::File(path) => path.clone(),
+            Self::Track(path, number) => {
+                let mut name = path.file_stem().unwrap_or_default().to_os_string();
+                name.push(format!(".{number}."));
+                name.push(path.extension().unwrap_or_default());
+                path.with_file_name(name)
+            }
             // A video of images is named after their folder.
             Self::Images(files) => files
                 .first()
@@ -49,6 +58,7 @@ impl fmt::Display for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
+            Self::Track(path, number) => write!(f, "{} (video track {number})", path.display()),
             Self::Images(files) => {
                 let folder = files.first().and_then(|file| file.parent()).unwrap_or(Path::new("")).display();
                 write!(f, "{folder} ({} images)", files.len())
@@ -85,6 +95,24 @@ pub fn expand_input(arg: &str) -> Result<Vec<Input>> {
         return expand_glob(arg);
     }
     Err(Error::failed(format!("{arg}: there is no such file or folder")))
+}
+
+/// `inputs` with every file that has several video tracks as that many inputs.
+///
+/// # Errors
+/// A file cannot be read.
+pub(crate) fn each_track(inputs: Vec<Input>) -> Result<Vec<Input>> {
+    let mut all = Vec::new();
+    for input in inputs {
+        match input {
+            Input::File(path) => match count_video_tracks(&path)? {
+                0 | 1 => all.push(Input::File(path)),
+                tracks => all.extend((1..=tracks).map(|number| Input::Track(path.clone(), number))),
+            },
+            input => all.push(input),
+        }
+    }
+    Ok(all)
 }
 
 fn expand_path(path: &Path) -> Result<Vec<Input>> {

@@ -5,16 +5,19 @@
 //!                    --audio, subtitles--> appsink -> tracks, for the writer of a file
 //! ```
 
+pub(crate) mod describe;
 mod expand;
 pub mod file;
 pub mod live;
 pub mod own;
 pub(crate) mod picture;
+pub(crate) mod probe;
 pub(crate) mod reader;
 pub(crate) mod test_source;
 
 use std::time::Duration;
 
+pub(crate) use expand::each_track;
 pub use expand::{Input, expand_input};
 pub use live::{LiveInput, PacketCounts, open_live};
 

@@ -8,6 +8,9 @@ use gstreamer_video as gst_video;
 use crate::Result;
 use crate::gst::element;
 
+/// The place of the element that turns pictures in [`picture_chain`].
+pub(crate) const FLIP: usize = 2;
+
 /// Deinterlaces what is interlaced, turns what is tagged as rotated and makes it I420 of one size. Each element passes
 /// frames through untouched when it has nothing to do.
 pub(crate) fn picture_chain(sink: &gst_app::AppSink) -> Result<Vec<gst::Element>> {

@@ -1,9 +1,8 @@
 //! A GStreamer pipeline that ends in an appsink of I420 frames, as a [`FrameReader`].
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
@@ -13,10 +12,12 @@ use gstreamer_video as gst_video;
 
 use crate::gst::Frame;
 use crate::gst::clock::Clock;
-use crate::gst::edit_list::EditList;
-use crate::gst::frame::{Canvas, colour_of};
+use crate::gst::frame::Canvas;
 use crate::gst::message::Trouble;
+use crate::gst::mp4::edit_list::EditList;
 use crate::gst::track::Shared;
+use crate::input::describe::{describe, gather_tags, hdr, is_default_colour, no_video, video_info_of};
+use crate::input::probe::{Format, Probe};
 use crate::input::{EndOfInput, FrameReader, Read, VideoInfo};
 use crate::{Error, Result};
 
@@ -24,74 +25,10 @@ use crate::{Error, Result};
 const QUEUED_FRAMES: u32 = 3;
 /// How long an input may take to bring its first frame.
 const OPENING: Duration = Duration::from_secs(60);
+/// How long nothing at all may happen before the first frame.
+const STALLED: Duration = Duration::from_secs(8);
 /// How long frames may still come after an error before the input counts as ended.
 const AFTER_ERROR: Duration = Duration::from_secs(2);
-
-/// What the pads of a pipeline tell about a stream, gathered in its streaming threads.
-#[derive(Default)]
-pub(crate) struct Probe {
-    /// A video stream was found and linked.
-    pub video: AtomicBool,
-    /// All streams of the container are known.
-    pub complete: AtomicBool,
-    pub audio: AtomicU64,
-    pub subtitles: AtomicU64,
-    /// Sizes of decoded pictures that followed one another.
-    pub sizes: AtomicU64,
-    /// Video streams beyond the first.
-    pub more_video: AtomicU64,
-    /// Compressed frames that went into the decoder, and frames that came out of it.
-    pub coded: AtomicU64,
-    pub decoded: AtomicU64,
-    /// Codec of the video stream, in words.
-    pub codec: std::sync::Mutex<String>,
-    /// The edit list of the video stream.
-    pub edits: std::sync::Mutex<Option<EditList>>,
-    /// What kind of file it is.
-    format: std::sync::OnceLock<Format>,
-}
-
-/// What kind of file an input is, as far as it matters here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Format {
-    /// MPEG transport or program stream, or FLV: its clock may be set anew on the way, where recordings are joined.
-    Broadcast,
-    /// Matroska or WebM.
-    Matroska,
-    /// A coded stream without a container: no times.
-    Raw,
-    /// Any other.
-    #[default]
-    Other,
-}
-
-impl Format {
-    /// By the media type that GStreamer gives it.
-    pub fn of(name: &str) -> Self {
-        match name {
-            "video/mpegts" | "video/x-flv" | "video/x-cdxa" => Self::Broadcast,
-            "video/mpeg" => Self::Broadcast,
-            "video/x-matroska" | "video/webm" => Self::Matroska,
-            "video/x-h264" | "video/x-h265" | "image/jpeg" | "video/x-h263" | "video/x-av1" => Self::Raw,
-            _ => Self::Other,
-        }
-    }
-
-    /// Whether the clock may start anew, see [`Clock::new`].
-    pub fn restarts(self) -> bool {
-        self == Self::Broadcast
-    }
-}
-
-impl Probe {
-    pub fn format(&self) -> Format {
-        self.format.get().copied().unwrap_or_default()
-    }
-
-    pub fn set_format(&self, format: Format) {
-        let _ = self.format.set(format);
-    }
-}
 
 pub(crate) struct PipelineReader {
     pipeline: gst::Pipeline,
@@ -119,6 +56,8 @@ pub(crate) struct PipelineReader {
     resized: u64,
     /// Keeps to real time: a frame is handed on as soon as it is there.
     pace: Pace,
+    /// The frame rate that the caller asked for.
+    rate: Option<f64>,
     /// The frame that waits for the time of the one after it, with its time.
     held: Option<(Option<i64>, gst::Buffer)>,
     /// What is missing at the end of the file, in words.
@@ -173,6 +112,7 @@ impl PipelineReader {
         let _ = pipeline.set_state(gst::State::Playing);
         sink.set_max_buffers(QUEUED_FRAMES);
         let deadline = Instant::now() + OPENING;
+        let (mut steps, mut last_step) = (0, Instant::now());
         let mut containers = Vec::new();
         let mut over = false;
         let mut failed = false;
@@ -189,6 +129,11 @@ impl PipelineReader {
                 break sample;
             }
             let complete = probe.complete.load(Ordering::Acquire);
+            let videos = probe.videos.load(Ordering::Acquire);
+            if complete && videos > 0 && !probe.video.load(Ordering::Acquire) {
+                return Err(Error::usage(format!("{}: it has {videos} video tracks", name.display()))
+                    .hint("choose one of them with --video-track, from 1, or all"));
+            }
             if complete && !probe.video.load(Ordering::Acquire) && trouble.missing.is_none() {
                 return Err(no_video(name, &probe));
             }
@@ -198,6 +143,14 @@ impl PipelineReader {
                     break sample;
                 }
                 return Err(trouble.input_error(name));
+            }
+            let now = probe.steps.load(Ordering::Acquire);
+            if now != steps {
+                (steps, last_step) = (now, Instant::now());
+            }
+            if steps > 0 && last_step.elapsed() > STALLED {
+                return Err(Error::failed(format!("{}: no frame can be decoded", name.display()))
+                    .hint("the file is damaged: what describes its video or sound makes no sense"));
             }
             if Instant::now() > deadline {
                 return Err(Error::failed(format!(
@@ -215,9 +168,14 @@ impl PipelineReader {
             .field("height", frame_info.height() as i32)
             .field("pixel-aspect-ratio", frame_info.par());
         sink.set_caps(Some(&size.build()));
+        let unnamed = probe.unnamed.load(Ordering::Acquire) && is_default_colour(&frame_info);
+        let _ = shared.untagged.set(unnamed);
         let duration = pipeline.query_duration::<gst::ClockTime>().map(gst::ClockTime::nseconds).filter(|d| *d > 0);
         let extension = || name.extension().map(|e| e.to_string_lossy().to_uppercase()).unwrap_or_default();
         let container = containers.into_iter().next().unwrap_or_else(extension);
+        if let Some(duration) = duration {
+            let _ = shared.duration.set(duration);
+        }
         let info = describe(&frame_info, duration, &probe, container);
         std::mem::forget(guard);
         let mut clock = Clock::new(&shared.joins, probe.format().restarts());
@@ -246,12 +204,27 @@ impl PipelineReader {
             hidden: 0,
             resized: 0,
             pace,
+            rate: None,
             held: None,
             cut: None,
             broken: None,
             over,
             ended: None,
         })
+    }
+
+    /// How many video tracks the file has.
+    pub fn video_tracks(&self) -> u32 {
+        u32::try_from(self.probe.videos.load(Ordering::Acquire)).unwrap_or(u32::MAX)
+    }
+
+    /// Sets the rate of a coded stream without a container; others have times of their own.
+    pub fn set_rate(&mut self, fps: f64) {
+        if self.probe.format() == Format::Raw {
+            self.info.fps = Some(fps);
+            self.clock.pace((1e9 / fps) as i64);
+        }
+        self.rate = Some(fps);
     }
 
     /// What is known about the input.
@@ -365,16 +338,35 @@ impl PipelineReader {
         if self.hidden > 0 {
             notes.push(format!("{} frames that the edit list of the file hides are left out", self.hidden));
         }
-        let more = self.probe.more_video.load(Ordering::Acquire);
-        if more > 0 {
-            notes.push(format!("the first video stream is taken; {more} more are left out"));
+        let (videos, taken) = (self.probe.videos.load(Ordering::Acquire), self.probe.taken.load(Ordering::Acquire));
+        if videos > 1 {
+            notes.push(format!(
+                "of {videos} video tracks number {taken} is read; --video-track chooses another one, or all"
+            ));
         }
         let (width, height) = (self.info.width, self.info.height);
         if self.resized > 0 {
-            notes.push(format!("the size of the pictures changes on the way; they are scaled to {width}x{height}"));
+            notes.push(format!(
+                "the size of the pictures changes on the way; they are scaled to {width}x{height}, with borders where \
+                 their shape is another one"
+            ));
         }
-        notes.extend(self.clock.notes("frames"));
+        if self.probe.format() == Format::Raw {
+            let fps = self.info.fps.unwrap_or(25.0);
+            let whose =
+                if self.rate.is_some() { "as --fps says" } else { "as the stream says or else 25; --fps sets another" };
+            notes.push(format!("the file has no times: {fps} frames a second are assumed, {whose}"));
+        } else {
+            if self.rate.is_some() {
+                notes.push("the file has times of its own: --fps has no effect".to_owned());
+            }
+            notes.extend(self.clock.notes("frames"));
+        }
         self.shared.tracks().iter().for_each(|track| notes.extend(track.notes()));
+        if let Ok(reduced) = self.probe.reduced.lock() {
+            notes.extend(reduced.iter().cloned());
+        }
+        notes.extend(hdr(&self.frame_info));
         notes.extend(self.shared.writer_notes());
         let end = EndOfInput {
             // Nobody knows how many frames a damaged structure hides.
@@ -465,56 +457,5 @@ struct Running<'a>(&'a gst::Pipeline);
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         let _ = self.0.set_state(gst::State::Null);
-    }
-}
-
-fn gather_tags(tags: &gst::TagList, shared: &Shared, containers: &mut Vec<String>) {
-    if let Some(format) = tags.get::<gst::tags::ContainerFormat>() {
-        containers.push(format.get().to_string());
-    }
-    if tags.scope() == gst::TagScope::Global {
-        shared.merge_tags(tags);
-    }
-}
-
-pub(crate) fn video_info_of(sample: &gst::Sample, name: &dyn fmt::Display) -> Result<gst_video::VideoInfo> {
-    sample
-        .caps()
-        .and_then(|caps| gst_video::VideoInfo::from_caps(caps).ok())
-        .ok_or_else(|| Error::failed(format!("{name}: frames without a size")))
-}
-
-fn no_video(name: &Path, probe: &Probe) -> Error {
-    let name = name.display();
-    if probe.audio.load(Ordering::Acquire) > 0 {
-        Error::failed(format!("{name}: there is only sound in it, no video stream"))
-            .hint("give a file with a video stream")
-    } else {
-        Error::failed(format!("{name}: there is no video stream in it")).hint("give a file with a video stream")
-    }
-}
-
-pub(crate) fn describe(
-    frame: &gst_video::VideoInfo,
-    duration: Option<u64>,
-    probe: &Probe,
-    container: String,
-) -> VideoInfo {
-    let rate = frame.fps();
-    let fps = (rate.numer() > 0 && rate.denom() > 0).then(|| f64::from(rate.numer()) / f64::from(rate.denom()));
-    let par = frame.par();
-    let codec = probe.codec.lock().map(|codec| codec.clone()).unwrap_or_default();
-    VideoInfo {
-        width: frame.width(),
-        height: frame.height(),
-        par: (par.numer().unsigned_abs(), par.denom().unsigned_abs()),
-        fps,
-        duration,
-        frames: fps.zip(duration).map(|(fps, ns)| (fps * ns as f64 / 1e9).round() as u64),
-        codec,
-        container,
-        colour: colour_of(frame),
-        audio_tracks: probe.audio.load(Ordering::Acquire) as usize,
-        subtitle_tracks: probe.subtitles.load(Ordering::Acquire) as usize,
     }
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::gst::{element, link};
-use crate::input::reader::{Pace, PipelineReader, Probe, frame_sink};
+use crate::input::probe::Probe;
+use crate::input::reader::{Pace, PipelineReader, frame_sink};
 use crate::{Error, Result};
 
 /// Pictures of an input that does not say how many.

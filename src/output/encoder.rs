@@ -161,6 +161,15 @@ fn configure_live(encoder: &gst::Element, encoding: &Encoding, pixels_per_second
     Ok(())
 }
 
+/// Makes an encoder put frames out in the order in which they came.
+pub(crate) fn in_order(encoder: &gst::Element) {
+    for property in ["bframes", "b-frames", "max-bframes"] {
+        if encoder.find_property(property).is_some_and(|spec| spec.flags().contains(glib::ParamFlags::WRITABLE)) {
+            encoder.set_property_from_str(property, "0");
+        }
+    }
+}
+
 /// What was asked for, or what the picture needs, in kbit/s.
 fn bit_rate(encoding: &Encoding, pixels_per_second: f64) -> u32 {
     encoding.bitrate_kbps.unwrap_or((pixels_per_second * BITS_PER_PIXEL / 1000.0).max(100.0) as u32)

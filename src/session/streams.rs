@@ -7,6 +7,7 @@ use super::outputs::Outputs;
 use crate::config::Config;
 use crate::gst::hide_credentials;
 use crate::input;
+use crate::input::file::VideoTrack;
 use crate::input::own::OwnReader;
 use crate::input::{Input, LiveInput};
 use crate::output::publish::Target;
@@ -47,6 +48,9 @@ pub(super) fn resolve(addresses: &[String], realtime: bool, config: &Config, out
     let mut inputs = Vec::new();
     for argument in addresses {
         inputs.extend(input::expand_input(argument)?);
+    }
+    if !realtime && config.source.video_track == VideoTrack::All {
+        inputs = input::each_track(inputs)?;
     }
     if !realtime && !inputs.iter().any(|input| matches!(input, Input::Live(_))) {
         return Ok(Inputs::Files(inputs));
@@ -130,8 +134,10 @@ fn live(input: Input, realtime: bool) -> Result<LiveInput> {
     match input {
         Input::Live(input) => Ok(input),
         Input::File(path) if realtime => Ok(LiveInput::realtime(&path)),
-        Input::File(_) => Err(Error::usage(format!("{input} is a file, and live streams run at the same time"))
-            .hint("play it as a live stream with --realtime (`realtime = true` in [[stream]]), or run it by itself")),
+        Input::File(_) | Input::Track(..) => Err(Error::usage(format!(
+            "{input} is a file, and live streams run at the same time"
+        ))
+        .hint("play it as a live stream with --realtime (`realtime = true` in [[stream]]), or run it by itself")),
         Input::Images(_) | Input::Test(_) => Err(Error::usage(format!("{input} cannot be played as a live stream"))
             .hint("a test pattern is live with ?live=1")),
     }

@@ -39,3 +39,45 @@ fn what_cannot_be_played_is_named() {
     pass(&place, "cut.mp4", "out.mp4").code(1).says(&["inside its index"]);
     assert!(!place.path("out.mp4").exists());
 }
+
+#[test]
+fn a_scrambled_transport_stream_is_encrypted() {
+    let place = Place::new();
+    let mut bytes = fs::read(place.clip("plain.ts", &format!("{VIDEO} -muxdelay 0"))).unwrap();
+    for packet in bytes.chunks_exact_mut(188) {
+        let number = u16::from(packet[1] & 0x1f) << 8 | u16::from(packet[2]);
+        // The tables stay in clear, as broadcasters leave them.
+        if number == 256 {
+            packet[3] |= 0x80;
+        }
+    }
+    fs::write(place.path("locked.ts"), bytes).unwrap();
+    pass(&place, "locked.ts", "out.mp4").code(1).says(&["encrypted"]);
+    assert!(!place.path("out.mp4").exists());
+}
+
+#[test]
+fn a_codec_that_nothing_installed_decodes_is_named_with_what_helps() {
+    let place = Place::new();
+    let picture = "-f lavfi -i testsrc2=size=320x240:rate=25:duration=0.4";
+    place.clip("edit.mov", &format!("{picture} -c:v dnxhd -profile:v dnxhr_sq -pix_fmt yuv422p"));
+    let ended = pass(&place, "edit.mov", "out.mp4").code(1).says(&["AVdh", "ffmpeg -i"]);
+    assert!(!ended.stderr.contains("apt-get"), "{}", ended.stderr);
+}
+
+#[test]
+fn sound_without_a_packet_is_left_out_with_a_note() {
+    let place = Place::new();
+    let sound = "-f lavfi -i sine=frequency=440:duration=2 -c:a aac";
+    let mut bytes =
+        fs::read(place.clip("whole.ts", &format!("-f lavfi -i testsrc2=duration=2 {sound} -muxdelay 0"))).unwrap();
+    // Announced in the tables, and never there.
+    let packets = bytes.chunks_exact(188).filter(|p| (u16::from(p[1] & 0x1f) << 8 | u16::from(p[2])) != 257);
+    bytes = packets.flatten().copied().collect();
+    fs::write(place.path("mute.ts"), bytes).unwrap();
+    for output in ["out.mp4", "out.mkv"] {
+        let ended = pass(&place, "mute.ts", output);
+        let held = super::frame_times(&place.path(output)).len() as u64;
+        assert_eq!(ended.json()["inputs"][0]["frames_out"], held, "{}", ended.stderr);
+    }
+}

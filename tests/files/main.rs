@@ -1,13 +1,19 @@
 //! Files as people have them: what comes out shows the same pictures at the same times, or the run says what changed.
 
+mod colours;
 mod damage;
 mod edits;
 mod fields;
 mod media_copy;
 mod media_damage;
 mod media_output;
+mod metadata;
+#[cfg(unix)]
+mod mutations;
 mod paths;
+mod sound;
 mod times;
+mod tracks;
 
 use std::path::Path;
 

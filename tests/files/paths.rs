@@ -27,6 +27,37 @@ fn a_picture_beside_camera_folders_is_not_the_video() {
     place.run("run card -o none").code(1).says(&["100MEDIA"]);
 }
 
+#[test]
+fn folders_in_folders_and_files_of_other_kinds_are_named() {
+    let place = Place::new();
+    fs::create_dir_all(place.path("card/inner")).unwrap();
+    place.moving("card/a.mp4", 10);
+    fs::copy(place.path("card/a.mp4"), place.path("card/inner/b.mp4")).unwrap();
+    fs::write(place.path("card/a.lrv"), "x").unwrap();
+    let ended = place.run("run card -o none --method max-logit --json -").code(0).says(&["inner", "a.lrv"]);
+    assert_eq!(ended.json()["inputs"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_name_with_the_signs_of_a_pattern_is_a_name_where_it_exists() {
+    let place = Place::new();
+    place.moving("trip[1].mp4", 10);
+    place.moving("trip1.mp4", 10);
+    let ended = place.run("run trip[1].mp4 -o none --method max-logit --json -").code(0);
+    assert_eq!(ended.json()["inputs"][0]["path"], "trip[1].mp4");
+    let both = place.run("run trip[12].mp4 -o none --method max-logit --json -").code(0);
+    assert_eq!(both.json()["inputs"][0]["path"], "trip1.mp4");
+}
+
+#[test]
+fn a_name_that_becomes_too_long_is_called_that() {
+    let place = Place::new();
+    let name = format!("{}.mp4", "n".repeat(248));
+    place.moving("a.mp4", 10);
+    fs::rename(place.path("a.mp4"), place.path(&name)).unwrap();
+    place.run(&format!("run {name} --method max-logit")).code(1).says(&["too long", "-o"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_pipe_is_refused_and_not_waited_for() {

@@ -59,6 +59,20 @@ fn a_clock_that_starts_late_is_no_wait() {
 }
 
 #[test]
+fn a_gap_of_hours_keeps_frames_and_times() {
+    let place = Place::new();
+    let gap = "-vf setpts=if(gte(N\\,10)\\,N/25+28800\\,N/25)/TB -fps_mode vfr -enc_time_base 1/1000";
+    let source = "-f lavfi -i testsrc2=size=160x96:rate=25:duration=1";
+    let input = place.clip("gap.mkv", &format!("{source} {gap} -c:v libx264 -preset ultrafast -bf 0 -pix_fmt yuv420p"));
+    for output in ["out.mp4", "out.mkv"] {
+        pass(&place, "gap.mkv", output).code(0);
+        let (wanted, got) = (frame_times(&input), frame_times(&place.path(output)));
+        assert_eq!(got.len(), 25);
+        assert!(wanted.iter().zip(&got).all(|(a, b)| (a - b).abs() < 0.002), "{wanted:?} {got:?}");
+    }
+}
+
+#[test]
 fn headers_of_sound_move_nothing() {
     for codec in ["libvorbis", "flac", "libopus"] {
         println!("{codec}");

@@ -6,8 +6,8 @@ use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_video as gst_video;
 
-use crate::gst::mp4_index::Index;
-use crate::input::reader::{Format, Probe};
+use crate::gst::mp4::index::Index;
+use crate::input::probe::{Format, Probe};
 
 /// Changes what the demuxer reads of the file, see [`Index::patches`].
 pub(super) fn patch(pad: &gst::Pad, index: Arc<Index>) {
@@ -66,16 +66,8 @@ pub(super) fn correct(pad: &gst::Pad, full_range: bool, format: Format) {
                 }
                 gst::event::Segment::builder(&segment).seqnum(event.seqnum()).build()
             }
-            gst::EventView::Caps(caps) if full_range => {
-                let mut caps = caps.caps_owned();
-                let Some(colorimetry) = caps
-                    .structure(0)
-                    .and_then(|s| s.get::<String>("colorimetry").ok())
-                    .and_then(|c| with_full_range(&c))
-                else {
-                    return gst::PadProbeReturn::Ok;
-                };
-                caps.make_mut().set("colorimetry", colorimetry);
+            gst::EventView::Caps(caps) => {
+                let Some(caps) = corrected(caps.caps(), full_range) else { return gst::PadProbeReturn::Ok };
                 gst::event::Caps::builder(&caps).seqnum(event.seqnum()).build()
             }
             _ => return gst::PadProbeReturn::Ok,
@@ -83,6 +75,28 @@ pub(super) fn correct(pad: &gst::Pad, full_range: bool, format: Format) {
         info.data = Some(gst::PadProbeData::Event(new));
         gst::PadProbeReturn::Ok
     });
+}
+
+/// Caps of a video stream, where something in them is wrong: the range of its code values, or a shape of pixels that is none
+/// (avidemux makes -1/1 of a header without one).
+fn corrected(caps: &gst::CapsRef, full_range: bool) -> Option<gst::Caps> {
+    let structure = caps.structure(0)?;
+    let colorimetry = structure.get::<String>("colorimetry").ok().filter(|_| full_range);
+    let colorimetry = colorimetry.and_then(|colorimetry| with_full_range(&colorimetry));
+    let shape = structure.get::<gst::Fraction>("pixel-aspect-ratio").ok();
+    let shapeless = shape.is_some_and(|shape| shape.numer() <= 0 || shape.denom() <= 0);
+    if colorimetry.is_none() && !shapeless {
+        return None;
+    }
+    let mut caps = caps.to_owned();
+    let new = caps.make_mut();
+    if let Some(colorimetry) = colorimetry {
+        new.set("colorimetry", colorimetry);
+    }
+    if shapeless {
+        new.set("pixel-aspect-ratio", gst::Fraction::new(1, 1));
+    }
+    Some(caps)
 }
 
 /// GStreamer's name of a colorimetry, with the whole range of code values in use.

@@ -8,7 +8,7 @@ use gstreamer as gst;
 use gstreamer_video as gst_video;
 
 use crate::gst::{Frame, init};
-use crate::input::file::{check_readable, file_reader};
+use crate::input::file::{FileOptions, check_readable, file_reader};
 use crate::input::{EndOfInput, FrameReader, Read, VideoInfo};
 use crate::{Error, Result};
 
@@ -75,7 +75,7 @@ impl FrameReader for ImageReader {
 
 fn decode(file: &Path) -> Result<(Frame, VideoInfo, gst_video::VideoInfo)> {
     check_readable(file)?;
-    let mut reader = file_reader(file, 0)?;
+    let mut reader = file_reader(file, 0, FileOptions::default())?;
     match reader.read(Duration::from_secs(10))? {
         Read::Frame(frame) => Ok((frame, reader.video_info().clone(), reader.frame_info().clone())),
         _ => Err(Error::failed(format!("{}: the image cannot be decoded", file.display()))),

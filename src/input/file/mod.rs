@@ -2,6 +2,7 @@
 
 mod correct;
 pub(crate) mod images;
+mod options;
 mod structure;
 
 use std::path::Path;
@@ -11,17 +12,23 @@ use std::sync::atomic::Ordering;
 use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_pbutils as gst_pbutils;
+use gstreamer_video as gst_video;
+
+pub use self::options::{FileOptions, VideoTrack};
 
 use self::correct::{correct, patch, watch_format};
 use crate::gst::clock::Clock;
+use crate::gst::loas;
 use crate::gst::message::unplayable;
-use crate::gst::mp4_index::{self, Index, IndexTrack};
+use crate::gst::metadata::{Metadata, TrackKind, track_number};
+use crate::gst::mp4::index::{self, Fault, Index, IndexTrack};
 use crate::gst::size;
 use crate::gst::track::{Kind, Shared, Track};
 use crate::gst::{element, gst_failed, init, link};
 use crate::input::VideoInfo;
-use crate::input::picture::picture_chain;
-use crate::input::reader::{Format, Pace, PipelineReader, Probe, frame_sink};
+use crate::input::picture::{FLIP, picture_chain};
+use crate::input::probe::{Format, Probe};
+use crate::input::reader::{Pace, PipelineReader, frame_sink};
 use crate::{Error, Result};
 
 /// What a file holds, from its header and its first frame.
@@ -31,7 +38,7 @@ use crate::{Error, Result};
 pub fn probe(path: &Path) -> Result<VideoInfo> {
     init()?;
     check_readable(path)?;
-    file_reader(path, 0).map(|reader| reader.video_info().clone())
+    file_reader(path, 0, FileOptions::default()).map(|reader| reader.video_info().clone())
 }
 
 pub(crate) fn check_readable(path: &Path) -> Result<()> {
@@ -54,18 +61,28 @@ pub(crate) fn check_readable(path: &Path) -> Result<()> {
         return Err(Error::failed(format!("{name}: the file is empty (zero bytes)"))
             .hint("the recording or the copy failed; fetch it again"));
     }
-    match meta.is_file().then(|| mp4_index::fault(&mut file)).flatten() {
+    match meta.is_file().then(|| index::fault(&mut file)).flatten() {
         Some(fault) => Err(unplayable(path, fault)),
         None => Ok(()),
     }
 }
 
 /// `filesrc ! parsebin`, with the first video stream decoded into an appsink and the other streams into tracks.
-pub(crate) fn file_reader(path: &Path, stream: u32) -> Result<PipelineReader> {
-    file_reader_at(path, stream, Pace::Taken)
+pub(crate) fn file_reader(path: &Path, stream: u32, options: FileOptions) -> Result<PipelineReader> {
+    file_reader_at(path, stream, options, Pace::Taken)
 }
 
-pub(crate) fn file_reader_at(path: &Path, stream: u32, pace: Pace) -> Result<PipelineReader> {
+/// How many video tracks `--video-track` can name.
+///
+/// # Errors
+/// As [`probe`].
+pub(crate) fn count_video_tracks(path: &Path) -> Result<u32> {
+    init()?;
+    check_readable(path)?;
+    file_reader(path, 0, FileOptions::default()).map(|reader| reader.video_tracks())
+}
+
+pub(crate) fn file_reader_at(path: &Path, stream: u32, options: FileOptions, pace: Pace) -> Result<PipelineReader> {
     let pipeline = gst::Pipeline::new();
     size::bound(&pipeline, size::MAX_SIDE_OF_FILES, "this program");
     let source = element("filesrc")?;
@@ -80,7 +97,8 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, pace: Pace) -> Result<Pip
         patch(&pad, Arc::clone(&index));
     }
     let parse = element("parsebin")?;
-    link(&pipeline, &[source, parse.clone()])?;
+    keep_streams(&parse);
+    link(&pipeline, &[source.clone(), parse.clone()])?;
 
     let decoder = element("decodebin")?;
     let sink = frame_sink();
@@ -96,16 +114,31 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, pace: Pace) -> Result<Pip
 
     let probe = Arc::new(Probe::default());
     watch_format(&parse, &probe);
+    let steps = gst::PadProbeType::PULL | gst::PadProbeType::BUFFER;
+    let coming = decoder.static_pad("sink");
+    for pad in source.static_pad("src").iter().chain(&coming) {
+        let probe = Arc::clone(&probe);
+        pad.add_probe(steps, move |_, _| {
+            probe.steps.fetch_add(1, Ordering::AcqRel);
+            gst::PadProbeReturn::Ok
+        });
+    }
     let decoded = Arc::clone(&probe);
     let size = std::sync::Mutex::new((0, 0));
     entry.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
         match info.event().map(|event| event.view()) {
             None => {
                 decoded.decoded.fetch_add(1, Ordering::AcqRel);
+                decoded.steps.fetch_add(1, Ordering::AcqRel);
             }
             Some(gst::EventView::Caps(caps)) => {
                 let get = |field| caps.caps().structure(0).and_then(|s| s.get::<i32>(field).ok()).unwrap_or(0);
                 let new = (get("width"), get("height"));
+                if let Ok(info) = gst_video::VideoInfo::from_caps(caps.caps())
+                    && let Ok(mut reduced) = decoded.reduced.lock()
+                {
+                    *reduced = reductions(&info);
+                }
                 if let Ok(mut size) = size.lock()
                     && *size != new
                 {
@@ -124,18 +157,34 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, pace: Pace) -> Result<Pip
     });
 
     let shared = Arc::new(Shared::default());
+    if let Some(metadata) = file.as_mut().and_then(Metadata::read) {
+        let _ = shared.metadata.set(metadata);
+    }
     let duration = index.duration;
     let (streams, known) = (Arc::clone(&probe), Arc::clone(&shared));
     // The pipeline owns the handler: weak references, or neither would ever be freed.
-    let (weak, weak_decoder) = (pipeline.downgrade(), decoder.downgrade());
+    let (weak, weak_decoder, weak_flip) = (pipeline.downgrade(), decoder.downgrade(), chain[FLIP].downgrade());
     parse.connect_pad_added(move |_, pad| {
-        if let (Some(pipeline), Some(decoder)) = (weak.upgrade(), weak_decoder.upgrade())
-            && let Err(e) = add_stream(&pipeline, &decoder, pad, &streams, &known, &index)
-        {
+        let (Some(pipeline), Some(decoder), Some(flip)) = (weak.upgrade(), weak_decoder.upgrade(), weak_flip.upgrade())
+        else {
+            return;
+        };
+        let into = Into { pipeline, decoder, flip, wanted: options.index() };
+        if let Err(e) = add_stream(&into, pad, &streams, &known, &index) {
             tracing::warn!("a stream is left out: {e}");
         }
     });
-    let mut reader = PipelineReader::start(pipeline, sink, path, stream, shared, probe, pace)?;
+    if shared.metadata.get().is_some_and(|metadata| metadata.tracks.iter().any(|track| track.encrypted)) {
+        return Err(unplayable(path, Fault::Encrypted));
+    }
+    let started = PipelineReader::start(pipeline, sink, path, stream, shared, probe, pace);
+    let mut reader = started.map_err(|error| match file.as_mut().is_some_and(structure::scrambled) {
+        true => unplayable(path, Fault::Encrypted),
+        false => error,
+    })?;
+    if let Some(fps) = options.fps {
+        reader.set_rate(fps);
+    }
     if let Some(duration) = duration {
         reader.set_duration(duration);
     }
@@ -143,15 +192,47 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, pace: Pace) -> Result<Pip
     Ok(reader)
 }
 
+/// What pictures of 8 bits and 4:2:0 have no room for, one sentence each.
+fn reductions(info: &gst_video::VideoInfo) -> Vec<String> {
+    let mut lost = Vec::new();
+    let format = info.format_info();
+    let depth = format.depth().iter().copied().max().unwrap_or(8);
+    if depth > 8 {
+        lost.push(format!("pictures of {depth} bits a channel become pictures of 8"));
+    }
+    if format.has_alpha() {
+        lost.push("the transparency of the pictures (alpha channel) is left out".to_owned());
+    }
+    lost
+}
+
+/// Notes whether coded pictures say how their colours are to be read. Images and uncompressed pictures have rules of their
+/// own.
+fn watch_colours(pad: &gst::Pad, probe: &Arc<Probe>) {
+    let probe = Arc::clone(probe);
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        if let Some(gst::EventView::Caps(caps)) = info.event().map(|event| event.view())
+            && let Some(structure) = caps.caps().structure(0)
+        {
+            let coded = structure.name().starts_with("video/") && structure.name() != "video/x-raw";
+            probe.unnamed.store(coded && !structure.has_field("colorimetry"), Ordering::Release);
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// Where the streams of a file go.
+struct Into {
+    pipeline: gst::Pipeline,
+    decoder: gst::Element,
+    /// Turns the pictures.
+    flip: gst::Element,
+    /// The place of the video that is read among the videos, from 0.
+    wanted: u64,
+}
+
 /// A stream of the container: the first video goes to the decoder, audio and subtitles to tracks.
-fn add_stream(
-    pipeline: &gst::Pipeline,
-    decoder: &gst::Element,
-    pad: &gst::Pad,
-    probe: &Arc<Probe>,
-    shared: &Shared,
-    index: &Index,
-) -> Result<()> {
+fn add_stream(into: &Into, pad: &gst::Pad, probe: &Arc<Probe>, shared: &Shared, index: &Index) -> Result<()> {
     let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
     let name = caps.structure(0).map(|s| s.name().to_string()).unwrap_or_default();
     tracing::debug!("stream {}: {caps}", pad.name());
@@ -169,9 +250,18 @@ fn add_stream(
     });
     let kind = match name.split('/').next().unwrap_or_default() {
         "video" | "image" => {
-            if probe.video.swap(true, Ordering::AcqRel) {
-                probe.more_video.fetch_add(1, Ordering::AcqRel);
+            let seen = probe.videos.fetch_add(1, Ordering::AcqRel);
+            if place_of(pad, shared).unwrap_or(seen) != into.wanted {
                 return Ok(());
+            }
+            probe.video.store(true, Ordering::Release);
+            probe.taken.store(into.wanted + 1, Ordering::Release);
+            // The tag of a demuxer does for other files.
+            if let Some(direction) = listed.and_then(|track| track.direction) {
+                into.flip.set_property_from_str("video-direction", direction);
+            }
+            if let Some(number) = track_number(pad) {
+                let _ = shared.video.set(number);
             }
             if let Ok(mut known) = probe.edits.lock() {
                 *known = edits;
@@ -180,6 +270,7 @@ fn add_stream(
                 *codec =
                     if caps.is_fixed() { gst_pbutils::pb_utils_get_codec_description(&caps).to_string() } else { name };
             }
+            watch_colours(pad, probe);
             let coded = Arc::clone(probe);
             // Pieces of a raw stream are no frames.
             let framed =
@@ -192,9 +283,9 @@ fn add_stream(
                 }
                 gst::PadProbeReturn::Ok
             });
-            let entry = decoder.static_pad("sink").ok_or_else(|| Error::failed("a decoder without a sink pad"))?;
+            let entry = into.decoder.static_pad("sink").ok_or_else(|| Error::failed("a decoder without a sink pad"))?;
             pad.link(&entry).map_err(|e| Error::failed(format!("the video cannot be linked: {e}")))?;
-            decoder.sync_state_with_parent().map_err(gst_failed)?;
+            into.decoder.sync_state_with_parent().map_err(gst_failed)?;
             return Ok(());
         }
         "audio" => {
@@ -214,7 +305,7 @@ fn add_stream(
     };
     let clock = Clock::new(&shared.joins, probe.format().restarts());
     let (track, sink) = Track::new(kind, pad, edits, clock);
-    pipeline.add(&sink).map_err(gst_failed)?;
+    into.pipeline.add(&sink).map_err(gst_failed)?;
     sink.sync_state_with_parent().map_err(gst_failed)?;
     let entry = sink.static_pad("sink").ok_or_else(|| Error::failed("an appsink without a pad"))?;
     pad.link(&entry).map_err(|e| Error::failed(format!("{name} cannot be linked: {e}")))?;
@@ -222,9 +313,27 @@ fn add_stream(
     Ok(())
 }
 
+/// The place of a video among the videos of its file, cover pictures last; none where the file does not list them.
+fn place_of(pad: &gst::Pad, shared: &Shared) -> Option<u64> {
+    let (metadata, number) = (shared.metadata.get()?, track_number(pad)?);
+    let mut videos: Vec<_> = metadata.tracks.iter().filter(|track| track.kind == TrackKind::Video).collect();
+    videos.sort_by_key(|track| track.still);
+    videos.iter().position(|track| track.id == number).map(|place| place as u64)
+}
+
+/// Leaves some streams as they are: SSA and ASS subtitles, of which parsebin would make plain text, and AAC in LOAS, see
+/// [`loas`].
+fn keep_streams(parse: &gst::Element) {
+    parse.connect("autoplug-continue", false, |values| {
+        let caps = values.get(2).and_then(|value| value.get::<gst::Caps>().ok());
+        let name = caps.as_ref().and_then(|caps| Some(caps.structure(0)?.name().as_str())).unwrap_or_default();
+        let loas = caps.as_ref().is_some_and(|caps| loas::is_loas(caps));
+        Some((!loas && !matches!(name, "application/x-ssa" | "application/x-ass")).to_value())
+    });
+}
+
 /// The track of the index that a pad of the demuxer stands for: its number is the end of the stream's identifier.
 fn track_of<'a>(pad: &gst::Pad, index: &'a Index) -> Option<&'a IndexTrack> {
-    let identifier = pad.stream_id()?;
-    let id: u32 = identifier.rsplit('/').next()?.parse().ok()?;
-    index.tracks.iter().find(|track| track.id == id)
+    let number = track_number(pad)?;
+    index.tracks.iter().find(|track| u64::from(track.id) == number)
 }

@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io::{Read, Result, Seek, SeekFrom};
 
+use crate::gst::matroska::ebml::{self, CLUSTER, Header, SEGMENT};
+
 /// What is missing at the end of an AVI or Matroska file, in words; none if nothing is, or it is no such file. For MP4 and
-/// MOV see [`Index::cut`](crate::gst::mp4_index::Index).
+/// MOV see [`Index::cut`](crate::gst::mp4::index::Index).
 pub(super) fn cut(file: &mut File) -> Option<String> {
     let length = file.metadata().ok()?.len();
     let mut head = [0; 12];
@@ -45,14 +47,11 @@ fn riff(file: &mut File, length: u64) -> Result<Missing> {
     Ok(None)
 }
 
-const SEGMENT: u32 = 0x1853_8067;
-const CLUSTER: u32 = 0x1f43_b675;
-
 /// A Matroska file: the segment, and where its length is not known the elements in it.
 fn matroska(file: &mut File, length: u64) -> Result<Missing> {
     let mut at = 0;
     while at < length {
-        let Some((id, size, head)) = element(file, at)? else { break };
+        let Some(Header { id, size, length: head }) = ebml::header(file, at)? else { break };
         let start = at + head;
         match size {
             Some(size) if start.saturating_add(size) > length => {
@@ -72,6 +71,19 @@ fn matroska(file: &mut File, length: u64) -> Result<Missing> {
     Ok(None)
 }
 
+/// Whether a transport stream is scrambled: most of its packets say so.
+pub(super) fn scrambled(file: &mut File) -> bool {
+    const PACKET: usize = 188;
+    let mut bytes = Vec::new();
+    if file.seek(SeekFrom::Start(0)).is_err() || file.take(1 << 20).read_to_end(&mut bytes).is_err() {
+        return false;
+    }
+    let packets = bytes.chunks_exact(PACKET).take_while(|packet| packet[0] == 0x47);
+    let (all, locked) =
+        packets.fold((0, 0), |(all, locked), packet| (all + 1, locked + usize::from(packet[3] & 0xc0 != 0)));
+    all > 10 && locked * 2 > all
+}
+
 /// Elements that a walk looks at, at most.
 const MOST_ELEMENTS: usize = 2_000_000;
 /// Identifiers that stand in a cluster (RFC 9559, 5.1.3), and those that stand anywhere.
@@ -89,7 +101,7 @@ pub(super) fn broken(file: &mut File) -> Option<String> {
         if at >= length {
             return None;
         }
-        let (id, size, head) = element(file, at).ok()??;
+        let Header { id, size, length: head } = ebml::header(file, at).ok()??;
         let start = at + head;
         match id {
             SEGMENT => {
@@ -111,7 +123,7 @@ fn broken_in(file: &mut File, start: u64, end: u64) -> Option<String> {
         if at >= end {
             return None;
         }
-        let Some((id, size, head)) = element(file, at).ok()? else {
+        let Some(Header { id, size, length: head }) = ebml::header(file, at).ok()? else {
             // A header that the end of the file cuts is none; that is told otherwise.
             return (at + 12 < end).then(|| format!("there is no element at byte {at}"));
         };
@@ -137,30 +149,6 @@ fn broken_in(file: &mut File, start: u64, end: u64) -> Option<String> {
         }
     }
     None
-}
-
-/// Identifier, length (none: unknown) and length of the header of the element at `at`; none at the end of the file or
-/// where there is no element.
-fn element(file: &mut File, at: u64) -> Result<Option<(u32, Option<u64>, u64)>> {
-    let mut head = [0; 12];
-    file.seek(SeekFrom::Start(at))?;
-    let mut got = 0;
-    while got < head.len() {
-        match file.read(&mut head[got..])? {
-            0 => break,
-            more => got += more,
-        }
-    }
-    let head = &head[..got];
-    let id_length = head.first().map_or(9, |byte| byte.leading_zeros() as usize + 1);
-    let Some(id) = head.get(..id_length).filter(|_| id_length <= 4) else { return Ok(None) };
-    let id = id.iter().fold(0u32, |id, byte| id << 8 | u32::from(*byte));
-    let size_length = head.get(id_length).map_or(9, |byte| byte.leading_zeros() as usize + 1);
-    let Some(size) = head.get(id_length..id_length + size_length).filter(|_| size_length <= 8) else { return Ok(None) };
-    let bits = 7 * size_length as u32;
-    let size = size.iter().fold(0u64, |size, byte| size << 8 | u64::from(*byte)) & ((1 << bits) - 1);
-    let unknown = size == (1 << bits) - 1;
-    Ok(Some((id, (!unknown).then_some(size), (id_length + size_length) as u64)))
 }
 
 #[cfg(test)]

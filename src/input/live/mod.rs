@@ -41,9 +41,10 @@ pub use rtp::PacketCounts;
 
 use crate::gst::init;
 use crate::input::FrameReader;
+use crate::input::file::{FileOptions, VideoTrack};
 use crate::{Error, Result};
 
-/// `[source]`: how live inputs are read.
+/// `[source]`: how inputs are read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SourceOptions {
@@ -64,6 +65,18 @@ pub struct SourceOptions {
     pub tls_ca: Option<PathBuf>,
     /// Accept any certificate for `rtsps://` and `https://`: encrypted, but the other end could be anyone.
     pub tls_accept_any: bool,
+    /// Which video track of a file is read: `"first"`, a number from 1, or `"all"`, each as an input of its own.
+    pub video_track: VideoTrack,
+    /// Frames a second of a coded stream without a container (H.264, H.265, JPEG); what the stream says, else 25, when
+    /// left out.
+    pub fps: Option<f64>,
+}
+
+impl SourceOptions {
+    /// Those for files.
+    pub(crate) fn of_files(&self) -> FileOptions {
+        FileOptions { video_track: self.video_track, fps: self.fps }
+    }
 }
 
 impl Default for SourceOptions {
@@ -77,6 +90,8 @@ impl Default for SourceOptions {
             credentials: None,
             tls_ca: None,
             tls_accept_any: false,
+            video_track: VideoTrack::First,
+            fps: None,
         }
     }
 }
@@ -126,7 +141,7 @@ pub fn open_live(input: &LiveInput, options: &SourceOptions, stream: u32) -> Res
         return Err(Error::usage(format!("source.max_size is {}, it must be from 16 to 32768", options.max_size)));
     }
     if let address::Source::File(path) = &input.source {
-        return Ok(Box::new(realtime::RealtimeReader::open(path, stream)?));
+        return Ok(Box::new(realtime::RealtimeReader::open(path, stream, options.of_files())?));
     }
     Ok(Box::new(reader::LiveReader::new(pipeline::Recipe::new(input, options)?, stream)))
 }

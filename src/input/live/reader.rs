@@ -9,6 +9,7 @@ use gstreamer_video as gst_video;
 use crate::Result;
 use crate::gst::Frame;
 use crate::gst::frame::Canvas;
+use crate::input::describe::{describe, video_info_of};
 use crate::input::live::address::{LiveInput, Source};
 use crate::input::live::connection::{Connection, Patience, State};
 use crate::input::live::keeper::Alive;
@@ -16,7 +17,7 @@ use crate::input::live::pipeline::Recipe;
 use crate::input::live::reason::Reason;
 use crate::input::live::timeline::Timeline;
 use crate::input::live::{PacketCounts, SourceOptions, Transport};
-use crate::input::reader::{Probe, describe, video_info_of};
+use crate::input::probe::Probe;
 use crate::input::{EndOfInput, FrameReader, Read, Signal, VideoInfo};
 
 /// Time between two repeats of the last picture.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::Result;
-use crate::input::file::{check_readable, file_reader_at};
+use crate::input::file::{FileOptions, check_readable, file_reader_at};
 use crate::input::reader::{Pace, PipelineReader};
 use crate::input::{FrameReader, Read, Signal, VideoInfo};
 
@@ -16,9 +16,9 @@ pub(crate) struct RealtimeReader {
 impl RealtimeReader {
     /// # Errors
     /// As [`open_file`](crate::output::file::open_file).
-    pub fn open(path: &Path, stream: u32) -> Result<Self> {
+    pub fn open(path: &Path, stream: u32, options: FileOptions) -> Result<Self> {
         check_readable(path)?;
-        let inner = file_reader_at(path, stream, Pace::RealTime)?;
+        let inner = file_reader_at(path, stream, options, Pace::RealTime)?;
         inner.shared.discard();
         Ok(Self { inner, announced: false })
     }

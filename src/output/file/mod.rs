@@ -7,6 +7,8 @@
 pub(crate) mod mux;
 mod plain;
 pub(crate) mod target;
+mod text;
+mod untagged;
 pub(crate) mod writer;
 
 use std::path::{Path, PathBuf};
@@ -17,7 +19,7 @@ use gstreamer_video::VideoInfo;
 
 use crate::gst::init;
 use crate::gst::track::Shared;
-use crate::input::file::{check_readable, file_reader, images};
+use crate::input::file::{FileOptions, check_readable, file_reader, images};
 use crate::input::own::OwnReader;
 use crate::input::reader::PipelineReader;
 use crate::input::{FrameReader, test_source};
@@ -49,10 +51,18 @@ pub type Opened = (Box<dyn FrameReader>, Option<Box<dyn FrameWriter>>);
 /// Not there, not a video, no video stream, no decoder, damaged from the start; an output that exists, equals the
 /// input, or cannot be written.
 pub fn open_file(open: &OpenFile) -> Result<Opened> {
+    open_file_as(open, FileOptions::default())
+}
+
+/// As [`open_file`], with choices for what is read of the file.
+///
+/// # Errors
+/// As [`open_file`]; no such video track.
+pub fn open_file_as(open: &OpenFile, options: FileOptions) -> Result<Opened> {
     init()?;
     check_readable(open.path)?;
     let target = open.output.map(|path| Target::check(path, Some(open.path), open.encoding)).transpose()?;
-    let reader = file_reader(open.path, open.stream)?;
+    let reader = file_reader(open.path, open.stream, options)?;
     with_writer(reader, target, open.encoding)
 }
 

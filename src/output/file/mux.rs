@@ -1,20 +1,19 @@
 //! The muxer of an output file and the packets of audio and subtitles that go into it.
 
-use std::fs::File;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use gst::glib;
 use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
+use crate::gst::metadata::{Metadata, Original, TrackEdits, TrackKind};
 use crate::gst::track::{Kind, Packet, Shared, Track};
-use crate::gst::{element, mp4};
-use crate::gst::{gst_failed, link};
-use crate::output::file::target::Container;
+use crate::gst::{element, gst_failed, link, loas, matroska, mp4};
+use crate::output::file::target::{Container, Target};
+use crate::output::file::text::{Text, plain};
 use crate::{Error, Result};
 
 /// Ticks per second of the video track: a multiple of every usual frame rate (24 to 60, also times 1000/1001) and of
@@ -24,9 +23,13 @@ const TIMESCALE: u32 = 360_000;
 /// Length of a fragment while the file is being written, in milliseconds.
 const FRAGMENT_MS: u32 = 1000;
 
+/// What wrote a file.
+const PROGRAM: &str = concat!("oodstream ", env!("CARGO_PKG_VERSION"));
+
 /// Makes the muxer. While an MP4 or MOV file is being written it is a fragmented one, so that what a killed process
-/// leaves behind can be played; at the end it becomes an ordinary one with its index at the end.
-pub(crate) fn muxer(container: Container, shared: &Shared) -> Result<gst::Element> {
+/// leaves behind can be played; at the end it becomes an ordinary one with its index at the end. `room` is what
+/// [`finish`] needs in the head of a Matroska file, in bytes.
+pub(crate) fn muxer(container: Container, room: usize) -> Result<gst::Element> {
     let muxer = element(container.muxer())?;
     match container {
         Container::Mp4 | Container::Mov => {
@@ -35,45 +38,42 @@ pub(crate) fn muxer(container: Container, shared: &Shared) -> Result<gst::Elemen
             muxer.set_property_from_str("fragment-mode", "first-moov-then-finalise");
         }
         Container::Matroska => {
-            muxer.set_property("writing-app", concat!("oodstream ", env!("CARGO_PKG_VERSION")));
-            if let Some(created) = created(shared) {
-                muxer.set_property("creation-time", created);
-            }
+            muxer.set_property("writing-app", format!("{PROGRAM}{}", " ".repeat(room)));
         }
-    }
-    if let (Some(tags), Some(setter)) = (shared.tags(), muxer.dynamic_cast_ref::<gst::TagSetter>()) {
-        setter.merge_tags(&tags, gst::TagMergeMode::Replace);
     }
     Ok(muxer)
 }
 
-/// When the input was recorded.
-fn created(shared: &Shared) -> Option<glib::DateTime> {
-    shared.tags()?.get::<gst::tags::DateTime>()?.get().to_g_date_time().ok()
+/// Bytes that [`finish`] needs in the head of a Matroska file.
+pub(crate) fn room(shared: &Shared) -> usize {
+    matroska::finish::room(&shared.metadata())
 }
 
-/// What the muxer of an MP4 or MOV file cannot write itself. `frames` is from the start of the first frame to the end of
-/// the last one, in nanoseconds.
-pub(crate) fn edits(shared: &Shared, source: Option<&Path>, frames: Range<u64>, feeds: &[Feed]) -> mp4::Edits {
-    let mut places = source.and_then(|path| File::open(path).ok()).map(|mut f| mp4::places(&mut f)).unwrap_or_default();
-    if places.is_empty() {
-        places.extend(shared.tags().and_then(|tags| {
-            let latitude = tags.get::<gst::tags::GeoLocationLatitude>()?.get();
-            let longitude = tags.get::<gst::tags::GeoLocationLongitude>()?.get();
-            let elevation = tags.get::<gst::tags::GeoLocationElevation>().map(|e| format!("{:+.3}", e.get()));
-            Some(mp4::place(&format!("{latitude:+08.4}{longitude:+09.4}{}/", elevation.unwrap_or_default())))
-        }));
-    }
-    let start = feeds.iter().filter_map(Feed::start).fold(frames.start, u64::min);
+/// Puts into a finished file what its muxer cannot write. `frames` is from the start of the first frame to the end of the
+/// last one, in nanoseconds.
+///
+/// # Errors
+/// The file cannot be read or written, or is not as the muxer leaves it.
+pub(crate) fn finish(target: &Target, shared: &Shared, frames: Range<u64>, feeds: &[Feed]) -> std::io::Result<()> {
+    let metadata = shared.metadata();
     // The video track comes first.
-    let priming: Vec<u64> = std::iter::once(0).chain(feeds.iter().map(Feed::priming)).collect();
-    mp4::Edits {
-        created: created(shared).map(|created| created.to_unix()),
-        places,
-        start,
-        shown: frames.end.saturating_sub(frames.start),
-        priming: if priming.iter().all(|p| *p == 0) { Vec::new() } else { priming },
+    let mut tracks = vec![TrackEdits { source: shared.video.get().copied(), ..TrackEdits::default() }];
+    tracks.extend(feeds.iter().map(Feed::edits));
+    let mut file = std::fs::OpenOptions::new().read(true).write(true).open(&target.temporary)?;
+    if target.container == Container::Matroska {
+        let edits = matroska::finish::Edits { metadata: &metadata, program: PROGRAM, tracks };
+        return matroska::finish::apply(&mut file, &edits);
     }
+    let edits = mp4::finish::Edits {
+        metadata: &metadata,
+        quicktime: target.container == Container::Mov,
+        start: feeds.iter().filter_map(Feed::start).fold(frames.start, u64::min),
+        shown: frames.end.saturating_sub(frames.start),
+        tracks,
+        // A run that was stopped early would leave tracks that are longer than the pictures.
+        copy_from: target.input.as_deref().filter(|_| shared.has_ended()),
+    };
+    mp4::finish::apply(&mut file, &edits)
 }
 
 /// A queue for compressed packets without limits: a badly interleaved file must not stall the streams against each
@@ -92,37 +92,57 @@ pub(crate) fn link_video(
     muxer: &gst::Element,
     container: Container,
     frames: &gst_video::VideoInfo,
+    duration: Option<u64>,
 ) -> Result<()> {
     let pad = muxer.request_pad_simple("video_%u").ok_or_else(|| Error::failed("the muxer takes no video"))?;
     if container != Container::Matroska {
         let (numerator, denominator) = (frames.fps().numer().max(0) as u32, frames.fps().denom().max(1) as u32);
         let exact = numerator == 0 || (u64::from(TIMESCALE) * u64::from(denominator)).is_multiple_of(numerator.into());
-        pad.set_property("trak-timescale", if exact { TIMESCALE } else { 1_000_000 });
+        pad.set_property("trak-timescale", timescale(if exact { TIMESCALE } else { 1_000_000 }, duration.unwrap_or(0)));
     }
     let source = parser.static_pad("src").ok_or_else(|| Error::failed("a parser without a source pad"))?;
     source.link(&pad).map_err(|e| Error::failed(format!("the encoder does not fit the muxer: {e}")))?;
     Ok(())
 }
 
+/// The finest timescale up to `finest` in which a gap as long as the whole of a file fits into the 32 bits that MP4 has for
+/// the time from one frame to the next.
+fn timescale(finest: u32, duration: u64) -> u32 {
+    let fits = |scale: &u32| u128::from(duration) * u128::from(*scale) < (1 << 32) * 1_000_000_000u128;
+    [finest, TIMESCALE, 90_000, 10_000, 1000].into_iter().find(fits).unwrap_or(1000)
+}
+
 /// One audio or subtitle stream on its way into the muxer.
 pub(crate) struct Feed {
     pub track: Arc<Track>,
     source: gst_app::AppSrc,
-    /// The muxer's times start at zero: a stream that starts earlier (with encoder priming) is moved, and an edit list
-    /// moves it back. Matroska has none: there the early packets are due at zero.
-    movable: bool,
-    /// The demuxer made Pango markup of plain text; the muxer takes the plain text.
-    markup: bool,
+    /// How long before zero packets may be due, in nanoseconds. The muxer's times start at zero: a stream that starts earlier
+    /// (with encoder priming) is moved, and an edit list or a codec delay moves it back.
+    earliest: i64,
+    /// How subtitles become what the muxer takes.
+    text: Option<Text>,
+    /// Where its packets are encoded anew: samples a second, once that is known.
+    encoded: Option<Arc<AtomicU32>>,
     started: bool,
     /// When the packet before was due.
     before: Option<i64>,
-    /// The first packet's time, once there was one, in nanoseconds.
+    /// The first packet's time, once there was one, and where the last one ends, in nanoseconds.
     first: Option<i64>,
+    end: i64,
 }
+
+/// A codec delay of more than this, in nanoseconds, is none: what an edit list hides before it is left out.
+const PRIMING: i64 = 100_000_000;
+
+/// Samples that the AAC encoder puts in front of what it is given.
+const ENCODER_DELAY: u64 = 1024;
 
 impl Feed {
     /// Hands a packet to the muxer's queue; never blocks.
     pub fn push(&mut self, packet: Packet) {
+        if packet.time().is_some_and(|time| time < self.earliest) {
+            return;
+        }
         if !self.started {
             self.started = true;
             self.first = packet.time();
@@ -137,9 +157,9 @@ impl Feed {
             }
         }
         let packet_time = packet.time();
-        let moved = i64::try_from(self.priming()).unwrap_or(0);
+        let moved = i64::try_from(self.moved()).unwrap_or(0);
         let time = |t: i64| gst::ClockTime::from_nseconds(u64::try_from(t + moved).unwrap_or(0));
-        let mut buffer = if self.markup { plain_text(packet.buffer) } else { packet.buffer };
+        let mut buffer = self.text.map_or_else(|| packet.buffer.clone(), |text| plain(text, &packet.buffer));
         let stamp = buffer.make_mut();
         // Without one the muxer takes the last packet to last no time at all, and players leave it out.
         if let Some((now, before)) = packet_time.zip(self.before)
@@ -149,6 +169,9 @@ impl Feed {
             stamp.set_duration(u64::try_from(now - before).ok().map(gst::ClockTime::from_nseconds));
         }
         self.before = packet_time;
+        if let Some(length) = stamp.duration().and_then(|length| i64::try_from(length.nseconds()).ok()) {
+            self.end = self.end.max(packet_time.unwrap_or(0) + length);
+        }
         stamp.set_pts(packet.pts.map(time));
         stamp.set_dts(packet.dts.map(time));
         // An error shows on the bus.
@@ -156,8 +179,21 @@ impl Feed {
     }
 
     /// By how much the stream is moved.
-    pub fn priming(&self) -> u64 {
-        self.first.filter(|t| self.movable && *t < 0).map_or(0, i64::unsigned_abs)
+    fn moved(&self) -> u64 {
+        self.first.filter(|t| *t < 0).map_or(0, i64::unsigned_abs)
+    }
+
+    fn edits(&self) -> TrackEdits {
+        let rate = self.encoded.as_ref().map(|rate| u64::from(rate.load(Ordering::Acquire))).filter(|rate| *rate > 0);
+        let delay = rate.map_or(0, |rate| ENCODER_DELAY * 1_000_000_000 / rate);
+        let heard = rate.and_then(|_| u64::try_from(self.end - self.first?.max(0)).ok());
+        TrackEdits { source: self.track.number(), priming: self.moved() + delay, heard }
+    }
+
+    /// A sentence on what became of the stream, where that is not what it was.
+    pub fn note(&self, number: usize) -> Option<String> {
+        let kind = if self.track.kind == Kind::Audio { "audio" } else { "subtitle" };
+        (!self.started).then(|| format!("{kind} stream {number} has no packets and is left out"))
     }
 
     /// When the stream starts in the muxer's time, if it has packets.
@@ -180,8 +216,15 @@ pub(crate) fn link_tracks(
     shared: &Shared,
 ) -> Result<Vec<Feed>> {
     let mut feeds = Vec::new();
+    let metadata = shared.metadata();
     for (number, track) in shared.tracks().into_iter().enumerate() {
+        if container != Container::Matroska && copies(&metadata, &track) {
+            track.discard();
+            continue;
+        }
         let caps = track.caps();
+        // What a parser will make of it is not known before its first packet.
+        let demuxed = (!caps.is_fixed()).then(|| track.demuxed_caps()).flatten();
         let name = caps.structure(0).map(|s| s.name().to_string()).unwrap_or_default();
         let note = |what: &str| {
             let kind = if track.kind == Kind::Audio { "audio" } else { "subtitle" };
@@ -194,23 +237,34 @@ pub(crate) fn link_tracks(
             Kind::Subtitle => muxer.pad_template("subtitle_%u"),
         };
         let template = template.ok_or_else(|| Error::failed("the muxer lacks a pad template"))?;
-        let markup = is_markup(&caps);
-        let caps = if markup { gst::Caps::builder("text/x-raw").field("format", "utf8").build() } else { caps };
-        let fits = template.caps().can_intersect(&caps);
+        let text = Text::of(&caps, container);
+        if text == Some(Text::Ass) {
+            note("loses its styles");
+        }
+        let caps = match text {
+            Some(_) => gst::Caps::builder("text/x-raw").field("format", "utf8").build(),
+            None => caps,
+        };
+        let known = demuxed.as_ref().unwrap_or(&caps);
+        let fits = template.caps().can_intersect(known);
+        let mut encoded = None;
         let chain = if fits && caps.is_fixed() {
             Vec::new()
-        } else if let Some(parser) = parser_for(&caps, template.caps()) {
+        } else if let Some(parser) = parser_for(known, template.caps()) {
             vec![element(parser)?]
         } else if fits {
             Vec::new()
         } else if track.kind == Kind::Audio {
             note("is encoded as AAC");
-            audio_encoder(pipeline)?
+            let rate = Arc::new(AtomicU32::new(0));
+            encoded = Some(Arc::clone(&rate));
+            audio_encoder(pipeline, if loas::is_loas(known) { "avdec_aac_latm" } else { "decodebin" }, rate)?
         } else {
             note("is left out");
             track.discard();
             continue;
         };
+        let caps = if loas::is_loas(known) { loas::framed() } else { caps };
         let source = gst_app::AppSrc::builder().format(gst::Format::Time).max_bytes(0).block(false).build();
         if caps.is_fixed() {
             source.set_caps(Some(&caps));
@@ -219,14 +273,61 @@ pub(crate) fn link_tracks(
         feeds.push(Feed {
             track,
             source,
-            movable: container != Container::Matroska,
-            markup,
+            earliest: if container == Container::Matroska { -PRIMING } else { i64::MIN },
+            text,
+            encoded,
             started: false,
             before: None,
             first: None,
+            end: 0,
         });
     }
+    left_out(shared, &metadata, container);
     Ok(feeds)
+}
+
+/// Whether [`finish`] copies the track as it is.
+fn copies(metadata: &Metadata, track: &Track) -> bool {
+    let Original::Mp4(original) = &metadata.original else { return false };
+    original.tracks.iter().any(|copied| Some(u64::from(copied.id)) == track.number())
+}
+
+/// Notes what the file has and the output does not get.
+fn left_out(shared: &Shared, metadata: &Metadata, container: Container) {
+    let taken: Vec<u64> =
+        shared.tracks().iter().filter_map(|track| track.number()).chain(shared.video.get().copied()).collect();
+    let quicktime = container != Container::Matroska;
+    let copied: &[_] = match &metadata.original {
+        Original::Mp4(original) if quicktime => &original.tracks,
+        _ => &[],
+    };
+    for track in &metadata.tracks {
+        let kind = match track.kind {
+            // The reader says it.
+            TrackKind::Video => continue,
+            TrackKind::Audio => "audio",
+            TrackKind::Text => "subtitle",
+            TrackKind::Other => "data",
+        };
+        let kept = taken.contains(&track.id) || copied.iter().any(|copied| u64::from(copied.id) == track.id);
+        // Kept in another form.
+        let becomes = (track.coding == "tmcd" && metadata.timecode.is_some())
+            || (track.kind == TrackKind::Text
+                && !metadata.chapters.is_empty()
+                && matches!(&metadata.original, Original::Mp4(_)));
+        if !kept && !becomes {
+            let name = track.name.as_ref().map_or_else(String::new, |name| format!(", \"{name}\""));
+            shared.note(format!("{kind} track {} ({}{name}) is left out", track.id, track.coding));
+        }
+    }
+    if let Original::Matroska(original) = &metadata.original {
+        if quicktime && !original.attachments.is_empty() {
+            shared.note(format!("attached files are left out: {} cannot hold them", container.name()));
+        }
+        if original.alpha {
+            shared.note("the transparency of the pictures (alpha channel) is left out".to_owned());
+        }
+    }
 }
 
 fn link_track(
@@ -257,16 +358,25 @@ fn link_track(
     Ok(())
 }
 
-/// Decodes any audio and encodes it as AAC.
-fn audio_encoder(pipeline: &gst::Pipeline) -> Result<Vec<gst::Element>> {
-    let names = ["decodebin", "audioconvert", "audioresample", "avenc_aac", "aacparse"];
+/// Decodes any audio and encodes it as AAC; `rate` becomes that of the samples.
+fn audio_encoder(pipeline: &gst::Pipeline, decoder: &str, rate: Arc<AtomicU32>) -> Result<Vec<gst::Element>> {
+    let names = [decoder, "audioconvert", "audioresample", "avenc_aac", "aacparse"];
     let chain = names.iter().map(|name| element(name)).collect::<Result<Vec<_>>>()?;
     pipeline.add_many(&chain).map_err(gst_failed)?;
     let entry = chain[1].static_pad("sink").ok_or_else(|| Error::failed("an element without a sink pad"))?;
+    // Linked with the others otherwise.
     chain[0].connect_pad_added(move |_, pad| {
         if !entry.is_linked() && pad.link(&entry).is_err() {
             tracing::warn!("decoded audio cannot be linked");
         }
+    });
+    let encoder = chain[3].static_pad("sink").ok_or_else(|| Error::failed("an encoder without a sink pad"))?;
+    encoder.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        if let Some(gst::EventView::Caps(caps)) = info.event().map(|event| event.view()) {
+            let new = caps.caps().structure(0).and_then(|s| s.get::<i32>("rate").ok());
+            rate.store(new.and_then(|rate| u32::try_from(rate).ok()).unwrap_or(0), Ordering::Release);
+        }
+        gst::PadProbeReturn::Ok
     });
     Ok(chain)
 }
@@ -276,7 +386,10 @@ fn parser_for(caps: &gst::Caps, wanted: &gst::Caps) -> Option<&'static str> {
     let structure = caps.structure(0)?;
     let parser = match structure.name().as_str() {
         "audio/mpeg" if structure.get::<i32>("mpegversion").is_ok_and(|v| v == 1) => "mpegaudioparse",
+        // aacparse takes AAC out of ADTS, not out of LOAS.
+        "audio/mpeg" if structure.get::<&str>("stream-format") == Ok("loas") => return None,
         "audio/mpeg" => "aacparse",
+        "audio/x-eac3" if !wanted.can_intersect(caps) => return None,
         "audio/x-ac3" | "audio/x-eac3" => "ac3parse",
         "audio/x-opus" => "opusparse",
         "audio/x-flac" => "flacparse",
@@ -284,22 +397,4 @@ fn parser_for(caps: &gst::Caps, wanted: &gst::Caps) -> Option<&'static str> {
     };
     let factory = gst::ElementFactory::find(parser)?;
     factory.can_src_any_caps(wanted).then_some(parser)
-}
-
-fn is_markup(caps: &gst::Caps) -> bool {
-    caps.structure(0).and_then(|s| s.get::<&str>("format").ok()) == Some("pango-markup")
-}
-
-/// Undoes the escaping that demuxers do to make markup of subtitle text.
-fn plain_text(buffer: gst::Buffer) -> gst::Buffer {
-    const ESCAPES: [(&str, &str); 5] = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
-    let text = buffer.map_readable().map(|map| String::from_utf8_lossy(&map).into_owned()).unwrap_or_default();
-    if !text.contains('&') {
-        return buffer;
-    }
-    let plain = ESCAPES.iter().fold(text, |text, (escaped, plain)| text.replace(escaped, plain));
-    let mut new = gst::Buffer::from_slice(plain.into_bytes());
-    // Times and flags stay.
-    let _ = buffer.copy_into(new.make_mut(), gst::BufferCopyFlags::META | gst::BufferCopyFlags::TIMESTAMPS, ..);
-    new
 }

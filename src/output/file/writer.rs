@@ -11,10 +11,10 @@ use gstreamer_video as gst_video;
 
 use crate::gst::message::Trouble;
 use crate::gst::track::Shared;
-use crate::gst::{Frame, element, mp4};
-use crate::gst::{bounded_source, gst_failed, link};
+use crate::gst::{Frame, bounded_source, element, gst_failed, link};
 use crate::output::file::mux;
 use crate::output::file::target::{Container, Target};
+use crate::output::file::untagged::unname_colours;
 use crate::output::{Encoding, FrameWriter, Written, encoder};
 use crate::{Error, Result};
 
@@ -23,6 +23,9 @@ const QUEUED_FRAMES: u64 = 3;
 /// Nanoseconds from one key frame to the next at most: how much a killed process can lose, and how far players have to
 /// decode when they seek.
 pub(crate) const KEY_FRAMES: u64 = 2_000_000_000;
+/// In files longer than this, in nanoseconds, there may be gaps that MP4 cannot tell between a frame's time and that of its
+/// decoding (32 bits): no frame is decoded before its time there.
+const LONG: u64 = 10_800_000_000_000;
 /// Packets of the other streams go to the muxer this far ahead of the frames, in nanoseconds.
 const AHEAD: u64 = 1_000_000_000;
 
@@ -72,9 +75,12 @@ impl FileWriter {
         let name = encoder::name_of(&encode);
         let pixels = pixels_per_second(frames, encoding.width_factor);
         encoder::configure(&encode, encoding, pixels, encoder::Purpose::File)?;
+        if target.container != Container::Matroska && shared.duration.get().is_some_and(|length| *length > LONG) {
+            encoder::in_order(&encode);
+        }
         tracing::info!("{}: encoded by {name}", target.path.display());
 
-        let muxer = mux::muxer(target.container, shared)?;
+        let muxer = mux::muxer(target.container, mux::room(shared))?;
         let sink = element("filesink")?;
         sink.set_property("location", target.location());
         // Without it the pipeline would wait for a first frame that comes only later.
@@ -90,7 +96,19 @@ impl FileWriter {
             chain.push(crop);
             tracing::info!("{}: cropped by one pixel, video has even sizes", target.path.display());
         }
-        chain.extend([encode, queue, parser.clone()]);
+        let encoded = encode.static_pad("src");
+        chain.push(encode);
+        if shared.untagged.get() == Some(&true) && parser.factory().is_some_and(|factory| factory.name() == "h264parse")
+        {
+            let filter = element("capsfilter")?;
+            let stream = gst::Caps::builder("video/x-h264").field("stream-format", "byte-stream");
+            filter.set_property("caps", stream.build());
+            chain.push(filter);
+            if let Some(pad) = encoded {
+                unname_colours(&pad);
+            }
+        }
+        chain.extend([queue, parser.clone()]);
         link(&pipeline, &chain)?;
         let muxed = Arc::new(AtomicU64::new(0));
         if let Some(pad) = parser.static_pad("src") {
@@ -100,7 +118,7 @@ impl FileWriter {
                 gst::PadProbeReturn::Ok
             });
         }
-        mux::link_video(&parser, &muxer, target.container, frames)?;
+        mux::link_video(&parser, &muxer, target.container, frames, shared.duration.get().copied())?;
         let tracks = mux::link_tracks(&pipeline, &muxer, target.container, shared)?;
 
         let bus = pipeline.bus().ok_or_else(|| Error::failed("a GStreamer pipeline without a bus"))?;
@@ -229,12 +247,8 @@ impl FrameWriter for FileWriter {
         if stopped.is_err() {
             return Err(self.trouble.output_error(&target.path, &target.temporary));
         }
-        if target.container != Container::Matroska {
-            let edits = mux::edits(&self.shared, target.input.as_deref(), self.start..self.end, &self.tracks);
-            let patched = std::fs::OpenOptions::new().read(true).write(true).open(&target.temporary);
-            if let Err(e) = patched.and_then(|mut file| mp4::apply(&mut file, &edits)) {
-                tracing::warn!("{}: its index lacks {edits:?}: {e}", target.path.display());
-            }
+        if let Err(e) = mux::finish(&target, &self.shared, self.start..self.end, &self.tracks) {
+            self.shared.note(format!("dates, titles and other metadata are left out: {e}"));
         }
         let muxed = self.muxed.load(Ordering::Acquire);
         if muxed != self.frames {
@@ -246,7 +260,8 @@ impl FrameWriter for FileWriter {
             .hint("choose another encoder with --encoder; `oodstream doctor` lists them"));
         }
         let path = target.publish()?;
-        let notes = self.shared.writer_notes();
+        let mut notes = self.shared.writer_notes();
+        notes.extend(self.tracks.iter().enumerate().filter_map(|(number, feed)| feed.note(number)));
         Ok(Written { path, frames: self.frames, encoder: std::mem::take(&mut self.encoder), notes })
     }
 

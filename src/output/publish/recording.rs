@@ -9,7 +9,6 @@ use gstreamer as gst;
 use gstreamer_video as gst_video;
 
 use crate::gst::element;
-use crate::gst::track::Shared;
 use crate::output::Encoding;
 use crate::output::file::mux;
 use crate::output::file::target::Target;
@@ -108,7 +107,7 @@ impl Recorder {
             }
             None => claim(&self.names, &self.encoding)?,
         };
-        let muxer = mux::muxer(target.container, &Shared::default())?;
+        let muxer = mux::muxer(target.container, 0)?;
         let parser = element(parser_of(&first.caps))?;
         let sink = element("filesink")?;
         sink.set_property("location", target.location());
@@ -121,7 +120,7 @@ impl Recorder {
             .fps(gst::Fraction::new(0, 1))
             .build()
             .map_err(|e| Error::failed(format!("GStreamer: {}", e.message)))?;
-        mux::link_video(&parser, &muxer, target.container, &video)?;
+        mux::link_video(&parser, &muxer, target.container, &video, None)?;
         muxer.link(&sink).map_err(|e| Error::failed(format!("GStreamer: {}", e.message)))?;
         chain.play()?;
         tracing::debug!("recording {}", target.path.display());

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read, Result, Seek, SeekFrom};
 
 use super::boxes::{self, TopBox, bad, boxes, child, descend, scale_and_duration, u32_at, u64_at};
+use super::copied::beyond;
 use super::edit_list::EditList;
 
 /// Boxes of a whole file; others behind them are what cameras put there.
@@ -35,6 +36,8 @@ pub(crate) struct IndexTrack {
     pub edits: Option<EditList>,
     /// The whole range of code values is in use, says the container.
     pub full_range: bool,
+    /// How to turn the pictures, as `videoflip` names it; none where the matrix is none of the eight that turn and mirror.
+    pub direction: Option<&'static str>,
 }
 
 impl IndexTrack {
@@ -94,7 +97,7 @@ impl Index {
         let mdia = descend(trak, &[b"mdia"]).ok_or_else(|| bad("no mdia"))?;
         let (media_scale, ..) = scale_and_duration(child(mdia.payload, b"mdhd").ok_or_else(|| bad("no mdhd"))?)?;
         let handler = child(mdia.payload, b"hdlr").and_then(|h| h.get(8..12)?.try_into().ok()).unwrap_or_default();
-        let mut track = IndexTrack { id, handler, ..IndexTrack::default() };
+        let mut track = IndexTrack { id, handler, direction: direction(header), ..IndexTrack::default() };
         if let Some(elst) = descend(trak, &[b"edts", b"elst"])
             && let Some(edits) = EditList::new(&entries(elst.payload)?, movie_scale, media_scale)
         {
@@ -150,6 +153,24 @@ pub(crate) fn entries(elst: &[u8]) -> Result<Vec<(u64, i64, u32)>> {
     Ok(entries)
 }
 
+/// By the matrix in a `tkhd` box, of which GStreamer's demuxer knows the turns alone: a picture's (x, y) is shown at
+/// (ax + cy, bx + dy).
+fn direction(tkhd: &[u8]) -> Option<&'static str> {
+    let at = if *tkhd.first()? == 1 { 52 } else { 40 };
+    let entry = |index: usize| Some((u32_at(tkhd, at + 4 * index).ok()? as i32).signum());
+    Some(match (entry(0)?, entry(1)?, entry(3)?, entry(4)?) {
+        (1, 0, 0, 1) => "identity",
+        (0, 1, -1, 0) => "90r",
+        (-1, 0, 0, -1) => "180",
+        (0, -1, 1, 0) => "90l",
+        (-1, 0, 0, 1) => "horiz",
+        (1, 0, 0, -1) => "vert",
+        (0, 1, 1, 0) => "ul-lr",
+        (0, -1, -1, 0) => "ur-ll",
+        _ => return None,
+    })
+}
+
 /// The start of an edit list of one edit that shows all of the media: a duration of 0 has no end in qtdemux.
 fn open_ended(version: u8) -> Vec<u8> {
     let mut list = vec![version, 0, 0, 0, 0, 0, 0, 1];
@@ -165,36 +186,6 @@ fn full_range(stsd: &[u8]) -> Option<usize> {
     let colr = descend(entry.payload.get(before..)?, &[b"colr"])?;
     let full = colr.payload.starts_with(b"nclx") && colr.payload.get(10)? & 0x80 != 0;
     full.then_some(8 + entry.at + before + colr.at - 4)
-}
-
-/// How many samples of a track end behind `length`, and how many there are.
-fn beyond(stbl: &[u8], length: u64) -> Option<(u64, u64)> {
-    let (sizes, runs) = (child(stbl, b"stsz")?, child(stbl, b"stsc")?);
-    let (offsets, wide) = match child(stbl, b"co64") {
-        Some(offsets) => (offsets, true),
-        None => (child(stbl, b"stco")?, false),
-    };
-    let (size, count) = (u32_at(sizes, 4).ok()?, u32_at(sizes, 8).ok()?);
-    let chunks = u32_at(offsets, 4).ok()? as usize;
-    let number_of_runs = u32_at(runs, 4).ok()? as usize;
-    let (mut sample, mut lost, mut run) = (0u32, 0, 0usize);
-    for chunk in 0..chunks {
-        while run + 1 < number_of_runs && u32_at(runs, 8 + (run + 1) * 12).ok()? as usize <= chunk + 1 {
-            run += 1;
-        }
-        let mut at =
-            if wide { u64_at(offsets, 8 + chunk * 8).ok()? } else { u32_at(offsets, 8 + chunk * 4).ok()?.into() };
-        for _ in 0..u32_at(runs, 8 + run * 12 + 4).ok()? {
-            if sample >= count {
-                return Some((lost, count.into()));
-            }
-            let bytes = if size > 0 { size } else { u32_at(sizes, 12 + sample as usize * 4).ok()? };
-            at = at.checked_add(bytes.into())?;
-            lost += u64::from(at > length);
-            sample += 1;
-        }
-    }
-    Some((lost, count.into()))
 }
 
 /// Why nothing of an MP4 or MOV file can be played.

@@ -1,7 +1,7 @@
 //! Edit lists of MP4 and MOV files: which part of a track is shown, and when.
 //!
 //! GStreamer's demuxer clips sound at the edges of an edit, forgets encoder priming, and loses frames at the seams. So it
-//! is given lists that show everything ([`super::mp4_index`]), and what it delivers in the time of the media is brought to
+//! is given lists that show everything ([`super::index`]), and what it delivers in the time of the media is brought to
 //! the time of the movie here, for all kinds of tracks alike.
 
 /// Sound this long before the first edit stays, hidden: decoders need what comes before the first sample that is heard,

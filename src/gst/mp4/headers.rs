@@ -1,0 +1,93 @@
+//! Boxes of an index with other times and names.
+
+use std::io::Result;
+
+use super::boxes::{bad, u32_at, u64_at};
+use super::index::entries;
+use super::metadata::EPOCH;
+
+/// A handler with another name: QuickTime counts the letters, ISO ends them with a zero.
+pub(super) fn handler(hdlr: &[u8], name: &str, quicktime: bool) -> Vec<u8> {
+    let mut out = hdlr[..hdlr.len().min(24)].to_vec();
+    match u8::try_from(name.len()) {
+        Ok(letters) if quicktime => {
+            out.push(letters);
+            out.extend(name.as_bytes());
+        }
+        _ => {
+            out.extend(name.as_bytes());
+            out.push(0);
+        }
+    }
+    out
+}
+
+/// What of a track is shown, and when.
+pub(super) struct Skip {
+    /// Nothing is shown for so long, in ticks of the movie.
+    pub start: u64,
+    /// So much is decoded and not shown, in ticks of the track...
+    pub media: u64,
+    /// ...and in ticks of the movie.
+    pub shown: u64,
+    /// What is shown lasts for at least so long, in ticks of the movie.
+    pub at_least: u64,
+    /// ...and for at most so long.
+    pub at_most: Option<u64>,
+}
+
+/// An edit list of version 0 or 1, written as version 1.
+pub(super) fn rewrite_elst(elst: &[u8], skip: &Skip) -> Result<Vec<u8>> {
+    let mut entries = entries(elst)?;
+    if let Some(shown) = entries.iter_mut().find(|(_, time, _)| *time >= 0) {
+        shown.0 = shown.0.saturating_sub(skip.shown).max(skip.at_least).min(skip.at_most.unwrap_or(u64::MAX));
+        shown.1 += i64::try_from(skip.media).map_err(|_| bad("too late"))?;
+    }
+    if skip.start > 0 {
+        match entries.first_mut() {
+            Some(first) if first.1 < 0 => first.0 += skip.start,
+            _ => entries.insert(0, (skip.start, -1, 0x0001_0000)),
+        }
+    }
+    let mut out = vec![1, 0, 0, 0];
+    out.extend((entries.len() as u32).to_be_bytes());
+    for (duration, time, rate) in entries {
+        out.extend(duration.to_be_bytes());
+        out.extend(time.to_be_bytes());
+        out.extend(rate.to_be_bytes());
+    }
+    Ok(out)
+}
+
+/// mvhd, tkhd or mdhd with its creation and modification time set, and its duration raised to `at_least` and then made
+/// `longer`. `gap` is the number of bytes between those times and the duration: the timescale, or a track's number and a
+/// reserved word.
+pub(super) fn header(payload: &[u8], created: Option<i64>, longer: u64, at_least: u64, gap: usize) -> Result<Vec<u8>> {
+    let mut out = payload.to_vec();
+    let long = *payload.first().ok_or_else(|| bad("an empty header"))? == 1;
+    let width = if long { 8 } else { 4 };
+    let duration_at = 4 + 2 * width + gap;
+    let mut put = |at: usize, value: u64| -> Result<()> {
+        let slot = out.get_mut(at..at + width).ok_or_else(|| bad("a short header"))?;
+        if long {
+            slot.copy_from_slice(&value.to_be_bytes());
+        } else {
+            slot.copy_from_slice(&u32::try_from(value).map_err(|_| bad("a time past 2040"))?.to_be_bytes());
+        }
+        Ok(())
+    };
+    // The muxer writes the time of today; an unknown time is 0.
+    let seconds = created.and_then(|s| u64::try_from(s + EPOCH).ok()).unwrap_or(0);
+    put(4, seconds)?;
+    put(4 + width, seconds)?;
+    if longer > 0 || at_least > 0 {
+        let duration: u64 = if long { u64_at(payload, duration_at)? } else { u32_at(payload, duration_at)?.into() };
+        put(duration_at, duration.max(at_least) + longer)?;
+    }
+    Ok(out)
+}
+
+pub(super) fn scaled(nanoseconds: u64, per_second: u32) -> u64 {
+    let ticks = (u128::from(nanoseconds) * u128::from(per_second) + 500_000_000) / 1_000_000_000;
+    u64::try_from(ticks).unwrap_or(u64::MAX)
+}

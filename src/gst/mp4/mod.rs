@@ -1,0 +1,9 @@
+//! MP4 and MOV files (ISO/IEC 14496-12, QuickTime File Format), as far as GStreamer's demuxer and muxer leave them alone.
+
+pub(crate) mod boxes;
+pub(crate) mod copied;
+pub(crate) mod edit_list;
+pub(crate) mod finish;
+mod headers;
+pub(crate) mod index;
+pub(crate) mod metadata;

@@ -42,6 +42,7 @@
     clippy::unwrap_used
 )]
 
+pub mod address;
 pub mod atomic_file;
 pub mod bench;
 #[cfg(feature = "cli")]
@@ -50,6 +51,7 @@ pub mod compute;
 pub mod config;
 pub(crate) mod descriptors;
 pub mod draw;
+pub mod duration;
 pub mod error;
 pub mod eval;
 pub mod frame;

@@ -33,10 +33,10 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
         .reload_from(move || reread.config())
         .observer(Arc::clone(&printer) as Arc<dyn Observer>);
     for input in &args.inputs {
-        builder = builder.input(input);
+        builder = builder.input(input.clone());
     }
     for output in &args.output {
-        builder = builder.output(output);
+        builder = builder.output(output.clone());
     }
     let session = builder.build()?;
     let handle = session.handle();

@@ -22,7 +22,7 @@ impl SourceArgs {
     pub fn apply(&self, options: &mut SourceOptions) {
         options.transport = self.transport.unwrap_or(options.transport);
         if self.credentials.is_some() {
-            options.credentials.clone_from(&self.credentials);
+            options.credentials = self.credentials.clone().map(Into::into);
         }
     }
 }

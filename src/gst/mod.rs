@@ -9,7 +9,6 @@ pub(crate) mod frame;
 pub(crate) mod message;
 pub(crate) mod mp4;
 pub(crate) mod mp4_index;
-mod secret;
 pub(crate) mod size;
 pub(crate) mod track;
 pub(crate) mod trust;
@@ -21,7 +20,6 @@ use gstreamer::prelude::*;
 
 pub use doctor::missing_elements;
 pub use frame::{Frame, FrameView, FrameViewMut};
-pub use secret::hide_credentials;
 
 use crate::{Error, Result};
 

@@ -27,38 +27,40 @@ mod rtp;
 mod rtsp;
 mod timeline;
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
 pub use address::LiveInput;
 pub use pictures::Damaged;
 pub use rtp::PacketCounts;
 
+use crate::address::LocatedPath;
+use crate::duration::{milliseconds, seconds};
 use crate::gst::init;
 use crate::input::FrameReader;
 use crate::{Error, Result};
 
 /// `[source]`: how live inputs are read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SourceOptions {
     /// How RTP comes.
     pub transport: Transport,
     /// Milliseconds that packets may wait for those before them.
+    #[serde(deserialize_with = "milliseconds")]
     pub jitter_ms: u32,
     /// Seconds without any data after which the connection counts as lost. More than the longest pause in what the
     /// camera sends, or it is connected again for nothing; viewers look at a frozen picture for as long.
+    #[serde(deserialize_with = "seconds")]
     pub stall_s: f64,
     /// What is shown when packets were lost, until the next picture that needs none of them.
     pub damaged: Damaged,
     /// Longest side of a picture in pixels; larger ones are refused before there is memory for them.
     pub max_size: u32,
     /// File with `user:password` on its first line, for addresses without any.
-    pub credentials: Option<PathBuf>,
+    pub credentials: Option<LocatedPath>,
     /// PEM file with the certificate authorities to trust for `rtsps://` and `https://`; those of the system when left
     /// out.
-    pub tls_ca: Option<PathBuf>,
+    pub tls_ca: Option<LocatedPath>,
     /// Take any certificate for `rtsps://` and `https://`: encrypted, but anybody could be at the other end.
     pub tls_accept_any: bool,
 }

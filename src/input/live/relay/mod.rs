@@ -20,11 +20,11 @@ mod message;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::address::LocatedPath;
 use crate::input::live::address::{Login, Server};
 use crate::{Error, Result};
 use camera::{Camera, Out};
@@ -49,7 +49,7 @@ pub(crate) struct Route {
     pub trust: Arc<Trust>,
     /// UDP may be given up for TCP.
     pub may_fall_back: bool,
-    pub tls_ca: Option<PathBuf>,
+    pub tls_ca: Option<LocatedPath>,
     pub tls_accept_any: bool,
 }
 

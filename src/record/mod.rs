@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::Result;
 use crate::compute::{Detection, Maps};
+use crate::npy::FloatType;
 use crate::ood::alarm::{Event, Scene};
 pub use best_effort::BestEffortRecorder;
 pub use events::{EventLog, EventRecorder, Existing};
@@ -105,8 +106,7 @@ impl<'a> Records<'a> {
             recorders.push(Box::new(maps::MaskFolder::new(folder, &stem(stream), overwrite)?));
         }
         if let Some(folder) = self.wanted.scores {
-            let precision = maps::Precision::default();
-            recorders.push(Box::new(maps::ScoreFolder::new(folder, &stem(stream), precision, overwrite)?));
+            recorders.push(Box::new(maps::ScoreFolder::new(folder, &stem(stream), FloatType::default(), overwrite)?));
         }
         Ok(recorders)
     }

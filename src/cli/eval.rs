@@ -231,7 +231,7 @@ fn from_network(
     tracing::info!(
         "network {} on {}, frames by {views}, {} methods on {}",
         network.path().display(),
-        network.provider().name(),
+        network.runs_on(),
         methods.len(),
         backend.describe()
     );

@@ -58,7 +58,7 @@ fn arguments_need_not_be_utf8() {
     fs::create_dir_all(place.path("cards").join(name(b"karte\xff"))).unwrap();
     place.moving("good.mp4", 10);
     fs::rename(place.path("good.mp4"), place.path("cards").join(name(b"karte\xff/caf\xe9.mp4"))).unwrap();
-    let run = |arguments: &[&OsStr]| -> crate::common::Ended {
+    let run = |arguments: &[&OsStr]| -> support::common::Ended {
         let mut program = place.program();
         program.args(["run", "--method", "max-logit", "--json", "-"]).args(arguments);
         program.output().unwrap().into()
@@ -67,14 +67,14 @@ fn arguments_need_not_be_utf8() {
 
     let ended = run(&[input]).code(0);
     let by_default = place.path("").join(name(b"caf\xe9.ood.mp4"));
-    assert_eq!(crate::common::video_times(&by_default).len(), 10, "{}", ended.stderr);
+    assert_eq!(support::common::video_times(&by_default).len(), 10, "{}", ended.stderr);
 
     let mut events = OsString::from("events:");
     events.push(name(b"e\xfe.jsonl"));
     let mut output = OsString::from("m\u{fc}");
     output.push(name(b"\xfe.mkv"));
     run(&[input, "-o".as_ref(), &output, "-o".as_ref(), &events]).code(0);
-    assert_eq!(crate::common::video_times(&place.path("").join(&output)).len(), 10);
+    assert_eq!(support::common::video_times(&place.path("").join(&output)).len(), 10);
     assert!(place.path("").join(name(b"e\xfe.jsonl")).exists());
 
     run(&[name(b"cards/karte\xff"), "-o".as_ref(), "none".as_ref()]).code(0);

@@ -138,8 +138,9 @@ fn what_runs_where_is_said() {
         ("onnxruntime-openvino", "openvino", "OpenVINOExecutionProvider"),
     ] {
         let Some(library) = library(build) else { continue };
-        let found =
-            run(program(&place, &library), &format!("model inspect model.onnx --provider {provider} --json -")).code(0).json();
+        let found = run(program(&place, &library), &format!("model inspect model.onnx --provider {provider} --json -"))
+            .code(0)
+            .json();
         assert_eq!(found["provider"], provider, "{found}");
         assert!(found["placement"][kind].as_object().is_some_and(|operators| !operators.is_empty()), "{found}");
     }
@@ -179,7 +180,11 @@ fn a_provider_that_cannot_start_says_why() {
     let place = Place::new();
     place.moving("a.mp4", 2);
     // Not in the library.
-    place.run("run a.mp4 -o none --provider cuda").code(1).says(&["provider cuda", "does not have it", "onnxruntime-gpu"]);
+    place.run("run a.mp4 -o none --provider cuda").code(1).says(&[
+        "provider cuda",
+        "does not have it",
+        "onnxruntime-gpu",
+    ]);
     // A mode or a device that it does not have.
     place.run("run a.mp4 -o none --provider cpu --precision bf16").code(2).says(&["provider cpu", "bf16", "openvino"]);
     place.run("run a.mp4 -o none --provider cuda --device NPU").code(2).says(&["provider cuda", "NPU", "number"]);

@@ -107,7 +107,7 @@ impl ModelConfig {
     ///
     /// # Errors
     /// They contradict each other.
-    pub fn precision(&self) -> Result<Precision> {
+    pub(crate) fn precision(&self) -> Result<Precision> {
         match (self.fp16, self.precision) {
             (false, precision) => Ok(precision),
             (true, Precision::Auto | Precision::F16) => Ok(Precision::F16),
@@ -119,7 +119,7 @@ impl ModelConfig {
     }
 
     /// How frames are looked at with a model that has this manifest.
-    pub fn views(&self, manifest: &Manifest) -> Views {
+    pub(crate) fn views(&self, manifest: &Manifest) -> Views {
         Views {
             resize: self.resize.or(manifest.input.resize).unwrap_or_default(),
             tile_overlap: self.tile_overlap,

@@ -88,7 +88,6 @@ impl Server {
                 });
             })
             .map_err(|error| failed(&error))?;
-        tracing::info!("http://{address}/healthz /readyz /metrics /reload");
         Ok(Self { address, stop: Some(stop), thread: Some(thread) })
     }
 

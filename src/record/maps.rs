@@ -118,14 +118,14 @@ impl ScoreFolder {
 
 /// `masks:DIR`: the mask of every frame.
 impl Recorder for MaskFolder {
-    fn record(&mut self, seen: &Seen<'_, '_>) -> Result<()> {
+    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
         self.write(seen.index, seen.detection.mask.view()).map(|_| ())
     }
 }
 
 /// `scores:DIR`: the score map of every frame.
 impl Recorder for ScoreFolder {
-    fn record(&mut self, seen: &Seen<'_, '_>) -> Result<()> {
+    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
         self.write(seen.index, seen.detection.score.view()).map(|_| ())
     }
 }

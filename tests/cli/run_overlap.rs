@@ -101,7 +101,7 @@ type Scores = Vec<(u64, Array2<f32>)>;
 struct Kept(Arc<Mutex<Scores>>);
 
 impl Recorder for Kept {
-    fn record(&mut self, seen: &Seen<'_, '_>) -> Result<()> {
+    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
         self.0.lock().unwrap().push((seen.index, seen.detection.grid_score.clone()));
         Ok(())
     }

@@ -389,7 +389,7 @@ fn passwords_are_checked_and_never_told() {
     let options = SourceOptions { credentials: Some(file.clone().into()), ..SourceOptions::default() };
     let input = LiveInput::parse("rtsp://127.0.0.1:9/cam").unwrap().unwrap();
     told += &open_live(&input, &options, 0).err().unwrap().to_string();
-    let options = SourceOptions { credentials: Some(folder.path().join("gone")), ..SourceOptions::default() };
+    let options = SourceOptions { credentials: Some(folder.path().join("gone").into()), ..SourceOptions::default() };
     assert!(open_live(&input, &options, 0).err().unwrap().to_string().contains("gone"));
 
     let all = logged() + &told;
@@ -449,7 +449,7 @@ fn certificates_are_checked() {
     let (reason, _) = lost(reader.as_mut());
     assert!(reason.contains("certificate"), "{reason}");
 
-    let options = SourceOptions { tls_ca: Some(certificate.clone()), ..over(Transport::Tcp) };
+    let options = SourceOptions { tls_ca: Some(certificate.clone().into()), ..over(Transport::Tcp) };
     back(open(&camera.address(), &options).as_mut());
     let options = SourceOptions { tls_accept_any: true, ..over(Transport::Tcp) };
     back(open(&camera.address(), &options).as_mut());

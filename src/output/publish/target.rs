@@ -31,6 +31,7 @@ impl Target {
     ///
     /// # Errors
     /// As there.
+    #[cfg(any(test, feature = "internals"))]
     pub fn parse(text: &str) -> Result<Option<Self>> {
         Self::of(&Address::from(text))
     }

@@ -6,6 +6,7 @@ mod bench;
 mod calibrate;
 mod doctor;
 mod eval;
+mod eval_classes;
 mod eval_clip;
 mod manual;
 mod model;

@@ -7,8 +7,8 @@ use maud::{Markup, html};
 use serde::Serialize;
 
 use super::clip::{ClipReport, REACHED, TruthReport};
-use super::html::whole;
-use crate::{Error, Result};
+use super::html::{save, whole};
+use crate::Result;
 
 /// The figures of all videos of one evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -88,10 +88,7 @@ impl ClipsReport {
     /// # Errors
     /// The folder or the page cannot be written.
     pub fn write_page(&self, folder: &Path) -> Result<()> {
-        let path = folder.join("index.html");
-        std::fs::create_dir_all(folder)
-            .and_then(|()| std::fs::write(&path, self.page().into_string()))
-            .map_err(|error| Error::failed(format!("report {}: {error}", path.display())))
+        save(folder, self.page())
     }
 
     fn page(&self) -> Markup {

@@ -9,6 +9,7 @@ use image::imageops::{self, FilterType};
 use image::{ImageFormat, Rgb, RgbImage};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::classes::ClassReport;
 use super::components::{ANOMALY, VOID};
 use super::dataset::read_image;
 use super::gather::Gathered;
@@ -45,7 +46,30 @@ details{margin-top:1rem}summary{cursor:pointer}";
 /// # Errors
 /// A picture cannot be read again or the page cannot be written.
 pub fn write(folder: &Path, evaluation: &Evaluation, gathered: &Gathered) -> Result<()> {
-    let page = page(evaluation, gathered)?;
+    save(folder, page(evaluation, gathered)?)
+}
+
+/// Writes the figures of classes as `index.html` into `folder`, which is made where it is missing.
+///
+/// # Errors
+/// The page cannot be written.
+pub fn write_classes(folder: &Path, dataset: &str, report: &ClassReport) -> Result<()> {
+    let body = html! {
+        h1 { (dataset) }
+        p.lead { (report.images) " images: the share of each known class that is marked" }
+        table {
+            tr { @for column in ClassReport::COLUMNS { th { (column) } } }
+            @for row in report.rows() { tr { @for cell in row { td { (cell) } } } }
+        }
+    };
+    save(folder, whole(&format!("oodstream: {dataset}"), &body))
+}
+
+/// Writes a page as `index.html` into `folder`, which is made where it is missing.
+///
+/// # Errors
+/// The folder or the file cannot be written.
+pub(super) fn save(folder: &Path, page: Markup) -> Result<()> {
     let path = folder.join("index.html");
     std::fs::create_dir_all(folder)
         .and_then(|()| std::fs::write(&path, page.into_string()))

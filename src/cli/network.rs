@@ -80,7 +80,7 @@ impl NetworkArgs {
     pub fn apply(&self, config: &mut Config) {
         let model = &mut config.model;
         if self.model.is_some() {
-            model.path.clone_from(&self.model);
+            model.path = self.model.clone().map(Into::into);
         }
         if !self.feature.is_empty() {
             model.features.clone_from(&self.feature);

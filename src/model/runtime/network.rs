@@ -141,6 +141,7 @@ impl Network {
     /// # Errors
     /// ONNX Runtime does not make a binding.
     #[doc(hidden)]
+    #[cfg(any(test, feature = "internals"))]
     pub fn bind_outputs(&mut self) -> Result<()> {
         let bound = Bound::to(&self.session, AllocationDevice::CPU, 0);
         self.bound = Some(bound.map_err(|error| Error::failed(error.to_string()))?);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::view::ViewArgs;
 use crate::compute::ComputeChoice;
 use crate::config::Config;
+use crate::model::manifest::Colour;
 use crate::model::runtime::provider::Provider;
 
 /// Options on the network and on what computes.
@@ -16,6 +17,9 @@ pub struct NetworkArgs {
     /// Tensor or operator to take features from, see `oodstream model inspect`; repeatable
     #[arg(long, value_name = "NAME")]
     feature: Vec<String>,
+    /// Order of the channels of the network's pictures [default: as the manifest says, else rgb]
+    #[arg(long, value_name = "ORDER")]
+    colour: Option<Colour>,
     /// Where K-Means and the score maps are computed [default: auto]
     #[arg(long, value_name = "WHERE")]
     compute: Option<ComputeChoice>,
@@ -39,6 +43,7 @@ impl NetworkArgs {
         if !self.feature.is_empty() {
             model.features.clone_from(&self.feature);
         }
+        model.colour = self.colour.or(model.colour);
         model.provider = self.provider.unwrap_or(model.provider);
         model.threads = self.threads.or(model.threads);
         self.views.apply(model);

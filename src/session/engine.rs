@@ -60,11 +60,13 @@ pub fn network(config: &Config) -> Result<Network> {
         device: config.model.device,
         fp16: config.model.fp16,
         features: config.model.features.clone(),
+        colour: config.model.colour,
         profile: false,
     };
     let network = Network::load(config.model.path.as_deref(), &options)?;
-    for assumption in network.assumptions() {
-        tracing::info!("model {}: {assumption}", network.path().display());
+    if !network.assumptions().is_empty() {
+        let list: String = network.assumptions().iter().map(|text| format!("\n  - {text}")).collect();
+        tracing::warn!("model {}: what neither its graph nor a manifest says is assumed:{list}", network.path().display());
     }
     Ok(network)
 }

@@ -1,10 +1,13 @@
 //! ONNX files: read in place, searched for logits and features, and edited without touching the rest.
 
+pub mod axes;
+mod baked;
 mod collect;
 pub mod describe;
 pub mod edit;
 pub mod graph;
 mod parts;
 pub mod plan;
+pub mod noted;
 pub mod tap;
 pub mod wire;

@@ -1,6 +1,6 @@
 //! Execution providers of ONNX Runtime: which one a session gets, and where its operators really run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use ort::ep;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 
+use crate::model::manifest::Colour;
 use crate::model::runtime::library;
 use crate::{Error, Result};
 
@@ -28,6 +29,8 @@ pub struct SessionOptions {
     pub fp16: bool,
     /// Tensors or operators to take features from, before those of the manifest.
     pub features: Vec<String>,
+    /// Order of the picture's channels, before that of the manifest.
+    pub colour: Option<Colour>,
     /// Find out where each operator runs, by running once; always done for other providers than the CPU.
     pub profile: bool,
 }
@@ -110,11 +113,24 @@ fn cache_folder() -> Option<PathBuf> {
     Some(cache.join("oodstream/tensorrt"))
 }
 
-/// A session for `graph` whose other files lie in `folder`, the provider it got, and whether it writes a profile.
+/// A session, and how it came about.
+#[derive(Debug)]
+pub struct Opened {
+    /// The session.
+    pub session: Session,
+    /// The provider that it runs on.
+    pub provider: Provider,
+    /// Whether it writes a profile.
+    pub profiled: bool,
+    /// Why ONNX Runtime does not optimise the graph in full, where it does not.
+    pub unoptimised: Option<String>,
+}
+
+/// A session for `graph` whose other files lie in `folder`.
 ///
 /// # Errors
 /// The runtime library is missing, an explicitly wanted provider does not start, or the graph does not load.
-pub fn open(graph: &[u8], folder: &Path, options: &SessionOptions) -> Result<(Session, Provider, bool)> {
+pub fn open(graph: &[u8], folder: &Path, options: &SessionOptions) -> Result<Opened> {
     if options.fp16 && matches!(options.provider, Provider::Cpu | Provider::Cuda) {
         return Err(Error::usage(format!("provider {} has no f16 mode of its own", options.provider.name())).hint(
             "export the network itself in f16 (models/export/internimage.py --fp16), or use tensorrt or openvino",
@@ -134,7 +150,7 @@ pub fn open(graph: &[u8], folder: &Path, options: &SessionOptions) -> Result<(Se
     for provider in wanted {
         let profile = options.profile || provider != Provider::Cpu;
         match build(graph, folder, provider, options, profile) {
-            Ok(session) => return Ok((session, provider, profile)),
+            Ok((session, unoptimised)) => return Ok(Opened { session, provider, profiled: profile, unoptimised }),
             Err(error) => {
                 if options.provider == Provider::Auto && provider != Provider::Cpu {
                     tracing::warn!("provider {} does not start, trying the next one: {error}", provider.name());
@@ -146,14 +162,56 @@ pub fn open(graph: &[u8], folder: &Path, options: &SessionOptions) -> Result<(Se
     Err(last.unwrap_or_else(|| Error::failed("no provider to run on")))
 }
 
-fn build(graph: &[u8], folder: &Path, provider: Provider, options: &SessionOptions, profile: bool) -> Result<Session> {
+/// Levels of optimisation, from the highest down. Fusions of a higher one can make graphs that ONNX Runtime refuses itself.
+const LEVELS: [(GraphOptimizationLevel, &str); 3] = [
+    (GraphOptimizationLevel::All, "with all optimisations"),
+    (GraphOptimizationLevel::Level1, "with basic optimisations only"),
+    (GraphOptimizationLevel::Disable, "without optimisations"),
+];
+
+/// A session at the highest level of optimisation at which the graph loads, and the reason where that is not the full one.
+fn build(
+    graph: &[u8],
+    folder: &Path,
+    provider: Provider,
+    options: &SessionOptions,
+    profile: bool,
+) -> Result<(Session, Option<String>)> {
+    at_the_highest_level(|level| build_at(level, graph, folder, provider, options, profile))
+}
+
+/// What `attempt` makes at the highest level at which it succeeds, and the reason where that is not the full one.
+fn at_the_highest_level<T>(
+    mut attempt: impl FnMut(GraphOptimizationLevel) -> Result<T>,
+) -> Result<(T, Option<String>)> {
+    let mut first: Option<Error> = None;
+    for (level, how) in LEVELS {
+        match attempt(level) {
+            Ok(made) => {
+                let reason = |error| format!("the graph runs {how}, which is slower, since with all of them: {error}");
+                return Ok((made, first.map(reason)));
+            }
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    Err(first.unwrap_or_else(|| Error::failed("no level of optimisation to load at")))
+}
+
+fn build_at(
+    level: GraphOptimizationLevel,
+    graph: &[u8],
+    folder: &Path,
+    provider: Provider,
+    options: &SessionOptions,
+    profile: bool,
+) -> Result<Session> {
     let runtime = library::get()?;
     let failed = |error: String| Error::failed(format!("ONNX Runtime: {error}"));
     let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
     let mut builder = Session::builder(&runtime.environment)
         .map_err(|error| failed(error.to_string()))?
-        .with_optimization_level(GraphOptimizationLevel::All)
+        .with_optimization_level(level)
         .map_err(|error| failed(error.to_string()))?
         .with_intra_threads(threads)
         .map_err(|error| failed(error.to_string()))?
@@ -174,9 +232,23 @@ fn build(graph: &[u8], folder: &Path, provider: Provider, options: &SessionOptio
         builder = builder.with_profiling(prefix).map_err(|error| failed(error.to_string()))?;
     }
     builder.commit_from_memory(graph).map_err(|error| {
-        Error::failed(format!("ONNX Runtime cannot load it: {error}"))
-            .hint("the file must be an ONNX graph; `python -m onnx.checker FILE` shows details")
+        let text = error.to_string();
+        Error::failed(format!("ONNX Runtime cannot load it: {text}")).hint(advice(&text))
     })
+}
+
+/// What to do about ONNX Runtime's reason not to load a graph.
+fn advice(reason: &str) -> &'static str {
+    let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+    if says(&["is not a registered function/op", "No Op registered for", "Failed to find kernel", "NOT_IMPLEMENTED"]) {
+        "the graph needs an operator that this ONNX Runtime does not have: export it with standard operators of ONNX only"
+    } else if says(&["opset", "IR version"]) {
+        "the graph is newer than this ONNX Runtime: export it with a lower opset, or set ORT_DYLIB_PATH to a newer library"
+    } else if says(&["Protobuf parsing failed", "INVALID_PROTOBUF"]) {
+        "the file must be an ONNX graph"
+    } else {
+        "`python -m onnx.checker FILE` shows whether the graph itself is sound"
+    }
 }
 
 /// Operators that ran, by provider and kind.
@@ -196,8 +268,14 @@ impl Placement {
         let _ = fs::remove_file(&path);
         let events: Vec<serde_json::Value> = serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
         let mut placement = Self::default();
+        // A network that was tried at several sizes ran more than once.
+        let mut seen = BTreeSet::new();
         for event in events.iter().filter(|event| event["cat"] == "Node") {
             let arguments = &event["args"];
+            let place = (arguments["node_index"].to_string(), arguments["op_name"].to_string());
+            if !arguments["node_index"].is_null() && !seen.insert(place) {
+                continue;
+            }
             if let (Some(provider), Some(operator)) = (arguments["provider"].as_str(), arguments["op_name"].as_str()) {
                 *placement.0.entry(provider.to_owned()).or_default().entry(operator.to_owned()).or_default() += 1;
             }
@@ -235,6 +313,23 @@ mod tests {
             placement.to_string(),
             "32 operators on CPUExecutionProvider (GridSample, Shape); 120 operators on CUDAExecutionProvider"
         );
+    }
+
+    #[test]
+    fn a_graph_that_only_its_optimisation_breaks_runs_with_less() {
+        let refuse_above = |least: usize| {
+            let mut tries = 0;
+            at_the_highest_level(move |_| {
+                tries += 1;
+                if tries > least { Ok(tries) } else { Err(Error::failed(format!("refusal {tries}"))) }
+            })
+        };
+        assert_eq!(refuse_above(0).unwrap(), (1, None));
+        let (tries, reason) = refuse_above(1).unwrap();
+        let reason = reason.unwrap();
+        assert!(tries == 2 && reason.contains("basic optimisations") && reason.contains("refusal 1"), "{reason}");
+        assert!(refuse_above(2).unwrap().1.unwrap().contains("without optimisations"));
+        assert!(refuse_above(3).unwrap_err().to_string().contains("refusal 1"), "the first reason is the one that counts");
     }
 
     #[test]

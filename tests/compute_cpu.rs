@@ -177,7 +177,7 @@ fn maps_need_not_lie_in_memory_in_order() {
     let recipe = recipe(vec![term(Statistic::Entropy, Unit::Cluster)], &[3]);
     let mut cpu = Cpu::new(Some(2)).unwrap();
     let mut out = Detection::default();
-    let maps = oodstream::compute::Maps { logits, features: &[feature], picture: None };
+    let maps = Maps { logits, features: &[feature], picture: None };
     cpu.detect(0, &maps, &recipe, TARGET, &mut out).unwrap();
     assert_eq!(out.grid_score, detect(&mut cpu, &frame, &recipe).grid_score);
 }

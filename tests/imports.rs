@@ -1,6 +1,6 @@
 //! Imports run one way: each room of `src` imports only from the lines below its own in ARCHITECTURE.md.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -98,6 +98,42 @@ fn imports_run_one_way() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(seen > 100, "only {seen} imports between rooms were found");
+}
+
+/// The libraries of the program around the library, and the rooms that may name each.
+const OF_THE_PROGRAM: [(&str, &[&str]); 8] = [
+    ("axum", &["monitor"]),
+    ("clap", &["cli"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
+    ("hyper", &["monitor"]),
+    ("indicatif", &["cli"]),
+    ("prometheus_client", &["monitor"]),
+    ("tracing_subscriber", &["cli"]),
+];
+
+#[test]
+fn the_library_names_nothing_of_the_command_line() {
+    let src = root().join("src");
+    let mut files = Vec::new();
+    rust_files(&src, &mut files);
+    let (mut wrong, mut used) = (Vec::new(), BTreeSet::new());
+    for file in files {
+        let inside = file.strip_prefix(&src).unwrap();
+        let room = inside.iter().next().unwrap().to_string_lossy().into_owned();
+        let source = fs::read_to_string(&file).unwrap();
+        let code = source.lines().map(|line| line.split("//").next().unwrap_or_default());
+        for word in code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_')) {
+            if let Some((library, rooms)) = OF_THE_PROGRAM.iter().find(|(library, _)| *library == word) {
+                used.insert(*library);
+                if !rooms.contains(&room.as_str()) {
+                    wrong.push(format!("{}: names `{library}`", inside.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(used.len(), OF_THE_PROGRAM.len(), "the list has a library that is not used");
 }
 
 #[test]

@@ -45,10 +45,16 @@ pub struct Round {
 }
 
 /// Measures `repeats` rounds, the three sides in turn within each, so that a slow moment of the machine meets all of them.
+/// `round_done` gets each round with its number, from 1.
 ///
 /// # Errors
 /// A side fails; the message says which.
-pub fn pipeline(clip: &Path, mut network: Network, repeats: usize, quiet: bool) -> Result<PipelineReport> {
+pub fn pipeline(
+    clip: &Path,
+    mut network: Network,
+    repeats: usize,
+    round_done: impl Fn(usize, &Round),
+) -> Result<PipelineReport> {
     let folder =
         tempfile::tempdir().map_err(|error| Error::failed(format!("cannot make a temporary folder: {error}")))?;
     let tensor = vec![0.1; 3 * network.input().width * network.input().height];
@@ -58,10 +64,9 @@ pub fn pipeline(clip: &Path, mut network: Network, repeats: usize, quiet: bool) 
         let run_s = seconds(|| run(clip, network.path(), &folder.path().join(format!("run{round}.mp4"))))?;
         let gst_s = seconds(|| plain_copy(clip, &folder.path().join(format!("copy{round}.mp4"))).map(|_| ()))?;
         let ort_s = seconds(|| (0..frames).try_for_each(|_| network.infer(&tensor).map(|_| ())))?;
-        if !quiet {
-            eprintln!("round {round}: run {run_s:.2} s, decode and encode {gst_s:.2} s, network {ort_s:.2} s");
-        }
-        runs.push(Round { run_s, gst_s, ort_s });
+        let times = Round { run_s, gst_s, ort_s };
+        round_done(round, &times);
+        runs.push(times);
     }
     let middle = |side: fn(&Round) -> f64| median(&mut runs.iter().map(side).collect::<Vec<_>>());
     let (run_s, gst_s, ort_s) = (middle(|r| r.run_s), middle(|r| r.gst_s), middle(|r| r.ort_s));

@@ -7,7 +7,8 @@ use ndarray::ArrayView3;
 use serde::Serialize;
 
 use super::report::write_json;
-use crate::bench::{self, KMeansJob, MapShapes, PrepareReport, Python, StagesReport};
+use super::values::choice;
+use crate::bench::{self, KMeansJob, MapShapes, PrepareReport, Python, Round, StagesReport};
 use crate::compute::{self, ComputeChoice, Size};
 use crate::config::Config;
 use crate::model::runtime::{Network, SessionOptions};
@@ -73,7 +74,7 @@ struct KMeansArgs {
     #[arg(long, default_value_t = 5)]
     repeats: usize,
     /// Back end
-    #[arg(long, default_value = "cpu")]
+    #[arg(long, default_value = "cpu", value_parser = choice::<ComputeChoice>())]
     compute: ComputeChoice,
     /// A Python with scikit-learn and faiss-cpu to compare with
     #[arg(long, value_name = "PROGRAM")]
@@ -95,7 +96,7 @@ struct StagesArgs {
     #[arg(long, default_value_t = 60)]
     frames: usize,
     /// Back end
-    #[arg(long, default_value = "cpu")]
+    #[arg(long, default_value = "cpu", value_parser = choice::<ComputeChoice>())]
     compute: ComputeChoice,
     /// Threads [default: one per core]
     #[arg(long)]
@@ -131,7 +132,12 @@ fn tell(report: &impl Serialize, json: Option<&Path>, text: &str) -> Result<()> 
 
 fn pipeline(args: &PipelineArgs, quiet: bool) -> Result<()> {
     let network = Network::load(args.model.as_deref(), &SessionOptions::default())?;
-    let report = bench::pipeline(&args.clip, network, args.repeats.max(1), quiet)?;
+    let report = bench::pipeline(&args.clip, network, args.repeats.max(1), |round, times| {
+        if !quiet {
+            let Round { run_s, gst_s, ort_s } = times;
+            eprintln!("round {round}: run {run_s:.2} s, decode and encode {gst_s:.2} s, network {ort_s:.2} s");
+        }
+    })?;
     let text = format!(
         "{} frames: run {:.2} s, decode and encode {:.2} s + network {:.2} s = {:.2} s, ratio {:.3} (medians of {})",
         report.frames,

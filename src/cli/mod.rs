@@ -1,5 +1,7 @@
 //! The command line: one file per command.
 
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "the command line is the one room that prints")]
+
 pub mod bench;
 pub mod calibrate;
 pub mod doctor;
@@ -14,6 +16,7 @@ pub mod report;
 pub mod run;
 pub mod signals;
 mod source;
+mod values;
 mod view;
 
 use std::io::IsTerminal;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::values::choice;
 use super::view::ViewArgs;
 use crate::compute::ComputeChoice;
 use crate::config::Config;
@@ -21,10 +22,10 @@ pub struct NetworkArgs {
     #[arg(long, value_name = "ORDER")]
     colour: Option<Colour>,
     /// Where K-Means and the score maps are computed [default: auto]
-    #[arg(long, value_name = "WHERE")]
+    #[arg(long, value_name = "WHERE", value_parser = choice::<ComputeChoice>())]
     compute: Option<ComputeChoice>,
     /// Where the network runs [default: auto]
-    #[arg(long, value_name = "WHERE")]
+    #[arg(long, value_name = "WHERE", value_parser = choice::<Provider>())]
     provider: Option<Provider>,
     /// Threads of the network [default: one per core]
     #[arg(long, value_name = "N")]

@@ -8,8 +8,21 @@ use super::gpu::{Gpu, adapters};
 use crate::Result;
 
 /// Which back end is wanted: `--compute auto|gpu|cpu`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+    strum::EnumMessage,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "lowercase", parse_err_ty = crate::Error, parse_err_fn = crate::error::unknown_name)]
 #[serde(rename_all = "lowercase")]
 pub enum ComputeChoice {
     /// A hardware GPU where there is one, else the CPU.

@@ -36,8 +36,21 @@ pub struct SessionOptions {
 }
 
 /// An execution provider of ONNX Runtime.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+    strum::EnumMessage,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "lowercase", parse_err_ty = Error, parse_err_fn = crate::error::unknown_name)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
     /// The first of TensorRT, CUDA and OpenVINO that the library has and that starts, else the CPU.
@@ -56,13 +69,7 @@ pub enum Provider {
 impl Provider {
     /// The name on the command line and in reports.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-            Self::Tensorrt => "tensorrt",
-            Self::Openvino => "openvino",
-        }
+        self.into()
     }
 
     fn dispatch(self, options: &SessionOptions) -> Option<ep::ExecutionProviderDispatch> {

@@ -7,7 +7,7 @@ use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
 use half::f16;
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayD, ArrayView2};
 
 use crate::{Error, Result};
 
@@ -71,10 +71,28 @@ pub fn write(path: &Path, array: ArrayView2<'_, f32>, float: FloatType) -> Resul
 /// # Errors
 /// The file is missing, is no such array, or is cut short; the message has its path.
 pub fn read(path: &Path) -> Result<Array2<f32>> {
+    let plain = |array: ArrayD<f32>| {
+        let sizes = array.shape().to_vec();
+        let wide: Vec<usize> =
+            if sizes.len() > 2 { sizes.iter().copied().filter(|&size| size != 1).collect() } else { sizes.clone() };
+        let (values, _) = array.into_raw_vec_and_offset();
+        match wide[..] {
+            [rows, columns] => Array2::from_shape_vec((rows, columns), values).map_err(|error| error.to_string()),
+            _ => Err(format!("its shape is {sizes:?}, expected (rows, columns)")),
+        }
+    };
+    parse(path).and_then(plain).map_err(|message| Error::failed(format!("{}: {message}", path.display())))
+}
+
+/// Reads an array of any rank, of f16, f32 or f64.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_array(path: &Path) -> Result<ArrayD<f32>> {
     parse(path).map_err(|message| Error::failed(format!("{}: {message}", path.display())))
 }
 
-fn parse(path: &Path) -> Result<Array2<f32>, String> {
+fn parse(path: &Path) -> Result<ArrayD<f32>, String> {
     let mut file = BufReader::new(File::open(path).map_err(|error| error.to_string())?);
     let mut start = [0; 8];
     file.read_exact(&mut start).map_err(|_| "not a .npy file".to_owned())?;
@@ -111,12 +129,13 @@ fn parse(path: &Path) -> Result<Array2<f32>, String> {
         "<f8" => 8,
         other => return Err(format!("its element type is `{other}`, expected f16, f32 or f64, little-endian")),
     };
-    let (rows, columns) = shape(&header)?;
-    let bytes = rows.checked_mul(columns).and_then(|count| count.checked_mul(width)).ok_or("its shape is too large")?;
+    let shape = shape(&header)?;
+    let bytes =
+        shape.iter().try_fold(width, |bytes: usize, &size| bytes.checked_mul(size)).ok_or("its shape is too large")?;
     let mut data = Vec::new();
     file.read_to_end(&mut data).map_err(|error| error.to_string())?;
     if data.len() != bytes {
-        return Err(format!("it has {} bytes of data, its shape [{rows}, {columns}] needs {bytes}", data.len()));
+        return Err(format!("it has {} bytes of data, its shape {shape:?} needs {bytes}", data.len()));
     }
     let values: Vec<f32> = match width {
         2 => data.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
@@ -126,7 +145,7 @@ fn parse(path: &Path) -> Result<Array2<f32>, String> {
             .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)
             .collect(),
     };
-    Array2::from_shape_vec((rows, columns), values).map_err(|error| error.to_string())
+    ArrayD::from_shape_vec(shape, values).map_err(|error| error.to_string())
 }
 
 fn value_of<'a>(header: &'a str, key: &str) -> Option<&'a str> {
@@ -134,23 +153,16 @@ fn value_of<'a>(header: &'a str, key: &str) -> Option<&'a str> {
     Some(after.trim_start().strip_prefix(':')?.trim_start())
 }
 
-fn shape(header: &str) -> Result<(usize, usize), String> {
+fn shape(header: &str) -> Result<Vec<usize>, String> {
     let text = value_of(header, "shape")
         .and_then(|value| value.strip_prefix('('))
         .and_then(|value| value.split(')').next())
         .ok_or("its header has no shape")?;
-    let sizes = text
-        .split(',')
+    text.split(',')
         .map(str::trim)
         .filter(|part| !part.is_empty())
         .map(|part| part.parse::<usize>().map_err(|_| format!("its shape is ({text})")))
-        .collect::<Result<Vec<_>, _>>()?;
-    let wide: Vec<usize> =
-        if sizes.len() > 2 { sizes.iter().copied().filter(|&size| size != 1).collect() } else { sizes };
-    match wide[..] {
-        [rows, columns] => Ok((rows, columns)),
-        _ => Err(format!("its shape is ({text}), expected (rows, columns)")),
-    }
+        .collect()
 }
 
 #[cfg(test)]

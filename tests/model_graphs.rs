@@ -186,7 +186,9 @@ fn detectors_and_embeddings_are_refused_by_name() {
 #[test]
 fn the_logits_are_told_from_larger_maps_beside_them() {
     let place = Place::new();
-    let base = || Graph::default().input("input", &[1, 3, 64, 64]).conv("input", "a", 3, 64, 2).node("Relu", &["a"], "wide", &[]);
+    let base = || {
+        Graph::default().input("input", &[1, 3, 64, 64]).conv("input", "a", 3, 64, 2).node("Relu", &["a"], "wide", &[])
+    };
     // The wide map is what the logits are made from, whatever it is called.
     base()
         .conv("wide", "out", 64, 7, 2)
@@ -342,7 +344,8 @@ fn colours_and_their_range() {
     let (width, height) = (24usize, 16usize);
     let shape = [1, 3, height as u64, width as u64];
     // Logits are the picture itself: what the graph gets can be read off.
-    let graph = || Graph::default().input("input", &shape).node("Identity", &["input"], "logits", &[]).output("logits", &shape);
+    let graph =
+        || Graph::default().input("input", &shape).node("Identity", &["input"], "logits", &[]).output("logits", &shape);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("n.onnx");
     graph().save(&path);
@@ -351,7 +354,10 @@ fn colours_and_their_range() {
         let input = *load(&path).input();
         // What a pixel of 0.5 in every channel becomes, and its slope.
         let rounded = |value: f32| (value * 1e3).round() / 1e3;
-        ([0, 1, 2].map(|c| rounded((0.5 - input.mean[c]) / input.std[c])), [0, 1, 2].map(|c| rounded(1.0 / input.std[c])))
+        (
+            [0, 1, 2].map(|c| rounded((0.5 - input.mean[c]) / input.std[c])),
+            [0, 1, 2].map(|c| rounded(1.0 / input.std[c])),
+        )
     };
     assert_eq!(spec("[input]\nrange = \"0..255\"\n"), ([127.5; 3], [255.0; 3]));
     assert_eq!(spec("[input]\nrange = \"0..1\"\n"), ([0.5; 3], [1.0; 3]));
@@ -387,7 +393,12 @@ fn colours_and_their_range() {
 #[test]
 fn what_exporters_note_beside_the_graph_is_used() {
     let place = Place::new();
-    let graph = || Graph::default().input("input", &[1, 3, 32, 32]).conv("input", "logits", 3, 3, 2).output("logits", &[1, 3, 16, 16]);
+    let graph = || {
+        Graph::default()
+            .input("input", &[1, 3, 32, 32])
+            .conv("input", "logits", 3, 3, 2)
+            .output("logits", &[1, 3, 16, 16])
+    };
     graph()
         .metadata("names", "{0: 'road', 1: 'car', 2: \"driver's seat\"}")
         .metadata("model_info reverse_input_channels", "False")

@@ -17,6 +17,7 @@ pub mod run;
 pub mod signals;
 mod source;
 mod values;
+mod verify;
 mod view;
 
 use std::io::IsTerminal;
@@ -70,7 +71,7 @@ enum Command {
     Calibrate(Box<calibrate::CalibrateArgs>),
     /// Evaluate scores on labelled images
     Eval(Box<eval::EvalArgs>),
-    /// Inspect a network, or add its features as an output
+    /// Inspect a network, compare it with its original, or add its features as an output
     Model(model::ModelArgs),
     /// Check this machine for everything that oodstream needs
     Doctor(doctor::DoctorArgs),

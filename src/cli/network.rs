@@ -19,7 +19,7 @@ pub struct NetworkArgs {
     #[arg(long, value_name = "NAME")]
     feature: Vec<String>,
     /// Order of the channels of the network's pictures [default: as the manifest says, else rgb]
-    #[arg(long, value_name = "ORDER")]
+    #[arg(long, value_name = "ORDER", value_parser = choice::<Colour>())]
     colour: Option<Colour>,
     /// Where K-Means and the score maps are computed [default: auto]
     #[arg(long, value_name = "WHERE", value_parser = choice::<ComputeChoice>())]

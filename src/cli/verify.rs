@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::report::write_json;
+use super::values::choice;
 use crate::Result;
 use crate::model::manifest::Colour;
-use crate::model::runtime::provider::Provider;
 use crate::model::runtime::SessionOptions;
+use crate::model::runtime::provider::Provider;
 use crate::model::verify::{self, Closeness, Verification};
 
 /// Arguments of `oodstream model verify`.
@@ -31,10 +32,10 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "FILE.npy")]
     logits: PathBuf,
     /// Order of the channels of the network's pictures [default: as the manifest says, else rgb]
-    #[arg(long, value_name = "ORDER")]
+    #[arg(long, value_name = "ORDER", value_parser = choice::<Colour>())]
     colour: Option<Colour>,
     /// Where it runs
-    #[arg(long, value_name = "WHERE", default_value = "auto")]
+    #[arg(long, value_name = "WHERE", default_value = "auto", value_parser = choice::<Provider>())]
     provider: Provider,
     /// A report for machines, `-` for standard output
     #[arg(long, value_name = "FILE")]

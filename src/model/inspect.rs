@@ -13,8 +13,8 @@ use crate::model::onnx_file::graph::{Dim, FLOAT, Model};
 use crate::model::onnx_file::plan;
 use crate::model::onnx_file::plan::Keep;
 use crate::model::onnx_file::tap;
-use crate::model::runtime::network;
 use crate::model::prepare::InputSpec;
+use crate::model::runtime::network;
 use crate::model::runtime::network::{Network, settle};
 use crate::model::runtime::probe;
 use crate::model::runtime::provider;
@@ -167,12 +167,7 @@ pub fn inspect(path: &Path, options: &SessionOptions) -> Result<Inspection> {
 }
 
 /// Tensors that features can be taken from, the nearest to the logits first.
-fn usable_taps(
-    path: &Path,
-    model: &Model<'_>,
-    manifest: &Manifest,
-    options: &SessionOptions,
-) -> Result<Vec<String>> {
+fn usable_taps(path: &Path, model: &Model<'_>, manifest: &Manifest, options: &SessionOptions) -> Result<Vec<String>> {
     let folder = network::folder_of(path);
     let (planned, mut shapes) = settle(model, manifest, folder, &options.features, Keep::Needed)?;
     let taps = tap::taps(model, &planned.source);

@@ -87,9 +87,22 @@ impl Layout {
 }
 
 /// Order of the channels of a picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    strum::EnumMessage,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", parse_err_ty = Error, parse_err_fn = crate::error::unknown_name)]
 pub enum Colour {
     /// Red, green, blue.
     #[default]
@@ -253,7 +266,9 @@ impl Manifest {
             return Err(Error::usage("outputs.queries and outputs.masks belong together, and one of them is missing"));
         }
         if outputs.queries.is_some() && outputs.logits.is_some() {
-            return Err(Error::usage("outputs.logits and outputs.queries are both given: the logits are made from one of them"));
+            return Err(Error::usage(
+                "outputs.logits and outputs.queries are both given: the logits are made from one of them",
+            ));
         }
         if let Some(scoring) = &self.scoring {
             if scoring.terms.is_empty() {

@@ -78,18 +78,20 @@ pub fn verify(model: &Path, picture: &Path, reference: &Path, options: &SessionO
         axes = axes.index_axis_move(Axis(0), 0);
     }
     let place = || format!("reference {}", reference.display());
-    let map = axes.into_dimensionality::<Ix3>().map_err(|_| {
-        Error::usage(format!("shape {shape:?} is no map [classes, rows, columns]")).at(place())
-    })?;
+    let map = axes
+        .into_dimensionality::<Ix3>()
+        .map_err(|_| Error::usage(format!("shape {shape:?} is no map [classes, rows, columns]")).at(place()))?;
     if let Some(value) = map.iter().find(|value| !value.is_finite()) {
         return Err(Error::usage(format!("it has a value that is not finite ({value})")).at(place()));
     }
     let rgb = RgbPicture::new(picture.as_raw(), picture.width(), picture.height())?;
-    let way = Way { colour: Swap::None, scale: Scale::AsNow, resize: network.manifest().input.resize.unwrap_or_default() };
+    let way =
+        Way { colour: Swap::None, scale: Scale::AsNow, resize: network.manifest().input.resize.unwrap_or_default() };
     let ours = run(&mut network, &rgb, way)?;
     let readings = readings(&map, ours.dim()).ok_or_else(|| {
         let (classes, rows, columns) = ours.dim();
-        Error::usage(format!("shape {shape:?} does not fit the network's logits [{classes}, {rows}, {columns}]")).at(place())
+        Error::usage(format!("shape {shape:?} does not fit the network's logits [{classes}, {rows}, {columns}]"))
+            .at(place())
     })?;
     let closeness = compare(&ours.view(), &readings[0].1);
     let mut found = Verification {
@@ -273,7 +275,9 @@ fn explain(
         }
     }
     let changes = |way: &Way| {
-        usize::from(way.colour != now.colour) + usize::from(way.scale != now.scale) + usize::from(way.resize != now.resize)
+        usize::from(way.colour != now.colour)
+            + usize::from(way.scale != now.scale)
+            + usize::from(way.resize != now.resize)
     };
     ways.sort_by_key(changes);
     for way in ways {
@@ -304,13 +308,7 @@ fn squash_pixels(map: &mut Array3<f32>, squash: fn(&mut [f32])) {
     }
 }
 
-fn explanations(
-    network: &Network,
-    now: Way,
-    way: Way,
-    squash: &str,
-    layout: Option<Explanation>,
-) -> Vec<Explanation> {
+fn explanations(network: &Network, now: Way, way: Way, squash: &str, layout: Option<Explanation>) -> Vec<Explanation> {
     let mut all: Vec<Explanation> = layout.into_iter().collect();
     if way.colour != now.colour {
         let now = network.manifest().input.colour.unwrap_or_default();

@@ -19,9 +19,9 @@ use crate::model::runtime::bound::Bound;
 pub use crate::model::runtime::outputs::Outputs;
 use crate::model::runtime::outputs::Tensors;
 use crate::model::runtime::provider;
-use crate::model::runtime::{probe, values};
 use crate::model::runtime::provider::{Opened, Placement};
 pub use crate::model::runtime::provider::{Provider, SessionOptions};
+use crate::model::runtime::{probe, values};
 use crate::model::{classes, locate};
 use crate::{Error, Result};
 

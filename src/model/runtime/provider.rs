@@ -336,7 +336,10 @@ mod tests {
         let reason = reason.unwrap();
         assert!(tries == 2 && reason.contains("basic optimisations") && reason.contains("refusal 1"), "{reason}");
         assert!(refuse_above(2).unwrap().1.unwrap().contains("without optimisations"));
-        assert!(refuse_above(3).unwrap_err().to_string().contains("refusal 1"), "the first reason is the one that counts");
+        assert!(
+            refuse_above(3).unwrap_err().to_string().contains("refusal 1"),
+            "the first reason is the one that counts"
+        );
     }
 
     #[test]

@@ -46,7 +46,8 @@ pub(super) fn look(logits: &ArrayView3<'_, f32>, name: &str, folded: bool) -> Ve
             "the values of `{name}` {what}, not logits, so scores over softmax (msp, entropy, energy) are nearly flat: \
              name a tensor before the softmax as outputs.logits in the manifest, or export it"
         ));
-    } else if high <= ROUNDING && pixels().all(|pixel| (pixel.iter().map(|v| v.exp()).sum::<f32>() - 1.0).abs() <= ROUNDING)
+    } else if high <= ROUNDING
+        && pixels().all(|pixel| (pixel.iter().map(|v| v.exp()).sum::<f32>() - 1.0).abs() <= ROUNDING)
     {
         seen.push(format!(
             "the values of `{name}` are logarithms of probabilities, so the score energy is the same everywhere and \

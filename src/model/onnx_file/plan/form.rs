@@ -62,7 +62,11 @@ impl<'a> Planner<'_, 'a> {
             if let Some(channel) = channel
                 && axes.get(channel as usize) != Some(&Axis::Channel)
             {
-                return Err(open(tensor, question.what, "softmax and convolutions disagree about the axis of its classes"));
+                return Err(open(
+                    tensor,
+                    question.what,
+                    "softmax and convolutions disagree about the axis of its classes",
+                ));
             }
             return Ok(Form::of(&order));
         }
@@ -141,10 +145,11 @@ impl<'a> Planner<'_, 'a> {
         if a == Some(1) {
             let Some(tokens) = b else { return Ok(Form::IN_ORDER) };
             let one_per_pixel = self.is_exact(b, c);
-            if !one_per_pixel
-                && let Some((first, rows, columns)) = grid(tokens, self.size) {
+            if !one_per_pixel && let Some((first, rows, columns)) = grid(tokens, self.size) {
                 let front = if first > 0 { format!(" after the first {first}") } else { String::new() };
-                self.assume(format!("the {tokens} tokens of `{tensor}`{front} are taken as a grid of {rows} rows and {columns} columns"));
+                self.assume(format!(
+                    "the {tokens} tokens of `{tensor}`{front} are taken as a grid of {rows} rows and {columns} columns"
+                ));
                 return Ok(Form::Tokens { first, rows, columns });
             }
             let (width, height) = self.size;
@@ -165,7 +170,11 @@ impl<'a> Planner<'_, 'a> {
                 Ok(if self.is_count(a) { Form::IN_ORDER } else { Form::of(&[2, 0, 1]) })
             }
             (fits, _) => {
-                let reason = if fits { "which can be read as [C, h, w] and as [h, w, C]" } else { "which is no map of the picture" };
+                let reason = if fits {
+                    "which can be read as [C, h, w] and as [h, w, C]"
+                } else {
+                    "which is no map of the picture"
+                };
                 Err(open(tensor, what, &format!("it has shape {}, {reason}", text(shape))))
             }
         }
@@ -221,9 +230,8 @@ fn grid(tokens: usize, (width, height): (usize, usize)) -> Option<(usize, usize,
         let wanted = rows * columns + first == tokens && rows * columns > 1;
         (wanted && (whole || !exact)).then_some((first, rows, columns))
     };
-    let all = |exact| {
-        PREFIXES.into_iter().find_map(|first| PATCHES.into_iter().find_map(|patch| fits(first, patch, exact)))
-    };
+    let all =
+        |exact| PREFIXES.into_iter().find_map(|first| PATCHES.into_iter().find_map(|patch| fits(first, patch, exact)));
     all(true).or_else(|| all(false))
 }
 

@@ -101,7 +101,9 @@ impl<'m, 'a> Planner<'m, 'a> {
         let squashed = |port: &Port<'_>| tap::head(self.model, port.name).over.is_some();
         let maps: Vec<&'m Port<'a>> = outputs
             .iter()
-            .filter(|port| !is_feature(port) && (is_float(port) && self.rank(port) == 4 && self.length(port, 1) != Some(1)))
+            .filter(|port| {
+                !is_feature(port) && (is_float(port) && self.rank(port) == 4 && self.length(port, 1) != Some(1))
+            })
             .collect();
         let (embeddings, maps): (Vec<_>, Vec<_>) = maps.into_iter().partition(|port| is_embedding(port.name));
         let maps = self.last_of(maps);
@@ -128,8 +130,11 @@ impl<'m, 'a> Planner<'m, 'a> {
             ))
             .hint(NAME_HINT));
         }
-        Err(Error::failed(format!("no usable logits: no output is a map [1, classes, h, w]; the graph has {}", described()))
-            .hint(EXPORT_HINT))
+        Err(Error::failed(format!(
+            "no usable logits: no output is a map [1, classes, h, w]; the graph has {}",
+            described()
+        ))
+        .hint(EXPORT_HINT))
     }
 
     pub(super) fn rank(&self, port: &Port<'_>) -> usize {
@@ -158,7 +163,8 @@ impl<'m, 'a> Planner<'m, 'a> {
         let cells: usize = [8, 16, 32].map(|stride| (self.size.0 / stride) * (self.size.1 / stride)).iter().sum();
         let anchors = outputs.iter().find(|port| {
             self.rank(port) == 3
-                && (1..3).any(|axis| self.length(port, axis).is_some_and(|length| length == cells || length == 3 * cells))
+                && (1..3)
+                    .any(|axis| self.length(port, axis).is_some_and(|length| length == cells || length == 3 * cells))
         });
         anchors.map(|port| format!("output {} lists the anchors of a detector", describe(port)))
     }
@@ -248,14 +254,20 @@ impl<'m, 'a> Planner<'m, 'a> {
                 })
                 .collect();
         }
-        let outputs: Vec<&'a str> =
-            model.outputs.iter().map(|port| port.name).filter(|name| name.starts_with("features") && *name != seen_from).collect();
+        let outputs: Vec<&'a str> = model
+            .outputs
+            .iter()
+            .map(|port| port.name)
+            .filter(|name| name.starts_with("features") && *name != seen_from)
+            .collect();
         if !outputs.is_empty() {
             self.assume(format!("features are taken from {}", outputs.join(", ")));
             return outputs.into_iter().map(|tensor| self.feature(tensor)).collect();
         }
         if let Logits::Queries(Pair { pixels: Some(pixels), .. }) = logits {
-            self.assume(format!("no feature output: features are tapped at `{pixels}`, the map that the masks are made from"));
+            self.assume(format!(
+                "no feature output: features are tapped at `{pixels}`, the map that the masks are made from"
+            ));
             return Ok(vec![self.feature(pixels)?]);
         }
         let taps: Vec<(&'a str, Option<[&'a str; 2]>, bool)> =
@@ -270,7 +282,8 @@ impl<'m, 'a> Planner<'m, 'a> {
             match self.tapped(tensor, codes, is_map) {
                 Ok(source) => {
                     let what = if is_map { "convolution" } else { "product with weights" };
-                    let text = format!("no feature output: features are tapped at `{tensor}`, what the last {what} takes");
+                    let text =
+                        format!("no feature output: features are tapped at `{tensor}`, what the last {what} takes");
                     self.assumptions.insert(before, text);
                     return Ok(vec![source]);
                 }

@@ -29,9 +29,7 @@ impl<'m, 'a> Planner<'m, 'a> {
     pub(super) fn queries(&mut self) -> Result<Option<Pair<'a>>> {
         let outputs = &self.manifest.outputs;
         if let (Some(classes), Some(masks)) = (&outputs.queries, &outputs.masks) {
-            let find = |key: &str, name: &str| {
-                tap::resolve(self.model, name).ok_or_else(|| self.not_there(key, name))
-            };
+            let find = |key: &str, name: &str| tap::resolve(self.model, name).ok_or_else(|| self.not_there(key, name));
             let (classes, masks) = (find("outputs.queries", classes)?, find("outputs.masks", masks)?);
             return Ok(Some(Pair { classes, masks, pixels: self.pixels(masks) }));
         }
@@ -47,16 +45,15 @@ impl<'m, 'a> Planner<'m, 'a> {
     fn pair(&self) -> Option<(&'m Port<'a>, &'m Port<'a>)> {
         let outputs = &self.model.outputs;
         let named = |names: &[&str], rank: usize| {
-            names.iter().find_map(|name| {
-                outputs.iter().find(|port| port.name == *name && [0, rank].contains(&self.rank(port)))
-            })
+            names
+                .iter()
+                .find_map(|name| outputs.iter().find(|port| port.name == *name && [0, rank].contains(&self.rank(port))))
         };
         if let (Some(classes), Some(masks)) = (named(&CLASSES, 3), named(&MASKS, 4)) {
             return Some((classes, masks));
         }
-        let float = |rank: usize| {
-            outputs.iter().filter(move |port| super::outputs::is_float(port) && self.rank(port) == rank)
-        };
+        let float =
+            |rank: usize| outputs.iter().filter(move |port| super::outputs::is_float(port) && self.rank(port) == rank);
         // As many classes as there are masks; a fourth value would be a box.
         float(3).find_map(|classes| {
             let queries = self.length(classes, 1)?;
@@ -79,7 +76,11 @@ impl<'m, 'a> Planner<'m, 'a> {
                 }
                 "Resize" | "Upsample" | "Add" | "Mul" => at = tap::unmoved(model, node.input(0)?),
                 // Some exporters write the product as a convolution.
-                "Conv" => return node.input(0).filter(|input| self.axes.of(input).is_some_and(|axes| axes.contains(&Axis::Channel))),
+                "Conv" => {
+                    return node
+                        .input(0)
+                        .filter(|input| self.axes.of(input).is_some_and(|axes| axes.contains(&Axis::Channel)));
+                }
                 _ => return None,
             }
         }
@@ -96,7 +97,8 @@ impl<'m, 'a> Planner<'m, 'a> {
         let classes = as_float(self, pair.classes, &part("queries"));
         let masks = as_float(self, pair.masks, &part("masks"));
         let shares = self.append("Softmax", &[&classes], &part("shares"), Some(Attribute::Axis(2)));
-        let [start, end, axis] = [("start", 0), ("end", -1), ("axis", 2)].map(|(key, value)| self.integers(&part(key), &[value]));
+        let [start, end, axis] =
+            [("start", 0), ("end", -1), ("axis", 2)].map(|(key, value)| self.integers(&part(key), &[value]));
         let known = self.append("Slice", &[&shares, &start, &end, &axis], &part("known"), None);
         let known = self.append("Transpose", &[&known], &part("by_class"), Some(Attribute::Perm(&[0, 2, 1])));
         let covered = self.append("Sigmoid", &[&masks], &part("covered"), None);
@@ -104,7 +106,8 @@ impl<'m, 'a> Planner<'m, 'a> {
         let flat = self.append("Reshape", &[&covered, &lines], &part("flat"), None);
         let sum = self.append("MatMul", &[&known, &flat], &part("sum"), None);
         let shape = self.append("Shape", &[&masks], &part("shape"), None);
-        let [start, end, axis] = [("from", 2), ("to", 4), ("along", 0)].map(|(key, value)| self.integers(&part(key), &[value]));
+        let [start, end, axis] =
+            [("from", 2), ("to", 4), ("along", 0)].map(|(key, value)| self.integers(&part(key), &[value]));
         let size = self.append("Slice", &[&shape, &start, &end, &axis], &part("size"), None);
         let same = self.integers(&part("same"), &[0, 0]);
         let target = self.append("Concat", &[&same, &size], &part("target"), Some(Attribute::Axis(0)));

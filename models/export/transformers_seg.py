@@ -9,6 +9,7 @@ EoMT) give `queries` and `masks`, which oodstream folds into one value per class
 """
 
 import argparse
+import functools
 import json
 import pathlib
 import warnings
@@ -95,24 +96,12 @@ def tiny(name: str) -> nn.Module:
 TINY = ["mask2former", "maskformer", "oneformer", "eomt", "segformer", "upernet", "beit", "dpt"]
 
 
-class ExactPool(nn.Module):
-    """Adaptive average pooling as matrices: the exporter has it only for sizes that divide evenly."""
-
-    def __init__(self, cells: int) -> None:
-        super().__init__()
-        self.cells = cells
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return pool(x, self.cells)
-
-
-def replace_pools(module: nn.Module) -> None:
-    for name, child in module.named_children():
-        if isinstance(child, nn.AdaptiveAvgPool2d):
-            size = child.output_size if isinstance(child.output_size, int) else child.output_size[0]
-            setattr(module, name, ExactPool(size))
-        else:
-            replace_pools(child)
+def replace_pools(network: nn.Module) -> None:
+    """Writes adaptive average pooling as matrices: the exporter has it only for sizes that divide evenly."""
+    for module in network.modules():
+        if isinstance(module, nn.AdaptiveAvgPool2d):
+            size = module.output_size if isinstance(module.output_size, int) else module.output_size[0]
+            module.forward = functools.partial(pool, cells=size)
 
 
 class Outputs(nn.Module):

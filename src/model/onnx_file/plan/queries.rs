@@ -10,7 +10,7 @@ use crate::model::onnx_file::tap;
 use crate::{Error, Result};
 
 /// Names of these outputs in the order of preference; the last layer's come without a number.
-const CLASSES: [&str; 4] = ["class_queries_logits", "pred_logits", "class_logits", "cls_logits"];
+const CLASSES: [&str; 5] = ["class_queries_logits", "pred_logits", "class_logits", "cls_logits", "queries"];
 const MASKS: [&str; 4] = ["masks_queries_logits", "pred_masks", "mask_logits", "masks"];
 
 /// The outputs of a query-mask network.
@@ -54,12 +54,18 @@ impl<'m, 'a> Planner<'m, 'a> {
         }
         let float =
             |rank: usize| outputs.iter().filter(move |port| super::outputs::is_float(port) && self.rank(port) == rank);
-        // As many classes as there are masks; a fourth value would be a box.
-        float(3).find_map(|classes| {
-            let queries = self.length(classes, 1)?;
-            let count = self.length(classes, 2).filter(|&count| count > 2 && count != 4)?;
-            let masks = float(4).find(|masks| self.length(masks, 1) == Some(queries))?;
-            (count < queries * 8 && !self.fits(Some(queries), Some(count))).then_some((classes, masks))
+        // As many of them as there are masks. Four values each may be boxes, where something else can be the classes.
+        let is_box = |port: &Port<'_>| port.name.to_ascii_lowercase().contains("box");
+        float(4).find_map(|masks| {
+            let queries = self.length(masks, 1)?;
+            let all = || {
+                float(3).filter(move |port| {
+                    let many = self.length(port, 2).is_some_and(|count| count > 2);
+                    self.length(port, 1) == Some(queries) && many && !is_box(port)
+                })
+            };
+            let classes = all().find(|port| self.length(port, 2) != Some(4)).or_else(|| all().next())?;
+            Some((classes, masks))
         })
     }
 

@@ -6,6 +6,7 @@ pub mod bench;
 pub mod calibrate;
 pub mod doctor;
 pub mod eval;
+mod eval_classes;
 mod eval_clip;
 pub mod manual;
 pub mod model;

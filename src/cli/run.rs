@@ -129,8 +129,11 @@ impl Printer {
                 latency.p50_s, latency.p95_s, latency.growth_s_per_min
             )
         });
+        let lost = live.packets.filter(|packets| packets.lost > 0).map_or_else(String::new, |packets| {
+            format!(", {} of {} packets lost", packets.lost, packets.received + packets.lost)
+        });
         eprintln!(
-            "{}{written}: {} frames in, {} out, {} dropped, {} reconnects{latency}",
+            "{}{written}: {} frames in, {} out, {} dropped, {} reconnects{lost}{latency}",
             live.name, report.frames_in, report.frames_out, report.dropped, live.reconnects
         );
     }

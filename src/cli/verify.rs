@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::network::RuntimeArgs;
 use super::report::write_json;
 use super::values::choice;
 use crate::Result;
 use crate::model::manifest::Colour;
 use crate::model::runtime::SessionOptions;
-use crate::model::runtime::provider::Provider;
 use crate::model::verify::{self, Closeness, Verification};
 
 /// Arguments of `oodstream model verify`.
@@ -34,9 +34,8 @@ pub struct VerifyArgs {
     /// Order of the channels of the network's pictures [default: as the manifest says, else rgb]
     #[arg(long, value_name = "ORDER", value_parser = choice::<Colour>())]
     colour: Option<Colour>,
-    /// Where it runs
-    #[arg(long, value_name = "WHERE", default_value = "auto", value_parser = choice::<Provider>())]
-    provider: Provider,
+    #[command(flatten)]
+    runtime: RuntimeArgs,
     /// A report for machines, `-` for standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -47,7 +46,7 @@ pub struct VerifyArgs {
 /// # Errors
 /// A file cannot be read, or the reference does not fit the network.
 pub fn run(args: &VerifyArgs) -> Result<u8> {
-    let options = SessionOptions { provider: args.provider, colour: args.colour, ..SessionOptions::default() };
+    let options = SessionOptions { colour: args.colour, ..args.runtime.options() };
     let found = verify::verify(&args.model, &args.image, &args.logits, &options)?;
     match &args.json {
         Some(path) => write_json(&found, path)?,

@@ -20,7 +20,7 @@ use ndarray::{Array2, ArrayView3};
 
 pub use self::gpu::{AdapterInfo, Gpu, PicturePass, adapters};
 pub use self::kmeans::{Clustering, KMeans, Seeds};
-pub use self::open::{ComputeChoice, open, open_with};
+pub use self::open::{ComputeChoice, has_hardware_adapter, open, open_with};
 pub use self::report::Step;
 use crate::frame::{Plane, Range};
 use crate::{Error, Result};

@@ -76,6 +76,11 @@ pub fn open_with(choice: ComputeChoice, threads: Option<usize>, gpu_f16: bool) -
     Ok(Box::new(Cpu::new(threads)?))
 }
 
+/// Whether there is a graphics adapter that is no software, without loading any driver where the kernel shows no device.
+pub fn has_hardware_adapter() -> bool {
+    may_have_gpu() && adapters().iter().any(|adapter| !adapter.software)
+}
+
 /// Whether the kernel shows any graphics device. Asking Vulkan on a machine without one loads the software adapter and its
 /// compiler, 47 MB and a tenth of a second for nothing.
 fn may_have_gpu() -> bool {

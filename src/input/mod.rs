@@ -16,7 +16,7 @@ pub(crate) mod test_source;
 use std::time::Duration;
 
 pub use expand::{Input, expand_input};
-pub use live::{LiveInput, open_live};
+pub use live::{LiveInput, PacketCounts, open_live};
 
 use crate::Result;
 use crate::frame::Colour;
@@ -81,6 +81,11 @@ pub trait FrameReader: Send {
 
     /// What is known about the input; nothing before a live input has brought its first picture.
     fn info(&self) -> Option<&VideoInfo>;
+
+    /// The packets that came so far; none where the input has no packets that could be lost.
+    fn packets(&self) -> Option<PacketCounts> {
+        None
+    }
 }
 
 /// What is known about an input once its first frame is decoded.

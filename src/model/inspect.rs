@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ort::value::ValueType;
 use serde::Serialize;
@@ -16,9 +16,9 @@ use crate::model::onnx_file::tap;
 use crate::model::prepare::InputSpec;
 use crate::model::runtime::network;
 use crate::model::runtime::network::{Network, settle};
+use crate::model::runtime::open::{self, Opened};
+use crate::model::runtime::placement::Placement;
 use crate::model::runtime::probe;
-use crate::model::runtime::provider;
-use crate::model::runtime::provider::Placement;
 use crate::model::runtime::provider::{Provider, SessionOptions};
 use crate::model::views::Resize;
 use crate::{Error, Result};
@@ -28,6 +28,9 @@ const MOST_TAPS: usize = 64;
 /// K-Means work that the cost of a tap is given for: the default ensemble of K = 5, 10, 20, ten rounds each.
 const CLUSTERS: usize = 35;
 const ROUNDS: usize = 10;
+
+/// How long runs are timed for.
+const MEASURED: Duration = Duration::from_millis(500);
 
 /// A map among the network's outputs for one picture.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -95,9 +98,13 @@ pub struct Inspection {
     pub taps: Vec<Map>,
     /// Where it runs.
     pub provider: &'static str,
+    /// The precision that the provider was set to.
+    pub precision: &'static str,
+    /// Why `auto` passed other providers by.
+    pub passed_by: Vec<String>,
     /// Where each operator ran.
     pub placement: Option<Placement>,
-    /// Time of one run, in milliseconds.
+    /// Time of one run in milliseconds, the median of as many as half a second holds.
     pub run_ms: f64,
 }
 
@@ -112,9 +119,7 @@ pub fn inspect(path: &Path, options: &SessionOptions) -> Result<Inspection> {
     let mut loaded = Network::load(Some(path), &SessionOptions { profile: true, ..options.clone() })?;
     let input = *loaded.input();
     let picture = pattern(&input);
-    let start = Instant::now();
     let outputs = loaded.infer(&picture)?;
-    let run_ms = start.elapsed().as_secs_f64() * 1e3;
     let mut maps = maps(&outputs, &loaded)?;
     let logits = maps.remove(0);
 
@@ -141,6 +146,7 @@ pub fn inspect(path: &Path, options: &SessionOptions) -> Result<Inspection> {
         };
         *operators.entry(name).or_insert(0) += 1;
     }
+    let run_ms = median_run(&mut loaded, &picture)?;
     Ok(Inspection {
         path: path.display().to_string(),
         bytes: bytes.len(),
@@ -161,6 +167,8 @@ pub fn inspect(path: &Path, options: &SessionOptions) -> Result<Inspection> {
         assumptions: loaded.assumptions().to_vec(),
         taps: places,
         provider: loaded.provider().name(),
+        precision: loaded.precision().name(),
+        passed_by: loaded.passed_by().to_vec(),
         placement: loaded.placement().cloned(),
         run_ms,
     })
@@ -169,13 +177,13 @@ pub fn inspect(path: &Path, options: &SessionOptions) -> Result<Inspection> {
 /// Tensors that features can be taken from, the nearest to the logits first.
 fn usable_taps(path: &Path, model: &Model<'_>, manifest: &Manifest, options: &SessionOptions) -> Result<Vec<String>> {
     let folder = network::folder_of(path);
-    let (planned, mut shapes) = settle(model, manifest, folder, &options.features, Keep::Needed)?;
+    let (planned, mut shapes) = settle(model, manifest, folder, options, Keep::Needed)?;
     let taps = tap::taps(model, &planned.source);
     let taps = &taps[..taps.len().min(MOST_TAPS)];
     // Convolutions take maps; what products take is seen only when the graph runs.
     let products = taps.iter().filter(|tap| !tap.is_map()).map(|tap| tap.tensor.to_owned()).collect::<Vec<_>>();
     if !products.is_empty() {
-        shapes.tensors.extend(probe::shapes(model, manifest, folder, &products)?.tensors);
+        shapes.tensors.extend(probe::shapes(model, manifest, folder, &products, options)?.tensors);
     }
     let usable = |tap: &&tap::Tap<'_, '_>| {
         tap.is_map() || plan::plan(model, manifest, &[tap.tensor.to_owned()], Keep::Needed, &shapes).is_ok()
@@ -193,6 +201,19 @@ pub fn pattern(spec: &InputSpec) -> Vec<f32> {
         (0.75 * slope + 0.25 * noise as f32 / 255.0 - spec.mean[channel]) / spec.std[channel]
     };
     (0..3 * width * height).map(value).collect()
+}
+
+/// The median time of a run on `picture`, of as many runs as half a second holds.
+fn median_run(network: &mut Network, picture: &[f32]) -> Result<f64> {
+    let start = Instant::now();
+    let mut times = Vec::new();
+    while times.is_empty() || start.elapsed() < MEASURED {
+        let before = Instant::now();
+        drop(network.infer(picture)?);
+        times.push(before.elapsed());
+    }
+    times.sort_unstable();
+    Ok(times[times.len() / 2].as_secs_f64() * 1e3)
 }
 
 /// The logits, then the features.
@@ -218,14 +239,15 @@ pub fn tapped(path: &Path, features: &[String]) -> Result<(Vec<u8>, Vec<String>)
         let model = network::parse(&bytes)?;
         model.check_external(network::folder_of(path))?;
         let manifest = Manifest::beside(path)?.unwrap_or_default();
-        let (mut planned, _) = settle(&model, &manifest, network::folder_of(path), features, Keep::All)?;
+        let options =
+            SessionOptions { provider: Provider::Cpu, features: features.to_vec(), ..SessionOptions::default() };
+        let (mut planned, _) = settle(&model, &manifest, network::folder_of(path), &options, Keep::All)?;
         let added: Vec<String> = planned.edit.outputs().map(str::to_owned).collect();
         if added.is_empty() {
             return Err(Error::usage(format!("nothing to add: it already gives {}", planned.features.join(", "))));
         }
         // ONNX Runtime knows the shapes; the format wants them written down.
-        let options = SessionOptions { provider: Provider::Cpu, ..SessionOptions::default() };
-        let session = provider::open(&planned.edit.apply(&model), network::folder_of(path), &options)?.session;
+        let Opened { session, .. } = open::open(&planned.edit.apply(&model), network::folder_of(path), &options)?;
         for output in session.outputs() {
             if let ValueType::Tensor { shape, .. } = output.dtype() {
                 let dims: Vec<Dim<'_>> =

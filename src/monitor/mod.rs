@@ -12,4 +12,4 @@ mod http;
 mod metrics;
 
 pub use health::{Health, State, health};
-pub use http::Server;
+pub use http::{Server, answer};

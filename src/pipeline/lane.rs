@@ -72,6 +72,7 @@ impl Source<'_> {
                 }
             }
             self.meter.saw_waiting(self.waiting.len());
+            self.meter.saw_packets(reader.packets());
         }
         Ok(())
     }

@@ -27,7 +27,7 @@ pub fn open(config: &Config) -> Result<Engine> {
     tracing::info!(
         "network {} on {}, frames by {views}, score `{}` on {}",
         network.path().display(),
-        network.provider().name(),
+        network.runs_on(),
         config.detect.method,
         backend.describe()
     );
@@ -57,13 +57,16 @@ pub fn network(config: &Config) -> Result<Network> {
     let options = SessionOptions {
         threads: config.model.threads,
         provider: config.model.provider,
-        device: config.model.device,
-        fp16: config.model.fp16,
+        device: config.model.device.clone(),
+        precision: config.model.precision()?,
         features: config.model.features.clone(),
         colour: config.model.colour,
         profile: false,
     };
     let network = Network::load(config.model.path.as_deref(), &options)?;
+    for reason in network.passed_by() {
+        tracing::debug!("provider {reason}");
+    }
     if !network.assumptions().is_empty() {
         let list: String = network.assumptions().iter().map(|text| format!("\n  - {text}")).collect();
         tracing::warn!(

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::input::EndOfInput;
+use crate::input::live::PacketCounts;
 use crate::output::Written;
 use crate::pipeline::{LatencyReport, Meter, Outcome, StageReport};
 
@@ -23,6 +24,8 @@ pub struct Report {
     pub compute: &'static str,
     /// The execution provider of the network.
     pub provider: &'static str,
+    /// The precision that the provider was set to; `auto` leaves it to the graph or the device.
+    pub precision: &'static str,
     /// File of the network.
     pub model: String,
     /// What had to be assumed about the network, and what the values of the first picture showed; a sentence each.
@@ -98,6 +101,9 @@ pub struct LiveReport {
     pub repeats: u64,
     /// Frames dropped because they were older than the latency limit; part of `dropped`.
     pub stale: u64,
+    /// Packets over RTP; none for other inputs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packets: Option<PacketCounts>,
 }
 
 impl InputReport {
@@ -148,6 +154,7 @@ impl InputReport {
                 reconnects: seen.reconnects,
                 repeats: seen.repeats,
                 stale: seen.stale,
+                packets: seen.packets,
             }),
         }
     }

@@ -113,6 +113,10 @@ impl LiveInput {
     pub fn parse(address: &str) -> Result<Option<Self>> {
         let Some((scheme, rest)) = address.split_once("://") else { return Ok(None) };
         let scheme = scheme.to_ascii_lowercase();
+        // GStreamer's strings end there.
+        if address.contains('\0') {
+            return Err(Error::usage("an address holds a NUL character"));
+        }
         match scheme.as_str() {
             "rtsp" | "rtsps" | "http" | "https" => Self::server(&scheme, rest).map(Some),
             "v4l2" => Device::parse(address, rest).map(|device| Some(Self::plain(Source::Device(device), address))),
@@ -365,6 +369,8 @@ mod tests {
             "rtsp://user:secret@cam:99999/1",
             "rtsp://user:sec/secret@cam/1",
             "rtsp://user:%ffsecret@cam/1",
+            "rtsp://user:secret@cam/\0",
+            "v4l2:///dev/video0?format=m\0secret",
             "rtsp://user:12/secret@cam/1",
             "rtsp://user:12?secret@cam/1",
             "rtsp://user:12#secret@cam/1",

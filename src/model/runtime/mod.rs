@@ -3,10 +3,12 @@
 mod bound;
 pub mod library;
 pub mod network;
+pub mod open;
 mod outputs;
+pub mod placement;
 pub mod probe;
 pub mod provider;
 mod values;
 
 pub use network::{Network, Outputs};
-pub use provider::{Provider, SessionOptions};
+pub use provider::{Device, Precision, Provider, SessionOptions};

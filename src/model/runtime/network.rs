@@ -16,11 +16,11 @@ use crate::model::onnx_file::plan;
 use crate::model::onnx_file::plan::{FREE_SIZES, Keep, Plan, Shapes};
 use crate::model::prepare::InputSpec;
 use crate::model::runtime::bound::Bound;
+use crate::model::runtime::open::{self, Opened};
 pub use crate::model::runtime::outputs::Outputs;
 use crate::model::runtime::outputs::Tensors;
-use crate::model::runtime::provider;
-use crate::model::runtime::provider::{Opened, Placement};
-pub use crate::model::runtime::provider::{Provider, SessionOptions};
+use crate::model::runtime::placement::Placement;
+pub use crate::model::runtime::provider::{Precision, Provider, SessionOptions};
 use crate::model::runtime::{probe, values};
 use crate::model::{classes, locate};
 use crate::{Error, Result};
@@ -45,6 +45,8 @@ pub struct Network {
     logits: String,
     features: Vec<String>,
     provider: Provider,
+    precision: Precision,
+    passed_by: Vec<String>,
     placement: Option<Placement>,
     assumptions: Vec<String>,
     classes_guessed: bool,
@@ -91,15 +93,16 @@ impl Network {
         let model = parse(bytes)?;
         model.check_external(folder)?;
         let (Plan { edit, picture, logits, features, assumptions: planned, classes: noted, queries, .. }, _) =
-            settle(&model, &manifest, folder, &options.features, Keep::Needed)?;
+            settle(&model, &manifest, folder, options, Keep::Needed)?;
         assumptions.extend(planned);
         let graph = if edit.is_empty() { Cow::Borrowed(bytes) } else { Cow::Owned(edit.apply(&model)) };
-        let Opened { session, provider, profiled, unoptimised } = provider::open(&graph, folder, options)?;
+        let Opened { session, provider, precision, passed_by, unoptimised, profiled } =
+            open::open(&graph, folder, options)?;
         assumptions.extend(unoptimised);
         let channels = check_outputs(&session, &logits, &features)?;
         let classes_guessed = find_classes(&mut manifest, &logits, channels, noted, &mut assumptions)?;
         let failed = |error: ort::Error| Error::failed(format!("its outputs cannot be bound: {error}"));
-        let bound = Bound::of(&session, provider, options.device.unwrap_or(0)).map_err(failed)?;
+        let bound = Bound::of(&session, provider, provider.number(options).unwrap_or_default()).map_err(failed)?;
         let max_batch = (!picture.free_batch || has_fixed_batch(&session)).then_some(1);
         let said = manifest.input.width.is_some() || manifest.input.height.is_some();
         let mut network = Self {
@@ -114,6 +117,8 @@ impl Network {
             logits,
             features,
             provider,
+            precision,
+            passed_by,
             placement: None,
             assumptions,
             classes_guessed,
@@ -210,6 +215,24 @@ impl Network {
         self.provider
     }
 
+    /// The precision that the provider was set to; `Auto` leaves it to the graph or the device.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The provider, and its precision where it was set, for a line of text.
+    pub fn runs_on(&self) -> String {
+        match self.precision {
+            Precision::Auto => self.provider.name().to_owned(),
+            precision => format!("{} in {}", self.provider.name(), precision.name()),
+        }
+    }
+
+    /// Why `--provider auto` passed others by, a line each.
+    pub fn passed_by(&self) -> &[String] {
+        &self.passed_by
+    }
+
     /// Name of the logits output.
     pub fn logits_name(&self) -> &str {
         &self.logits
@@ -261,8 +284,10 @@ impl Network {
         let view = view.ok_or_else(|| {
             Error::failed(format!("prepared pictures have {} values, the network takes {length}", tensor.len()))
         })?;
-        let failed =
-            |error: ort::Error| Error::failed(format!("model {}: inference failed: {error}", self.path.display()));
+        let (path, provider) = (&self.path, self.provider);
+        let failed = |error: ort::Error| {
+            failure(provider, &error.to_string()).at(format!("model {}: inference failed", path.display()))
+        };
         let names = std::iter::once(&self.logits).chain(&self.features).map(String::as_str);
         let mut outputs = match &mut self.bound {
             Some(bound) => bound.run(&mut self.session, (&self.input_name, view), names),
@@ -319,6 +344,21 @@ impl Network {
     }
 }
 
+/// What ONNX Runtime says of a run that failed, with what helps.
+fn failure(provider: Provider, message: &str) -> Error {
+    let lower = message.to_lowercase();
+    let name = provider.name();
+    if ["out of memory", "outofmemory", "failed to allocate", "bad_alloc"].iter().any(|words| lower.contains(words)) {
+        return Error::failed(format!("out of memory (provider {name}): {message}"))
+            .hint("a smaller live.batch, fewer --scales, no tiles, or --provider cpu need less");
+    }
+    if provider != Provider::Cpu && lower.contains("lost") {
+        return Error::failed(format!("the device is lost (provider {name}): {message}"))
+            .hint("its driver was reset or the device removed: see the system's log, and start again");
+    }
+    Error::failed(message)
+}
+
 /// The folder that a file lies in.
 pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -360,18 +400,18 @@ pub fn settle(
     model: &Model<'_>,
     manifest: &Manifest,
     folder: &Path,
-    features: &[String],
+    options: &SessionOptions,
     keep: Keep,
 ) -> Result<(Plan, Shapes)> {
     let mut shapes = Shapes::default();
     let mut wanted = plan::undeclared(model);
     for _ in 0..MOST_PROBES {
         if !wanted.is_empty() {
-            let found = probe::shapes(model, manifest, folder, &wanted)?;
+            let found = probe::shapes(model, manifest, folder, &wanted, options)?;
             shapes.size = found.size;
             shapes.tensors.extend(found.tensors);
         }
-        let plan = plan::plan(model, manifest, features, keep, &shapes)?;
+        let plan = plan::plan(model, manifest, &options.features, keep, &shapes)?;
         wanted = plan.unknown.iter().filter(|name| !shapes.tensors.contains_key(*name)).cloned().collect();
         if wanted.is_empty() {
             return Ok((plan, shapes));
@@ -457,4 +497,18 @@ fn find_classes(
         classes.palette = table.palette[..channels].to_vec();
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_run_says_what_the_device_lacks() {
+        let memory = failure(Provider::Webgpu, "Failed to allocate memory for buffer of 4 GB").to_string();
+        assert!(memory.contains("out of memory (provider webgpu)"), "{memory}");
+        let lost = failure(Provider::Webgpu, "WebGPU device lost (1): reset").to_string();
+        assert!(lost.contains("the device is lost"), "{lost}");
+        assert_eq!(failure(Provider::Cpu, "a shape is lost").to_string(), "a shape is lost");
+    }
 }

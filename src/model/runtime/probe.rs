@@ -10,20 +10,27 @@ use crate::model::Manifest;
 use crate::model::onnx_file::graph::Model;
 use crate::model::onnx_file::plan;
 use crate::model::onnx_file::plan::{FREE_SIZES, Shapes};
-use crate::model::runtime::provider;
-use crate::model::runtime::provider::{Provider, SessionOptions};
+use crate::model::runtime::open;
+use crate::model::runtime::provider::SessionOptions;
 use crate::{Error, Result};
 
 /// The shapes of `tensors` of the model, whose other files lie in `folder`.
 ///
 /// # Errors
 /// The graph does not load, or does not run at any of the sizes that it is tried with.
-pub fn shapes(model: &Model<'_>, manifest: &Manifest, folder: &Path, tensors: &[String]) -> Result<Shapes> {
+pub fn shapes(
+    model: &Model<'_>,
+    manifest: &Manifest,
+    folder: &Path,
+    tensors: &[String],
+    options: &SessionOptions,
+) -> Result<Shapes> {
     let (mut edit, picture) = plan::picture(model, manifest)?;
     let internal = tensors.iter().filter(|name| model.outputs.iter().all(|port| port.name != name.as_str()));
     internal.for_each(|name| edit.output(name));
-    let options = SessionOptions { provider: Provider::Cpu, ..SessionOptions::default() };
-    let mut session = provider::open(&edit.apply(model), folder, &options)?.session;
+    // On the same provider: a process has one library, and the first session decides which.
+    let options = SessionOptions { profile: false, ..options.clone() };
+    let mut session = open::open(&edit.apply(model), folder, &options)?.session;
     let size = (picture.spec.width, picture.spec.height);
     let said = manifest.input.width.is_some() || manifest.input.height.is_some();
     let sizes = if picture.free_size && !said { &FREE_SIZES[..] } else { &[size] };

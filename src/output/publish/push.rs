@@ -1,4 +1,4 @@
-//! Pushing to another RTSP server, over and over again.
+//! Pushing to another RTSP server, with reconnection.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,23 +19,23 @@ use crate::output::publish::recording::parser_of;
 use crate::output::publish::target::Address;
 use crate::{Error, Result};
 
-/// Microseconds after which a TCP connection that takes nothing counts as lost.
+/// Time after which a stalled TCP connection counts as lost, in microseconds.
 const TIMEOUT_US: u64 = 5_000_000;
 
-/// Steps of the sink's asking: the description of the stream, then the order to take it.
+/// Requests of the sink until the stream flows: ANNOUNCE, then RECORD.
 const ASKED: u32 = 2;
 /// Packets after which a stream counts as flowing.
 const FLOWS: u64 = 10;
 
 pub(crate) struct Push {
     address: Address,
-    /// File with the authorities in place of the system's.
+    /// File with certificate authorities, instead of the system's.
     trust: Option<PathBuf>,
     order: Arc<Order>,
     chain: Option<Chain>,
-    /// Steps of asking the server to take the stream.
+    /// Requests sent so far.
     asked: u32,
-    /// Packets that went into the sink since the last step.
+    /// Packets pushed since the last request.
     passed: Arc<AtomicU64>,
 }
 
@@ -104,7 +104,7 @@ impl Sink for Push {
                 *asked += u32::from(code == "record");
             }
         })?;
-        // Nothing tells that the server agreed; but before that the sink lets only a few packets in.
+        // Success is not reported; before it, the sink lets only a few packets in.
         if self.asked < ASKED {
             self.passed.store(0, Ordering::Relaxed);
         }
@@ -117,7 +117,7 @@ impl Sink for Push {
     }
 
     fn abandon(&mut self) {
-        // Says goodbye to the server, if it listens.
+        // Sends TEARDOWN, if the server still listens.
         self.chain = None;
     }
 }
@@ -131,6 +131,6 @@ fn read_credentials(path: &Path) -> Result<(String, String)> {
     let (user, password) = line
         .and_then(|line| line.split_once(':'))
         .filter(|(user, _)| !user.is_empty())
-        .ok_or_else(|| Error::failed(format!("push_credentials: {shown} holds no line `user:password`")))?;
+        .ok_or_else(|| Error::failed(format!("push_credentials: {shown} has no line `user:password`")))?;
     Ok((user.to_owned(), password.to_owned()))
 }

@@ -1,4 +1,4 @@
-//! The addresses of live outputs, as `-o` takes them. Shown, none of them tells the credentials in it.
+//! The addresses of live outputs, as `-o` takes them. Credentials in them are never displayed.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -47,6 +47,10 @@ impl Target {
     /// # Errors
     /// It has the form, and is malformed; or it is an address of an unknown kind.
     pub fn parse(text: &str) -> Result<Option<Self>> {
+        // GStreamer's strings end there.
+        if text.contains('\0') {
+            return Err(Error::usage("an output holds a NUL character"));
+        }
         if text == "display:" {
             return Ok(Some(Self::Display));
         }
@@ -63,7 +67,7 @@ impl Target {
                 "rtsp+push" => (true, false),
                 "rtsps+push" => (true, true),
                 _ => {
-                    return Err(Error::usage(format!("{scheme}://: no output of this kind is known"))
+                    return Err(Error::usage(format!("{scheme}://: unknown kind of output"))
                         .hint("rtsp://, rtsps://, rtsp+push://, rtsps+push://, hls:FOLDER, display: or a file"));
                 }
             };
@@ -73,8 +77,8 @@ impl Target {
                 return Ok(Some(Self::Push(address)));
             }
             if address.credentials.is_some() {
-                return Err(Error::usage(format!("{address}: an address that is served holds no password"))
-                    .hint("give the users of the server in a file, one `user:password` a line"));
+                return Err(Error::usage(format!("{address}: a served address cannot hold a password"))
+                    .hint("name a file with one `user:password` per line in serve.users"));
             }
             return Ok(Some(Self::Serve(address)));
         }
@@ -89,7 +93,7 @@ impl Target {
         Ok(Some(Self::Record(path.to_path_buf())))
     }
 
-    /// In a word.
+    /// The kind, for names of threads.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Serve(_) => "serve",
@@ -115,7 +119,7 @@ impl fmt::Display for Target {
 }
 
 impl Address {
-    /// `rest` is what follows `scheme://`. No message tells what stands before the `@`.
+    /// `rest` is what follows `scheme://`. No message holds the part before the `@`.
     fn parse(scheme: &str, rest: &str, tls: bool, default_port: u16) -> Result<Self> {
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let (credentials, place) = match authority.rsplit_once('@') {
@@ -194,7 +198,7 @@ impl fmt::Debug for Address {
     }
 }
 
-/// Undoes `%XX`.
+/// Decodes `%XX`.
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -265,8 +269,10 @@ mod tests {
             ("rtsp://[::1/x", "`]`"),
             ("rtsp://[::g]/x", "IPv6"),
             ("rtsp://[::1]8554/x", ":PORT"),
-            ("rtmp://h/x", "no output of this kind"),
+            ("rtmp://h/x", "unknown kind"),
             ("hls:", "no folder"),
+            ("hls:a\0b", "NUL"),
+            ("a\0b.mp4", "NUL"),
             ("x-%Q.mp4", "not known"),
             ("x-%H%M%S.mp4", "date"),
         ] {

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use half::f16;
-use ndarray::{Array2, ArrayView2, ShapeBuilder};
+use ndarray::{Array2, ArrayD, ArrayView2, IxDyn, ShapeBuilder};
 use npyz::{AutoSerialize, NpyFile, Order, WriteOptions, WriterBuilder};
 
 use crate::{Error, Result};
@@ -67,10 +67,33 @@ pub(crate) fn write_to(to: &mut dyn Write, array: ArrayView2<'_, f32>, float: Fl
 /// # Errors
 /// The file is missing, is no such array, or is cut short; the message has its path.
 pub fn read(path: &Path) -> Result<Array2<f32>> {
+    parse(path).and_then(flat).map_err(|message| Error::failed(format!("{}: {message}", path.display())))
+}
+
+/// Reads an array of any rank, of f16, f32 or f64.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_array(path: &Path) -> Result<ArrayD<f32>> {
     parse(path).map_err(|message| Error::failed(format!("{}: {message}", path.display())))
 }
 
-fn parse(path: &Path) -> Result<Array2<f32>, String> {
+/// The array without the axes of size 1 beyond rank 2.
+fn flat(array: ArrayD<f32>) -> Result<Array2<f32>, String> {
+    let sizes = array.shape().to_vec();
+    let wide: Vec<usize> =
+        if sizes.len() > 2 { sizes.iter().copied().filter(|&size| size != 1).collect() } else { sizes.clone() };
+    match wide[..] {
+        [rows, columns] => array
+            .as_standard_layout()
+            .into_owned()
+            .into_shape_with_order((rows, columns))
+            .map_err(|error| error.to_string()),
+        _ => Err(format!("its shape is {sizes:?}, expected [rows, columns]")),
+    }
+}
+
+fn parse(path: &Path) -> Result<ArrayD<f32>, String> {
     let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
     let length = match bytes[..] {
         [0x93, b'N', b'U', b'M', b'P', b'Y', 1, _, a, b, ..] => u32::from(u16::from_le_bytes([a, b])),
@@ -92,11 +115,12 @@ fn parse(path: &Path) -> Result<Array2<f32>, String> {
         Some("f8") => 8,
         _ => return Err(format!("its element type is {descr}, expected f16, f32 or f64")),
     };
-    let (rows, columns) = shape(header.shape())?;
+    let sizes = header.shape().iter().map(|&size| usize::try_from(size)).collect::<Result<Vec<_>, _>>();
+    let sizes = sizes.map_err(|_| "its shape is too large".to_owned())?;
     let needed =
-        rows.checked_mul(columns).and_then(|count| count.checked_mul(width)).ok_or("its shape is too large")?;
+        sizes.iter().try_fold(width, |bytes: usize, &size| bytes.checked_mul(size)).ok_or("its shape is too large")?;
     if data.len() != needed {
-        return Err(format!("it has {} bytes of data, its shape [{rows}, {columns}] needs {needed}", data.len()));
+        return Err(format!("it has {} bytes of data, its shape {sizes:?} needs {needed}", data.len()));
     }
     let fortran = header.order() == Order::Fortran;
     let file = NpyFile::with_header(header, data);
@@ -106,17 +130,7 @@ fn parse(path: &Path) -> Result<Array2<f32>, String> {
         _ => file.into_vec().map(|values: Vec<f64>| values.into_iter().map(|value| value as f32).collect()),
     };
     let values: Vec<f32> = values.map_err(|error| error.to_string())?;
-    Array2::from_shape_vec((rows, columns).set_f(fortran), values).map_err(|error| error.to_string())
-}
-
-fn shape(sizes: &[u64]) -> Result<(usize, usize), String> {
-    let all = sizes.iter().map(|&size| usize::try_from(size)).collect::<Result<Vec<_>, _>>();
-    let all = all.map_err(|_| "its shape is too large".to_owned())?;
-    let wide: Vec<usize> = if all.len() > 2 { all.into_iter().filter(|&size| size != 1).collect() } else { all };
-    match wide[..] {
-        [rows, columns] => Ok((rows, columns)),
-        _ => Err(format!("its shape is {sizes:?}, expected [rows, columns]")),
-    }
+    ArrayD::from_shape_vec(IxDyn(&sizes).set_f(fortran), values).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -267,7 +267,9 @@ fn methods(args: &EvalArgs, network: &Network, calibration: Option<&Calibration>
         if methods.iter().any(|method| method.name == name) {
             continue;
         }
-        let mut method = ready(Method::parse(&name, network.manifest().scoring.as_ref())?, calibration)?;
+        let method = Method::parse(&name, network.manifest().scoring.as_ref())?;
+        method.check_network(network)?;
+        let mut method = ready(method, calibration)?;
         method.recipe.upsampling = args.upsampling.unwrap_or(method.recipe.upsampling);
         let clusters = method.recipe.terms.iter().any(|term| term.unit == Unit::Cluster);
         if clusters && network.feature_names().is_empty() {

@@ -18,6 +18,7 @@ mod run;
 mod signals;
 mod source;
 mod values;
+mod verify;
 mod view;
 
 use std::io::IsTerminal;
@@ -71,7 +72,7 @@ enum Command {
     Calibrate(Box<calibrate::CalibrateArgs>),
     /// Evaluate scores on labelled images
     Eval(Box<eval::EvalArgs>),
-    /// Inspect a network, or add its features as an output
+    /// Inspect a network, compare it with its original, or add its features as an output
     Model(model::ModelArgs),
     /// Check this machine for everything that oodstream needs
     Doctor(doctor::DoctorArgs),

@@ -6,6 +6,7 @@ use super::values::choice;
 use super::view::ViewArgs;
 use crate::compute::ComputeChoice;
 use crate::config::{Config, ModelConfig};
+use crate::model::manifest::Colour;
 use crate::model::runtime::SessionOptions;
 use crate::model::runtime::provider::{Device, Precision, Provider};
 
@@ -66,6 +67,9 @@ pub struct NetworkArgs {
     /// Tensor or operator to take features from, see `oodstream model inspect`; repeatable
     #[arg(long, value_name = "NAME")]
     feature: Vec<String>,
+    /// Order of the channels of the network's pictures [default: as the manifest says, else rgb]
+    #[arg(long, value_name = "ORDER", value_parser = choice::<Colour>())]
+    colour: Option<Colour>,
     /// Where K-Means and the score maps are computed [default: auto]
     #[arg(long, value_name = "WHERE", value_parser = choice::<ComputeChoice>())]
     compute: Option<ComputeChoice>,
@@ -85,6 +89,7 @@ impl NetworkArgs {
         if !self.feature.is_empty() {
             model.features.clone_from(&self.feature);
         }
+        model.colour = self.colour.or(model.colour);
         self.runtime.apply(model);
         self.views.apply(model);
         config.detect.compute = self.compute.unwrap_or(config.detect.compute);

@@ -52,6 +52,7 @@ mod tests {
     use crate::compute::{ComputeChoice, Upsampling};
     use crate::draw::{Palette, View};
     use crate::input::live::Transport;
+    use crate::model::manifest::Colour;
     use crate::model::runtime::provider::Provider;
     use crate::model::views::Resize;
     use crate::pipeline::{Policy, Sync};
@@ -75,6 +76,7 @@ mod tests {
         check::<Palette>();
         check::<View>();
         check::<Transport>();
+        check::<Colour>();
         check::<Provider>();
         check::<Resize>();
         check::<Policy>();

@@ -16,6 +16,7 @@ use crate::draw::Style;
 use crate::duration::{milliseconds, optional_seconds};
 use crate::input::live::SourceOptions;
 use crate::model::Manifest;
+use crate::model::manifest::Colour;
 use crate::model::runtime::provider::{Device, Precision, Provider};
 use crate::model::views::{Resize, Views};
 use crate::ood::alarm::EventsConfig;
@@ -73,6 +74,8 @@ pub struct ModelConfig {
     pub fp16: bool,
     /// Tensors or operators to take features from; as the manifest says, else found, when left out.
     pub features: Vec<String>,
+    /// Order of the channels of the network's pictures; as the manifest says, else `rgb`, when left out.
+    pub colour: Option<Colour>,
     /// How a frame is brought to the network's size; as the manifest says, else `stretch`, when left out.
     pub resize: Option<Resize>,
     /// Share of the network's input that neighbouring tiles have in common, 0 to 0.5.
@@ -94,6 +97,7 @@ impl Default for ModelConfig {
             precision: Precision::default(),
             fp16: false,
             features: Vec::new(),
+            colour: None,
             resize: None,
             tile_overlap,
             flip,

@@ -201,6 +201,8 @@ pub(super) fn conclude(engine: &Engine, config: &Config, inputs: Vec<InputReport
         provider: engine.network.provider().name(),
         precision: engine.network.precision().name(),
         model: engine.network.path().display().to_string(),
+        assumptions: engine.network.assumptions().to_vec(),
+        classes_guessed: engine.network.classes_guessed(),
         method: config.detect.method.clone(),
         threshold: engine.settings.get().threshold,
     }

@@ -180,7 +180,7 @@ fn build_at(
             provider.name(),
             runtime.library.display()
         ))
-        .hint(provider.remedy()));
+        .hint(format!("{}; --provider cpu always works", provider.remedy())));
     }
     let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());

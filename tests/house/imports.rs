@@ -101,12 +101,11 @@ fn imports_run_one_way() {
 }
 
 /// The libraries of the program around the library, and the rooms that may name each.
-const OF_THE_PROGRAM: [(&str, &[&str]); 8] = [
+const OF_THE_PROGRAM: [(&str, &[&str]); 7] = [
     ("axum", &["monitor"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
-    ("hyper", &["monitor"]),
     ("indicatif", &["cli"]),
     ("prometheus_client", &["monitor"]),
     ("tracing_subscriber", &["cli"]),

@@ -14,6 +14,7 @@ import json
 import pathlib
 import warnings
 
+import onnx
 import torch
 import transformers
 from torch import nn
@@ -120,6 +121,23 @@ class Outputs(nn.Module):
         return (found.logits,)
 
 
+def sample_in_f32(path: pathlib.Path) -> None:
+    """Casts what GridSample takes to f32: tracing makes sampling points f64, for which ONNX Runtime has no such operator."""
+    model = onnx.load(str(path))
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == "GridSample":
+            for index, name in enumerate(node.input):
+                cast = f"{node.output[0]}.f32.{index}"
+                nodes.append(onnx.helper.make_node("Cast", [name], [cast], name=cast, to=onnx.TensorProto.FLOAT))
+                node.input[index] = cast
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    del model.graph.value_info[:]
+    onnx.save(model, str(path))
+
+
 def semantic(queries: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """One value per class and pixel, as the authors' semantic inference has it: "no object" is the last class."""
     return torch.einsum("nqk,nqhw->nkhw", functional.softmax(queries, -1)[..., :-1], masks.sigmoid())
@@ -193,6 +211,7 @@ def main() -> None:
     is_query = len(found) == 2
     outputs = ["queries", "masks"] if is_query else ["logits"]
     export(model, inputs[0], arguments.output, outputs)
+    sample_in_f32(arguments.output)
     print(f"wrote {arguments.output}: {kind} at {size[0]}x{size[1]}")
     worst = difference(model, arguments.output, inputs, outputs)
     if worst > LIMIT:

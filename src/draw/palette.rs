@@ -36,7 +36,7 @@ pub enum Palette {
     Magma,
     /// Blue over magenta to yellow.
     Plasma,
-    /// An evened-out rainbow: more hues, not monotone in lightness.
+    /// A smoothed rainbow: more hues, not monotone in lightness.
     Turbo,
 }
 

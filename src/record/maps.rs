@@ -73,10 +73,10 @@ pub struct MaskFolder {
 }
 
 impl MaskFolder {
-    /// A writer into `directory`, which is made if it is not there.
+    /// A writer into `directory`, creating it if missing.
     ///
     /// # Errors
-    /// The folder cannot be made.
+    /// The folder cannot be created.
     pub fn new(directory: &Path, stem: &str, overwrite: bool) -> Result<Self> {
         Ok(Self { folder: Folder::new(directory, stem, overwrite)?, pixels: Vec::new() })
     }
@@ -106,10 +106,10 @@ pub struct ScoreFolder {
 }
 
 impl ScoreFolder {
-    /// A writer into `directory`, which is made if it is not there.
+    /// A writer into `directory`, creating it if missing.
     ///
     /// # Errors
-    /// The folder cannot be made.
+    /// The folder cannot be created.
     pub fn new(directory: &Path, stem: &str, precision: Precision, overwrite: bool) -> Result<Self> {
         Ok(Self { folder: Folder::new(directory, stem, overwrite)?, precision, bytes: Vec::new() })
     }
@@ -153,7 +153,8 @@ impl Recorder for ScoreFolder {
     }
 }
 
-/// <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>, version 1.0: the data starts at a multiple of 64.
+/// <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>, version 1.0: the data starts at a multiple
+/// of 64.
 fn header(out: &mut Vec<u8>, precision: Precision, height: usize, width: usize) {
     let kind = match precision {
         Precision::F32 => "<f4",

@@ -14,7 +14,7 @@ use crate::{Error, Result};
 
 const REFERENCE: &str = include_str!("../../benches/kmeans_reference.py");
 
-/// What to measure.
+/// The parameters of a measurement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KMeansJob {
     /// Points.
@@ -31,7 +31,7 @@ pub struct KMeansJob {
     pub repeats: usize,
 }
 
-/// Where a Python with numpy, scikit-learn and faiss is.
+/// A Python interpreter with numpy, scikit-learn and faiss.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Python(pub PathBuf);
 
@@ -78,7 +78,8 @@ struct Reference {
     faiss_labels_differ: Option<u64>,
 }
 
-/// Times `backend` on made-up points from fixed seeds, and the Python libraries on the same points when there is a `python`.
+/// Times `backend` on synthetic points from fixed seeds, and the Python libraries on the same points if `python` is
+/// given.
 ///
 /// # Errors
 /// An impossible job, a temporary file that cannot be written, a Python script that fails.

@@ -1,4 +1,4 @@
-//! What stands behind `oodstream bench`.
+//! The measurements of `oodstream bench`.
 
 mod kmeans;
 mod pipeline;
@@ -12,7 +12,7 @@ pub use self::prepare::{PrepareReport, prepare};
 pub use self::stages::{FrameMaps, Grey, Pass, StagesReport, StepReport, stages};
 pub use self::synthetic::{MapShapes, points, scene};
 
-/// The middle value; 0 for none.
+/// The median; 0 for no values.
 fn median(values: &mut [f64]) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)

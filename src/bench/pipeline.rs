@@ -1,4 +1,4 @@
-//! The whole program against the least that the same job can cost: plain decode and encode, and a bare network loop.
+//! The whole program against the least that its work can cost: plain decode and encode, and a bare network loop.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,16 +15,16 @@ use crate::output::file::plain_copy;
 use crate::pipeline::control::PATIENCE;
 use crate::{Error, Result};
 
-/// What is measured.
+/// The parameters of a measurement.
 #[derive(Debug, Clone)]
 pub struct PipelineJob<'a> {
     /// The clip.
     pub clip: &'a Path,
-    /// Options of `run` that the network was loaded with, too.
+    /// Options of `run` with which the network was loaded.
     pub options: Vec<String>,
     /// Runs of each side.
     pub repeats: usize,
-    /// Numbers of pictures to time the network on at once.
+    /// Batch sizes at which to time the network.
     pub batches: Vec<usize>,
 }
 
@@ -45,7 +45,7 @@ pub struct PipelineReport {
     pub repeats: usize,
     /// The provider of the network.
     pub provider: String,
-    /// The time of a picture by the number of pictures at once, in milliseconds.
+    /// Time per picture by batch size, in milliseconds.
     pub batch_ms: BTreeMap<usize, f64>,
     /// Every measurement, in the order in which they were taken.
     pub runs: Vec<Round>,
@@ -97,7 +97,7 @@ pub fn pipeline(
     Ok(PipelineReport { run_s, gst_s, ort_s, ratio, frames, repeats, provider, batch_ms, runs })
 }
 
-/// The median time of a picture in milliseconds, with `size` of them at once.
+/// The median time per picture in milliseconds, in batches of `size`.
 fn batch_time(network: &mut Network, size: usize, repeats: usize) -> Result<f64> {
     let tensor = vec![0.1; size * 3 * network.input().width * network.input().height];
     // The first run of a size builds what the provider keeps for it.

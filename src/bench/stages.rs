@@ -1,4 +1,4 @@
-//! All of the detect stage, step by step: cold (each frame by itself) and warm (seeded by the last frame).
+//! The detect stage, step by step: cold (each frame alone) and warm (seeded by the previous frame).
 
 use std::time::Instant;
 
@@ -96,7 +96,8 @@ pub struct StagesReport {
     pub device_memory: Option<u64>,
 }
 
-/// Runs `recipe` over the frames in order, cold and warm. The first frame warms up caches and buffers and is not counted.
+/// Runs `recipe` over the frames in order, cold and warm. The first frame warms up caches and buffers and is not
+/// counted.
 ///
 /// # Errors
 /// As [`Backend::detect`].

@@ -1,4 +1,4 @@
-//! Made-up data with the structure that matters: overlapping clusters, and maps that change a little from frame to frame.
+//! Synthetic data with realistic structure: overlapping clusters, and maps that change a little from frame to frame.
 
 use ndarray::{Array2, Array3};
 
@@ -69,7 +69,8 @@ fn picture(sites: &[(f32, f32)], frame: usize, noise: &mut Noise) -> Grey {
     Grey { width, samples, range: Range::Full }
 }
 
-/// `frames` frames of a scene of regions that drift to the left by a fraction of a grid pixel per frame, with a little noise.
+/// `frames` frames of a scene of regions that drift to the left by a fraction of a grid pixel per frame, with a little
+/// noise.
 pub fn scene(shapes: &MapShapes, frames: usize, seed: u64) -> Vec<FrameMaps> {
     const REGIONS: usize = 24;
     let mut noise = Noise(seed);

@@ -1,4 +1,4 @@
-//! `oodstream bench`: how fast it is here, in ratios taken in one run.
+//! `oodstream bench`: speed on this machine, as ratios within one run.
 
 use std::path::{Path, PathBuf};
 
@@ -31,11 +31,11 @@ pub struct BenchArgs {
 
 #[derive(Debug, Clone, Subcommand)]
 enum What {
-    /// `run` on a clip against plain decode and encode plus a bare ONNX Runtime loop
+    /// Compare `run` on a clip with plain decoding and encoding plus a bare ONNX Runtime loop
     Pipeline(PipelineArgs),
-    /// Lloyd's K-Means by itself, against scikit-learn and faiss where a Python has them
+    /// Compare Lloyd's K-Means with scikit-learn and faiss
     Kmeans(KMeansArgs),
-    /// All of the detect stage, step by step, from a cold start and seeded by the last frame
+    /// Time each step of the detect stage, with cold starts and seeded by the previous frame
     Stages(StagesArgs),
 }
 
@@ -43,49 +43,49 @@ enum What {
 struct PipelineArgs {
     /// Video file
     clip: PathBuf,
-    /// Runs of each side; the medians are compared
+    /// Runs per side; medians are compared
     #[arg(long, default_value_t = 5)]
     repeats: usize,
-    /// Time the network on so many pictures at once, too
+    /// Also time the network with these batch sizes
     #[arg(long, value_name = "N,...", value_delimiter = ',')]
     batch: Vec<usize>,
-    /// Network [default: the one that ships with the program]
+    /// Network [default: the bundled one]
     #[arg(short, long, value_name = "FILE.onnx")]
     model: Option<PathBuf>,
     #[command(flatten)]
     runtime: RuntimeArgs,
-    /// Report for machines; - is standard output
+    /// Write a JSON report; - for standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]
 struct KMeansArgs {
-    /// Points
+    /// Number of points
     #[arg(short, default_value_t = 32_768)]
     n: usize,
-    /// Dimensions
+    /// Number of dimensions
     #[arg(short, default_value_t = 64)]
     d: usize,
-    /// Clusters
+    /// Number of clusters
     #[arg(short, default_value_t = 20)]
     k: usize,
-    /// Lloyd iterations
+    /// Number of Lloyd iterations
     #[arg(long, default_value_t = 10)]
     iterations: usize,
-    /// Threads of all sides [default: one per core]
+    /// Threads per side [default: one per core]
     #[arg(long)]
     threads: Option<usize>,
-    /// Runs of each side; the medians are compared
+    /// Runs per side; medians are compared
     #[arg(long, default_value_t = 5)]
     repeats: usize,
     /// Back end
     #[arg(long, default_value = "cpu", value_parser = choice::<ComputeChoice>())]
     compute: ComputeChoice,
-    /// A Python with scikit-learn and faiss-cpu to compare with
+    /// Python interpreter with scikit-learn and faiss-cpu; without it, only this program is timed
     #[arg(long, value_name = "PROGRAM")]
     python: Option<PathBuf>,
-    /// Report for machines; - is standard output
+    /// Write a JSON report; - for standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -95,7 +95,7 @@ struct StagesArgs {
     /// Store features as f16 on a GPU
     #[arg(long)]
     gpu_f16: bool,
-    /// Take the maps of this clip instead of made-up ones
+    /// Use the network's outputs for this clip instead of synthetic ones
     #[arg(long, value_name = "FILE")]
     clip: Option<PathBuf>,
     /// Frames per pass
@@ -107,10 +107,10 @@ struct StagesArgs {
     /// Threads [default: one per core]
     #[arg(long)]
     threads: Option<usize>,
-    /// Network [default: the one that ships with the program]
+    /// Network [default: the bundled one]
     #[arg(short, long, value_name = "FILE.onnx")]
     model: Option<PathBuf>,
-    /// Report for machines; - is standard output
+    /// Write a JSON report; - for standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -118,7 +118,7 @@ struct StagesArgs {
 /// Runs the command; the exit code is 0.
 ///
 /// # Errors
-/// Whatever keeps one side from running.
+/// One side cannot run; the message names it.
 pub fn run(args: &BenchArgs, quiet: bool) -> Result<u8> {
     match &args.what {
         What::Pipeline(args) => pipeline(args, quiet),
@@ -128,7 +128,7 @@ pub fn run(args: &BenchArgs, quiet: bool) -> Result<u8> {
     Ok(0)
 }
 
-/// For people, unless a report for machines goes to standard output.
+/// Prints `text`, unless the JSON report goes to standard output.
 fn tell(report: &impl Serialize, json: Option<&Path>, text: &str) -> Result<()> {
     if json != Some(Path::new("-")) {
         println!("{text}");
@@ -139,7 +139,7 @@ fn tell(report: &impl Serialize, json: Option<&Path>, text: &str) -> Result<()> 
 fn pipeline(args: &PipelineArgs, quiet: bool) -> Result<()> {
     let network = Network::load(args.model.as_deref(), &args.runtime.options())?;
     if let Some(most) = network.max_batch().filter(|most| args.batch.iter().any(|size| size > most)) {
-        return Err(Error::usage(format!("--batch: the network takes {most} picture at once, its batch is fixed"))
+        return Err(Error::usage(format!("--batch: the network has a fixed batch size of {most}"))
             .hint("export it with a free batch axis"));
     }
     let job = PipelineJob {
@@ -196,7 +196,7 @@ fn kmeans(args: &KMeansArgs) -> Result<()> {
     ] {
         if let Some(ms) = ms {
             text += &format!(
-                "\n{name} {ms:.2} ms, ratio {:.2}, labels that differ {}",
+                "\n{name} {ms:.2} ms, ratio {:.2}, differing labels {}",
                 report.ms / ms,
                 differ.unwrap_or_default()
             );
@@ -214,7 +214,7 @@ fn shapes(network: &mut Network) -> Result<MapShapes> {
     })
 }
 
-/// The report of `bench stages` for machines.
+/// The report of `bench stages` as JSON.
 #[derive(Serialize)]
 struct Stages {
     #[serde(flatten)]

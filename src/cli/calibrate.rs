@@ -29,7 +29,7 @@ use crate::session::engine;
 use crate::session::open::open_input;
 use crate::{Error, Result};
 
-/// How long one look for a frame may take before the interrupt is asked for.
+/// Longest wait for a frame before the interrupt flag is checked.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Options of `calibrate`.
@@ -46,28 +46,28 @@ pub struct CalibrateArgs {
     /// Videos, folders of videos or images, globs; live inputs together with --calibrate-for
     #[arg(required = true, value_name = "INPUT", value_parser = address())]
     inputs: Vec<Address>,
-    /// Where to write it; a codebook goes beside it as NAME.codebook.npy
+    /// Calibration file to write; a codebook is written beside it as NAME.codebook.npy
     #[arg(short, long, value_name = "FILE.toml")]
     output: PathBuf,
     /// Share of ordinary pixels that the thresholds may mark
     #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = share)]
     false_positives: f64,
-    /// Scores to find thresholds for, separated by commas [default: all that the model can do]
+    /// Scoring methods to calibrate, separated by commas [default: all that the model supports]
     #[arg(long, value_name = "NAME,...")]
     methods: Option<String>,
-    /// Make a codebook of N centroids, for the bank scores
+    /// Also build a codebook of N centroids, for the bank methods
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=16384))]
     codebook: Option<u32>,
-    /// Look at one frame each time this much running time has passed; 0 is every frame
+    /// Interval between the frames used, in seconds of running time
     #[arg(long, value_name = "TIME", default_value = "0.5", value_parser = duration_or_zero())]
     every: Duration,
-    /// Keep at most N frames, spread evenly over the footage
+    /// Maximum number of frames to keep, spread evenly over the footage
     #[arg(long, value_name = "N", default_value_t = 160, value_parser = clap::value_parser!(u32).range(20..=4096))]
     frames: u32,
-    /// Look at no more than the first so many seconds of each input (120, 120s, 2m)
+    /// Use only this much of the start of each input (120 or 120s)
     #[arg(long, value_name = "TIME", value_parser = duration())]
     calibrate_for: Option<Duration>,
-    /// Pipeline file: its [model] and [source], and where it computes
+    /// Pipeline file, for its [model], [source] and compute settings
     #[arg(short, long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
     /// Change one key of the pipeline file; repeatable
@@ -77,16 +77,16 @@ pub struct CalibrateArgs {
     network: NetworkArgs,
     #[command(flatten)]
     source: SourceArgs,
-    /// Leave a part of the picture out: MASK.png or 'poly:x,y x,y x,y ...', as in `run`; repeatable
+    /// Ignore a part of the picture: MASK.png or 'poly:x,y x,y x,y ...', as in `run`; repeatable
     #[arg(long, value_name = "PART")]
     ignore: Vec<String>,
-    /// Replace an existing file
+    /// Overwrite existing files
     #[arg(long)]
     overwrite: bool,
 }
 
 impl CalibrateArgs {
-    /// The configuration that the options ask for.
+    /// The configuration with the options applied.
     fn config(&self) -> Result<Config> {
         let mut config = Config::load(self.config.as_deref(), &self.set)?;
         self.network.apply(&mut config);
@@ -98,15 +98,15 @@ impl CalibrateArgs {
         Ok(config)
     }
 
-    /// The inputs, and what the calibration says of them: an address without the password in it.
+    /// The inputs, and their names in the calibration file: addresses without passwords.
     fn expand(&self) -> Result<(Vec<Input>, Vec<String>)> {
         let (mut inputs, mut shown) = (Vec::new(), Vec::new());
         for argument in &self.inputs {
             let found = input::expand_input(argument)?;
             let live = found.iter().find(|input| matches!(input, Input::Live(_)));
             if let (Some(live), None) = (live, self.calibrate_for) {
-                return Err(Error::usage(format!("{live} is a live input, how long to look at it is not given"))
-                    .hint("--calibrate-for 300s looks at five minutes of it"));
+                return Err(Error::usage(format!("{live} is a live input and needs a time limit"))
+                    .hint("--calibrate-for 300s uses five minutes of it"));
             }
             shown.push(live.map_or_else(|| argument.to_string(), Input::to_string));
             inputs.extend(found);
@@ -125,7 +125,7 @@ fn share(text: &str) -> Result<f64, String> {
 /// Runs the command; the exit code is 0, or 130 when it was interrupted and nothing was written.
 ///
 /// # Errors
-/// The footage will not do, the model cannot do what is asked for, or the file cannot be written.
+/// The footage is unsuitable, the model does not support a requested method, or the file cannot be written.
 pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
     if args.output.exists() && !args.overwrite {
         return Err(
@@ -195,7 +195,7 @@ fn print_summary(path: &Path, calibration: &Calibration, quiet: bool) {
     }
 }
 
-/// The methods asked for, or all that the model and the options allow.
+/// The requested methods, or all that the model and the options allow.
 fn methods(args: &CalibrateArgs, network: &Network, detect: &DetectConfig) -> Result<Vec<Method>> {
     let clusters = !network.feature_names().is_empty();
     let names = match &args.methods {
@@ -223,7 +223,7 @@ fn methods(args: &CalibrateArgs, network: &Network, detect: &DetectConfig) -> Re
     Ok(methods)
 }
 
-/// Reads footage and shows some of its frames to the network.
+/// Reads footage and runs the network on some of its frames.
 struct Looker<'a> {
     look: Look,
     every: Duration,
@@ -232,7 +232,7 @@ struct Looker<'a> {
 }
 
 impl Looker<'_> {
-    /// Takes one input to its end; false when the user stopped it.
+    /// Reads one input to its end; false when the user stopped it.
     fn look(
         &mut self,
         name: &str,
@@ -280,7 +280,7 @@ mod tests {
     use crate::model::runtime::SessionOptions;
     use crate::model::views::Views;
 
-    /// A test pattern, seen by a camera that is away for all but every third picture.
+    /// A test pattern from a camera whose signal is lost for all but every third picture.
     struct Flaky(Box<dyn FrameReader>, u32);
 
     impl FrameReader for Flaky {

@@ -21,22 +21,22 @@ Examples:
 
 Exit codes: 0 `run` will work, 1 something that `run` needs is missing.")]
 pub struct DoctorArgs {
-    /// Network to look at [default: the one that ships with the program]
+    /// Network to check [default: the bundled one]
     #[arg(short, long, value_name = "FILE.onnx")]
     model: Option<PathBuf>,
-    /// Report for machines; - is standard output
+    /// Write a JSON report; - for standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Check {
     name: &'static str,
-    /// Whether `run` can do without what is missing.
+    /// Whether `run` works without it.
     ok: bool,
     found: String,
-    /// What to do about it.
+    /// The remedy.
     remedy: Option<String>,
 }
 
@@ -49,7 +49,7 @@ impl Check {
         Self { name, ok: false, found: found.into(), remedy }
     }
 
-    /// A check that either found something or failed with an error that has its own hint.
+    /// A check from a result: what was found, or an error and its hint.
     fn of(name: &'static str, result: Result<String>) -> Self {
         match result {
             Ok(found) => Self::good(name, found),
@@ -77,7 +77,7 @@ pub fn run(args: &DoctorArgs) -> Result<u8> {
     checks.push(adapters());
     checks.push(Check::of(
         "compute",
-        compute::open(ComputeChoice::Auto, None).map(|backend| format!("auto takes {}", backend.describe())),
+        compute::open(ComputeChoice::Auto, None).map(|backend| format!("auto selects {}", backend.describe())),
     ));
     match network {
         Ok(network) => {
@@ -107,7 +107,7 @@ pub fn run(args: &DoctorArgs) -> Result<u8> {
 fn elements() -> Check {
     let missing = gst::missing_elements();
     if missing.is_empty() {
-        return Check::good("elements", "all that `run` can use are there");
+        return Check::good("elements", "everything that `run` can use is installed");
     }
     let names: Vec<&str> = missing.iter().map(|(element, _)| *element).collect();
     let mut packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
@@ -126,7 +126,7 @@ fn encoder() -> Check {
     match encoders.iter().find(|encoder| encoder.chosen) {
         Some(chosen) => {
             let kind = if chosen.hardware { "hardware" } else { "software" };
-            Check::good("encoder", format!("{} ({kind}); there are {}", chosen.name, names.join(", ")))
+            Check::good("encoder", format!("{} ({kind}); available: {}", chosen.name, names.join(", ")))
         }
         None => Check::bad(
             "encoder",
@@ -136,7 +136,7 @@ fn encoder() -> Check {
     }
 }
 
-/// No adapter at all is fine: the CPU does the same.
+/// No adapter is no failure: the CPU computes the same.
 fn adapters() -> Check {
     let lines: Vec<String> = compute::adapters()
         .iter()
@@ -151,11 +151,11 @@ fn adapters() -> Check {
     )
 }
 
-/// What the network takes on each provider that is installed, and how to install the others.
+/// The network's time per picture on each installed provider, and how to install the others.
 fn providers(network: &Network) -> Check {
     let chosen = network.provider();
-    let mut lines = vec![format!("auto takes {}", network.runs_on())];
-    lines.extend(network.passed_by().iter().map(|reason| format!("passed by: {reason}")));
+    let mut lines = vec![format!("auto selects {}", network.runs_on())];
+    lines.extend(network.passed_by().iter().map(|reason| format!("skipped: {reason}")));
     let mut times = Vec::new();
     let passed_by = |provider: &Provider| {
         network.passed_by().iter().any(|reason| reason.starts_with(&format!("{}: ", provider.name())))
@@ -183,13 +183,13 @@ fn providers(network: &Network) -> Check {
     Check { remedy, ..Check::good("providers", lines.join("\n")) }
 }
 
-/// A provider and the time that a picture takes on it.
+/// A provider and its time per picture.
 struct Measured {
     provider: String,
     ms: f64,
 }
 
-/// Measures `provider` in a process of its own, since a process can load one build of ONNX Runtime.
+/// Measures `provider` in a child process, since a process can load only one build of ONNX Runtime.
 fn measure(network: &Network, provider: Provider) -> std::result::Result<Measured, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(program);
@@ -207,7 +207,7 @@ fn measure(network: &Network, provider: Provider) -> std::result::Result<Measure
         None | Some("auto") => provider.name().to_owned(),
         Some(precision) => format!("{} in {precision}", provider.name()),
     };
-    found["run_ms"].as_f64().map(|ms| Measured { provider: name, ms }).ok_or_else(|| "gave no time".to_owned())
+    found["run_ms"].as_f64().map(|ms| Measured { provider: name, ms }).ok_or_else(|| "reported no time".to_owned())
 }
 
 fn describe(network: &Network) -> String {

@@ -1,4 +1,4 @@
-//! `oodstream eval`: how well a score finds what is labelled as unknown.
+//! `oodstream eval`: metrics of scoring methods on labelled images and videos.
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ use crate::ood::method::{Method, split_list};
 use crate::session::engine;
 use crate::{Error, Result};
 
-/// Methods that are compared where none are named.
+/// The methods compared by default.
 const DEFAULT_METHODS: &str = "default,msp,max-logit,entropy,energy,cluster,cluster-ensemble";
 
 /// Options of `eval`.
@@ -36,77 +36,77 @@ Examples:
   oodstream eval RoadAnomaly --layout road-anomaly
   oodstream eval dataset_AnomalyTrack --layout smiyc --methods default,max-logit --report report/
   oodstream eval my_set --layout pairs --ood-value 7 --json -
-  oodstream eval my_set --layout pairs --from-scores scores/      others' score maps, NAME.npy
+  oodstream eval my_set --layout pairs --from-scores scores/      score maps of another program
   oodstream eval drives/*.mp4 --ordinary                          false alarms per minute
-  oodstream eval camvid/test --classes --class-names model        how much of each known class is marked
-  oodstream eval clip.mp4 --truth masks/                          how soon each labelled thing is reported")]
+  oodstream eval camvid/test --classes --class-names model        share of each known class that is marked
+  oodstream eval clip.mp4 --truth masks/                          delay until each labelled object is reported")]
 pub struct EvalArgs {
-    /// Folder of the data set as it unpacks; videos with --ordinary or --truth
+    /// Folder of an unpacked data set, or videos with --ordinary or --truth
     #[arg(value_name = "INPUT", required = true, value_parser = address())]
     pub(super) inputs: Vec<Address>,
-    /// How the set is laid out
+    /// Layout of the data set
     #[arg(long, value_parser = choice::<Layout>(), required_unless_present_any = ["ordinary", "truth", "classes"], conflicts_with_all = ["ordinary", "truth", "classes"])]
     layout: Option<Layout>,
-    /// The inputs are ordinary videos: report the alarms in them, all of which are false
+    /// Treat the inputs as ordinary videos and report their alarms, all of them false
     #[arg(long, conflicts_with = "truth", help_heading = "Alarms in videos")]
     pub(super) ordinary: bool,
-    /// The pictures have nothing to do with each other: no rule that needs time
+    /// Treat the frames as unrelated pictures, without rules over time
     #[arg(long, requires = "ordinary", help_heading = "Alarms in videos")]
     pub(super) stills: bool,
-    /// Masks of the video, NUMBER.png per frame from 0: 0 known, 255 void, else unknown
+    /// Ground-truth masks of the video, NUMBER.png per frame from 0: 0 known, 255 void, else unknown
     #[arg(long, value_name = "DIR", help_heading = "Alarms in videos")]
     pub(super) truth: Option<PathBuf>,
-    /// The values of the masks are identities, the same in all frames
+    /// Mask values are object identities, the same in all frames
     #[arg(long, requires = "truth", help_heading = "Alarms in videos")]
     pub(super) instances: bool,
     /// Change one key of the pipeline file; repeatable
     #[arg(long, value_name = "SECTION.KEY=VALUE", help_heading = "Alarms in videos")]
     pub(super) set: Vec<String>,
-    /// The set (images/NAME.*, labels/NAME.*) has class labels, 255 void: report the share of each class that is marked
+    /// Report the marked share of each class of a set with class labels, 255 void (images/NAME.*, labels/NAME.*)
     #[arg(long, conflicts_with_all = ["ordinary", "truth", "ood_value", "from_scores", "save_scores"], help_heading = "Known classes")]
     pub(super) classes: bool,
-    /// Names of the label values from 0, or `model` for the network's classes [default: their numbers]
+    /// Class names by label value from 0, or `model` for the network's classes [default: the numbers]
     #[arg(long, value_name = "NAME,...", requires = "classes", help_heading = "Known classes")]
     pub(super) class_names: Option<String>,
-    /// Mask value of anomalous pixels [default: the layout's]
+    /// Mask value of anomalous pixels [default: from the layout]
     #[arg(long, value_name = "N")]
     ood_value: Option<u8>,
-    /// Scores to compare, separated by commas
+    /// Scoring methods to compare, separated by commas
     #[arg(long, value_name = "NAME,...", default_value = DEFAULT_METHODS)]
     methods: String,
     #[command(flatten)]
     pub(super) network: NetworkArgs,
-    /// A file written by `oodstream calibrate`
+    /// Calibration file, written by `oodstream calibrate`
     #[arg(long, value_name = "FILE.toml")]
     pub(super) calibration: Option<PathBuf>,
-    /// How all scores come from the grid to the picture's size [default: each method's own]
+    /// Upsampling of all scores from the grid to the picture's size [default: per method]
     #[arg(long, value_name = "HOW", value_parser = choice::<Upsampling>())]
     upsampling: Option<Upsampling>,
-    /// Only the first N images
+    /// Evaluate only the first N images
     #[arg(long, value_name = "N")]
     pub(super) limit: Option<usize>,
-    /// Go on without files that are missing or damaged, and count them
+    /// Skip files that are missing or damaged, and count them
     #[arg(long)]
     pub(super) skip_bad: bool,
-    /// Predicted components under this many pixels do not count (RoadObstacle21 takes 50)
+    /// Ignore predicted components smaller than this (RoadObstacle21 uses 50)
     #[arg(long, value_name = "PIXELS", default_value_t = 500)]
     min_predicted: u64,
-    /// Ground truth components under this many pixels do not count (RoadObstacle21 takes 10)
+    /// Ignore ground-truth components smaller than this (RoadObstacle21 uses 10)
     #[arg(long, value_name = "PIXELS", default_value_t = 100)]
     min_truth: u64,
-    /// Write the results as JSON; - is standard output
+    /// Write a JSON report; - for standard output
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
-    /// Write a page with curves, histograms and pictures
+    /// Write an HTML report with curves, histograms and pictures
     #[arg(long, value_name = "DIR")]
     pub(super) report: Option<PathBuf>,
-    /// Keep every score map as DIR/METHOD/NAME.npy
+    /// Save every score map as DIR/METHOD/NAME.npy
     #[arg(long, value_name = "DIR")]
     save_scores: Option<PathBuf>,
-    /// Element type of kept score maps
+    /// Element type of saved score maps
     #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = choice::<FloatType>())]
     score_type: FloatType,
-    /// Evaluate score maps DIR/METHOD/NAME.npy or DIR/NAME.npy instead of a network's
+    /// Evaluate saved score maps, DIR/METHOD/NAME.npy or DIR/NAME.npy, instead of running a network
     #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "calibration", "methods", "upsampling", "save_scores"])]
     from_scores: Option<PathBuf>,
 }
@@ -117,7 +117,7 @@ type Named = (String, bool);
 /// Runs the command; the exit code is 0.
 ///
 /// # Errors
-/// Whatever is wrong with the data set, the model or the methods, see the message.
+/// The data set, the model or a method cannot be used; the message names it.
 pub fn run(args: &EvalArgs, quiet: bool) -> Result<u8> {
     let ([folder], Some(layout)) = (args.inputs.as_slice(), args.layout) else {
         if args.ordinary || args.truth.is_some() {
@@ -126,7 +126,7 @@ pub fn run(args: &EvalArgs, quiet: bool) -> Result<u8> {
         if args.classes {
             return eval_classes::run(args, quiet);
         }
-        return Err(Error::usage("a data set is one folder"));
+        return Err(Error::usage("a data set is a single folder"));
     };
     let mut dataset = Dataset::open(folder.path(), layout, args.ood_value)?;
     if let Some(limit) = args.limit {

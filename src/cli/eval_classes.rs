@@ -17,12 +17,12 @@ use crate::{Error, Result};
 /// The name that stands for the classes of the network.
 const MODEL: &str = "model";
 
-/// Looks at all images; the exit code is 0.
+/// Evaluates all images; the exit code is 0.
 ///
 /// # Errors
 /// The set, an image or its labels cannot be read, or the model does not load or has no threshold.
 pub(super) fn run(args: &EvalArgs, quiet: bool) -> Result<u8> {
-    let [folder] = args.inputs.as_slice() else { return Err(Error::usage("a data set is one folder")) };
+    let [folder] = args.inputs.as_slice() else { return Err(Error::usage("a data set is a single folder")) };
     let mut config = Config::load(None, &args.set)?;
     args.network.apply(&mut config);
     config.detect.calibration = args.calibration.clone().map(Into::into);
@@ -72,7 +72,7 @@ fn finish(args: &EvalArgs, report: &ClassReport) -> Result<u8> {
     if let Some(path) = &args.json {
         write_json(report, path)?;
     }
-    // Standard output belongs to the JSON where that was sent there.
+    // Standard output is for the JSON report if it was sent there.
     if args.json.as_deref() == Some(Path::new("-")) {
         eprint!("{}", report.table());
     } else {

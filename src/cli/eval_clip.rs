@@ -1,4 +1,4 @@
-//! `oodstream eval` on videos: how often and how soon there are alarms.
+//! `oodstream eval` on videos: the rate and the delay of alarms.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ pub(super) fn run(args: &EvalArgs, quiet: bool) -> Result<u8> {
         .collect();
     let truth = args.truth.as_deref().map(|folder| ClipTruth::open(folder, args.instances)).transpose()?;
     if truth.is_some() && inputs.len() != 1 {
-        return Err(Error::usage(format!("--truth is for one video, and there are {} inputs", inputs.len())));
+        return Err(Error::usage(format!("--truth takes one video, but there are {} inputs", inputs.len())));
     }
     let mut engine = engine::open(&config)?;
     let interrupts = count_interrupts()?;
@@ -78,7 +78,7 @@ pub(super) fn run(args: &EvalArgs, quiet: bool) -> Result<u8> {
     if let Some(path) = &args.json {
         write_json(&report, path)?;
     }
-    // Standard output belongs to the JSON where that was sent there.
+    // Standard output is for the JSON report if it was sent there.
     if args.json.as_deref() == Some(Path::new("-")) {
         eprint!("{}", report.table());
     } else {
@@ -87,7 +87,7 @@ pub(super) fn run(args: &EvalArgs, quiet: bool) -> Result<u8> {
     Ok(0)
 }
 
-/// Rules without time, for pictures that have nothing to do with each other.
+/// Rules without time, for unrelated pictures.
 fn one_by_one(config: &mut Config) {
     config.detect.smoothing = 1.0;
     config.detect.warm_start = false;
@@ -101,7 +101,7 @@ fn one_by_one(config: &mut Config) {
     };
 }
 
-/// The bar, and what asks the run to end.
+/// The progress bar and the flag that stops the run.
 struct Show<'a> {
     bar: &'a ProgressBar,
     interrupts: &'a Arc<AtomicU32>,

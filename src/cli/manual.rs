@@ -51,7 +51,7 @@ fn write_pages(command: &Command, folder: &Path) -> io::Result<()> {
     let page = Man::new(command.clone()).source(concat!("oodstream ", env!("CARGO_PKG_VERSION")));
     let mut text = Vec::new();
     page.render(&mut text)?;
-    // What follows the options in the help are examples and tables, whose lines are not to be filled.
+    // The help text after the options consists of examples and tables, whose lines must not be filled.
     let text = String::from_utf8_lossy(&text)
         .replace(".SH EXTRA", ".SH EXAMPLES\n.nf")
         .replace(".SH VERSION", ".fi\n.SH VERSION");

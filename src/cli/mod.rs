@@ -51,30 +51,30 @@ struct Cli {
     command: Command,
 }
 
-/// How much is printed.
+/// The verbosity.
 #[derive(Debug, Clone, clap::Args)]
 struct Verbosity {
     /// Print errors only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Print more; twice for everything (RUST_LOG filters by module)
+    /// Print more; -vv for everything (RUST_LOG filters by module)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Mark the unknown in videos and live streams
+    /// Mark unknown regions in videos and live streams
     Run(Box<options::RunArgs>),
-    /// Measure speed on this machine
+    /// Benchmark the pipeline on this machine
     Bench(bench::BenchArgs),
     /// Fit thresholds and statistics to ordinary footage
     Calibrate(Box<calibrate::CalibrateArgs>),
-    /// Evaluate scores on labelled images
+    /// Evaluate scoring methods on labelled images and videos
     Eval(Box<eval::EvalArgs>),
     /// Inspect a network, compare it with its original, or add its features as an output
     Model(model::ModelArgs),
-    /// Check this machine for everything that oodstream needs
+    /// Check that this machine has everything oodstream needs
     Doctor(doctor::DoctorArgs),
     /// Write man pages and shell completions
     #[command(hide = true)]
@@ -112,7 +112,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The exit code of a run that ended with `error`: 2 for what was asked, 1 for what failed.
+/// The exit code for `error`: 2 for usage and configuration, 1 for failures.
 fn exit_code(error: &Error) -> u8 {
     match error.kind() {
         ErrorKind::Usage | ErrorKind::AlreadyExists => 2,

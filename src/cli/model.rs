@@ -1,4 +1,4 @@
-//! `oodstream model`: what a network is and what `run` would make of it, and a copy with its features as an output.
+//! `oodstream model`: inspects a network as `run` would use it, and writes a copy with its features as an output.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,9 +18,9 @@ use crate::model::runtime::{Network, SessionOptions};
 use crate::model::views::Resize;
 use crate::{Error, Result};
 
-/// Maps with fewer pixels say too little about where something is to be listed for people.
+/// Maps with fewer pixels are too coarse to be listed in the text report.
 const FEWEST_PIXELS: usize = 200;
-/// Places that are listed for people.
+/// Places listed in the text report.
 const MOST_LINES: usize = 16;
 
 /// Arguments of `oodstream model`.
@@ -38,26 +38,26 @@ pub struct ModelArgs {
 
 #[derive(Debug, Subcommand)]
 enum ModelCommand {
-    /// Inputs, outputs, classes, places to take features from, and what `run` would assume
+    /// Show inputs, outputs, classes, feature candidates, and what `run` would assume
     Inspect(InspectArgs),
     /// Compare the logits that `run` would use with those of another framework
     Verify(VerifyArgs),
-    /// Write a copy of a network that gives its features as an output
+    /// Write a copy of a network with its features as an output
     Tap(TapArgs),
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example: oodstream model inspect deeplab.onnx --json -")]
 struct InspectArgs {
-    /// The network
+    /// Network to read
     #[arg(value_name = "FILE.onnx")]
     model: PathBuf,
-    /// Tensor or operator to take features from; repeatable [default: as the manifest says, else found]
+    /// Tensor or operator to take features from; repeatable [default: from the manifest, else detected]
     #[arg(long, value_name = "NAME")]
     feature: Vec<String>,
     #[command(flatten)]
     runtime: RuntimeArgs,
-    /// A report for machines, `-` for standard output
+    /// Write a JSON report; - for standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -65,16 +65,16 @@ struct InspectArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Example: oodstream model tap deeplab.onnx -o tapped.onnx --feature /classifier/Relu")]
 struct TapArgs {
-    /// The network
+    /// Network to read
     #[arg(value_name = "FILE.onnx")]
     model: PathBuf,
-    /// The copy
+    /// Network to write
     #[arg(short, long, value_name = "FILE.onnx")]
     output: PathBuf,
-    /// Tensor or operator to take features from; repeatable [default: what the last convolution takes]
+    /// Tensor or operator to take features from; repeatable [default: the input of the last convolution]
     #[arg(long, value_name = "NAME")]
     feature: Vec<String>,
-    /// Write over an existing file
+    /// Overwrite existing files
     #[arg(long)]
     overwrite: bool,
 }
@@ -143,7 +143,7 @@ fn print(found: &Inspection) {
     let precision = if found.precision == "auto" { String::new() } else { format!(" in {}", found.precision) };
     line("provider", &format!("{}{precision}, {:.1} ms a picture{placement}", found.provider, found.run_ms));
     for reason in &found.passed_by {
-        line("passed by", reason);
+        line("skipped", reason);
     }
     for assumption in &found.assumptions {
         line("assumed", assumption);
@@ -186,7 +186,7 @@ fn tap(args: &TapArgs) -> Result<u8> {
         return Err(Error::usage("-o is the network itself; the copy needs another name"));
     }
     if args.output.exists() && !args.overwrite {
-        return Err(Error::usage(format!("{} exists", args.output.display())).hint("--overwrite writes over it"));
+        return Err(Error::usage(format!("{} exists", args.output.display())).hint("--overwrite replaces it"));
     }
     let (bytes, added) = inspect::tapped(&args.model, &args.feature)?;
     let model = parse(&bytes)?;

@@ -1,4 +1,4 @@
-//! The options that say which network runs, on what, and how it looks at a frame; several commands have them.
+//! Options of the network, its provider and its views, shared by several commands.
 
 use std::path::PathBuf;
 
@@ -10,13 +10,13 @@ use crate::model::manifest::Colour;
 use crate::model::runtime::SessionOptions;
 use crate::model::runtime::provider::{Device, Precision, Provider};
 
-/// Options on where the network runs.
+/// Options of the execution provider.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct RuntimeArgs {
     /// Execution provider of the network [default: auto]
     #[arg(long, value_name = "PROVIDER", value_parser = choice::<Provider>())]
     provider: Option<Provider>,
-    /// Number format that the provider computes in: bf16 is for openvino, f16 for openvino and tensorrt [default: auto]
+    /// Number format of the provider: bf16 for openvino, f16 for openvino and tensorrt [default: auto]
     #[arg(long, value_name = "FORMAT", value_parser = choice::<Precision>())]
     precision: Option<Precision>,
     /// Device of the provider: a number, or for openvino CPU, GPU, GPU.1, NPU [default: its first]
@@ -35,7 +35,7 @@ impl RuntimeArgs {
         model.threads = self.threads.or(model.threads);
     }
 
-    /// The same options for another process of the program.
+    /// The same options as arguments, for a child process.
     pub fn arguments(&self) -> Vec<String> {
         let options = [
             ("--provider", self.provider.map(|provider| provider.name().to_owned())),
@@ -46,7 +46,7 @@ impl RuntimeArgs {
         options.into_iter().filter_map(|(name, value)| Some([name.to_owned(), value?])).flatten().collect()
     }
 
-    /// For a network that no pipeline file describes.
+    /// The options for a network without a pipeline file.
     pub fn options(&self) -> SessionOptions {
         SessionOptions {
             threads: self.threads,
@@ -58,19 +58,19 @@ impl RuntimeArgs {
     }
 }
 
-/// Options on the network and on what computes.
+/// Options of the network and the compute back end.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct NetworkArgs {
-    /// Network [default: the one that ships with the program]
+    /// Network [default: the bundled one]
     #[arg(short, long, value_name = "FILE.onnx")]
     model: Option<PathBuf>,
-    /// Tensor or operator to take features from, see `oodstream model inspect`; repeatable
+    /// Tensor or operator to take features from (see `oodstream model inspect`); repeatable
     #[arg(long, value_name = "NAME")]
     feature: Vec<String>,
     /// Order of the channels of the network's pictures [default: as the manifest says, else rgb]
     #[arg(long, value_name = "ORDER", value_parser = choice::<Colour>())]
     colour: Option<Colour>,
-    /// Where K-Means and the score maps are computed [default: auto]
+    /// Back end of K-Means and the score maps [default: auto]
     #[arg(long, value_name = "WHERE", value_parser = choice::<ComputeChoice>())]
     compute: Option<ComputeChoice>,
     #[command(flatten)]
@@ -80,7 +80,7 @@ pub struct NetworkArgs {
 }
 
 impl NetworkArgs {
-    /// Puts what was given into `config`.
+    /// Applies the given options to `config`.
     pub fn apply(&self, config: &mut Config) {
         let model = &mut config.model;
         if self.model.is_some() {

@@ -1,4 +1,4 @@
-//! The options of `run`, and the configuration that they ask for.
+//! The options of `run`, and the configuration they result in.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub struct RunArgs {
     /// A video, a folder of videos or images, a glob, test://, or live: rtsp://, rtsps://, http://, v4l2:///dev/videoN
     #[arg(value_name = "INPUT", value_parser = address())]
     pub inputs: Vec<Address>,
-    /// x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, masks:DIR, scores:DIR; live also rtsp://HOST:PORT/NAME,
+    /// Output: x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, masks:DIR, scores:DIR; live also rtsp://HOST:PORT/NAME,
     /// rtsp+push://, hls:DIR, display:, x-%Y%m%d-%H%M%S.mp4; {name} is the stream's name; repeatable
     #[arg(short, long, value_name = "OUT", value_parser = address())]
     pub output: Vec<Address>,
@@ -45,35 +45,35 @@ pub struct RunArgs {
     set: Vec<String>,
     #[command(flatten)]
     network: NetworkArgs,
-    /// Score by name: default, max-logit, msp, entropy, energy, cluster, cluster-ensemble, ...
+    /// Scoring method: default, max-logit, msp, entropy, energy, cluster, cluster-ensemble, ...
     #[arg(long, value_name = "NAME")]
     method: Option<String>,
-    /// Mark pixels with at least this score
+    /// Mark pixels whose score is at least this
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     threshold: Option<f32>,
-    /// A file written by `oodstream calibrate`
+    /// Calibration file, written by `oodstream calibrate`
     #[arg(long, value_name = "FILE.toml")]
     calibration: Option<PathBuf>,
-    /// Leave a part of the picture out: MASK.png (of the picture's size, white is left out) or
-    /// 'poly:x,y x,y x,y ...' in shares of the picture; repeatable
+    /// Ignore a part of the picture: MASK.png (the picture's size, white is ignored) or 'poly:x,y x,y x,y ...' with
+    /// coordinates from 0 to 1; repeatable
     #[arg(long, value_name = "PART", help_heading = "Alarms")]
     ignore: Vec<String>,
-    /// Classes of the model whose unusual members are drawn and logged as `unusual CLASS` and are no alarm
+    /// Classes of the model whose unusual members are drawn and logged as `unusual CLASS` without raising an alarm
     #[arg(long, value_name = "CLASS,...", value_delimiter = ',', help_heading = "Alarms")]
     known: Vec<String>,
-    /// What the output shows
+    /// Content of the output picture
     #[arg(long, value_parser = choice::<View>())]
     view: Option<View>,
-    /// Share of the heat map in the mix, 0 to 1
+    /// Opacity of the heat map, 0 to 1
     #[arg(long, value_name = "SHARE")]
     opacity: Option<f32>,
     /// Colour map of the heat map
     #[arg(long, value_name = "NAME", value_parser = choice::<Palette>())]
     palette: Option<Palette>,
-    /// Leave the legend out
+    /// Do not draw the legend
     #[arg(long)]
     no_legend: bool,
-    /// H.264 encoder element of GStreamer [default: by rank, hardware first]
+    /// GStreamer element that encodes H.264 [default: by rank, hardware first]
     #[arg(long, value_name = "ELEMENT")]
     encoder: Option<String>,
     /// Bit rate in kbit/s
@@ -85,27 +85,27 @@ pub struct RunArgs {
     /// Speed preset of the encoder
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
-    /// Replace an existing output
+    /// Overwrite existing outputs
     #[arg(long)]
     overwrite: bool,
-    /// Report for machines; - is standard output
+    /// Write a JSON report; - for standard output
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Play files at the speed at which they were taken, as a live input
+    /// Play files at their recorded speed, as live inputs
     #[arg(long, help_heading = "Live")]
     pub realtime: bool,
-    /// Which frames are left out when they come too fast [default: latest]
+    /// Frames to drop when they arrive faster than they are processed [default: latest]
     #[arg(long, value_name = "POLICY", value_parser = choice::<Policy>(), help_heading = "Live")]
     policy: Option<Policy>,
-    /// exact: what is drawn belongs to the frame; newest: full rate, with the newest result and its age
+    /// Result to draw on a frame [default: exact]
     #[arg(long, value_name = "HOW", value_parser = choice::<Sync>(), help_heading = "Live")]
     sync: Option<Sync>,
-    /// Leave out frames that are older than this when the network could take them
+    /// Drop frames that are older than this when the network becomes free
     #[arg(long, value_name = "TIME", value_parser = duration_or_zero(), help_heading = "Live")]
     max_latency: Option<Duration>,
     #[command(flatten)]
     source: SourceArgs,
-    /// Port on loopback, or HOST:PORT, of /healthz, /readyz, /metrics and /reload
+    /// Serve /healthz, /readyz, /metrics and /reload on this loopback port or HOST:PORT
     #[arg(long, value_name = "ADDRESS", help_heading = "Live")]
     http: Option<String>,
     /// Stop after this long (90, 90s, 5m, 2h)
@@ -114,7 +114,7 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// The configuration that the options ask for.
+    /// The configuration with the options applied.
     ///
     /// # Errors
     /// The pipeline file cannot be used, or a value is out of range.

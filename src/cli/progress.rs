@@ -30,7 +30,7 @@ enum Show {
 }
 
 impl Progress {
-    /// Starts to show the run of an input called `name`.
+    /// Starts the display for the input `name`.
     pub fn new(name: &str, info: Option<&VideoInfo>) -> Self {
         let total = info.and_then(|info| {
             info.frames
@@ -52,7 +52,7 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         if let Show::Bar(bar) = &self.show {
             bar.finish_and_clear();
@@ -96,7 +96,7 @@ fn bar(total: Option<u64>) -> ProgressBar {
 }
 
 impl Progress {
-    /// One more frame is finished.
+    /// Counts a finished frame.
     pub fn frame_done(&self, running_time: Duration, ood_share: f32) {
         let frames = self.frames.fetch_add(1, Ordering::Relaxed) + 1;
         self.share_ppm.fetch_add((f64::from(ood_share) * 1e6) as u64, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The report of `run`, for people and for machines.
+//! The report of `run`, as JSON and as text.
 
 use std::fs;
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! `oodstream run`: video in, the same video out with the unknown marked.
+//! `oodstream run`: video in, the same video out with the unknown regions marked.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,14 +14,14 @@ use crate::monitor::Server;
 use crate::pipeline::{Meter, Reading};
 use crate::session::{Ending, InputReport, Observer, Report, Session};
 
-/// Time between two lines on the state of a live stream.
+/// Interval between two status lines of a live stream.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Runs the command and returns its exit code.
 ///
 /// # Errors
-/// The configuration is impossible, the model does not load, or an input does not exist. What goes wrong in one of several
-/// inputs is printed and counted, and the others are still run.
+/// The configuration is invalid, the model does not load, or an input does not exist. An error in one of several inputs
+/// is printed and counted, and the others still run.
 pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
     let config = args.config()?;
     let listen = config.http.listen.clone();
@@ -41,9 +41,9 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
     let session = builder.build()?;
     let handle = session.handle();
     let _ = printer.run.set((session.is_live(), session.input_count()));
-    // First of all, as a hang-up that nobody waits for ends the process.
+    // First of all: an unhandled SIGHUP ends the process.
     let hangup = session.is_live().then(|| signals::reload_on_hangup(handle.clone())).transpose()?;
-    // Before the model loads, so that `/readyz` can say that it is on its way.
+    // Before the model loads, so that `/readyz` answers while it does.
     let _http = match listen.filter(|_| session.is_live()) {
         Some(address) => {
             let server = Server::start(&address, handle.clone())?;
@@ -67,7 +67,7 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
     Ok(worst(&report))
 }
 
-/// The exit code that says most about the inputs: interrupted, usage, failed, damaged, done.
+/// The most significant exit code of the inputs, in this order: interrupted, usage, failed, damaged, done.
 fn worst(report: &Report) -> u8 {
     let codes: Vec<u8> = report
         .inputs
@@ -192,7 +192,7 @@ impl Observer for Printer {
         }
         let damaged = report.live.is_none() && (report.truncated || report.damaged > 0);
         if damaged {
-            let what = if report.truncated { "ends before its time" } else { "is damaged" };
+            let what = if report.truncated { "is truncated" } else { "is damaged" };
             eprintln!("oodstream: warning: {name} {what} ({} frames lost or concealed)", report.damaged);
         }
         for note in &report.notes {

@@ -1,4 +1,4 @@
-//! Signals of the system: Ctrl-C and SIGTERM end a run, SIGHUP reloads it.
+//! Signals: Ctrl-C and SIGTERM end a run, SIGHUP reloads it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,7 +10,7 @@ use signal_hook::iterator::Signals;
 use crate::session::Handle;
 use crate::{Error, Result};
 
-/// Stops the session at the first Ctrl-C or SIGTERM, its output is finished; the second one aborts it.
+/// Stops the session at the first Ctrl-C or SIGTERM, finishing its output; the second one aborts it.
 ///
 /// # Errors
 /// The handlers cannot be installed.
@@ -38,8 +38,8 @@ fn watch(act: impl Fn(u32) + Send + 'static) -> Result<()> {
             for count in (1..).zip(signals.forever()).map(|(count, _)| count) {
                 act(count);
                 match count {
-                    1 => eprintln!("\noodstream: finishing the output; once more to give up on it"),
-                    _ => eprintln!("oodstream: giving up"),
+                    1 => eprintln!("\noodstream: finishing the output; press Ctrl-C again to abort"),
+                    _ => eprintln!("oodstream: aborting"),
                 }
             }
         })
@@ -47,7 +47,7 @@ fn watch(act: impl Fn(u32) + Send + 'static) -> Result<()> {
     Ok(())
 }
 
-/// Reloads the session on SIGHUP until the handle is closed. A hang-up before it is ready is ignored.
+/// Reloads the session on SIGHUP until the handle is closed. A SIGHUP before it is ready is ignored.
 ///
 /// # Errors
 /// The handler cannot be installed.

@@ -1,4 +1,4 @@
-//! Options of inputs, and the log of their losses, for several commands.
+//! Options of inputs, and the log of lost signals, shared by several commands.
 
 use std::path::PathBuf;
 
@@ -7,13 +7,13 @@ use crate::input::Signal;
 use crate::input::file::VideoTrack;
 use crate::input::live::{SourceOptions, Transport};
 
-/// Options on how inputs are read.
+/// Options for reading inputs.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct SourceArgs {
-    /// How RTP comes from RTSP cameras [default: auto, UDP and then TCP]
+    /// Transport of RTP from RTSP cameras [default: auto, UDP and then TCP]
     #[arg(long, value_name = "HOW", value_parser = choice::<Transport>(), help_heading = "Live")]
     transport: Option<Transport>,
-    /// File with user:password of the cameras, for addresses without any
+    /// File with user:password, for camera addresses without credentials
     #[arg(long, value_name = "FILE", help_heading = "Live")]
     credentials: Option<PathBuf>,
     /// Which video track of a file is read: a number from 1, or all, each with an output of its own [default: first]
@@ -25,7 +25,7 @@ pub struct SourceArgs {
 }
 
 impl SourceArgs {
-    /// Puts what was given into `options`.
+    /// Applies the given options to `options`.
     pub fn apply(&self, options: &mut SourceOptions) {
         options.transport = self.transport.unwrap_or(options.transport);
         options.video_track = self.video_track.unwrap_or(options.video_track);

@@ -9,7 +9,7 @@ use strum::{EnumMessage, VariantArray};
 use crate::address::Address;
 use crate::{Error, duration};
 
-/// The values of an enum by their names; `--help` lists them with what the documentation says.
+/// The values of an enum by name; `--help` lists them with their doc comments.
 pub fn choice<T>() -> impl TypedValueParser<Value = T>
 where
     T: VariantArray + EnumMessage + Into<&'static str> + FromStr<Err = Error> + Copy + Send + Sync,

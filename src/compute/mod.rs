@@ -67,7 +67,7 @@ pub enum Upsampling {
     /// Bilinear, half-pixel centres, edges clamped (`docs/method.md` M9).
     #[default]
     Bilinear,
-    /// A fast guided filter (He and Sun, arXiv 1505.00996) to four times the grid, bilinear from there.
+    /// A fast guided filter (He and Sun, arXiv 1505.00996) to four times the grid, then bilinear.
     Guided,
 }
 

@@ -7,7 +7,7 @@ use super::cpu::Cpu;
 use super::gpu::{Gpu, adapters};
 use crate::Result;
 
-/// Which back end is wanted: `--compute auto|gpu|cpu`.
+/// The choice of a back end: `--compute auto|gpu|cpu`.
 #[derive(
     Debug,
     Clone,
@@ -25,10 +25,10 @@ use crate::Result;
 #[strum(serialize_all = "lowercase", parse_err_ty = crate::Error, parse_err_fn = crate::error::unknown_name)]
 #[serde(rename_all = "lowercase")]
 pub enum ComputeChoice {
-    /// A hardware GPU where there is one, else the CPU.
+    /// A hardware GPU if available, else the CPU.
     #[default]
     Auto,
-    /// Any adapter, a software one too.
+    /// Any adapter, including software ones.
     Gpu,
     /// The CPU.
     Cpu,
@@ -36,19 +36,18 @@ pub enum ComputeChoice {
 
 /// Opens a back end. `threads` is for the CPU; `None` takes all cores.
 ///
-/// `Auto` says in the log when it cannot use a hardware adapter that is there, and takes the CPU.
+/// `Auto` falls back to the CPU, and logs it when a hardware adapter is present but unusable.
 ///
 /// # Errors
-/// `Gpu` without any adapter that can do the work; a thread that could not be started.
+/// `Gpu` without a suitable adapter, or a thread that cannot be started.
 pub fn open(choice: ComputeChoice, threads: Option<usize>) -> Result<Box<dyn Backend>> {
     open_with(choice, threads, false)
 }
 
-/// As [`open`]; `gpu_f16` stores features as f16 on a GPU, see [`Gpu::with_f16`]. The CPU has no such storage, which the log
-/// says.
+/// As [`open`]; `gpu_f16` stores features as f16 on a GPU, see [`Gpu::with_f16`]. The CPU ignores it with a warning.
 ///
 /// # Errors
-/// As [`open`], or an adapter without `SHADER_F16`; `Auto` does not go round that.
+/// As [`open`], or an adapter without `SHADER_F16`; `Auto` does not fall back in this case.
 pub fn open_with(choice: ComputeChoice, threads: Option<usize>, gpu_f16: bool) -> Result<Box<dyn Backend>> {
     let gpu = |software| if gpu_f16 { Gpu::with_f16(software) } else { Gpu::new(software) };
     match choice {
@@ -56,7 +55,7 @@ pub fn open_with(choice: ComputeChoice, threads: Option<usize>, gpu_f16: bool) -
         ComputeChoice::Gpu => {
             let gpu = gpu(true)?;
             if gpu.adapter().software {
-                tracing::warn!("{} is a software adapter: right, but slower than --compute cpu", gpu.adapter().name);
+                tracing::warn!("{} is a software adapter: correct, but slower than --compute cpu", gpu.adapter().name);
             }
             return Ok(Box::new(gpu));
         }
@@ -76,13 +75,13 @@ pub fn open_with(choice: ComputeChoice, threads: Option<usize>, gpu_f16: bool) -
     Ok(Box::new(Cpu::new(threads)?))
 }
 
-/// Whether there is a graphics adapter that is no software, without loading any driver where the kernel shows no device.
+/// Whether there is a hardware graphics adapter; loads no driver where the kernel lists no device.
 pub fn has_hardware_adapter() -> bool {
     may_have_gpu() && adapters().iter().any(|adapter| !adapter.software)
 }
 
-/// Whether the kernel shows any graphics device. Asking Vulkan on a machine without one loads the software adapter and its
-/// compiler, 47 MB and a tenth of a second for nothing.
+/// Whether the kernel lists any graphics device. Without one, asking Vulkan would load the software adapter and its
+/// compiler: 47 MB and a tenth of a second for nothing.
 fn may_have_gpu() -> bool {
     !cfg!(target_os = "linux")
         || ["/dev/dri", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/mali0"]

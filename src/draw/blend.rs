@@ -12,7 +12,7 @@ use super::contour::{BLOCK, Contour};
 use super::mix::{Mix, Weights};
 use super::palette::Table;
 
-/// What is drawn, all of the picture's size.
+/// The layers to draw, all of the picture's size.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layers<'a> {
     pub score: ArrayView2<'a, f32>,
@@ -164,8 +164,8 @@ fn index(scores: &[f32], scale: ScoreScale, out: &mut [u8]) {
     for (out, score) in out.iter_mut().zip(scores) {
         #[expect(clippy::manual_clamp, reason = "clamp would let what is not a number through")]
         let value = ((score - scale.low) * gain).max(0.0).min(255.0);
-        // At 2^23 the last bit of an f32 is worth 1: the addition rounds and leaves the integer in the low byte. `as u8`
-        // would do too, but its saturation keeps the loop from being vectorised.
+        // At 2^23 the last bit of an f32 is worth 1: the addition rounds and leaves the integer in the low byte. `as
+        // u8` would do too, but its saturation keeps the loop from being vectorised.
         *out = (value + 8_388_608.0).to_bits() as u8;
     }
 }

@@ -1,4 +1,4 @@
-//! A small translucent picture that is composed at leisure and laid onto frames cheaply.
+//! A small translucent picture, composed once and blended onto many frames.
 
 use crate::frame::{I420Mut, PlaneMut};
 
@@ -16,7 +16,7 @@ pub(super) struct Rect {
 }
 
 impl Rect {
-    /// How much of the pixel at `(x, y)` it covers, 0..1.
+    /// The share of the pixel at `(x, y)` that it covers, 0..1.
     fn coverage(&self, x: usize, y: usize) -> f32 {
         let radius = self.radius.min(self.width / 2.0).min(self.height / 2.0);
         let (px, py) = (x as f32 + 0.5, y as f32 + 0.5);
@@ -140,7 +140,7 @@ pub(super) struct Sprite {
 }
 
 impl Sprite {
-    /// Takes over what is on `canvas`.
+    /// Copies the content of `canvas`.
     pub(super) fn set(&mut self, canvas: &Canvas) {
         self.y.start(canvas.width);
         for [y, _, _, alpha] in &canvas.pixels {
@@ -158,7 +158,7 @@ impl Sprite {
         }
     }
 
-    /// Lays it onto `picture` with its corner at the even place `(x, y)`; it must lie inside.
+    /// Blends it onto `picture` with its corner at the even place `(x, y)`; it must lie inside.
     pub(super) fn lay(&self, picture: &mut I420Mut<'_>, x: usize, y: usize) {
         self.y.lay(&mut picture.y, x, y);
         self.u.lay(&mut picture.u, x / 2, y / 2);

@@ -1,12 +1,13 @@
-//! The mask with soft edges, row by row: what outlines and fills are looked up from.
+//! The mask with soft edges, row by row, from which outlines and fills are looked up.
 //!
-//! The 0/1 mask is convolved with a tent of half-width `n` down and across. Near a straight edge the result depends on the
-//! signed distance to the edge alone, so that one byte per pixel is enough to draw an antialiased line along the edge:
-//! `S(d) = 1/2 + t - sign(t) t^2 / 2` with `t = d / n` (the integral of the tent), and [`distance`] is its inverse.
+//! The 0/1 mask is convolved with a tent of half-width `n` down and across. Near a straight edge the result depends on
+//! the signed distance to the edge alone, so that one byte per pixel is enough to draw an antialiased line along the
+//! edge: `S(d) = 1/2 + t - sign(t) t^2 / 2` with `t = d / n` (the integral of the tent), and [`distance`] is its
+//! inverse.
 
 use ndarray::ArrayView2;
 
-/// Columns that are looked at together; even, so that a block covers whole chroma samples.
+/// Columns that are processed together; even, so that a block covers whole chroma samples.
 pub(super) const BLOCK: usize = 32;
 /// Half-widths up to this keep the sums within 16 bits.
 pub(super) const MAX_HALF_WIDTH: usize = 15;
@@ -26,7 +27,7 @@ pub(super) struct Contour {
     row: usize,
     /// Tent-weighted column sums around `row`, with `half_width` columns of margin on either side.
     sums: Vec<u16>,
-    /// What the next row's sums have more.
+    /// The increments to the next row's sums.
     slope: Vec<i16>,
     boxes: Vec<u16>,
     tents: Vec<u16>,

@@ -1,4 +1,4 @@
-//! The panel in the corner: how much of the frame is unknown, the colour bar with the threshold, and the caller's lines.
+//! The panel in the corner: the unknown share of the frame, the colour bar with the threshold, and the caller's lines.
 
 use std::fmt::{self, Write as _};
 
@@ -11,7 +11,7 @@ use super::palette::Table;
 use super::text::{Font, Weight};
 use super::{ScoreScale, View};
 
-/// A score for people: two decimals, and a dash that is as wide as a minus should be.
+/// A score for display: two decimals and a typographic minus sign.
 struct Number(f32);
 
 impl fmt::Display for Number {
@@ -21,7 +21,7 @@ impl fmt::Display for Number {
     }
 }
 
-/// What the panel says about one frame.
+/// The figures of one frame on the panel.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Facts<'a> {
     pub share: f32,
@@ -32,7 +32,7 @@ pub(super) struct Facts<'a> {
     pub lines: &'a [String],
 }
 
-/// Everything that the panel's base is made from; a new one means a new base.
+/// The inputs of the panel's base, which is redrawn when they change.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Key {
     picture: (usize, usize),
@@ -44,7 +44,7 @@ struct Key {
     width: f32,
 }
 
-/// Where things are, in pixels of the panel.
+/// Positions in pixels of the panel.
 #[derive(Debug, Clone, Copy, Default)]
 struct Layout {
     /// Size of body text, pixels per em; all else is in multiples of it.
@@ -108,7 +108,7 @@ pub(super) struct Legend {
     base: Canvas,
     canvas: Canvas,
     sprite: Sprite,
-    /// What `sprite` says.
+    /// The text of `sprite`.
     shown: String,
     text: String,
     scratch: String,
@@ -129,7 +129,7 @@ impl Legend {
         })
     }
 
-    /// Lays the panel onto `picture`; left out where it would cover too much of it.
+    /// Blends the panel onto `picture`; left out where it would cover too much of it.
     pub(super) fn draw(&mut self, picture: &mut I420Mut<'_>, view: View, table: &Table, facts: &Facts<'_>) {
         let (width, height) = (picture.width(), picture.height());
         let with_bar = view != View::Mask;

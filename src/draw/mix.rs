@@ -1,5 +1,5 @@
-//! What a pixel becomes, as tables over the soft mask: how much of the picture, of the heat colour, of the dark halo and of
-//! the light outline it is made of.
+//! The mix of a pixel, as tables over the soft mask: the shares of the picture, the heat colour, the dark halo and the
+//! light outline.
 
 use crate::frame::Colour;
 

@@ -1,4 +1,4 @@
-//! Draws what was found into the picture, in place: heat over the unknown regions, their outlines and a legend.
+//! Draws results into the picture, in place: heat over the unknown regions, their outlines and a legend.
 //!
 //! Everything happens on the code values of I420, luma at full and chroma at half resolution; no RGB picture is made.
 
@@ -32,7 +32,7 @@ use palette::Table;
 use sign::Sign;
 use tracks::Tracks;
 
-/// What is shown.
+/// The content of the output picture.
 #[derive(
     Debug,
     Clone,
@@ -51,24 +51,24 @@ use tracks::Tracks;
 #[strum(serialize_all = "kebab-case", parse_err_ty = Error, parse_err_fn = crate::error::unknown_name)]
 #[serde(rename_all = "kebab-case")]
 pub enum View {
-    /// The picture with heat colours over the alarms, their outlines, numbers and trails.
+    /// Heat colours over the alarms, with outlines, numbers and trails.
     #[default]
     Overlay,
-    /// The whole score map in colours over the grey picture, with outlines; also of what is no alarm.
+    /// The whole score map in colour over the grey picture, with outlines; not limited to alarms.
     Heatmap,
-    /// The untouched picture on the left, the heat map on the right.
+    /// The original picture on the left, the heat map on the right.
     SideBySide,
-    /// The marked regions in white over the darkened picture; at opacity 1 a pure black and white mask.
+    /// The marked regions in white over the darkened picture; pure black and white at opacity 1.
     Mask,
 }
 
-/// How it is drawn.
+/// The settings of the drawing.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Style {
-    /// What is shown.
+    /// The content of the output picture.
     pub view: View,
-    /// How much of the heat colour (or of the mask's black) covers the picture, 0..1.
+    /// Opacity of the heat colours (or of the mask's black), 0..1.
     pub opacity: f32,
     /// Whether the panel with share, scale and caption is drawn (where the picture is large enough for it).
     pub legend: bool,
@@ -158,7 +158,7 @@ impl Painter {
         })
     }
 
-    /// What it was made with.
+    /// The style in use.
     pub fn style(&self) -> &Style {
         &self.style
     }
@@ -168,8 +168,8 @@ impl Painter {
         self.classes = classes.to_vec();
     }
 
-    /// What [`Painter::paint`] draws from now on: the alarms of `scene` with their tracks. The views `overlay` and `mask`
-    /// then leave out what is no alarm. Without a scene, all of `detection.mask` is marked.
+    /// Sets the scene for the following frames: its alarms are drawn with their tracks, and the views `overlay` and
+    /// `mask` leave out everything else. Without a scene, all of `detection.mask` is marked.
     pub fn set_scene(&mut self, scene: Option<&Scene>) {
         self.tracks.set(scene);
     }

@@ -1,7 +1,7 @@
 //! Perceptual colour maps.
 //!
-//! Every fifth entry of the published 256-entry tables, joined by straight lines; no channel is off by more than 2 of 255.
-//! viridis, inferno, magma and plasma: Stéfan van der Walt and Nathaniel Smith, 2015, matplotlib, CC0 1.0.
+//! Every fifth entry of the published 256-entry tables, joined by straight lines; no channel is off by more than 2 of
+//! 255. viridis, inferno, magma and plasma: Stéfan van der Walt and Nathaniel Smith, 2015, matplotlib, CC0 1.0.
 //! turbo: Anton Mikhailov, Google LLC, 2019, Apache License 2.0.
 
 use crate::frame::Colour;
@@ -36,7 +36,7 @@ pub enum Palette {
     Magma,
     /// Blue over magenta to yellow.
     Plasma,
-    /// An evened-out rainbow: more hues, not monotone in lightness.
+    /// A smoothed rainbow: more hues, not monotone in lightness.
     Turbo,
 }
 

@@ -15,7 +15,7 @@ pub(super) struct Sign {
     font: Font,
     canvas: Canvas,
     sprite: Sprite,
-    /// What `sprite` was made for.
+    /// The inputs of `sprite`.
     shown: Option<(u64, usize, Colour)>,
 }
 
@@ -24,7 +24,8 @@ impl Sign {
         Ok(Self { font: Font::new()?, canvas: Canvas::default(), sprite: Sprite::default(), shown: None })
     }
 
-    /// Halves the contrast of `picture` and lays the sign onto its middle; a picture too small for it is only darkened.
+    /// Halves the contrast of `picture` and blends the sign onto its middle; a picture too small for it is only
+    /// darkened.
     pub fn draw(&mut self, picture: &mut I420Mut<'_>, age: Duration) {
         darken(picture);
         // Sixteen ems fit the width of the words with room around them.

@@ -22,14 +22,14 @@ pub(super) struct Glyph {
     pub coverage: Vec<u8>,
 }
 
-/// Horizontal positions of a glyph within a pixel that are told apart.
+/// Horizontal subpixel positions of a glyph.
 const BINS: f32 = 4.0;
 
 /// Size in quarter pixels, so that it can be a key.
 type Size = u16;
 type Key = (Weight, Size, u8, char);
 
-/// The font with everything rasterised so far.
+/// The font with the glyphs rasterised so far.
 #[derive(Debug)]
 pub(super) struct Font {
     regular: FontRef<'static>,
@@ -63,7 +63,7 @@ impl Font {
         text.chars().map(|c| face.h_advance(face.glyph_id(c))).sum()
     }
 
-    /// Rasterises what `text` needs and calls `place(x, y, glyph)` for each glyph, `(x, y)` being the pixel that the
+    /// Rasterises the glyphs of `text` and calls `place(x, y, glyph)` for each glyph, `(x, y)` being the pixel that the
     /// glyph's `left` and `top` count from; the pen starts at `(x, y)` on the baseline.
     pub(super) fn lay(
         &mut self,

@@ -25,9 +25,9 @@ const COLOURS: [[u8; 3]; 8] = [
 ];
 /// Unusual members of known classes.
 const UNUSUAL: [u8; 3] = [215, 215, 215];
-/// How far below the growing level cells beside a region are taken to be, so that its edge runs between cells.
+/// The level assumed for cells beside a region, below the growing level, so that its edge runs between cells.
 const DROP: f32 = 0.3;
-/// Number plates that are kept.
+/// Number plates in the cache.
 const PLATES: usize = 32;
 
 /// Draws the tracks of one stream. Allocates for new numbers and sizes only.
@@ -83,7 +83,7 @@ impl Tracks {
         })
     }
 
-    /// What is drawn from now on; none: marked pixels as they are.
+    /// Sets the scene for the following frames; without one, marked pixels are drawn as they are.
     pub(super) fn set(&mut self, scene: Option<&Scene>) {
         self.shown = scene.is_some_and(|scene| scene.grid.0 > 0);
         if let Some(scene) = scene {

@@ -17,7 +17,7 @@ use image::{DynamicImage, GrayImage, ImageReader, RgbImage};
 use super::components::{ANOMALY, KNOWN, VOID};
 use crate::{Error, Result};
 
-/// How a set is laid out on disk.
+/// The layout of a set on disk.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, strum::EnumMessage, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
 )]
@@ -31,7 +31,7 @@ pub enum Layout {
     Fishyscapes,
     /// ADE-OoD (Galesso et al. 2024).
     AdeOod,
-    /// Images and masks in two folders, of equal file stems.
+    /// Images and masks in two folders, paired by file stem.
     Pairs,
 }
 
@@ -54,7 +54,7 @@ impl Layout {
     }
 }
 
-/// What a mask's values mean.
+/// The meaning of a mask's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coding {
     /// 0 known, one value anomaly, 255 void.
@@ -105,7 +105,7 @@ pub struct Dataset {
     pub name: String,
     /// Labelled images by name.
     pub samples: Vec<Sample>,
-    /// What their masks' values mean.
+    /// The meaning of their masks' values.
     pub coding: Coding,
     /// Pictures that the set ships without ground truth (SegmentMeIfYouCan's hidden test split).
     pub unlabelled: usize,
@@ -114,7 +114,7 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Looks through `root` for a set of this layout; `ood_value` replaces the value of anomalous pixels.
+    /// Searches `root` for a set of this layout; `ood_value` replaces the value of anomalous pixels.
     ///
     /// # Errors
     /// The folder is missing or has no image of that layout.
@@ -229,7 +229,7 @@ impl Dataset {
             let picture = pictures.get(&name).or_else(|| unnumbered.and_then(|(_, base)| pictures.get(base)));
             match picture {
                 Some(image) => self.pair(name, image.clone(), Some(mask)),
-                None => self.problems.push(format!("{}: its picture is not there", mask.display())),
+                None => self.problems.push(format!("{}: its picture is missing", mask.display())),
             }
         }
         Ok(())
@@ -255,12 +255,12 @@ impl Dataset {
     fn pair(&mut self, name: String, image: PathBuf, mask: Option<PathBuf>) {
         match mask {
             Some(mask) => self.samples.push(Sample { name, image, mask }),
-            None => self.problems.push(format!("{}: its mask is not there", image.display())),
+            None => self.problems.push(format!("{}: its mask is missing", image.display())),
         }
     }
 
     fn orphans(&mut self, masks: BTreeMap<String, PathBuf>) {
-        self.problems.extend(masks.into_values().map(|mask| format!("{}: its picture is not there", mask.display())));
+        self.problems.extend(masks.into_values().map(|mask| format!("{}: its picture is missing", mask.display())));
     }
 }
 

@@ -1,4 +1,4 @@
-//! How a stream does, from what is counted.
+//! The state of a stream, from its counters.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,23 +8,23 @@ use serde::Serialize;
 use crate::pipeline::Link;
 use crate::session::StreamStatus;
 
-/// Pictures come and none went out for this long: something is stuck.
+/// Time without output, while pictures arrive, after which a stream counts as stuck.
 const STUCK: Duration = Duration::from_secs(5);
 
-/// How a stream does.
+/// The state of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// Pictures come, and go out everywhere.
+    /// Pictures arrive and every output works.
     Up,
-    /// Pictures come; an output does not work, or nothing goes out. Or the stream came to its end.
+    /// Pictures arrive, but an output fails or nothing is sent; or the stream has ended.
     Degraded,
-    /// No pictures come, or an error ended the stream.
+    /// No pictures arrive, or an error ended the stream.
     Down,
 }
 
 impl State {
-    /// As in JSON.
+    /// The name in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Up => "up",
@@ -39,14 +39,14 @@ impl State {
 pub struct Health {
     /// Its name.
     pub stream: String,
-    /// How it does.
+    /// Its state.
     pub state: State,
     /// Why it is not up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// How `stream` does now.
+/// The current state of `stream`.
 pub fn health(stream: &StreamStatus) -> Health {
     let reading = stream.meter.read();
     let broken = stream.outputs.iter().find(|output| !output.up.load(Ordering::Relaxed));

@@ -26,21 +26,21 @@ use super::metrics;
 use crate::session::Handle;
 use crate::{Error, Result};
 
-/// Connections at the same time. One more ends the oldest of the address that has the most: a client that never reads
-/// keeps nobody else from `/healthz`.
+/// Most connections at the same time. One more closes the oldest of the address with the most, so that a client that
+/// never reads cannot block `/healthz`.
 const MAX_CONNECTIONS: usize = 32;
-/// How long a client may take for its next request. It frees what a client that vanished or forgot holds.
+/// Longest wait for a client's next request, after which its connection is closed.
 const IDLE: Duration = Duration::from_secs(5);
-/// The longest that a connection lasts, a client that reads nothing included.
+/// Longest life of a connection, even if the client reads nothing.
 const MAX_LIFE: Duration = Duration::from_secs(20);
 /// Largest head of a request, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 /// Requests of one connection.
 const MAX_REQUESTS: u32 = 100;
-/// Pause after a connection could not be taken: there are no descriptors left.
+/// Pause after a failure to accept a connection, as when no descriptors are left.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Answers until it is dropped.
+/// The server, which runs until it is dropped.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
@@ -52,7 +52,7 @@ impl Server {
     /// Listens at `address`, which is a port on loopback or `HOST:PORT`, and answers for `session`.
     ///
     /// # Errors
-    /// `address` is malformed, not to be found or in use.
+    /// `address` is malformed, unknown or in use.
     pub fn start(address: &str, session: Handle) -> Result<Self> {
         let place = format!("http.listen = {address}");
         let failed = |error: &dyn std::fmt::Display| Error::failed(format!("{place}: {error}"));
@@ -71,7 +71,7 @@ impl Server {
             .map_err(|error| failed(&error).hint("another program may have the port; choose another one"))?;
         let address = listener.local_addr().map_err(|error| failed(&error))?;
         if !address.ip().is_loopback() {
-            tracing::warn!("{place}: everybody who can reach {address} can read the metrics and ask for a reload");
+            tracing::warn!("{place}: anyone who can reach {address} can read the metrics and request a reload");
         }
         listener.set_nonblocking(true).map_err(|error| failed(&error))?;
         let runtime =
@@ -81,7 +81,7 @@ impl Server {
             .name("http".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
-                    // An open connection is no reason to go on: no graceful end.
+                    // Open connections must not delay the end: no graceful shutdown.
                     tokio::select! {
                         Err(error) = serve(listener, router(session), host) => tracing::error!("http: {error}"),
                         _ = stopped => {}
@@ -92,7 +92,7 @@ impl Server {
         Ok(Self { address, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -115,7 +115,7 @@ struct Open {
     task: AbortHandle,
 }
 
-/// Ends connections until there is room for one more. `open` is in the order of their beginning.
+/// Closes connections until there is room for one more. `open` is ordered by start.
 fn make_room(open: &mut Vec<Open>) {
     open.retain(|connection| !connection.task.is_finished());
     if open.len() < MAX_CONNECTIONS {
@@ -165,7 +165,7 @@ async fn serve_connection(connection: impl AsyncRead + AsyncWrite + Unpin, route
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MAX_HEAD);
-    // Whatever goes wrong with a client is its own matter.
+    // Errors of a single client are ignored.
     let _ = tokio::time::timeout(MAX_LIFE, http.serve_connection(TokioIo::new(connection), service)).await;
 }
 
@@ -195,8 +195,8 @@ pub fn answer(session: Handle, bytes: &[u8]) -> io::Result<Vec<u8>> {
     })
 }
 
-/// Whether a page of another site had a browser send a request (`Origin`, `Sec-Fetch-Site`), or had it take this server
-/// for one of its own (`Host`): the name is then neither a number, nor `localhost`, nor `name`, where the server listens.
+/// Whether a page of another site sent the request through a browser: by `Origin` or `Sec-Fetch-Site`, or by a `Host`
+/// (DNS rebinding) that is neither an IP address, nor `localhost`, nor `name`, the name on which the server listens.
 fn is_foreign(headers: &HeaderMap, name: &str) -> bool {
     let text = |key: HeaderName| headers.get(key).map(|value| value.to_str().unwrap_or("?").to_ascii_lowercase());
     let Some(host) = text(header::HOST) else { return true };

@@ -1,4 +1,4 @@
-//! Everything that is counted, as OpenMetrics text. Values are read when they are asked for; nothing is kept here.
+//! All counters as OpenMetrics text. Values are read on request; nothing is stored here.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -63,7 +63,7 @@ fn family<'a, const N: usize>(
     Ok(())
 }
 
-/// As the text format has label values.
+/// Escapes a label value for the text format.
 fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `GET /healthz` | 200 when no stream is down, else 503; JSON: each stream up, degraded or down, and why |
 //! | `GET /readyz` | 200 once the model is loaded and the outputs are open, else 503 |
-//! | `GET /metrics` | everything that is counted, for Prometheus (OpenMetrics text) |
+//! | `GET /metrics` | all counters, for Prometheus (OpenMetrics text) |
 //! | `PUT /reload` | reads threshold and drawing from the pipeline file again; 400 with the reason when it cannot |
 
 mod health;

@@ -75,8 +75,8 @@ impl Outlet<'_> {
         settings.get().threshold.or(self.suggested)
     }
 
-    /// A detection to fill. A stream that may fall behind waits for its own; any other goes without, so that one stream whose
-    /// drawing is stuck does not hold up the rest.
+    /// A detection to fill. A stream that may fall behind waits for its own; any other goes without, so that one stream
+    /// whose drawing is stuck does not hold up the rest.
     fn take_detection(&self, control: &Control) -> Option<Box<Detection>> {
         match self.flow.policy {
             Policy::Wait => control.receive(&self.detections),
@@ -103,15 +103,15 @@ struct Flight {
 
 /// The dense maths: frames of all streams in, each out to its own stream.
 ///
-/// While the back end works on one frame the next is submitted, as far as its depth goes; a result that nothing follows is
-/// fetched at once.
+/// While the back end works on one frame the next is submitted, as far as its depth goes; a result that nothing follows
+/// is fetched at once.
 pub(super) struct Detect<'a> {
     pub control: &'a Control,
     pub stats: &'a StageStats,
     pub backend: &'a mut dyn Backend,
     pub recipe: &'a Recipe,
     pub settings: &'a Settings,
-    /// Takes what is left out away from the statistics.
+    /// Removes ignored parts from the statistics.
     pub filler: Filler,
     /// One for each stream, until the stream ends.
     pub outlets: Vec<Option<Outlet<'a>>>,
@@ -206,8 +206,8 @@ impl Detect<'_> {
         Ok(())
     }
 
-    /// Brings the maps of a frame together and starts the work on them. Without a threshold it is done twice, first for the
-    /// threshold, and nothing may be in flight.
+    /// Brings the maps of a frame together and starts the work on them. Without a threshold it is done twice, first for
+    /// the threshold, and nothing may be in flight.
     fn start(&mut self, flight: &mut Flight, merge: &mut Merge) -> Result<()> {
         let lane = flight.lane;
         flight.frame.outputs.merge(&flight.frame.layout, merge)?;

@@ -1,4 +1,4 @@
-//! One road out for everything that can end a run: end of input, Ctrl-C, a stage's error, a panic.
+//! Shutdown: one path for the end of input, Ctrl-C, a stage's error and a panic.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,13 +8,13 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 
 use crate::Error;
 
-/// The time that a stage waits before it looks at the flags again.
+/// The time that a stage waits before it checks the flags again.
 pub const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The state by which the stages of one run end together.
 ///
-/// A stop ends the reading: what is in flight is drained and the output is finished. A second interrupt ends the waiting as
-/// well. The first error wins; those that follow from it are dropped.
+/// A stop ends the reading: what is in flight is drained and the output is finished. A second interrupt ends the
+/// waiting as well. The first error wins; those that follow from it are dropped.
 #[derive(Debug, Default)]
 pub struct Control {
     interrupts: Arc<AtomicU32>,
@@ -41,17 +41,17 @@ impl Control {
         self.stop();
     }
 
-    /// Whether no more frames shall be read.
+    /// Whether reading must stop.
     pub fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed) || self.interrupted()
     }
 
-    /// Whether something went wrong: nothing handed on from here will come back.
+    /// Whether an error occurred, so that messages sent from here will not come back.
     pub fn failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Whether the user has requested the end.
+    /// Whether the user has interrupted the run.
     pub fn interrupted(&self) -> bool {
         self.interrupts.load(Ordering::Relaxed) >= 1
     }
@@ -61,12 +61,12 @@ impl Control {
         self.interrupts.load(Ordering::Relaxed) >= 2
     }
 
-    /// The first error's words.
+    /// The message of the first error.
     pub fn last_error(&self) -> Option<String> {
         self.lock().as_ref().map(Error::to_string)
     }
 
-    /// The first error, once.
+    /// Takes the first error.
     pub fn take_error(&self) -> Option<Error> {
         self.lock().take()
     }
@@ -80,7 +80,8 @@ impl Control {
         send_unless(|| self.aborted(), sender, item)
     }
 
-    /// The next item, waiting in slices of [`PATIENCE`]; `None` when the senders are gone and all is read, or the run aborted.
+    /// The next item, waiting in slices of [`PATIENCE`]; `None` when the senders are gone and all is read, or the run
+    /// aborted.
     pub fn receive<T>(&self, receiver: &Receiver<T>) -> Option<T> {
         receive_unless(|| self.aborted(), receiver)
     }
@@ -98,7 +99,8 @@ pub fn send_unless<T>(give_up: impl Fn() -> bool, sender: &Sender<T>, mut item: 
     }
 }
 
-/// The next item, calling `give_up` every [`PATIENCE`]; `None` when that returns true or the senders are gone and all is read.
+/// The next item, calling `give_up` every [`PATIENCE`]; `None` when that returns true or the senders are gone and all
+/// is read.
 pub fn receive_unless<T>(give_up: impl Fn() -> bool, receiver: &Receiver<T>) -> Option<T> {
     loop {
         match receiver.recv_timeout(PATIENCE) {

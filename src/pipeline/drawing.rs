@@ -52,9 +52,9 @@ pub(super) struct Drawing<'a> {
     /// Lines of the caption that stay.
     notes: usize,
     classes: Vec<String>,
-    /// Share of the picture that is left out.
+    /// Ignored share of the picture.
     ignored: f32,
-    /// Detections that were drawn go back here.
+    /// Drawn detections return here.
     detections: Sender<Box<Detection>>,
     newest: Option<Newest>,
 }
@@ -74,7 +74,7 @@ impl<'a> Drawing<'a> {
         Ok(Self { settings, version, painter, scale, caption, notes, classes, ignored, detections, newest })
     }
 
-    /// Draws what there is to draw on the frame.
+    /// Draws the result of the frame.
     pub fn draw(&mut self, frame: Passage<Recorded>) -> Result<Drawn> {
         let version = self.settings.version();
         if version != self.version {
@@ -145,7 +145,7 @@ fn painter(settings: &Settings, classes: &[String]) -> Result<Painter> {
     Ok(painter)
 }
 
-/// What the legend says of the rules that are not the usual ones.
+/// Legend lines for rules that differ from the defaults.
 fn notes(settings: &Settings, ignored: f32) -> Vec<String> {
     let events = settings.get().events;
     let mut notes = Vec::new();
@@ -242,7 +242,7 @@ mod tests {
         let settings = Settings::new(Tunable::default());
         let mut drawing =
             Drawing::new(&settings, Vec::new(), 0.0, detections, Some(Newest::new(finished, permits))).unwrap();
-        // Before the first result there is nothing to tell.
+        // Before the first result there is no age to show.
         let drawn = drawing.draw(bare(last.share())).unwrap();
         assert!(drawing.caption.lines.is_empty() && drawn.ood_share == 0.0);
         done.send(result).unwrap();

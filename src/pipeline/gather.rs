@@ -20,13 +20,13 @@ pub(super) struct Inlet<'a> {
     pub permits: Sender<Permit>,
     pub control: &'a Control,
     pub meter: &'a Meter,
-    /// Older frames are left out.
+    /// Older frames are dropped.
     pub max_age: Option<Duration>,
     pub open: bool,
 }
 
 impl Inlet<'_> {
-    /// The next frame that is young enough. At a stop what waits of a live stream is left out, so that its end is near.
+    /// The next frame that is young enough. At a stop, waiting frames of a live stream are dropped to end it soon.
     fn take(&mut self) -> Result<Captured, TryRecvError> {
         loop {
             let waiting = self.waiting.try_recv()?;

@@ -1,4 +1,4 @@
-//! The stages that each stream has for itself: source in front of the network; track, draw and sink behind it.
+//! The stages of a single stream: source before the network; track, draw and sink after it.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -28,10 +28,10 @@ pub(super) struct Source<'a> {
     pub observer: &'a dyn Observer,
     pub flow: Flow,
     pub permits: Receiver<Permit>,
-    /// The other end of `permits`, for those of frames that are left out.
+    /// The other end of `permits`, to return those of dropped frames.
     pub unused: Sender<Permit>,
     pub to_network: Sender<Captured>,
-    /// The other end of `to_network`, to take out what has waited longest.
+    /// The other end of `to_network`, to remove the oldest waiting frame.
     pub waiting: Receiver<Captured>,
     pub display: Option<Display>,
 }
@@ -77,7 +77,7 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// False when there is nobody to hand it to.
+    /// False when the receiver is gone.
     fn hand_on(&self, frame: Frame, fresh: &mut bool) -> bool {
         let Some(Display { permits, to_draw }) = &self.display else { return self.offer(frame, fresh) };
         let shown = frame.share();
@@ -246,7 +246,7 @@ impl Sink<'_> {
                 }
             }
             if self.only_written && !self.control.stopping() && writer.as_ref().is_some_and(|writer| writer.is_over()) {
-                tracing::info!("{}: nothing takes its pictures any more, it ends", self.meter.name());
+                tracing::info!("{}: no output takes its pictures any more, the stream ends", self.meter.name());
                 self.control.stop();
             }
             frames += 1;

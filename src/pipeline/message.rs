@@ -16,8 +16,8 @@ use crate::model::views::layout::Layout;
 use crate::model::views::merge::NetworkOutputs;
 use crate::ood::alarm::Scene;
 
-/// The right to have one more frame of a stream on its way, with memory that frame after frame uses. The permits of a stream
-/// go round; their number bounds what it holds.
+/// The permission for one more frame of a stream in flight, with reusable memory. The permits of a stream circulate;
+/// their number bounds what it holds.
 #[derive(Default)]
 pub(super) struct Permit {
     memory: NetworkOutputs,
@@ -66,7 +66,7 @@ impl Prepared {
 }
 
 impl Inferred {
-    /// Lets go of the frame and the outputs.
+    /// Releases the frame and the outputs.
     pub fn into_permit(self) -> Permit {
         cleared(self.outputs, self.scene)
     }
@@ -122,8 +122,8 @@ fn cleared(mut memory: NetworkOutputs, scene: Scene) -> Permit {
     Permit { memory, scene }
 }
 
-/// A frame that is analysed, or one that is not: a repeat of the last picture of a lost signal, or a frame that is shown with
-/// another frame's result.
+/// A frame that is analysed, or one that is not: a repeat of the last picture of a lost signal, or a frame that is
+/// shown with another frame's result.
 #[expect(clippy::large_enum_variant, reason = "a box would be an allocation per frame")]
 pub(super) enum Passage<T> {
     Analysed(T),
@@ -132,8 +132,8 @@ pub(super) enum Passage<T> {
 
 /// A batch that has been filled, on its way to the network, or an empty one on its way back.
 ///
-/// The number of batches in circulation limits how far `prepare` may run ahead of `infer`: with one, a picture is chosen when
-/// the network is free and never waits for it.
+/// The number of batches in circulation limits how far `prepare` may run ahead of `infer`: with one, a picture is
+/// chosen when the network is free and never waits for it.
 pub(super) struct Batch {
     /// Stream and frame, in turn; bare ones have no picture in the tensor.
     pub frames: Vec<(usize, Passage<Prepared>)>,

@@ -35,13 +35,13 @@ pub struct Meter {
 /// The connection to the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Link {
-    /// There has not been a picture yet.
+    /// No picture has arrived yet.
     Waiting,
-    /// Pictures come.
+    /// Pictures arrive.
     Up,
-    /// Pictures came, and do not any more.
+    /// Pictures no longer arrive.
     Lost {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The stream is over.
@@ -107,9 +107,9 @@ pub struct Reading {
     pub frames_out: u64,
     /// Repeats of the last picture while there was no signal.
     pub repeats: u64,
-    /// Frames left out since newer ones came before they were worked on.
+    /// Frames dropped because newer ones arrived before they were processed.
     pub crowded: u64,
-    /// Frames left out since they were older than the latency limit.
+    /// Frames dropped because they were older than the latency limit.
     pub stale: u64,
     /// The number of times that pictures came back after a loss.
     pub reconnects: u64,
@@ -134,7 +134,7 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Frames left out on purpose.
+    /// Frames dropped by policy.
     pub fn dropped(&self) -> u64 {
         self.crowded + self.stale
     }

@@ -1,4 +1,4 @@
-//! The staged pipeline: one named thread per stage, bounded channels between them, one road out.
+//! The staged pipeline: one named thread per stage, bounded channels between them, one way to shut down.
 //!
 //! ```text
 //! stream 0: source -.                               .-> track -> draw -> sink
@@ -6,10 +6,10 @@
 //! stream 2: source -'                               '-> track -> draw -> sink
 //!              ^----------------------- permits -------------------------'
 //! ```
-//! A message carries one frame and what its stages found; its type says what that is. The permits of a stream go round with the
-//! memory that is used again: the sink hands each back to the source, so that their number bounds the memory, nothing is
-//! allocated per frame after the first round, and a stream whose sink is stuck has no permits left that could hold up the others.
-//! What happens to frames that find no permit or no room is the stream's policy: a file waits, a live stream leaves frames out, and
+//! A message carries one frame and the results so far, which its type names. The permits of a stream circulate with the
+//! reusable memory: the sink returns each to the source, so that their number bounds the memory, nothing is allocated
+//! per frame after the first round, and a stream whose sink is stuck has no permits left to hold up the others.
+//! The stream's policy applies to frames that find no permit or no room: a file waits, a live stream drops frames and
 //! counts them.
 
 mod analyse;

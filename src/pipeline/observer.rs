@@ -4,7 +4,7 @@ use crate::input::Signal;
 
 /// Follows a stream, for progress bars and events.
 pub trait Observer: Sync {
-    /// One more frame is finished.
+    /// Called for every finished frame.
     fn frame_done(&self, running_time: u64, ood_share: f32);
 
     /// A live input was lost or came back.

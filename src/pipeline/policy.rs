@@ -1,10 +1,10 @@
-//! The policies for live frames that come faster than they are worked on.
+//! The policies for live frames that arrive faster than they are processed.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Which frames are left out. Always after decoding, never before.
+/// The frames to drop, always after decoding.
 #[derive(
     Debug,
     Clone,
@@ -22,16 +22,16 @@ use serde::{Deserialize, Serialize};
 #[strum(serialize_all = "kebab-case", parse_err_ty = crate::Error, parse_err_fn = crate::error::unknown_name)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
-    /// None: the input waits, and a live one falls behind.
+    /// None: the input waits, so that a live one falls behind.
     Wait,
-    /// The frame that has waited longest, once the queue is full.
+    /// The oldest waiting frame, once the queue is full.
     DropOldest,
     /// All but the newest.
     #[default]
     Latest,
 }
 
-/// Which result is drawn on a frame.
+/// The result that is drawn on a frame.
 #[derive(
     Debug,
     Clone,
@@ -49,28 +49,28 @@ pub enum Policy {
 #[strum(serialize_all = "kebab-case", parse_err_ty = crate::Error, parse_err_fn = crate::error::unknown_name)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sync {
-    /// The frame's own. What has none is not shown.
+    /// The frame's own result; frames without one are not shown.
     #[default]
     Exact,
-    /// The newest one that is finished, with its age. Every frame is shown.
+    /// The newest finished result, with its age; every frame is shown.
     Newest,
 }
 
-/// The rules by which the frames of one stream are let through.
+/// The rules that decide which frames of one stream pass.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Flow {
-    /// Which frames are left out.
+    /// The frames to drop.
     pub policy: Policy,
-    /// Which result is drawn on a frame.
+    /// The result that is drawn on a frame.
     pub sync: Sync,
     /// Frames that may wait for the network.
     pub queue: usize,
-    /// Frames older than this when the network could take them are left out.
+    /// Frames older than this when the network becomes free are dropped.
     pub max_age: Option<Duration>,
 }
 
 impl Flow {
-    /// Every frame with its own result, `queue` of them waiting: for files.
+    /// Every frame with its own result and up to `queue` waiting, for files.
     pub fn all(queue: usize) -> Self {
         Self { policy: Policy::Wait, sync: Sync::Exact, queue, max_age: None }
     }

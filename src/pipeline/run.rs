@@ -40,7 +40,7 @@ pub struct Engine {
     pub recipe: Recipe,
     /// Threshold and drawing, which may change during a run.
     pub settings: Arc<Settings>,
-    /// Parts of the picture that are left out.
+    /// Ignored parts of the picture.
     pub ignore: Arc<IgnoreMap>,
     /// Prepared pictures that may wait for the network; 0 chooses each picture when the network is free for it.
     pub ahead: usize,
@@ -118,15 +118,15 @@ pub struct Outcome {
     pub error: Option<Error>,
 }
 
-/// Detections of one stream that may be between detect and draw; one more for each further frame that the back end takes at once.
-/// They are the largest buffers after the pictures, 10 MB each at 1080p.
+/// Detections of one stream that may be between detect and draw; one more for each further frame that the back end
+/// takes at once. They are the largest buffers after the pictures, 10 MB each at 1080p.
 const DETECTIONS: usize = 3;
 
 /// Runs `streams` through all stages at the same time and waits for the end of the last one.
 ///
-/// Every way out of a stream ends here: the end of its input, its `control.stop()`, an error or a panic in one of its stages.
-/// The frames in flight are drained and the output is finished; an output without any frame is removed. The other streams
-/// go on. An error in a stage that all share, or an interrupt noted by `hub`, ends all of them.
+/// Every way out of a stream ends here: the end of its input, its `control.stop()`, an error or a panic in one of its
+/// stages. The frames in flight are drained and the output is finished; an output without any frame is removed. The
+/// other streams go on. An error in a stage that all share, or an interrupt noted by `hub`, ends all of them.
 pub fn run(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>) -> Vec<Outcome> {
     let controls: Vec<&Control> = streams.iter().map(|stream| stream.control).collect();
     let mut outcomes: Vec<Outcome> = streams.iter().map(|_| Outcome::default()).collect();
@@ -250,7 +250,7 @@ fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes:
     })
 }
 
-/// A channel that holds `count` things which go round.
+/// A channel that holds `count` items which circulate.
 fn circle<T>(count: usize, mut new: impl FnMut() -> T) -> (Sender<T>, Receiver<T>) {
     let (back, next) = bounded(count);
     for _ in 0..count {

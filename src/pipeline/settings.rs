@@ -1,4 +1,4 @@
-//! What may change while a run is going on: the threshold, the drawing and the rules for alarms.
+//! Settings that may change during a run: the threshold, the drawing and the rules for alarms.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -7,10 +7,10 @@ use crate::draw::{Style, View};
 use crate::ood::alarm::EventsConfig;
 use crate::{Error, Result};
 
-/// Values that every frame is worked on with.
+/// The settings that apply to a frame.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tunable {
-    /// Pixels with `score >= threshold` are marked; none: what the first frame of each stream suggests.
+    /// Pixels with `score >= threshold` are marked; none: taken from the first frame of each stream.
     pub threshold: Option<f32>,
     /// The drawing of the result.
     pub style: Style,
@@ -18,7 +18,7 @@ pub struct Tunable {
     pub events: Arc<EventsConfig>,
 }
 
-/// The values in force, shared by the stages and whoever changes them.
+/// The values in force, shared by the stages and the code that changes them.
 #[derive(Debug)]
 pub struct Settings {
     version: AtomicU64,

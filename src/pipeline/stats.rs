@@ -58,7 +58,7 @@ impl StageStats {
         self.frames.load(Ordering::Relaxed)
     }
 
-    /// Notes the length of the queue in front of the stage.
+    /// Records the length of the queue in front of the stage.
     pub fn saw_queue(&self, length: usize) {
         self.queue.store(length, Ordering::Relaxed);
         self.queue_max.fetch_max(length, Ordering::Relaxed);
@@ -87,7 +87,7 @@ impl StageStats {
         result.map(Some)
     }
 
-    /// Notes one frame that took `busy` of work.
+    /// Records one frame that took `busy` of work.
     pub fn add(&self, busy: Duration) {
         self.frames.fetch_add(1, Ordering::Relaxed);
         let mut busy_us = self.busy_us.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

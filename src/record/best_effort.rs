@@ -1,4 +1,4 @@
-//! Results that are kept as well as it goes: in a live run a full disk must not end the video.
+//! Best-effort recording: in a live run a full disk must not end the video.
 
 use std::time::{Duration, Instant};
 
@@ -6,22 +6,22 @@ use crate::ood::alarm::Event;
 use crate::record::{Recorder, Seen};
 use crate::{Error, Result};
 
-/// Between two words about the same trouble.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Interval between two messages about the same failure.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
 
-/// A recorder that goes on after errors, tells of them now and then, and at its end. What fails from the start is wrong and
-/// is an error at once; what worked once may work again.
+/// A recorder that continues after errors and reports them at intervals and at its end. A failure from the start is an
+/// error at once; what has worked before may work again.
 pub struct BestEffortRecorder {
     inner: Box<dyn Recorder>,
     worked: bool,
     failures: u64,
-    told: Option<Instant>,
+    reported: Option<Instant>,
 }
 
 impl BestEffortRecorder {
-    /// A steady `inner`.
+    /// Wraps `inner`.
     pub fn new(inner: Box<dyn Recorder>) -> Self {
-        Self { inner, worked: false, failures: 0, told: None }
+        Self { inner, worked: false, failures: 0, reported: None }
     }
 }
 
@@ -37,14 +37,14 @@ impl Recorder for BestEffortRecorder {
     }
 
     /// # Errors
-    /// Also when something could not be kept earlier.
+    /// Also when results could not be written earlier.
     fn finish(&mut self) -> Result<()> {
         self.inner.finish()?;
         match self.failures {
             0 => Ok(()),
-            failures => Err(Error::failed(format!(
-                "results could not be kept {failures} times, see the messages before this one"
-            ))),
+            failures => {
+                Err(Error::failed(format!("results could not be written {failures} times, see the earlier messages")))
+            }
         }
     }
 }
@@ -56,9 +56,9 @@ impl BestEffortRecorder {
             Err(error) if !self.worked => return Err(error),
             Err(error) => {
                 self.failures += 1;
-                if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                if self.reported.is_none_or(|reported| reported.elapsed() >= REPORT_EVERY) {
                     tracing::error!("{error}; the video goes on");
-                    self.told = Some(Instant::now());
+                    self.reported = Some(Instant::now());
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! `events:FILE`: one JSON object a line for each thing that was seen for a while, and for each loss and return of a signal.
+//! `events:FILE`: one JSON object a line for each event of a track, and for each loss and return of a signal.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
@@ -13,14 +13,14 @@ use crate::ood::alarm::{Event, rfc3339};
 use crate::record::{Recorder, Seen};
 use crate::{Error, Result};
 
-/// What happens to a file that is there already.
+/// The treatment of an existing file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
-    /// It is an error.
+    /// Fail.
     Refuse,
-    /// It is replaced.
+    /// Replace it.
     Replace,
-    /// What comes is put behind what is there.
+    /// Append to it.
     Append,
 }
 
@@ -31,7 +31,7 @@ pub struct EventLog {
     file: Mutex<File>,
 }
 
-/// A line that tells of the connection to a live input.
+/// A line about the connection to a live input.
 #[derive(Debug, Serialize)]
 struct SignalLine<'a> {
     stream: &'a str,
@@ -48,10 +48,10 @@ struct SignalLine<'a> {
 }
 
 impl EventLog {
-    /// Opens or makes the file.
+    /// Opens or creates the file.
     ///
     /// # Errors
-    /// It cannot be made, or exists and `existing` refuses that.
+    /// It cannot be created, or exists and `existing` forbids that.
     pub fn open(path: &Path, existing: Existing) -> Result<Self> {
         let file = OpenOptions::new()
             .create(true)
@@ -72,7 +72,7 @@ impl EventLog {
         Ok(Self { path: path.to_owned(), file: Mutex::new(file) })
     }
 
-    /// Notes that the input of `stream` was lost or came back.
+    /// Records that the input of `stream` was lost or came back.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -101,7 +101,7 @@ impl EventLog {
         let length = file.metadata().map(|metadata| metadata.len());
         let written = file.write_all(line.as_bytes());
         if let (Err(_), Ok(length)) = (&written, length) {
-            // No half a line stays, should there be room for the next one. Pipes and devices have no length to go back to.
+            // Removes half a line, in case there is room for the next one. Pipes and devices cannot be truncated.
             let _ = file.set_len(length).and_then(|()| file.seek(SeekFrom::Start(length)));
         }
         written.map_err(|error| failed(&error))

@@ -63,10 +63,10 @@ pub struct MaskFolder {
 }
 
 impl MaskFolder {
-    /// A writer into `directory`, which is made if it is not there.
+    /// A writer into `directory`, creating it if missing.
     ///
     /// # Errors
-    /// The folder cannot be made.
+    /// The folder cannot be created.
     pub fn new(directory: &Path, stem: &str, overwrite: bool) -> Result<Self> {
         Ok(Self { folder: Folder::new(directory, stem, overwrite)?, pixels: Vec::new() })
     }
@@ -96,10 +96,10 @@ pub struct ScoreFolder {
 }
 
 impl ScoreFolder {
-    /// A writer into `directory`, which is made if it is not there.
+    /// A writer into `directory`, creating it if missing.
     ///
     /// # Errors
-    /// The folder cannot be made.
+    /// The folder cannot be created.
     pub fn new(directory: &Path, stem: &str, float: FloatType, overwrite: bool) -> Result<Self> {
         Ok(Self { folder: Folder::new(directory, stem, overwrite)?, float, bytes: Vec::new() })
     }

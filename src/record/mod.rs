@@ -1,4 +1,4 @@
-//! What is kept beside the video: events, masks, score maps.
+//! Results recorded beside the video: events, masks, score maps.
 
 mod best_effort;
 pub mod events;
@@ -15,7 +15,7 @@ use crate::ood::alarm::{Event, Scene};
 pub use best_effort::BestEffortRecorder;
 pub use events::{EventLog, EventRecorder, Existing};
 
-/// One frame and what was found in it.
+/// One frame and its results.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
     /// Number of the frame in its stream, from 0.
@@ -28,18 +28,18 @@ pub struct Seen<'a> {
     pub scene: &'a Scene,
 }
 
-/// Keeps something of every frame's result of one stream.
+/// Records the results of one stream, frame by frame.
 pub trait Recorder: Send {
     /// Called for every frame, in order, before it is drawn on.
     ///
     /// # Errors
-    /// What was to be kept cannot be written.
+    /// The results cannot be written.
     fn record(&mut self, seen: &Seen<'_>) -> Result<()>;
 
-    /// Called with the events that a frame, or the end of the stream, brought about.
+    /// Called with the events caused by a frame or by the end of the stream.
     ///
     /// # Errors
-    /// What was to be kept cannot be written.
+    /// The results cannot be written.
     fn events(&mut self, _events: &[Event]) -> Result<()> {
         Ok(())
     }
@@ -47,13 +47,13 @@ pub trait Recorder: Send {
     /// The stream is over.
     ///
     /// # Errors
-    /// What was to be kept cannot be completed.
+    /// The results cannot be completed.
     fn finish(&mut self) -> Result<()> {
         Ok(())
     }
 }
 
-/// What a run asks to be kept.
+/// The results that a run records.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
     /// File for the events.
@@ -62,11 +62,11 @@ pub struct Wanted<'a> {
     pub masks: Option<&'a Path>,
     /// Folder for one score map per frame.
     pub scores: Option<&'a Path>,
-    /// What happens to an events file that is there already.
+    /// The treatment of an existing events file.
     pub existing: Existing,
 }
 
-/// What keeps the results of all streams of a run.
+/// The recorders of all streams of a run.
 #[derive(Debug)]
 pub struct Records<'a> {
     wanted: Wanted<'a>,
@@ -77,7 +77,7 @@ impl<'a> Records<'a> {
     /// Opens what `wanted` names.
     ///
     /// # Errors
-    /// The events file cannot be made, or exists and is to be left alone.
+    /// The events file cannot be created, or exists and may not be changed.
     pub fn open(wanted: Wanted<'a>) -> Result<Self> {
         let events = wanted.events.map(|path| EventLog::open(path, wanted.existing)).transpose()?.map(Arc::new);
         Ok(Self { wanted, events })
@@ -91,7 +91,7 @@ impl<'a> Records<'a> {
     /// The recorders of the stream called `stream`.
     ///
     /// # Errors
-    /// A folder cannot be made.
+    /// A folder cannot be created.
     pub fn of_stream(&self, stream: &str) -> Result<Vec<Box<dyn Recorder>>> {
         let mut recorders: Vec<Box<dyn Recorder>> = Vec::new();
         let overwrite = self.wanted.existing == Existing::Replace;
@@ -108,7 +108,7 @@ impl<'a> Records<'a> {
     }
 }
 
-/// A file name's worth of a stream's name: `drives/a b.mp4` gives `a b`.
+/// A file name from a stream's name: `drives/a b.mp4` gives `a b`.
 fn stem(stream: &str) -> String {
     Path::new(stream).file_stem().map_or_else(|| "stream".to_owned(), |stem| stem.to_string_lossy().into_owned())
 }

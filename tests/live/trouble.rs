@@ -23,7 +23,7 @@ fn results_that_cannot_be_kept_do_not_end_the_video() {
     // Something asked for is missing, and the exit code says so.
     run.stop(1);
     let log = run.log();
-    assert!(log.contains("results could not be kept") && log.matches("the video goes on").count() == 1, "{log}");
+    assert!(log.contains("results could not be written") && log.matches("the video goes on").count() == 1, "{log}");
     assert!(decoded(&place.path("x.mkv")) > 25);
 }
 

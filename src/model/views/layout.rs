@@ -39,12 +39,12 @@ const LAYOUTS: usize = 16;
 #[strum(serialize_all = "kebab-case", parse_err_ty = Error, parse_err_fn = crate::error::unknown_name)]
 #[serde(rename_all = "kebab-case")]
 pub enum Resize {
-    /// Width and height are scaled independently; the whole input is picture.
+    /// Scale width and height independently, so that the frame fills the input.
     #[default]
     Stretch,
-    /// One scale for both, the picture centred, the rest filled with the mean colour (0 after normalisation).
+    /// Keep the aspect ratio, centre the frame and pad with the mean colour (0 after normalisation).
     Letterbox,
-    /// Not at all: overlapping tiles of the input's size are cut out of the frame.
+    /// Do not resize; cut the frame into overlapping tiles of the input's size.
     Tile,
 }
 

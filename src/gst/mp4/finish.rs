@@ -71,7 +71,7 @@ pub(crate) fn apply(file: &mut File, edits: &Edits) -> Result<()> {
     // All of it before the file is touched: what is not understood leaves it as it is.
     rewrite_moov(&moov, edits, &[])?;
     file.seek(SeekFrom::Start(at))?;
-    let places = copy_samples(file, edits).and_then(|places| Ok(rewrite_moov(&moov, edits, &places)?));
+    let places = copy_samples(file, edits).and_then(|places| rewrite_moov(&moov, edits, &places));
     let new = match &places {
         Ok(new) => new,
         Err(_) => {

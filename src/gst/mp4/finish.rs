@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::boxes::{self, bad, child, descend, push_box, u32_at, u64_at};
 use super::copied::Copied;
-use super::headers::{Skip, handler, header, rewrite_elst, scaled};
+use super::headers::{Skip, correct_opus, handler, header, rewrite_elst, scaled};
 use super::index::entries;
 use super::metadata::{keys_of, user_data_of};
 use crate::gst::metadata::{Metadata, Original, TrackEdits, TrackMetadata};
@@ -161,6 +161,7 @@ fn rewrite_moov(moov: &[u8], edits: &Edits, places: &[Vec<u64>]) -> Result<Vec<u
                 // A stream that never brought a packet has no description, and players refuse the file.
                 if has_description(child) {
                     let mut new = rewrite_trak(child, edits, track, skip, priming)?;
+                    correct_opus(&mut new);
                     if track == 0 {
                         push_references(&mut new, edits, &number_of)?;
                     }

@@ -9,7 +9,6 @@ pub(crate) mod matroska;
 pub(crate) mod message;
 pub(crate) mod metadata;
 pub(crate) mod mp4;
-mod secret;
 pub(crate) mod size;
 pub(crate) mod track;
 pub(crate) mod trust;
@@ -18,10 +17,10 @@ use std::sync::OnceLock;
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
+use gstreamer_app as gst_app;
 
 pub use doctor::missing_elements;
 pub use frame::{Frame, FrameView, FrameViewMut};
-pub use secret::hide_credentials;
 
 use crate::{Error, Result};
 
@@ -53,6 +52,18 @@ pub(crate) fn element(factory: &str) -> Result<gst::Element> {
 pub(crate) fn link(pipeline: &gst::Pipeline, chain: &[gst::Element]) -> Result<()> {
     pipeline.add_many(chain).map_err(gst_failed)?;
     gst::Element::link_many(chain).map_err(gst_failed)
+}
+
+/// A source of `caps` with timestamps that holds `room` buffers and never blocks.
+pub(crate) fn bounded_source(caps: &gst::Caps, room: u64) -> gst_app::AppSrc {
+    gst_app::AppSrc::builder()
+        .caps(caps)
+        .format(gst::Format::Time)
+        .max_buffers(room)
+        .max_bytes(0)
+        .max_time(gst::ClockTime::ZERO)
+        .block(false)
+        .build()
 }
 
 pub(crate) fn gst_failed(e: gst::glib::BoolError) -> Error {

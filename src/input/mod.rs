@@ -19,7 +19,7 @@ use std::time::Duration;
 
 pub(crate) use expand::each_track;
 pub use expand::{Input, expand_input};
-pub use live::{LiveInput, open_live};
+pub use live::{LiveInput, PacketCounts, open_live};
 
 use crate::Result;
 use crate::frame::Colour;
@@ -68,6 +68,7 @@ pub struct EndOfInput {
 
 impl EndOfInput {
     /// Everything was there and decoded.
+    #[cfg(any(test, feature = "internals"))]
     pub fn is_clean(&self) -> bool {
         self.damaged == 0 && !self.truncated
     }
@@ -84,6 +85,11 @@ pub trait FrameReader: Send {
 
     /// What is known about the input; nothing before a live input has brought its first picture.
     fn info(&self) -> Option<&VideoInfo>;
+
+    /// The packets that came so far; none where the input has no packets that could be lost.
+    fn packets(&self) -> Option<PacketCounts> {
+        None
+    }
 }
 
 /// What is known about an input once its first frame is decoded.

@@ -17,6 +17,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
@@ -88,7 +89,6 @@ impl Server {
                 });
             })
             .map_err(|error| failed(&error))?;
-        tracing::info!("http://{address}/healthz /readyz /metrics /reload");
         Ok(Self { address, stop: Some(stop), thread: Some(thread) })
     }
 
@@ -137,33 +137,62 @@ async fn serve(listener: TcpListener, router: Router, name: String) -> io::Resul
             continue;
         };
         make_room(&mut open);
-        let (router, name) = (TowerToHyperService::new(router.clone()), name.clone());
-        let requests = AtomicU32::new(0);
-        let service = service_fn(move |request: Request<Incoming>| {
-            let last = requests.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_REQUESTS;
-            let foreign = request.uri().path() == "/reload" && is_foreign(request.headers(), &name);
-            let router = router.clone();
-            async move {
-                let mut response = if foreign {
-                    let error = "the request comes from another site, or is for another host";
-                    json(StatusCode::FORBIDDEN, &serde_json::json!({ "error": error }))
-                } else {
-                    router.call(request).await?
-                };
-                if last {
-                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-                }
-                Ok::<_, Infallible>(response)
-            }
-        });
-        let task = tokio::spawn(async move {
-            let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MAX_HEAD);
-            // Whatever goes wrong with a client is its own matter.
-            let _ = tokio::time::timeout(MAX_LIFE, http.serve_connection(TokioIo::new(connection), service)).await;
-        });
+        let task = tokio::spawn(serve_connection(connection, router.clone(), name.clone()));
         open.push(Open { address: peer.ip(), task: task.abort_handle() });
     }
+}
+
+/// Answers the requests on one connection.
+async fn serve_connection(connection: impl AsyncRead + AsyncWrite + Unpin, router: Router, name: String) {
+    let router = TowerToHyperService::new(router);
+    let requests = AtomicU32::new(0);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let last = requests.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_REQUESTS;
+        let foreign = request.uri().path() == "/reload" && is_foreign(request.headers(), &name);
+        let router = router.clone();
+        async move {
+            let mut response = if foreign {
+                let error = "the request comes from another site, or is for another host";
+                json(StatusCode::FORBIDDEN, &serde_json::json!({ "error": error }))
+            } else {
+                router.call(request).await?
+            };
+            if last {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MAX_HEAD);
+    // Whatever goes wrong with a client is its own matter.
+    let _ = tokio::time::timeout(MAX_LIFE, http.serve_connection(TokioIo::new(connection), service)).await;
+}
+
+/// The server's answer to `bytes` on one connection, without a network.
+///
+/// # Errors
+/// No runtime can be started.
+#[cfg(any(test, feature = "internals"))]
+pub fn answer(session: Handle, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut client, server) = tokio::io::duplex(MAX_HEAD);
+        let served = serve_connection(server, router(session), "localhost".to_owned());
+        let (mut received, mut to) = (Vec::new(), bytes);
+        let talk = async {
+            let (mut reader, mut writer) = tokio::io::split(&mut client);
+            // The server may hang up before it has read everything.
+            let send = async {
+                let _ = tokio::io::copy(&mut to, &mut writer).await;
+                let _ = writer.shutdown().await;
+            };
+            let receive = reader.read_to_end(&mut received);
+            let _ = tokio::join!(send, receive);
+        };
+        tokio::join!(served, talk);
+        Ok(received)
+    })
 }
 
 /// Whether a page of another site had a browser send a request (`Origin`, `Sec-Fetch-Site`), or had it take this server
@@ -277,6 +306,15 @@ mod tests {
         client.read_to_string(&mut text).unwrap();
         assert!(text.starts_with("HTTP/1.1 503"), "{text}");
         drop(silent);
+    }
+
+    #[test]
+    fn a_connection_is_answered_without_a_network() {
+        let two = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let text = String::from_utf8(answer(Handle::default(), two).unwrap()).unwrap();
+        assert!(text.starts_with("HTTP/1.1 503") && text.contains("HTTP/1.1 404"), "{text}");
+        let text = answer(Handle::default(), b"\0\xff").unwrap();
+        assert!(text.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&text));
     }
 
     #[test]

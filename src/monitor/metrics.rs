@@ -11,6 +11,7 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
 
 use super::health::{State, health};
+use crate::input::live::PacketCounts;
 use crate::memory;
 use crate::pipeline::{LATENCY_BOUNDS, Reading, StageReport};
 use crate::session::{Handle, StreamStatus};
@@ -116,6 +117,16 @@ fn streams(encoder: &mut DescriptorEncoder<'_>, open: &[StreamStatus]) -> Result
             .map(|(reason, count)| ([("stream", *stream), ("reason", reason)], count as f64))
     });
     family(encoder, counter, "frames_dropped", "Frames left out on purpose", dropped)?;
+    let packets: Vec<_> = readings.iter().filter_map(|(stream, reading)| Some((*stream, reading.packets?))).collect();
+    if !packets.is_empty() {
+        let mut each = |name, help, value: &dyn Fn(&PacketCounts) -> u64| {
+            let lines = packets.iter().map(|(stream, packets)| ([("stream", *stream)], value(packets) as f64));
+            family(encoder, counter, name, help, lines)
+        };
+        each("packets_received", "RTP packets that arrived", &|p| p.received)?;
+        each("packets_lost", "RTP packets that never arrived", &|p| p.lost)?;
+        each("packets_reordered", "RTP packets that arrived behind later ones", &|p| p.reordered)?;
+    }
     let healths: Vec<_> = open.iter().map(health).collect();
     let states = healths.iter().flat_map(|health| {
         [State::Up, State::Degraded, State::Down].map(|state| {

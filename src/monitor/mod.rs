@@ -13,3 +13,5 @@ mod metrics;
 
 pub use health::{Health, State, health};
 pub use http::Server;
+#[cfg(any(test, feature = "internals"))]
+pub use http::answer;

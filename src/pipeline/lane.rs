@@ -72,6 +72,7 @@ impl Source<'_> {
                 }
             }
             self.meter.saw_waiting(self.waiting.len());
+            self.meter.saw_packets(reader.packets());
         }
         Ok(())
     }
@@ -185,7 +186,7 @@ impl<'a> Tracking<'a> {
                 fresh: *fresh,
             };
             self.watcher.observe(&seen, scene)?;
-            let seen = Seen { index: frame.index, running_time, wall, detection, maps, scene };
+            let seen = Seen { index: frame.index, running_time, detection, scene };
             self.recorders.iter_mut().try_for_each(|recorder| recorder.record(&seen))?;
             keep_events(&mut self.recorders, scene)
         })?;

@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::input::Signal;
+use crate::input::live::PacketCounts;
 
 /// Upper bounds of the latency histogram's buckets, in seconds.
 pub const LATENCY_BOUNDS: [f64; 10] = [0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0];
@@ -28,6 +29,7 @@ pub struct Meter {
     last_share: AtomicU32,
     latency: Mutex<Latency>,
     link: Mutex<Link>,
+    packets: Mutex<Option<PacketCounts>>,
 }
 
 /// The connection to the input.
@@ -125,6 +127,8 @@ pub struct Reading {
     pub latency_total: (u64, f64),
     /// The connection to the input.
     pub link: Link,
+    /// Packets that came over the network; none where the input has none that could be lost.
+    pub packets: Option<PacketCounts>,
     /// Time since the last frame went out.
     pub idle: Option<Duration>,
 }
@@ -155,6 +159,7 @@ impl Meter {
             last_share: AtomicU32::new(0),
             latency: Mutex::new(Latency { us, sum_s: 0.0, trend: Trend::default(), last_out: None }),
             link: Mutex::new(Link::Waiting),
+            packets: Mutex::default(),
         }
     }
 
@@ -177,6 +182,10 @@ impl Meter {
 
     pub(super) fn saw_waiting(&self, frames: usize) {
         self.waiting.store(frames, Ordering::Relaxed);
+    }
+
+    pub(super) fn saw_packets(&self, packets: Option<PacketCounts>) {
+        *lock(&self.packets) = packets;
     }
 
     pub(super) fn repeated(&self) {
@@ -259,6 +268,7 @@ impl Meter {
             latency_total: (count, latency.sum_s),
             idle: latency.last_out.map(|last| last.elapsed()),
             link: lock(&self.link).clone(),
+            packets: *lock(&self.packets),
         }
     }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::input::EndOfInput;
+use crate::input::live::PacketCounts;
 use crate::output::Written;
 use crate::pipeline::{LatencyReport, Meter, Outcome, StageReport};
 
@@ -27,6 +28,10 @@ pub struct Report {
     pub precision: &'static str,
     /// File of the network.
     pub model: String,
+    /// What had to be assumed about the network, and what the values of the first picture showed; a sentence each.
+    pub assumptions: Vec<String>,
+    /// Whether the names of the classes are a guess by their number.
+    pub classes_guessed: bool,
     /// Name of the score.
     pub method: String,
     /// Pixels with a score of at least this are marked; absent when it was taken from the first frame.
@@ -96,6 +101,9 @@ pub struct LiveReport {
     pub repeats: u64,
     /// Frames dropped because they were older than the latency limit; part of `dropped`.
     pub stale: u64,
+    /// Packets over RTP; none for other inputs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packets: Option<PacketCounts>,
 }
 
 impl InputReport {
@@ -146,6 +154,7 @@ impl InputReport {
                 reconnects: seen.reconnects,
                 repeats: seen.repeats,
                 stale: seen.stale,
+                packets: seen.packets,
             }),
         }
     }

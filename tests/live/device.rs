@@ -72,7 +72,7 @@ fn what_the_camera_cannot_give_is_told() {
         let device = Device::new(&place);
         let mut run = start(&device, query, "-o none");
         until("it is told", || told(&device, "lost") == 1);
-        assert_eq!(last(&device, "reason"), format!("the camera has no such pictures; {offer}"), "{query}");
+        assert_eq!(last(&device, "reason"), format!("the camera does not have this format; {offer}"), "{query}");
         run.stop(130);
     }
 }
@@ -82,7 +82,7 @@ fn what_is_no_camera_is_told() {
     let place = Place::new();
     let mut run = Live::start(&place, "run v4l2:///dev/null -o none -o events:e.jsonl");
     until("it is told", || count(&place.path("e.jsonl"), "lost") == 1);
-    assert_eq!(signals(&place.path("e.jsonl"))[0]["reason"], "/dev/null is no camera");
+    assert_eq!(signals(&place.path("e.jsonl"))[0]["reason"], "/dev/null is not a camera");
     run.stop(130);
 }
 
@@ -92,8 +92,11 @@ fn a_camera_that_cannot_be_had_is_waited_for() {
     for (fails, reason) in [
         ("format 16", "the device is in use, perhaps by another program"),
         ("open 16", "the device is in use, perhaps by another program"),
-        ("pictures 1", "video0 brings no pictures: of the devices of one camera mostly the first does"),
-        ("open 13", "video0 may not be read; perhaps the user is not in its group, which is `video` on most systems"),
+        ("pictures 1", "video0 is not a video capture device; usually the first device of a camera is"),
+        (
+            "open 13",
+            "video0 cannot be read: permission denied; the user may have to be in its group, `video` on most systems",
+        ),
     ] {
         let place = Place::new();
         let device = Device::new(&place);

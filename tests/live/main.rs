@@ -5,6 +5,7 @@ mod device;
 mod hostile;
 mod input;
 mod output;
+mod peers;
 mod pipeline;
 mod push;
 mod run;

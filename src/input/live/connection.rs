@@ -1,4 +1,4 @@
-//! One attempt at a live input, from its start to its loss.
+//! One connection to a live input, from its start to its loss.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,19 +21,16 @@ use crate::input::live::reason::Reason;
 use crate::input::live::relay::Report;
 use crate::input::live::rtp::PacketCounts;
 
-/// How long data may come without a picture: key frames can be this far apart.
+/// Time limit for data without a picture: the longest distance of key frames.
 const PICTURE: Duration = Duration::from_secs(10);
-/// Longest wait for what a server says to a failed connection.
-const ANSWER: Duration = Duration::from_millis(1500);
-
-/// How long a connection may take, step by step.
+/// Time limits of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
-    /// For the TCP connection and its encryption, where the source tells of it.
+    /// For TCP and TLS, where the source reports them.
     pub connect: Duration,
-    /// For each answer of the server, and for the first data.
+    /// For each response of the server, and for the first data.
     pub answer: Duration,
-    /// Without data once there was some.
+    /// Without data after the first.
     pub stall: Duration,
 }
 
@@ -41,7 +38,7 @@ pub(crate) struct Patience {
 pub(crate) enum State {
     Picture(gst::Sample, Instant),
     Nothing,
-    /// All pictures that were asked for have come.
+    /// All pictures requested have come.
     Over,
     Lost(Reason),
 }
@@ -52,7 +49,7 @@ pub(crate) struct Connection {
     sink: gst_app::AppSink,
     entry: gst::Pad,
     life: Arc<Life>,
-    /// What the camera said; of RTSP alone.
+    /// What the server said.
     report: Option<Arc<Report>>,
     keeper: Keeper,
     wake: Receiver<()>,
@@ -63,26 +60,24 @@ pub(crate) struct Connection {
     sign: Instant,
     connecting: bool,
     eos: bool,
-    /// The server was asked for a better reason than this one.
-    asked: Option<(Reason, Instant)>,
     /// First and last picture.
     pictures: Option<(Instant, Instant)>,
     losses: Losses,
-    /// UDP brings nothing, or too little.
+    /// UDP is unusable.
     pub no_udp: bool,
 }
 
 impl Connection {
     /// # Errors
-    /// The pipeline cannot be made, or no thread for it.
+    /// The pipeline or its thread cannot be created.
     pub fn start(recipe: &Recipe, patience: Patience, alive: &Alive) -> Result<Self> {
         let assembly = recipe.assemble()?;
         let bus = assembly.pipeline.bus().ok_or_else(|| crate::Error::failed("a GStreamer pipeline without a bus"))?;
         let (waker, wake) = bounded(1);
-        // A full channel means that the reader is about to look anyway.
-        let (told, ended, shown) = (waker.clone(), waker.clone(), waker.clone());
+        // If the channel is full, the reader is about to look anyway.
+        let (messages, ended, shown) = (waker.clone(), waker.clone(), waker);
         bus.set_sync_handler(move |_, _| {
-            let _ = told.try_send(());
+            let _ = messages.try_send(());
             gst::BusSyncReply::Pass
         });
         assembly.sink.set_callbacks(
@@ -96,13 +91,7 @@ impl Connection {
                 })
                 .build(),
         );
-        // The relay finds out by itself.
-        let server = match &recipe.input.source {
-            Source::Http(server) => Some(server.clone()),
-            _ => None,
-        };
-        let report = assembly.relay.as_ref().map(|relay| Arc::clone(&relay.report));
-        let keeper = Keeper::start(assembly.pipeline.clone(), assembly.relay, server, waker, alive)?;
+        let keeper = Keeper::start(assembly.pipeline.clone(), assembly.link, alive)?;
         let now = Instant::now();
         Ok(Self {
             pipeline: assembly.pipeline,
@@ -110,7 +99,7 @@ impl Connection {
             sink: assembly.sink,
             entry: assembly.entry,
             life: assembly.life,
-            report,
+            report: assembly.report,
             losses: Losses::default(),
             keeper,
             wake,
@@ -120,7 +109,6 @@ impl Connection {
             sign: now,
             connecting: false,
             eos: false,
-            asked: None,
             pictures: None,
             no_udp: false,
         })
@@ -131,7 +119,7 @@ impl Connection {
         let _ = self.wake.recv_timeout(timeout);
     }
 
-    /// What happened since. Does not wait.
+    /// The state now, without waiting.
     pub fn look(&mut self, recipe: &Recipe) -> State {
         if let Some(sample) = self.sink.try_pull_sample(gst::ClockTime::ZERO) {
             let now = Instant::now();
@@ -142,17 +130,10 @@ impl Connection {
         while let Some(message) = self.bus.pop() {
             failed |= self.hear(&message, recipe);
         }
-        // After the messages: what they say follows from it.
+        // After the messages, which follow from it.
         let finding = self.report.as_ref().and_then(|report| report.finding()).or_else(|| self.life.finding());
         if let Some(finding) = finding {
             return State::Lost(Reason::found(finding));
-        }
-        if let Some((reason, until)) = &self.asked {
-            return match self.keeper.answer() {
-                Some(answer) => State::Lost(answered(reason, &answer, recipe)),
-                None if Instant::now() >= *until => State::Lost(reason.clone()),
-                None => State::Nothing,
-            };
         }
         if failed {
             let reason = match self.refusal(recipe) {
@@ -161,12 +142,7 @@ impl Connection {
             };
             self.no_udp |= self.life.data().is_none() && self.is_udp();
             if let Some(codecs) = self.life.passed_over().filter(|_| self.life.data().is_none()) {
-                return State::Lost(Reason::new(format!("no track of it can be decoded: {codecs}")));
-            }
-            if reason.vague && self.pictures.is_none() && matches!(recipe.input.source, Source::Http(_)) {
-                self.keeper.why();
-                self.asked = Some((reason, Instant::now() + ANSWER));
-                return State::Nothing;
+                return State::Lost(Reason::new(format!("none of its tracks can be decoded: {codecs}")));
             }
             let broke = reason.vague && self.pictures.is_some();
             return State::Lost(if broke {
@@ -186,7 +162,7 @@ impl Connection {
         self.overdue(Instant::now(), recipe).map_or(State::Nothing, State::Lost)
     }
 
-    /// Takes note of a message; true when it was an error.
+    /// Handles a message; true if it is an error.
     fn hear(&mut self, message: &gst::Message, recipe: &Recipe) -> bool {
         if let Some(text) = text_of(message) {
             tracing::debug!("{}: {}", recipe.input, recipe.input.hide(&text));
@@ -207,7 +183,7 @@ impl Connection {
         self.trouble.gather(message)
     }
 
-    /// That a camera at this machine has no such pictures as were asked for, while it is open.
+    /// The formats that an open local camera has, where the requested one is not among them.
     fn refusal(&self, recipe: &Recipe) -> Option<String> {
         let Source::Device(device) = &recipe.input.source else { return None };
         self.pipeline.by_name(CAMERA).filter(|_| self.pictures.is_none()).and_then(|source| device.refusal(&source))
@@ -219,12 +195,12 @@ impl Connection {
         flags.is_some_and(|flags| flags.iter().any(|flag| flag.load(Ordering::Acquire)))
     }
 
-    /// What came over the network so far.
+    /// Packets so far.
     pub fn packets(&self) -> PacketCounts {
         self.life.packets.counts()
     }
 
-    /// Looks after losses: says them, and gives UDP up when they ruin the pictures.
+    /// Logs losses, and abandons UDP when they ruin the pictures.
     fn lossy(&mut self, now: Instant, recipe: &Recipe) -> Option<Reason> {
         let udp = self.report.as_ref().is_some_and(|report| report.udp.load(Ordering::Acquire));
         let seen = self.losses.look(now, self.packets(), self.life.pictures.counts())?;
@@ -250,12 +226,12 @@ impl Connection {
         )))
     }
 
-    /// Something that should have come by now.
+    /// What is overdue.
     fn overdue(&mut self, now: Instant, recipe: &Recipe) -> Option<Reason> {
         if let Some(reason) = self.lossy(now, recipe) {
             return Some(reason);
         }
-        // The camera behind the relay is what is connected to.
+        // The connection behind the relay counts.
         let connecting = self.report.as_ref().map_or(self.connecting, |report| !report.is_connected());
         let sign =
             self.report.as_ref().and_then(|report| report.last_answer()).map_or(self.sign, |at| at.max(self.sign));
@@ -264,14 +240,14 @@ impl Connection {
         let Some((first, last)) = self.life.data() else {
             let limit = if connecting { connect } else { answer };
             let reason = match recipe.input.source {
-                Source::Device(_) => "the device brings nothing",
+                Source::Device(_) => "the device delivers nothing",
                 _ if connecting => "the server cannot be reached",
                 _ => "the server does not answer",
             };
             return (since(sign) > limit).then(|| Reason::new(reason));
         };
         let picture = self.pictures.map_or(first, |(_, last)| last);
-        // What comes in bursts may pause for a whole segment.
+        // Bursts may be a whole segment apart.
         let bursts = self.life.paced.load(Ordering::Acquire);
         if !bursts && since(last) > stall && since(picture) > stall {
             return Some(Reason::new(format!(
@@ -286,17 +262,17 @@ impl Connection {
         })
     }
 
-    /// How long pictures came.
+    /// Time from the first to the last picture.
     pub fn steady(&self) -> Duration {
         self.pictures.map_or(Duration::ZERO, |(first, last)| last.saturating_duration_since(first))
     }
 
-    /// How long it took to bring the first data.
+    /// Time from the start to the first data.
     pub fn delay(&self) -> Option<Duration> {
         self.life.data().map(|(first, _)| first.saturating_duration_since(self.started))
     }
 
-    /// When a picture pulled at `now` arrived, and how old it was by its own time, in nanoseconds.
+    /// The arrival of a picture pulled at `now`, and its age then by its own time, in nanoseconds.
     pub fn timing(&self, sample: &gst::Sample, now: Instant) -> (Instant, Option<i64>) {
         let pts = sample.buffer().and_then(gst::BufferRef::pts);
         let paced = self.life.paced.load(Ordering::Acquire);
@@ -314,18 +290,18 @@ impl Connection {
         (arrival, age())
     }
 
-    /// Fixes the size of the pictures from now on.
+    /// Fixes the size of all later pictures.
     pub fn fix(&self, size: &gst::Caps) {
         self.sink.set_caps(Some(size));
     }
 
-    /// Codec of what comes, in words.
+    /// The codec, in words.
     pub fn codec(&self) -> String {
         let video = |element: &gst::Element| {
             let class = element.factory()?.metadata(gst::ELEMENT_METADATA_KLASS)?.to_string();
             let decodes = class.contains("Decoder") && (class.contains("Video") || class.contains("Image"));
             let caps = element.static_pad("sink").filter(|_| decodes)?.current_caps()?;
-            // decodebin itself calls itself a decoder.
+            // decodebin is classified as a decoder, too.
             (caps.is_fixed() && !element.is::<gst::Bin>())
                 .then(|| gst_pbutils::pb_utils_get_codec_description(&caps).to_string())
         };
@@ -337,7 +313,7 @@ impl Connection {
         })
     }
 
-    /// Codec, size and rate of what comes, in words.
+    /// Codec, size and rate, in words.
     pub fn what(&self) -> String {
         let caps = self.entry.current_caps();
         let Some(shape) = caps.as_ref().and_then(|caps| caps.structure(0)) else { return self.codec() };
@@ -348,27 +324,8 @@ impl Connection {
         format!("{} {}x{}{rate}", self.codec(), size("width"), size("height"))
     }
 
-    /// Takes it down, and waits for it for at most `timeout`.
+    /// Stops the pipeline, and waits for that for at most `timeout`.
     pub fn stop(self, timeout: Duration) {
         self.keeper.stop(timeout);
     }
-}
-
-/// The reason, with what the server said to a plain connection: empty when it took it.
-fn answered(reason: &Reason, answer: &str, recipe: &Recipe) -> Reason {
-    if !answer.is_empty() {
-        return Reason::new(answer);
-    }
-    let encrypted = match &recipe.input.source {
-        Source::Http(server) => server.location.starts_with("https:"),
-        _ => false,
-    };
-    if encrypted {
-        return Reason::new(format!(
-            "no encrypted connection: there is no TLS at this port, or the certificate is not trusted (name its authority \
-             with tls_ca) [{}]",
-            reason.words
-        ));
-    }
-    reason.clone()
 }

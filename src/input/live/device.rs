@@ -1,4 +1,4 @@
-//! `v4l2://` addresses: cameras at this machine.
+//! `v4l2://` addresses: local cameras.
 
 use gst::glib;
 use gst::prelude::*;
@@ -10,10 +10,10 @@ use crate::gst::init;
 use crate::input::test_source::{number, queries};
 use crate::{Error, Result};
 
-/// Kinds of pictures of a camera that a message lists.
+/// Limit of formats that a message lists.
 const MOST_OFFERS: usize = 12;
 
-/// A camera at this machine, and what is asked of it.
+/// A local camera, and the format requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Device {
     pub path: String,
@@ -25,13 +25,13 @@ pub(crate) struct Device {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// Of a media type, compressed.
+    /// Compressed, by its media type.
     Coded(&'static str),
     Raw(gst_video::VideoFormat),
 }
 
 impl Device {
-    /// From an address, and what follows its scheme.
+    /// Parses an address; `rest` follows its scheme.
     ///
     /// # Errors
     /// An unknown key or format, or a value out of range.
@@ -39,7 +39,9 @@ impl Device {
         let example = "v4l2:///dev/video0?width=1280&height=720&fps=30&format=mjpeg";
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         if !path.starts_with('/') {
-            return Err(Error::usage(format!("{address}: a device has three slashes")).hint(example));
+            return Err(
+                Error::usage(format!("{address}: the path of a device is absolute, with three slashes")).hint(example)
+            );
         }
         let mut device = Self { path: path.to_string(), width: None, height: None, fps: None, format: None };
         for (key, value) in queries(query) {
@@ -48,10 +50,10 @@ impl Device {
                 "height" => device.height = Some(number(address, key, value, 2, 16384)?),
                 "fps" => device.fps = Some(number(address, key, value, 1, 1000)?),
                 "format" => {
-                    // GStreamer knows the names.
+                    // The names are GStreamer's.
                     init()?;
                     device.format = Some(Format::parse(value).ok_or_else(|| {
-                        Error::usage(format!("{address}: `{value}` is no format of cameras that is known"))
+                        Error::usage(format!("{address}: `{value}` is an unknown format"))
                             .hint("mjpeg, h264, h265, yuyv, uyvy, nv12, i420, rgb, bgr, grey")
                     })?);
                 }
@@ -61,9 +63,8 @@ impl Device {
         Ok(device)
     }
 
-    /// What may come out of the device, the best first: where no size is asked for, one that shows the road well and is not
-    /// more work than it is worth; where no rate is, one that video has, for uncompressed pictures of many cameras come at 5
-    /// or 10 a second; and of formats raw pictures before compressed ones.
+    /// The formats to accept, the best first: without a requested size 1280 to 1920 pixels wide, without a requested rate
+    /// 24 to 30 frames/s (many cameras send uncompressed pictures at 5 or 10), and raw pictures before compressed ones.
     pub fn caps(&self) -> gst::Caps {
         let media: &[(&str, Option<gst_video::VideoFormat>)] = match self.format {
             Some(Format::Coded(media)) => &[(media, None)],
@@ -89,14 +90,14 @@ impl Device {
         caps.build()
     }
 
-    /// That the camera behind `source`, an open `v4l2src`, has nothing of what was asked, and what it has instead; none where
-    /// it has, or does not tell.
+    /// The formats of the camera behind `source`, an open `v4l2src`, if the requested one is not among them; none if it is,
+    /// or if they are unknown.
     pub fn refusal(&self, source: &gst::Element) -> Option<String> {
         let offered = source.static_pad("src")?.query_caps(None);
         if offered.is_any() || offered.is_empty() || offered.can_intersect(&self.caps()) {
             return None;
         }
-        // What comes as fields of half the lines is asked for nowhere.
+        // Interlaced formats (with caps features) are never requested.
         let whole = offered
             .iter_with_features()
             .filter(|(_, features)| features.is_equal(gst::CapsFeatures::new_empty().as_ref()));
@@ -106,7 +107,7 @@ impl Device {
         }
         let more = if kinds.len() > MOST_OFFERS { ", ..." } else { "" };
         kinds.truncate(MOST_OFFERS);
-        Some(format!("the camera has no such pictures; it has {}{more}", kinds.join(", ")))
+        Some(format!("the camera does not have this format; it has {}{more}", kinds.join(", ")))
     }
 }
 
@@ -121,7 +122,7 @@ fn kind(shape: &gst::StructureRef) -> String {
     format!("{format} {}x{} at {} fps", field("width"), field("height"), field("framerate"))
 }
 
-/// A field of caps: a value, or those it may have.
+/// A field of caps: a value or its alternatives.
 fn words(value: &glib::SendValue) -> String {
     if let Ok(list) = value.get::<gst::List>() {
         return list.iter().map(words).collect::<Vec<_>>().join(" or ");
@@ -137,13 +138,13 @@ fn words(value: &glib::SendValue) -> String {
 }
 
 impl Format {
-    /// None for what is no format, or one that GStreamer takes from no camera.
+    /// None for an unknown format, or one that `v4l2src` does not take.
     fn parse(name: &str) -> Option<Self> {
         let raw = match name.to_ascii_lowercase().as_str() {
             "mjpeg" | "mjpg" | "jpeg" => return Some(Self::Coded("image/jpeg")),
             "h264" => return Some(Self::Coded("video/x-h264")),
             "h265" | "hevc" => return Some(Self::Coded("video/x-h265")),
-            // The kernel's names for what GStreamer calls otherwise.
+            // The kernel's names, where GStreamer has others.
             "yuyv" => "YUY2".to_owned(),
             "yu12" => "I420".to_owned(),
             "grey" => "GRAY8".to_owned(),

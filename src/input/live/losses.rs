@@ -1,24 +1,24 @@
-//! Losses on the network, over windows of some seconds.
+//! Packet loss over windows of a few seconds.
 
 use std::time::{Duration, Instant};
 
 use crate::input::live::rtp::PacketCounts;
 
-/// Length of a window; twice as long each time up to [`LONGEST`], so that a bad network does not fill the log.
+/// Length of a window; doubled up to [`LONGEST`] after each loss, so that a bad network does not fill the log.
 const WINDOW: Duration = Duration::from_secs(3);
 const LONGEST: Duration = Duration::from_secs(600);
-/// Fewer packets or pictures say nothing.
+/// Least numbers for a judgement.
 const MIN_PACKETS: u64 = 100;
 const MIN_PICTURES: u64 = 25;
 
 #[derive(Debug, Default)]
 pub(crate) struct Losses {
-    /// When the window began, with what had come by then.
+    /// The start of the window, and the counts then.
     window: Option<(Instant, PacketCounts, (u64, u64))>,
     length: Option<Duration>,
 }
 
-/// What came in one window.
+/// The counts of one window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub packets: PacketCounts,
@@ -27,7 +27,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// One packet of twenty is lost, or losses damage one picture of four.
+    /// Whether one packet in twenty is lost, or losses damage one picture in four.
     pub fn ruins(&self) -> bool {
         let PacketCounts { received, lost, .. } = self.packets;
         let packets = received + lost >= MIN_PACKETS && lost * 20 >= received + lost;
@@ -37,7 +37,7 @@ impl Seen {
 }
 
 impl Losses {
-    /// At the end of a window, what came in it. `pictures`: all, and the damaged ones among them.
+    /// The counts of a window at its end. `pictures`: all so far, and the damaged ones among them.
     pub fn look(&mut self, now: Instant, packets: PacketCounts, pictures: (u64, u64)) -> Option<Seen> {
         if packets.received == 0 {
             return None;

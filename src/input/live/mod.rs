@@ -1,22 +1,25 @@
-//! Live inputs: RTSP, cameras, HTTP, a test pattern and files at real-time speed, each with a watchdog that reconnects.
+//! Live inputs: RTSP, HTTP, local cameras, a test pattern and files in real time, each with a watchdog that reconnects.
 //!
 //! [`reader`] is the state machine behind [`FrameReader::read`]: wait, connect, follow, lose, wait. One attempt is a
-//! [`connection`]: a GStreamer pipeline (built in [`pipeline`]) that a thread of its own ([`keeper`]) starts and takes
-//! down, so that a server that does not answer never holds up the reader. [`timeline`] says when a picture was
-//! captured, [`reason`] why it stopped coming, and [`address`] keeps credentials out of everything that is shown.
+//! [`connection`]: a GStreamer pipeline (built in [`pipeline`]), started and stopped by its own thread ([`keeper`]), so
+//! that an unresponsive server never holds up the reader. GStreamer itself speaks to no server: RTSP goes through
+//! [`relay`], HTTP through [`web`]. [`timeline`] gives pictures their capture time, [`reason`] explains a loss, and
+//! [`address`] keeps credentials out of all output.
 //!
-//! What the moment of capture means: for RTSP, V4L2 and the test pattern, when the packet or picture reached this
-//! machine; MJPEG over HTTP says nothing of time, its pictures count as captured when they are decoded; those of HLS
-//! (seconds old by its nature) and of a file when they are due.
+//! The capture time is the arrival of the packet or picture at this machine for RTSP, V4L2 and the test pattern, the
+//! decoding for MJPEG, which has no timestamps, and the due time for HLS (seconds late by design) and files.
 //!
-//! `v4l2://` has not been run with a real camera yet; tested is what happens without one.
+//! `v4l2://` has not been run with a real camera yet; it is tested with a simulated one.
 
 mod address;
+mod connect;
 mod connection;
 mod device;
 mod http;
 mod keeper;
+mod login;
 mod losses;
+mod pace;
 mod pictures;
 mod pipeline;
 mod reader;
@@ -26,8 +29,7 @@ mod relay;
 mod rtp;
 mod rtsp;
 mod timeline;
-
-use std::path::PathBuf;
+mod web;
 
 use serde::{Deserialize, Serialize};
 
@@ -35,32 +37,35 @@ pub use address::LiveInput;
 pub use pictures::Damaged;
 pub use rtp::PacketCounts;
 
+use crate::address::LocatedPath;
+use crate::duration::{milliseconds, seconds};
 use crate::gst::init;
 use crate::input::FrameReader;
 use crate::input::file::{FileOptions, VideoTrack};
 use crate::{Error, Result};
 
 /// `[source]`: how inputs are read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SourceOptions {
-    /// How RTP comes.
+    /// The transport of RTP.
     pub transport: Transport,
-    /// Milliseconds that packets may wait for those before them.
+    /// Longest wait for late packets, in milliseconds.
+    #[serde(deserialize_with = "milliseconds")]
     pub jitter_ms: u32,
-    /// Seconds without any data after which the connection counts as lost. More than the longest pause in what the
-    /// camera sends, or it is connected again for nothing; viewers look at a frozen picture for as long.
+    /// Seconds without any data after which the connection counts as lost. Must be longer than the longest pause of the
+    /// camera; until then, viewers see a frozen picture.
+    #[serde(deserialize_with = "seconds")]
     pub stall_s: f64,
-    /// What is shown when packets were lost, until the next picture that needs none of them.
+    /// What to show after packet loss, until the next key frame.
     pub damaged: Damaged,
-    /// Longest side of a picture in pixels; larger ones are refused before there is memory for them.
+    /// Longest side of a picture in pixels; larger ones are refused before memory is allocated.
     pub max_size: u32,
-    /// File with `user:password` on its first line, for addresses without any.
-    pub credentials: Option<PathBuf>,
-    /// PEM file with the certificate authorities to trust for `rtsps://` and `https://`; those of the system when left
-    /// out.
-    pub tls_ca: Option<PathBuf>,
-    /// Take any certificate for `rtsps://` and `https://`: encrypted, but anybody could be at the other end.
+    /// File with `user:password` on its first line, for addresses without a login.
+    pub credentials: Option<LocatedPath>,
+    /// PEM file with the certificate authorities to trust for `rtsps://` and `https://`; default: the system's.
+    pub tls_ca: Option<LocatedPath>,
+    /// Accept any certificate for `rtsps://` and `https://`: encrypted, but the other end could be anyone.
     pub tls_accept_any: bool,
     /// Which video track of a file is read: `"first"`, a number from 1, or `"all"`, each as an input of its own.
     pub video_track: VideoTrack,
@@ -111,24 +116,24 @@ impl Default for SourceOptions {
 #[strum(serialize_all = "kebab-case", parse_err_ty = Error, parse_err_fn = crate::error::unknown_name)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {
-    /// UDP, and TCP when nothing comes.
+    /// UDP, with a change to TCP where UDP is refused, silent or too lossy.
     #[default]
     Auto,
     /// Inside the RTSP connection.
     Tcp,
-    /// On ports of their own.
+    /// On separate ports.
     Udp,
 }
 
-/// Opens a live input; returns at once, the connecting goes on behind [`FrameReader::read`]. (A file at real-time speed
-/// is opened here, up to its first picture.)
+/// Opens a live input. Returns at once: the connection is made within [`FrameReader::read`]. (A file in real time is
+/// opened here, up to its first picture.)
 ///
-/// What is not there yet is waited for, for ever: an address that nobody answers at, a wrong password, a device that is
-/// not plugged in. [`Signal::Lost`](crate::input::Signal::Lost) says why.
+/// Whatever may be temporary is tried again for ever: a server that does not answer, a wrong password, a device that is
+/// not plugged in. [`Signal::Lost`](crate::input::Signal::Lost) has the reason.
 ///
 /// # Errors
-/// Only what no waiting will mend: a missing GStreamer element, an option out of range, a file of credentials or
-/// certificates that cannot be used; a file to play that cannot be.
+/// Permanent errors: a missing GStreamer element, an option out of range, an unusable file of credentials or
+/// certificates, a file that cannot be played.
 pub fn open_live(input: &LiveInput, options: &SourceOptions, stream: u32) -> Result<Box<dyn FrameReader>> {
     init()?;
     if !(0.1..=3600.0).contains(&options.stall_s) {

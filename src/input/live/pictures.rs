@@ -1,4 +1,4 @@
-//! Which decoded pictures are shown after a loss, and before the first that is whole.
+//! The choice of decoded pictures to show after a loss, and before the first intact one.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,20 +8,20 @@ use gst::prelude::*;
 use gstreamer as gst;
 use serde::{Deserialize, Serialize};
 
-/// What is shown when packets were lost, until the next picture that needs none of them.
+/// What to show after packet loss, until the next key frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Damaged {
     /// The damaged pictures.
     #[default]
     Show,
-    /// The last whole picture.
+    /// The last intact picture.
     Freeze,
 }
 
-/// Wait for a whole picture at the start of a stream: two turns of an intra refresh.
+/// Time limit for the first intact picture: two cycles of an intra refresh.
 const FIRST: Duration = Duration::from_secs(4);
-/// Longest freeze: a damaged picture is better than one from long ago.
+/// Longest freeze: a damaged picture is better than an old one.
 const LONGEST: Duration = Duration::from_secs(8);
 
 /// The decoded pictures of a connection.
@@ -30,7 +30,7 @@ pub(crate) struct Pictures {
     damaged_now: AtomicBool,
     shown: AtomicU64,
     damaged: AtomicU64,
-    /// Since when pictures are held back.
+    /// Start of the time in which pictures are held back.
     held: Mutex<Option<Instant>>,
     whole_once: AtomicBool,
 }
@@ -53,7 +53,7 @@ impl Pictures {
         }
     }
 
-    /// A picture left the decoder. Whether it is shown.
+    /// A picture left the decoder. Returns whether to show it.
     fn decoded(&self, corrupt: bool, policy: Damaged, now: Instant) -> bool {
         self.shown.fetch_add(1, Ordering::Relaxed);
         let damaged = corrupt || self.damaged_now.load(Ordering::Acquire);
@@ -85,7 +85,7 @@ pub(crate) fn watch_coded(decoder: &gst::Element, pictures: &Arc<Pictures>) {
     });
 }
 
-/// Leaves out what is not to be shown of the pictures that come through `pad`.
+/// Drops the pictures at `pad` that are not to be shown.
 pub(crate) fn filter(pad: &gst::Pad, pictures: Arc<Pictures>, policy: Damaged) {
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         let corrupt = info.buffer().is_some_and(|buffer| buffer.flags().contains(gst::BufferFlags::CORRUPTED));

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! relay - rtspsrc (video only)   -+
-//! souphttpsrc                    -+-> decodebin ! deinterlace ! videoconvert ! videoflip ! videoscale ! appsink
+//! oodstreamhttpsrc               -+-> decodebin ! deinterlace ! videoconvert ! videoflip ! videoscale ! appsink
 //! v4l2src ! capsfilter           -+              ^
 //! videotestsrc is-live ! capsfilter -------------+
 //! ```
@@ -23,40 +23,42 @@ use crate::gst::trust::authorities;
 use crate::gst::{gst_failed, link};
 use crate::input::live::SourceOptions;
 use crate::input::live::address::{LiveInput, Login, Server, Source};
+use crate::input::live::connect::Tls;
 use crate::input::live::device::Device;
+use crate::input::live::login::Trust;
 use crate::input::live::pictures::{self, Pictures};
-use crate::input::live::relay::{Finding, Relay, Trust};
-use crate::input::live::rtp::Packets;
+use crate::input::live::relay::{Finding, Report};
+use crate::input::live::rtp::{Counters, Packets};
 use crate::input::picture::picture_chain;
 use crate::input::reader::frame_sink;
 use crate::input::test_source::TestSpec;
 
-/// Name of the element that reads a camera at this machine.
+/// Name of the element that reads a local camera.
 pub(crate) const CAMERA: &str = "camera";
-/// Arrivals remembered: more than pictures may wait for their reader.
+/// Capacity of the list of arrivals: more than the pictures that may wait for their reader.
 const ARRIVALS: usize = 16;
 
-/// What the streaming threads tell about a connection.
+/// The state of a connection, kept by the streaming threads.
 pub(crate) struct Life {
     started: Instant,
     /// Milliseconds from `started` to the last packet, plus one; 0 before the first.
     data: AtomicU64,
     first_data: AtomicU64,
-    /// Pictures carry no time of their own.
+    /// Pictures have no timestamps.
     pub timeless: AtomicBool,
-    /// The sink waits for the time of each picture: the stream comes in bursts.
+    /// The stream comes in bursts, and the sink waits for the time of each picture.
     pub paced: AtomicBool,
     arrivals: Mutex<Vec<(Option<gst::ClockTime>, Instant)>>,
     pub packets: Packets,
     pub pictures: Arc<Pictures>,
     /// Codecs of tracks that cannot be decoded.
     passed_over: Mutex<Vec<String>>,
-    /// What an HTTP server said that ends the connection.
+    /// A finding that ends the connection.
     finding: Mutex<Option<Finding>>,
 }
 
 impl Life {
-    fn new() -> Self {
+    fn new(counters: &Arc<Counters>) -> Self {
         Self {
             started: Instant::now(),
             data: AtomicU64::new(0),
@@ -64,14 +66,14 @@ impl Life {
             timeless: AtomicBool::new(false),
             paced: AtomicBool::new(false),
             arrivals: Mutex::default(),
-            packets: Packets::default(),
+            packets: Packets::new(counters),
             pictures: Arc::default(),
             passed_over: Mutex::default(),
             finding: Mutex::default(),
         }
     }
 
-    /// Takes note of a track of a codec that cannot be decoded.
+    /// Notes a track that cannot be decoded.
     pub fn pass_over(&self, codec: &str) {
         let mut codecs = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
         if !codecs.iter().any(|known| known == codec) {
@@ -79,7 +81,7 @@ impl Life {
         }
     }
 
-    /// The codecs of the tracks that cannot be decoded, joined by commas; none where there are no such tracks.
+    /// The codecs of the tracks that cannot be decoded, joined by commas; none without such tracks.
     pub fn passed_over(&self) -> Option<String> {
         let codecs = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
         (!codecs.is_empty()).then(|| codecs.join(", "))
@@ -108,13 +110,13 @@ impl Life {
         arrivals.push((pts, Instant::now()));
     }
 
-    /// When a picture reached the sink; the latest of those that have one time.
+    /// The arrival of a picture at the sink; of those with equal times, the latest.
     pub fn arrival(&self, pts: Option<gst::ClockTime>) -> Option<Instant> {
         let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
         arrivals.iter().rfind(|(time, _)| *time == pts).map(|(_, arrival)| *arrival)
     }
 
-    /// When the first and the last packet came.
+    /// The times of the first and the last packet.
     pub fn data(&self) -> Option<(Instant, Instant)> {
         let at = |slot: &AtomicU64| {
             let ms = slot.load(Ordering::Acquire).checked_sub(1)?;
@@ -128,30 +130,35 @@ impl Life {
 pub(crate) struct Assembly {
     pub pipeline: gst::Pipeline,
     pub sink: gst_app::AppSink,
-    /// Where decoded pictures enter the last part, in the size and format they came in.
+    /// The pad where decoded pictures enter the last part, in their original size and format.
     pub entry: gst::Pad,
     pub life: Arc<Life>,
-    pub relay: Option<Relay>,
+    /// Findings about the server; none for local sources.
+    pub report: Option<Arc<Report>>,
+    /// The client of the server, to be dropped after the pipeline.
+    pub link: Option<Box<dyn Send>>,
 }
 
-/// What every connection of an input is made with.
+/// The settings of every connection of an input, and what earlier connections found.
 pub(crate) struct Recipe {
     pub input: LiveInput,
     pub options: SourceOptions,
-    /// UDP brings nothing here.
+    /// UDP is unusable.
     pub tcp_only: bool,
-    /// TCP was tried instead of UDP, and brought nothing either.
+    /// TCP was tried instead of UDP, and failed too.
     pub tcp_failed: bool,
     /// Caps of the first picture: later ones are scaled to its size, with borders.
     pub size: Option<gst::Caps>,
-    /// Where the server said that the stream is now.
+    /// The server that a redirection named.
     pub moved: Option<Server>,
     pub trust: Arc<Trust>,
+    /// Packets of all connections.
+    pub counters: Arc<Counters>,
 }
 
 impl Recipe {
     /// # Errors
-    /// A file that is named in the options cannot be used, or an element is missing.
+    /// A file named in the options cannot be used, or an element is missing.
     pub fn new(input: &LiveInput, options: &SourceOptions) -> Result<Self> {
         let mut input = input.clone();
         if let Some(path) = &options.credentials {
@@ -161,7 +168,7 @@ impl Recipe {
         let mut needed = vec!["videoconvert", "videoscale", "deinterlace", "videoflip", "appsink"];
         needed.extend(match &input.source {
             Source::Rtsp(_) => &["rtspsrc", "decodebin"][..],
-            Source::Http(_) => &["souphttpsrc", "decodebin", "multipartdemux", "hlsdemux"],
+            Source::Http(_) => &["decodebin", "multipartdemux", "hlsdemux"],
             Source::Device(_) => &["v4l2src", "decodebin"],
             Source::Test(_) => &["videotestsrc"],
             Source::File(_) => &["filesrc", "parsebin", "decodebin"],
@@ -180,20 +187,26 @@ impl Recipe {
             size: None,
             moved: None,
             trust: Arc::default(),
+            counters: Arc::default(),
         })
     }
 
-    /// The login that `server` may see: that of the input is for its own server alone.
+    /// The login for `server`: that of the input is for its own server alone.
     pub fn login_for(&self, server: &Server) -> Option<&Login> {
         let (Source::Rtsp(own) | Source::Http(own)) = &self.input.source else { return None };
         self.input.login.as_ref().filter(|_| server.is_trusted_by(own))
     }
 
+    /// The certificates to trust.
+    pub fn tls(&self) -> Tls {
+        Tls { ca: self.options.tls_ca.clone(), accept_any: self.options.tls_accept_any }
+    }
+
     /// # Errors
-    /// An element cannot be made, or is not what it was.
+    /// An element cannot be created or linked.
     pub fn assemble(&self) -> Result<Assembly> {
         let pipeline = gst::Pipeline::new();
-        // One clock for all connections, not one that a source brings and takes away.
+        // One clock for all connections, instead of one that comes and goes with a source.
         pipeline.use_clock(Some(&gst::SystemClock::obtain()));
         size::bound(&pipeline, self.options.max_size, "source.max_size");
         let sink = frame_sink();
@@ -204,23 +217,27 @@ impl Recipe {
         let chain = picture_chain(&sink)?;
         link(&pipeline, &chain)?;
         let entry = pad(&chain[0], "sink")?;
-        let life = Arc::new(Life::new());
+        let life = Arc::new(Life::new(&self.counters));
         let seen = Arc::clone(&life);
         pad(sink.upcast_ref(), "sink")?.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
             seen.picture(info.buffer().and_then(|buffer| buffer.pts()));
             gst::PadProbeReturn::Ok
         });
-        let mut relay = None;
+        let (mut report, mut link) = (None, None::<Box<dyn Send>>);
         match &self.input.source {
             Source::Test(spec) => test(&pipeline, spec, &chain[0], &life)?,
             Source::Rtsp(server) => {
                 let decoder = decoder(&pipeline, &entry, &life)?;
                 pictures::filter(&entry, Arc::clone(&life.pictures), self.options.damaged);
-                relay = Some(self.rtsp(&pipeline, self.moved.as_ref().unwrap_or(server), &decoder, &life)?);
+                let relay = self.rtsp(&pipeline, self.moved.as_ref().unwrap_or(server), &decoder, &life)?;
+                report = Some(Arc::clone(&relay.report));
+                link = Some(Box::new(relay));
             }
             Source::Http(server) => {
                 let decoder = decoder(&pipeline, &entry, &life)?;
-                self.http(&pipeline, self.moved.as_ref().unwrap_or(server), &decoder, &sink, &life)?;
+                let known = Arc::<Report>::default();
+                let fetcher = self.http(&pipeline, server, &decoder, &sink, &life, &known)?;
+                (report, link) = (Some(known), Some(Box::new(fetcher) as _));
             }
             Source::Device(device) => {
                 let decoder = decoder(&pipeline, &entry, &life)?;
@@ -228,14 +245,14 @@ impl Recipe {
             }
             Source::File(path) => return Err(Error::failed(format!("{}: not a live input", path.display()))),
         }
-        Ok(Assembly { pipeline, sink, entry, life, relay })
+        Ok(Assembly { pipeline, sink, entry, life, report, link })
     }
 }
 
 fn test(pipeline: &gst::Pipeline, spec: &TestSpec, next: &gst::Element, life: &Arc<Life>) -> Result<()> {
     let [source, filter] = spec.elements()?;
     link(pipeline, &[source, filter.clone()])?;
-    note_packets(&filter, life)?;
+    note_packets(&filter, life);
     filter.link(next).map_err(gst_failed)
 }
 
@@ -246,20 +263,21 @@ fn camera(pipeline: &gst::Pipeline, device: &Device, decoder: &gst::Element, lif
     let filter = element("capsfilter")?;
     filter.set_property("caps", device.caps());
     link(pipeline, &[source, filter.clone()])?;
-    note_packets(&filter, life)?;
+    note_packets(&filter, life);
     filter.link(decoder).map_err(gst_failed)
 }
 
-fn note_packets(element: &gst::Element, life: &Arc<Life>) -> Result<()> {
+/// Notes the packets that leave `element`.
+pub(crate) fn note_packets(element: &gst::Element, life: &Arc<Life>) {
+    let Some(pad) = element.static_pad("src") else { return };
     let life = Arc::clone(life);
-    pad(element, "src")?.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
         life.packet();
         gst::PadProbeReturn::Ok
     });
-    Ok(())
 }
 
-/// A decodebin whose first video goes to `entry`.
+/// A decodebin whose first video stream is linked to `entry`.
 fn decoder(pipeline: &gst::Pipeline, entry: &gst::Pad, life: &Arc<Life>) -> Result<gst::Element> {
     let decoder = element("decodebin")?;
     pipeline.add(&decoder).map_err(gst_failed)?;
@@ -275,18 +293,22 @@ fn decoder(pipeline: &gst::Pipeline, entry: &gst::Pad, life: &Arc<Life>) -> Resu
     let shown = Arc::clone(&life.pictures);
     pipeline.connect_deep_element_added(move |_, _, element| {
         if factory(element).starts_with("avdec_") {
-            // Grey pictures before the first key frame, and smeared ones after a loss: marked, see `pictures`.
+            // Grey pictures before the first key frame and smeared ones after a loss are marked as corrupt, see `pictures`.
             switch(element, "output-corrupt", true);
         }
-        let class = element.factory().and_then(|f| f.metadata(gst::ELEMENT_METADATA_KLASS).map(str::to_owned));
-        if class.is_some_and(|class| class.contains("Decoder/Video")) {
+        if is_video_decoder(element) {
             pictures::watch_coded(element, &shown);
         }
     });
     Ok(decoder)
 }
 
-/// Lets a stream run into nothing: left unlinked it would stop the others.
+pub(crate) fn is_video_decoder(element: &gst::Element) -> bool {
+    let class = element.factory().and_then(|f| f.metadata(gst::ELEMENT_METADATA_KLASS).map(str::to_owned));
+    class.is_some_and(|class| class.contains("Decoder/Video"))
+}
+
+/// Discards a stream: left unlinked, it would stop the others.
 pub(crate) fn ignore(pipeline: &gst::Pipeline, pad: &gst::Pad) {
     let linked = element("fakesink").and_then(|sink| {
         sink.set_property("sync", false);
@@ -301,7 +323,7 @@ pub(crate) fn ignore(pipeline: &gst::Pipeline, pad: &gst::Pad) {
     }
 }
 
-/// Sets a property that not every element of a kind has.
+/// Sets a property, if the element has it.
 pub(crate) fn switch(element: &gst::Element, name: &str, value: bool) {
     if element.has_property(name) {
         element.set_property(name, value);
@@ -328,7 +350,7 @@ mod tests {
             let recipe = Recipe::new(&input, &SourceOptions::default()).unwrap();
             let assembly = recipe.assemble().unwrap();
             let weak = assembly.pipeline.downgrade();
-            // Most of them cannot play, which is no matter here.
+            // Most of them cannot play, which does not matter here.
             let _ = assembly.pipeline.set_state(gst::State::Playing);
             assembly.pipeline.set_state(gst::State::Null).unwrap();
             drop(assembly);
@@ -343,7 +365,7 @@ mod tests {
         let ca = folder.path().join("ca.pem");
         std::fs::write(&ca, "no certificate").unwrap();
         let input = LiveInput::parse("rtsps://127.0.0.1:9/x").unwrap().unwrap();
-        let options = SourceOptions { tls_ca: Some(ca), ..SourceOptions::default() };
+        let options = SourceOptions { tls_ca: Some(ca.into()), ..SourceOptions::default() };
         assert!(Recipe::new(&input, &options).err().unwrap().to_string().contains("ca.pem"));
     }
 }

@@ -16,39 +16,39 @@ use crate::input::live::keeper::Alive;
 use crate::input::live::pipeline::Recipe;
 use crate::input::live::reason::Reason;
 use crate::input::live::timeline::Timeline;
-use crate::input::live::{SourceOptions, Transport};
+use crate::input::live::{PacketCounts, SourceOptions, Transport};
 use crate::input::probe::Probe;
 use crate::input::{EndOfInput, FrameReader, Read, Signal, VideoInfo};
 
 /// Time between two repeats of the last picture.
 const REPEAT: Duration = Duration::from_millis(200);
-/// Wait before the first new attempt; doubles up to [`LONGEST`].
+/// Pause before the first new attempt; doubled up to [`LONGEST`].
 const SHORTEST: Duration = Duration::from_millis(250);
-/// Together with [`QUICK_CONNECT`] it bounds how long a camera that is back is not noticed.
+/// With [`QUICK_CONNECT`], bounds the time until the return of a camera is noticed.
 const LONGEST: Duration = Duration::from_millis(750);
-/// Wait after a refused login: cameras lock out who tries too often.
+/// Pause after a refused login: cameras lock out clients that try too often.
 const LONGEST_REFUSED: Duration = Duration::from_secs(30);
-/// Wait before the first new attempt at a server that has no room; doubles up to [`LONGEST_REFUSED`].
+/// Pause before the first new attempt at a busy server; doubled up to [`LONGEST_REFUSED`].
 const SHORTEST_BUSY: Duration = Duration::from_secs(2);
-/// Redirections in a row.
+/// Consecutive redirections.
 const MOST_HOPS: u32 = 5;
-/// Pictures for that long, and the next loss begins with the shortest wait again.
+/// Time with pictures after which the next loss begins with the shortest pause again.
 const STEADY: Duration = Duration::from_secs(5);
-/// Patience with a server of which nothing is known, and with every fourth attempt at one that was quick once.
+/// Time limit for an unknown server, and for every fourth attempt at one that was quick before.
 const PATIENT: Duration = Duration::from_secs(10);
 const PATIENT_CONNECT: Duration = Duration::from_secs(3);
-/// Least patience with a server that was quick before.
+/// Least time limit for a server that was quick before.
 const QUICK: Duration = Duration::from_secs(2);
 const QUICK_CONNECT: Duration = Duration::from_millis(1500);
-/// Longer than the source waits for UDP before it takes TCP.
+/// Longer than the source waits for UDP before it changes to TCP.
 const UDP_PATIENCE: Duration = Duration::from_millis(3500);
-/// Connections that may be on their way down.
+/// Limit of connections that are still being closed.
 const MOST_ALIVE: usize = 4;
-/// Reasons of one outage that are logged.
+/// Limit of reasons logged per outage.
 const MOST_REASONS: usize = 8;
-/// Longest sleep in one piece: what is overdue is noticed this late at worst.
+/// Longest uninterrupted wait, and so the delay in noticing what is overdue.
 const SLICE: Duration = Duration::from_millis(100);
-/// How long the end of a run waits for the goodbye to the server.
+/// Time limit for the farewell to the server at the end of a run.
 const GOODBYE: Duration = Duration::from_millis(500);
 
 enum Phase {
@@ -57,7 +57,7 @@ enum Phase {
     Over,
 }
 
-/// No pictures since.
+/// A time without pictures.
 struct Outage {
     since: Instant,
     reasons: Vec<String>,
@@ -75,9 +75,9 @@ pub(crate) struct LiveReader {
     stream: u32,
     phase: Phase,
     alive: Alive,
-    /// Failed attempts since pictures last came steadily.
+    /// Failed attempts since the last steady connection.
     failures: u32,
-    /// How long the server took last time until data came.
+    /// Time from the last connection's start to its first data.
     usual: Option<Duration>,
     opened: Instant,
     outage: Option<Outage>,
@@ -87,11 +87,11 @@ pub(crate) struct LiveReader {
     last: Option<Last>,
     canvas: Canvas,
     info: Option<VideoInfo>,
-    /// Caps of the pictures now, and the same taken apart.
+    /// Caps of the current pictures, and their parsed form.
     shape: Option<(gst::Caps, gst_video::VideoInfo)>,
-    /// This connection has brought a picture.
+    /// This connection has delivered a picture.
     connected: bool,
-    /// Redirections in a row.
+    /// Consecutive redirections.
     hops: u32,
 }
 
@@ -119,7 +119,7 @@ impl LiveReader {
         }
     }
 
-    /// Does what is due now, without waiting.
+    /// Does what is due, without waiting.
     fn advance(&mut self) {
         match &mut self.phase {
             Phase::Waiting(until) if Instant::now() >= *until => self.connect(),
@@ -153,7 +153,7 @@ impl LiveReader {
         self.connected = false;
         self.timeline.connect();
         if self.alive.count() >= MOST_ALIVE {
-            self.lose(Reason::new("connections that were given up do not close"));
+            self.lose(Reason::new("abandoned connections do not close"));
             return;
         }
         match Connection::start(&self.recipe, self.patience(), &self.alive) {
@@ -170,12 +170,12 @@ impl LiveReader {
                 self.failures = 0;
             }
             if self.recipe.tcp_only {
-                // Some cameras serve UDP alone: what brought nothing is not the only one that is tried.
+                // Some cameras serve UDP alone: TCP without data is not kept.
                 if connection.delay().is_none() && self.recipe.options.transport == Transport::Auto && !reason.refused {
                     (self.recipe.tcp_only, self.recipe.tcp_failed) = (false, true);
                 }
             } else if connection.no_udp && self.recipe.options.transport == Transport::Auto {
-                tracing::info!("{}: from now on TCP instead of UDP", self.recipe.input);
+                tracing::info!("{}: changing from UDP to TCP", self.recipe.input);
                 self.recipe.tcp_only = true;
                 at_once = !self.recipe.tcp_failed;
             }
@@ -198,7 +198,7 @@ impl LiveReader {
             SHORTEST.saturating_mul(1 << self.failures.min(16)).min(longest)
         };
         self.failures += 1;
-        // Its keeper takes the pipeline down behind our back.
+        // The keeper stops the pipeline in the background.
         self.phase = Phase::Waiting(now + wait);
         match &mut self.outage {
             None => {
@@ -215,32 +215,32 @@ impl LiveReader {
         }
     }
 
-    /// Goes on at the address that a server sent the reader to; false when that is not possible, none when there is none.
+    /// Follows a redirection; false if it cannot be followed, none without one.
     fn follow(&mut self, address: Option<&str>) -> Option<bool> {
         let address = address?;
         let input = self.recipe.input.to_string();
         let to = match LiveInput::parse(address) {
             Ok(Some(to)) if self.hops < MOST_HOPS => to,
             _ => {
-                tracing::warn!("{input}: the server sends the reader on to an address that is not followed");
+                tracing::warn!("{input}: the server redirects to an address that is not followed");
                 (self.recipe.moved, self.hops) = (None, 0);
                 return Some(false);
             }
         };
         let (Source::Rtsp(server), Source::Rtsp(_)) = (&to.source, &self.recipe.input.source) else {
-            tracing::warn!("{input}: the server sends the reader on to {to}, which is not RTSP");
+            tracing::warn!("{input}: the server redirects to {to}, which is not RTSP");
             (self.recipe.moved, self.hops) = (None, 0);
             return Some(false);
         };
         let keeps = self.recipe.login_for(server).is_some() || self.recipe.input.login.is_none();
         let without = if keeps { "" } else { ", without the login: it is another server" };
-        tracing::info!("{input}: the server sends the reader on to {to}{without}");
+        tracing::info!("{input}: the server redirects to {to}{without}");
         self.recipe.moved = Some(server.clone());
         self.hops += 1;
         Some(true)
     }
 
-    /// A picture came.
+    /// Handles a new picture.
     fn picture(&mut self, sample: gst::Sample, now: Instant) -> Result<()> {
         let Some(caps) = sample.caps() else { return Ok(()) };
         if self.shape.as_ref().is_none_or(|(known, _)| known.as_ref() != caps) {
@@ -251,7 +251,7 @@ impl LiveReader {
         let Phase::Connected(connection) = &self.phase else { return Ok(()) };
         let (arrival, age) = connection.timing(&sample, now);
         if self.recipe.size.is_none() {
-            // A size that changes is scaled to the first one: an encoder has one size.
+            // Later sizes are scaled to the first one: an encoder has one size.
             let size = gst::Caps::builder("video/x-raw")
                 .field("format", "I420")
                 .field("width", shape.width() as i32)
@@ -283,13 +283,13 @@ impl LiveReader {
         frame.duration = None;
         frame.captured = Some(captured);
         self.index += 1;
-        // Held until the next one comes, by then this one is seldom drawn on yet.
+        // Held until the next one comes; until then it is seldom drawn on.
         self.last = Some(Last { frame: frame.share(), captured });
         self.ready.push_back(Read::Frame(frame));
         Ok(())
     }
 
-    /// The last picture again, when that is due.
+    /// The last picture again, if that is due.
     fn repeat(&mut self, now: Instant) -> Option<Frame> {
         let outage = self.outage.as_mut().filter(|outage| now >= outage.next_repeat)?;
         let last = self.last.as_ref()?;
@@ -354,6 +354,10 @@ impl FrameReader for LiveReader {
 
     fn info(&self) -> Option<&VideoInfo> {
         self.info.as_ref()
+    }
+
+    fn packets(&self) -> Option<PacketCounts> {
+        matches!(self.recipe.input.source, Source::Rtsp(_)).then(|| self.recipe.counters.read())
     }
 }
 

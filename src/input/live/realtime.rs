@@ -1,4 +1,4 @@
-//! A file played at the speed it was recorded with.
+//! A file played in real time.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

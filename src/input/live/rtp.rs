@@ -1,41 +1,58 @@
-//! RTP packets of one stream (RFC 3550, 5.1), made uniform before they reach GStreamer's session, and counted.
+//! RTP packets of one stream (RFC 3550, 5.1), counted and normalised before they reach GStreamer's session.
 //!
-//! Cameras change their SSRC in the middle of a stream, some with each group of pictures: it is a new sender to a session,
-//! with buffers and a wait of its own, and the end of the old one. Here it stays the first one, and the numbers go on.
+//! Some cameras change their SSRC in mid-stream, even with each group of pictures. To a session that is a new sender,
+//! with its own buffers and latency. Here the first SSRC is kept, and the sequence numbers continue.
 //!
-//! Cameras set the marker, which ends a picture, on each slice: the marker of H.264 and H.265 is believed only after it was
-//! right for some pictures; until then the depayloader finds the end of a picture in the slices.
+//! Some cameras set the marker, which ends a picture, on each slice. The marker of H.264 and H.265 is used only after it
+//! was right for several pictures; until then the depayloader finds the end of a picture from the slices.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
 
 /// Length of the fixed header.
 const HEADER: usize = 12;
-/// Pictures with a right marker after which it is believed.
+/// Number of pictures with a right marker after which it is used.
 const BELIEVE_AFTER: u32 = 8;
-/// A larger step of the sequence number is a new start, not a loss.
+/// A larger step of the sequence number is a restart, not a loss.
 const MAX_STEP: i16 = 3000;
 const MIN_STEP: i16 = -MAX_STEP;
 
-/// What has come so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// The packets of a stream over RTP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct PacketCounts {
     /// Packets that arrived.
     pub received: u64,
     /// Packets that never arrived.
     pub lost: u64,
-    /// Packets that arrived behind later ones.
+    /// Packets that arrived after later ones.
     pub reordered: u64,
 }
 
 impl PacketCounts {
-    /// What has come since `before`.
+    /// The difference to `before`.
     pub(crate) fn since(&self, before: &Self) -> Self {
         Self {
             received: self.received.saturating_sub(before.received),
             lost: self.lost.saturating_sub(before.lost),
             reordered: self.reordered.saturating_sub(before.reordered),
         }
+    }
+}
+
+/// Counts over all connections of an input.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    received: AtomicU64,
+    lost: AtomicU64,
+    reordered: AtomicU64,
+}
+
+impl Counters {
+    pub fn read(&self) -> PacketCounts {
+        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        PacketCounts { received: value(&self.received), lost: value(&self.lost), reordered: value(&self.reordered) }
     }
 }
 
@@ -50,7 +67,7 @@ struct Sender {
     sequence: u16,
     timestamp: u32,
     marker: bool,
-    /// Pictures in a row with one marker, on their last packet.
+    /// Consecutive pictures with one marker, on their last packet.
     right: u32,
     wrong: bool,
 }
@@ -61,23 +78,24 @@ pub(crate) struct Packets {
     sender: Mutex<Option<Sender>>,
     /// The marker ends an access unit of slices.
     pub slices: AtomicBool,
-    received: AtomicU64,
-    lost: AtomicU64,
-    reordered: AtomicU64,
+    counters: Arc<Counters>,
 }
 
 impl Packets {
-    pub fn counts(&self) -> PacketCounts {
-        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        PacketCounts { received: value(&self.received), lost: value(&self.lost), reordered: value(&self.reordered) }
+    pub fn new(counters: &Arc<Counters>) -> Self {
+        Self { counters: Arc::clone(counters), ..Self::default() }
     }
 
-    /// Changes an RTP packet. True where packets before it are missing.
+    pub fn counts(&self) -> PacketCounts {
+        self.counters.read()
+    }
+
+    /// Normalises an RTP packet. True if packets before it are missing.
     pub fn rtp(&self, packet: &mut [u8]) -> bool {
         if packet.len() < HEADER || packet[0] >> 6 != 2 {
             return false;
         }
-        self.received.fetch_add(1, Ordering::Relaxed);
+        self.counters.received.fetch_add(1, Ordering::Relaxed);
         let word = |at: usize| u32::from_be_bytes([packet[at], packet[at + 1], packet[at + 2], packet[at + 3]]);
         let (ssrc, timestamp) = (word(8), word(4));
         let sequence = u16::from_be_bytes([packet[2], packet[3]]);
@@ -97,13 +115,13 @@ impl Packets {
             return false;
         };
         if payload_type != sender.payload_type {
-            // Another kind of packets in the same session: not counted, not changed.
+            // Another payload type in the same session: neither counted nor changed.
             return false;
         }
         if ssrc != sender.actual {
             sender.actual = ssrc;
             sender.offset = sender.sequence.wrapping_add(1).wrapping_sub(sequence);
-            // The time begins anew, and says nothing of the marker.
+            // The timestamps restart, and say nothing about the marker.
             (sender.timestamp, sender.marker) = (timestamp.wrapping_sub(1), true);
         }
         let sequence = sequence.wrapping_add(sender.offset);
@@ -112,11 +130,12 @@ impl Packets {
         match step {
             1 => {}
             2..MAX_STEP => {
-                self.lost.fetch_add(u64::from(step.unsigned_abs()) - 1, Ordering::Relaxed);
+                self.counters.lost.fetch_add(u64::from(step.unsigned_abs()) - 1, Ordering::Relaxed);
             }
             MIN_STEP..=-1 => {
-                self.reordered.fetch_add(1, Ordering::Relaxed);
-                let _ = self.lost.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |lost| lost.checked_sub(1));
+                self.counters.reordered.fetch_add(1, Ordering::Relaxed);
+                let _ =
+                    self.counters.lost.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |lost| lost.checked_sub(1));
             }
             _ => {}
         }
@@ -138,7 +157,7 @@ impl Packets {
         lost
     }
 
-    /// Changes a compound RTCP packet: reports of the sender are those of the one that the session knows.
+    /// Normalises a compound RTCP packet: sender reports get the SSRC that the session knows.
     pub fn rtcp(&self, packet: &mut [u8]) {
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(sender) = sender.as_ref().filter(|sender| sender.known != sender.actual) else { return };

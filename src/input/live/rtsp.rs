@@ -15,7 +15,7 @@ use crate::input::live::address::Server;
 use crate::input::live::pipeline::{Life, Recipe, factory, ignore, pad, switch};
 use crate::input::live::relay::{Relay, Route};
 
-/// How long nothing may come over UDP before TCP is tried, in microseconds.
+/// Time without data over UDP after which TCP is tried, in microseconds.
 const UDP_PATIENCE: u64 = 2_500_000;
 
 impl Recipe {
@@ -34,8 +34,7 @@ impl Recipe {
             login: self.login_for(server).cloned(),
             trust: Arc::clone(&self.trust),
             may_fall_back: transport == Transport::Auto,
-            tls_ca: self.options.tls_ca.clone(),
-            tls_accept_any: self.options.tls_accept_any,
+            tls: self.tls(),
         })?;
         let source = element("rtspsrc")?;
         source.set_property("location", &relay.location);
@@ -48,13 +47,13 @@ impl Recipe {
             },
         );
         source.set_property("latency", self.options.jitter_ms);
-        // What is late is left out behind the decoder, which needs everything: a packet dropped here may be the key frame.
+        // Late pictures are dropped after decoding: a packet dropped here may belong to the key frame.
         source.set_property("drop-on-latency", false);
-        // Never the buffering meant for recordings.
+        // Not the buffering mode for recordings.
         source.set_property_from_str("buffer-mode", "slave");
-        // The watchdog decides when it is over; this one is for going from UDP to TCP.
+        // For the change from UDP to TCP alone; losses are the watchdog's business.
         source.set_property("timeout", if transport == Transport::Auto { UDP_PATIENCE } else { 0 });
-        // The relay sends them, over TCP as well.
+        // The relay sends keep-alives, over TCP as well.
         source.set_property("do-rtsp-keep-alive", false);
         choose(&source, life);
         let packets = Arc::clone(life);
@@ -82,7 +81,7 @@ impl Recipe {
         pipeline.connect_deep_element_added(|_, _, element| {
             let name = factory(element);
             if name == "rtph264depay" || name == "rtph265depay" {
-                // Streams that refresh their pictures bit by bit have no key frame to wait for; the decoder knows.
+                // Streams with intra refresh have no key frames to wait for; the decoder can tell.
                 switch(element, "wait-for-keyframe", false);
                 switch(element, "request-keyframe", true);
             }
@@ -91,7 +90,7 @@ impl Recipe {
     }
 }
 
-/// Plays the first video that can be decoded, and asks for nothing else.
+/// Selects the first video track that can be decoded, and no other.
 fn choose(source: &gst::Element, life: &Arc<Life>) {
     let chosen: Mutex<Option<u32>> = Mutex::new(None);
     let life = Arc::clone(life);
@@ -128,7 +127,7 @@ fn encoding(caps: &gst::Caps) -> String {
     name.chars().filter(|c| c.is_ascii_graphic()).take(20).collect::<String>().to_ascii_uppercase()
 }
 
-/// The caps of packets with their name: `rtspsrc` asks before it has given it to them.
+/// The caps of packets with their media type, which `rtspsrc` sets only later.
 fn named(caps: &gst::Caps) -> gst::Caps {
     let mut caps = caps.clone();
     if let Some(packets) = caps.make_mut().structure_mut(0) {
@@ -137,7 +136,7 @@ fn named(caps: &gst::Caps) -> gst::Caps {
     caps
 }
 
-/// Whether there is a depayloader for these packets, and a decoder for what it makes of them.
+/// Whether there are a depayloader and a decoder for these packets.
 fn is_decodable(caps: &gst::Caps) -> bool {
     let caps = named(caps);
     let depayloaders =
@@ -166,11 +165,11 @@ fn missing(caps: &gst::Caps, codec: &str) -> String {
             let decoder = format!("{description} decoder");
             format!("the {decoder} is missing (apt-get install {})", package_for_description(&decoder))
         }
-        None => format!("{codec} is a codec that is not known"),
+        None => format!("{codec} is an unknown codec"),
     }
 }
 
-/// Lets everything that enters the RTP session through [`Packets`](crate::input::live::rtp::Packets).
+/// Passes everything that enters the RTP session through [`Packets`](crate::input::live::rtp::Packets).
 fn count(manager: &gst::Element, life: &Arc<Life>) {
     let life = Arc::clone(life);
     manager.connect_pad_added(move |_, pad| {

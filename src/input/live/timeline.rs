@@ -1,8 +1,8 @@
-//! When a picture of a live input was captured, and its place on the stream's own timeline.
+//! The capture time of a live picture, and its running time.
 
 use std::time::{Duration, Instant};
 
-/// How far the time of a picture may be from its arrival. Beyond it the sender's clock jumped or began again, and the
+/// Largest distance of a picture's time from its arrival. Beyond it the sender's clock has jumped or restarted, and the
 /// arrival counts.
 const MOST_APART: u64 = 1_000_000_000;
 /// Least time between two pictures, in nanoseconds: containers count in milliseconds.
@@ -13,20 +13,20 @@ const STEP: u64 = 1_000_000;
 pub(crate) struct Timeline {
     first: Option<Instant>,
     last: Option<u64>,
-    /// Nanoseconds by which the pictures of this connection seem too old.
+    /// Apparent age of this connection's pictures on arrival, in nanoseconds.
     shift: i64,
-    /// How old the last picture was when it arrived.
+    /// Age of the last picture on arrival.
     age: Duration,
 }
 
 impl Timeline {
-    /// A new connection: what was learned of the sender's clock is void.
+    /// A new connection: forgets the sender's clock.
     pub fn connect(&mut self) {
         self.shift = 0;
     }
 
-    /// Places a picture that arrived at `arrival` and is then `age` nanoseconds old by its own time; without one it was
-    /// captured when it arrived. Gives the moment of its capture (never after its arrival) and its running time.
+    /// The capture time (never after `arrival`) and the running time of a picture that arrived at `arrival` and was then
+    /// `age` nanoseconds old by its own time; without an age, it was captured on arrival.
     pub fn place(&mut self, arrival: Instant, age: Option<i64>) -> (Instant, u64) {
         let apart = age.map_or(0, |age| age.saturating_sub(self.shift));
         let apart = if apart.unsigned_abs() > MOST_APART {
@@ -41,7 +41,7 @@ impl Timeline {
         (captured, self.next(captured))
     }
 
-    /// The running time of the last picture shown again at `now`: where a new one would be.
+    /// The running time of a repeat of the last picture at `now`.
     pub fn repeat(&mut self, now: Instant) -> u64 {
         self.next(now.checked_sub(self.age).unwrap_or(now))
     }

@@ -11,7 +11,7 @@ use gstreamer_video as gst_video;
 
 use crate::gst::message::Trouble;
 use crate::gst::track::Shared;
-use crate::gst::{Frame, element, gst_failed, link};
+use crate::gst::{Frame, bounded_source, element, gst_failed, link};
 use crate::output::file::colours::name_colours;
 use crate::output::file::mux;
 use crate::output::file::target::{Container, Target};
@@ -62,13 +62,7 @@ impl FileWriter {
     ) -> Result<Self> {
         let pipeline = gst::Pipeline::new();
         let caps = output_caps(frames, encoding.width_factor)?;
-        let video = gst_app::AppSrc::builder()
-            .caps(&caps)
-            .format(gst::Format::Time)
-            .max_buffers(QUEUED_FRAMES)
-            .max_bytes(0)
-            .block(false)
-            .build();
+        let video = bounded_source(&caps, QUEUED_FRAMES);
         let room = Arc::new((Mutex::new(()), Condvar::new()));
         let leaving = Arc::clone(&room);
         if let Some(pad) = video.static_pad("src") {

@@ -1,4 +1,4 @@
-//! Ties the running times of a stream to the clock of a pipeline that started in the middle of it.
+//! Maps the running times of a stream to the clock of a pipeline that started in its middle.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -7,20 +7,20 @@ use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_app as gst_app;
 
-/// A packet may come this much later than the earliest ones before all times are moved, in nanoseconds.
+/// Lateness of a packet, relative to the earliest ones, from which all times are shifted; in nanoseconds.
 const LATE: u64 = 1_000_000_000;
 
-/// Maps times so that the packet that came quickest is due at once and the others keep their distance from it: no packet
-/// is held back, none is due much before it came, and the order stays.
+/// Maps times so that the packet with the least delay is due at once and the others keep their distance from it: no
+/// packet is held back, none is due much before it arrived, and the order is kept.
 #[derive(Debug, Default)]
 pub(crate) struct Anchor {
-    /// What to add to a packet's time.
+    /// Added to a packet's time.
     offset: Option<i64>,
     last: Option<u64>,
 }
 
 impl Anchor {
-    /// When a packet of `time` that came at `now` is due.
+    /// The due time of a packet of `time` that arrived at `now`.
     pub fn map(&mut self, time: u64, now: u64) -> u64 {
         let here = now as i64 - time as i64;
         let offset = match self.offset {
@@ -35,11 +35,11 @@ impl Anchor {
     }
 }
 
-/// Stamps what leaves a live `source` with times of its pipeline's clock.
+/// Restamps the packets of a live `source` with times of its pipeline's clock.
 pub(crate) fn anchor(source: &gst_app::AppSrc) {
     let Some(pad) = source.static_pad("src") else { return };
     let anchor = Mutex::new(Anchor::default());
-    // A live source lets nothing out before its pipeline plays, so that there is a clock by now.
+    // A live source pushes nothing before its pipeline plays, so there is a clock by now.
     let element = source.downgrade();
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         let now = element.upgrade().and_then(|source| source.current_running_time());

@@ -1,4 +1,4 @@
-//! A small pipeline that takes packets: `appsrc ! .. ! sink`, watched through its bus.
+//! A small pipeline that takes packets, `appsrc ! .. ! sink`, and its errors.
 
 use std::time::{Duration, Instant};
 
@@ -6,18 +6,18 @@ use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_app as gst_app;
 
-use crate::gst::{gst_failed, link};
+use crate::gst::{bounded_source, gst_failed, link};
 use crate::output::publish::lane::Order;
 use crate::{Error, Result};
 
-/// Packets held between a lane and its pipeline.
+/// Capacity between a lane and its pipeline, in packets.
 const ROOM: u64 = 32;
-/// A pipeline that takes nothing for so long has stalled.
+/// Time without progress after which a pipeline counts as stalled.
 const STALL: Duration = Duration::from_secs(8);
-/// The longest that a pipeline may need to write its end.
+/// Time limit for a pipeline to finish.
 const END: Duration = Duration::from_secs(5);
 
-/// Stops when it is dropped.
+/// Stopped on drop.
 pub(crate) struct Chain {
     pub pipeline: gst::Pipeline,
     pub source: gst_app::AppSrc,
@@ -26,17 +26,10 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// Links `elements` behind a source of `caps` and adds them to a new pipeline, which does not play yet.
+    /// A new pipeline of a source of `caps` followed by `elements`, not started yet.
     pub fn new(caps: &gst::Caps, live: bool, elements: &[gst::Element]) -> Result<Self> {
-        let source = gst_app::AppSrc::builder()
-            .caps(caps)
-            .format(gst::Format::Time)
-            .is_live(live)
-            .max_buffers(ROOM)
-            .max_bytes(0)
-            .max_time(gst::ClockTime::ZERO)
-            .block(false)
-            .build();
+        let source = bounded_source(caps, ROOM);
+        source.set_is_live(live);
         let pipeline = gst::Pipeline::new();
         let chain: Vec<_> = std::iter::once(source.clone().upcast()).chain(elements.iter().cloned()).collect();
         link(&pipeline, &chain)?;
@@ -60,7 +53,7 @@ impl Chain {
         self.caps == *caps
     }
 
-    /// Hands over a packet; waits while the pipeline is busy.
+    /// Pushes a packet; waits while the pipeline is busy.
     pub fn push(&self, buffer: gst::Buffer, order: &Order) -> Result<()> {
         let start = Instant::now();
         while self.source.current_level_buffers() >= self.source.max_buffers() {
@@ -69,22 +62,22 @@ impl Chain {
                 return Ok(());
             }
             if start.elapsed() > STALL {
-                return Err(Error::failed("nothing is taken any more"));
+                return Err(Error::failed("it has stalled"));
             }
             std::thread::sleep(Duration::from_millis(5));
         }
         if self.source.push_buffer(buffer).is_err() {
             self.check(&mut |_| {})?;
-            return Err(Error::failed("the pipeline takes nothing any more"));
+            return Err(Error::failed("the pipeline has stopped"));
         }
         Ok(())
     }
 
-    /// Looks at the bus without waiting. `see` gets every message that is no error.
+    /// Reads the bus without waiting. `see` gets every message that is not an error.
     pub fn check(&self, see: &mut dyn FnMut(&gst::Message)) -> Result<()> {
         while let Some(message) = self.bus.pop() {
             match message.view() {
-                gst::MessageView::Error(error) => return Err(told(error)),
+                gst::MessageView::Error(error) => return Err(error_of(error)),
                 gst::MessageView::Eos(_) => return Err(Error::failed("the other end closed the connection")),
                 _ => see(&message),
             }
@@ -92,7 +85,7 @@ impl Chain {
         Ok(())
     }
 
-    /// Sends the end through and waits until it is written.
+    /// Ends the stream and waits until everything is written.
     pub fn end(&self, order: &Order) -> Result<()> {
         let _ = self.source.end_of_stream();
         let until = Instant::now() + END;
@@ -100,11 +93,11 @@ impl Chain {
         loop {
             match self.bus.timed_pop_filtered(gst::ClockTime::from_mseconds(20), &kinds) {
                 Some(message) => match message.view() {
-                    gst::MessageView::Error(error) => return Err(told(error)),
+                    gst::MessageView::Error(error) => return Err(error_of(error)),
                     _ => break,
                 },
-                None if order.is_abort() => return Err(Error::failed("stopped before its end was written")),
-                None if Instant::now() >= until => return Err(Error::failed("its end is not written in time")),
+                None if order.is_abort() => return Err(Error::failed("stopped before it was finished")),
+                None if Instant::now() >= until => return Err(Error::failed("it was not finished in time")),
                 None => {}
             }
         }
@@ -123,15 +116,15 @@ impl Drop for Chain {
     }
 }
 
-/// The error of a message for people. Addresses given to GStreamer hold no credentials, so none can be in it.
-fn told(message: &gst::message::Error) -> Error {
+/// A bus error in words. It holds no credentials, as addresses given to GStreamer have none.
+fn error_of(message: &gst::message::Error) -> Error {
     let error = message.error();
     let words = message.debug().map(|d| d.to_string()).unwrap_or_default();
     tracing::debug!("{error} ({words})");
     if error.kind::<gst::ResourceError>() == Some(gst::ResourceError::NoSpaceLeft) {
         return Error::failed("no space left on the disk");
     }
-    // The last line is what the system said; the others are places in GStreamer's source.
+    // The last line is the system's message; the others are locations in GStreamer's source.
     let detail = words.lines().last().map(str::trim).filter(|line| words.lines().count() > 1 && !line.is_empty());
     match detail {
         Some(detail) if detail != error.message() => Error::failed(format!("{} ({detail})", error.message())),

@@ -1,4 +1,4 @@
-//! A window on this machine. It takes frames before they are encoded.
+//! A window on this machine, which takes frames before they are encoded.
 
 use std::sync::Arc;
 

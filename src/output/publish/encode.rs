@@ -1,4 +1,4 @@
-//! The one encoder of a live stream: frames in, packets out, nobody waits.
+//! The encoder of a live stream: frames in, packets out, without waiting.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,19 +10,19 @@ use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
 use crate::gst::element;
-use crate::gst::{gst_failed, link};
+use crate::gst::{bounded_source, gst_failed, link};
 use crate::output::file::writer;
 use crate::output::publish::lane::Packet;
 use crate::output::{Encoding, encoder};
 use crate::{Error, Result};
 
-/// Frames held in front of the encoder; with all of them waiting the next one is dropped.
+/// Capacity in front of the encoder, in frames; when it is full, frames are dropped.
 const QUEUED_FRAMES: u64 = 3;
 
-/// Gets every packet, on the encoder's thread.
+/// Called with every packet, on the encoder's thread.
 pub(crate) type Receive = Arc<dyn Fn(Packet) + Send + Sync>;
 
-/// A running encoder for frames of one size and colour. Stops when it is dropped.
+/// A running encoder for frames of one size and colour. Stopped on drop.
 pub(crate) struct Encoder {
     pipeline: gst::Pipeline,
     bus: gst::Bus,
@@ -35,18 +35,12 @@ impl Encoder {
     /// Builds and starts the pipeline.
     pub fn start(frames: &gst_video::VideoInfo, encoding: &Encoding, receive: Receive) -> Result<Self> {
         let caps = frames.to_caps().map_err(gst_failed)?;
-        let source = gst_app::AppSrc::builder()
-            .caps(&caps)
-            .format(gst::Format::Time)
-            .max_buffers(QUEUED_FRAMES)
-            .max_bytes(0)
-            .block(false)
-            .build();
+        let source = bounded_source(&caps, QUEUED_FRAMES);
         let encode = encoder::choose(encoding.encoder.as_deref())?;
         let pixels = writer::pixels_per_second(frames, 1);
         encoder::configure(&encode, encoding, pixels, encoder::Purpose::Live)?;
         let parser = element(encoder::parser_of(&encode))?;
-        // Parameter sets before every key frame: whoever comes later can start there.
+        // Parameter sets before every key frame, so that late viewers can start there.
         parser.set_property("config-interval", -1i32);
         let h265 = encoder::parser_of(&encode) == "h265parse";
         let packets = gst::Caps::builder(if h265 { "video/x-h265" } else { "video/x-h264" })
@@ -84,12 +78,12 @@ impl Encoder {
         Ok(encoder)
     }
 
-    /// Whether it was made for frames like these.
+    /// Whether it takes frames like these.
     pub fn takes(&self, frames: &gst_video::VideoInfo) -> bool {
         frames.to_caps().is_ok_and(|caps| caps == self.caps)
     }
 
-    /// Hands over a frame, which is to be a key frame when `key`. False when there was no room for it.
+    /// Pushes a frame, as a key frame if `key`. False when there is no room.
     ///
     /// # Errors
     /// The encoder failed.
@@ -108,12 +102,12 @@ impl Encoder {
         Ok(true)
     }
 
-    /// Packets that came out.
+    /// Number of packets so far.
     pub fn packets(&self) -> u64 {
         self.out.load(Ordering::Relaxed)
     }
 
-    /// Gets the last packets out; gives up after `limit`.
+    /// Drains the encoder, for at most `limit`.
     pub fn end(&self, limit: Duration) {
         let _ = self.source.end_of_stream();
         let until = Instant::now() + limit;
@@ -123,7 +117,7 @@ impl Encoder {
                 return;
             }
         }
-        tracing::warn!("the encoder does not end in time");
+        tracing::warn!("the encoder did not end in time");
     }
 
     fn check(&self) -> Result<()> {
@@ -144,7 +138,7 @@ impl Drop for Encoder {
     }
 }
 
-/// With running times for times: encoders move their segment to have room for reordering.
+/// The packet of a sample, with running times: encoders shift their segment to make room for reordering.
 fn packet(sample: &gst::Sample) -> Option<Packet> {
     let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
     let caps = sample.caps_owned()?;
@@ -154,16 +148,15 @@ fn packet(sample: &gst::Sample) -> Option<Packet> {
     let writable = buffer.make_mut();
     writable.set_pts(pts);
     writable.set_dts(dts);
-    // The parser takes any picture without references for a key frame; decoding starts only at those that carry on from
-    // nothing, and only these have the parameter sets before them.
+    // The parser calls every intra picture a key frame, but only random access points have parameter sets before them.
     let h265 = caps.structure(0).is_some_and(|s| s.name() == "video/x-h265");
     let delta = writable.flags().contains(gst::BufferFlags::DELTA_UNIT);
-    let key = !delta && buffer.map_readable().is_ok_and(|bytes| starts_anew(&bytes, h265));
+    let key = !delta && buffer.map_readable().is_ok_and(|bytes| is_random_access(&bytes, h265));
     Some(Packet { buffer, caps, time: pts.nseconds(), key })
 }
 
 /// Whether the first slice of an access unit (a byte stream) is an IDR one, or any random access point of H.265.
-fn starts_anew(unit: &[u8], h265: bool) -> bool {
+fn is_random_access(unit: &[u8], h265: bool) -> bool {
     let mut rest = unit;
     while let Some(at) = rest.windows(3).position(|code| code == [0, 0, 1]) {
         rest = &rest[at + 3..];
@@ -184,16 +177,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn key_frames_are_told_by_their_first_slice() {
+    fn key_frames_are_known_by_their_first_slice() {
         let h264 = |kinds: &[u8]| {
             let unit: Vec<u8> = kinds.iter().flat_map(|kind| [0, 0, 0, 1, 0x60 | kind, 9, 9]).collect();
-            starts_anew(&unit, false)
+            is_random_access(&unit, false)
         };
         assert!(h264(&[9, 7, 8, 6, 5, 5]));
         assert!(!h264(&[9, 1, 5]) && !h264(&[9, 7, 8]) && !h264(&[]));
         let h265 = |kinds: &[u8]| {
             let unit: Vec<u8> = kinds.iter().flat_map(|kind| [0, 0, 1, kind << 1, 1, 9]).collect();
-            starts_anew(&unit, true)
+            is_random_access(&unit, true)
         };
         assert!(h265(&[35, 32, 33, 34, 19]) && h265(&[21]) && !h265(&[35, 1]) && !h265(&[39]));
     }

@@ -13,19 +13,19 @@ use crate::output::publish::OutputStatus;
 use crate::output::publish::anchor::anchor;
 use crate::output::publish::lane::Packet;
 
-/// Packets held for the media; some seconds of them.
+/// Capacity in packets: a few seconds.
 const ROOM: u64 = 64;
-/// The longest that a media may take to end.
+/// Time limit for a media to end.
 const GOING: Duration = Duration::from_secs(3);
 /// The source's name in the launch line.
 const SOURCE: &str = "packets";
 
-/// One per mount. There are packets in it only while somebody watches.
+/// The packets of one mount. It is empty while nobody watches.
 pub(crate) struct Feed {
     /// `h264` or `h265`
     codec: &'static str,
     status: Arc<OutputStatus>,
-    /// Tells the encoder that somebody waits for a key frame.
+    /// Set when a viewer waits for a key frame; read by the encoder.
     key: Arc<AtomicBool>,
     ready: AtomicBool,
     media: Mutex<Option<Media>>,
@@ -33,11 +33,11 @@ pub(crate) struct Feed {
 
 struct Media {
     source: gst_app::AppSrc,
-    /// The server holds it; it holds the source.
+    /// Owned by the server; owns the source.
     media: gst::glib::WeakRef<rtsp::RTSPMedia>,
-    /// Had its first key frame.
+    /// The first key frame has been pushed.
     started: bool,
-    /// Lost a packet and waits for the next key frame.
+    /// A packet was dropped; waiting for the next key frame.
     broken: bool,
 }
 
@@ -61,7 +61,7 @@ impl Feed {
         )
     }
 
-    /// Starts feeding `media`, until it is not prepared any more.
+    /// Feeds `media` until it is unprepared.
     pub fn attach(feed: &Arc<Self>, media: &rtsp::RTSPMedia) {
         let found = media.element().downcast::<gst::Bin>().ok().and_then(|bin| bin.by_name(SOURCE));
         let Some(source) = found.and_then(|element| element.downcast::<gst_app::AppSrc>().ok()) else { return };
@@ -69,7 +69,7 @@ impl Feed {
         let (of_media, weak) = (Arc::clone(feed), source.downgrade());
         media.connect_unprepared(move |_| {
             let mut media = of_media.lock();
-            // Another one may have been made meanwhile.
+            // A new media may have replaced it.
             if media.as_ref().is_some_and(|media| weak.upgrade().is_none_or(|source| source == media.source)) {
                 *media = None;
             }
@@ -78,7 +78,7 @@ impl Feed {
         feed.want_key();
     }
 
-    /// Hands a packet to the media, if there is one. Never waits.
+    /// Pushes a packet to the media, if there is one. Never waits.
     pub fn offer(&self, packet: &Packet) {
         self.ready.store(true, Ordering::Release);
         let mut slot = self.lock();
@@ -101,13 +101,13 @@ impl Feed {
         }
     }
 
-    /// Whether there was a packet yet.
+    /// Whether a packet has come yet.
     pub fn has_packets(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// Waits while a media that its last client left goes away: the server would offer it to a new client all the same,
-    /// who could not play it any more.
+    /// Waits while a media without clients shuts down: the server would still offer it to a new client, which could not
+    /// play it.
     pub fn wait_for_old(&self) {
         let until = Instant::now() + GOING;
         while self.is_going() && Instant::now() < until {
@@ -121,7 +121,7 @@ impl Feed {
         matches!(status, Some(rtsp::RTSPMediaStatus::Unpreparing | rtsp::RTSPMediaStatus::Unprepared))
     }
 
-    /// Somebody new watches.
+    /// A new viewer needs a key frame.
     pub fn want_key(&self) {
         self.key.store(true, Ordering::Release);
     }
@@ -130,7 +130,7 @@ impl Feed {
         self.status.clients.store(clients as u64, Ordering::Relaxed);
     }
 
-    /// What becomes of the media is its server's business.
+    /// Ends the feeding; the server disposes of the media.
     pub fn release(&self) {
         *self.lock() = None;
         self.set_clients(0);

@@ -1,11 +1,9 @@
-//! Who may connect to an RTSP server. GStreamer's server takes every connection and reads whatever it is sent; here the
-//! connections are taken, counted and watched:
+//! Admission to an RTSP server. GStreamer's server accepts every connection and reads whatever it is sent; here
+//! connections are accepted, counted and watched, so that viewers never harm recordings:
 //!
-//! - bounds for each address and in all, and descriptors that are kept for outputs ([`Gate::admit`]);
-//! - a connection without a session is closed after [`IDLE`], and one that sends more than requests take is closed;
+//! - limits per address and in total, with file descriptors reserved for outputs ([`Gate::admit`]);
+//! - connections without a session are closed after [`IDLE`], and those that flood the server at once;
 //! - an address that tries passwords waits longer with each try ([`Tries`]).
-//!
-//! What serves monitors never harms what records.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -18,28 +16,28 @@ use std::time::{Duration, Instant};
 use crate::descriptors;
 use crate::{Error, Result};
 
-/// Connections of one address, and in all.
+/// Limits of connections per address, and in total.
 const MAX_OF_ADDRESS: usize = 64;
 const MAX_CONNECTIONS: usize = 256;
-/// Descriptors that no connection may take: recordings, segments and cameras need them.
+/// Descriptors reserved for recordings, segments and cameras.
 const RESERVED: u64 = 128;
-/// How long a connection may be without a session.
+/// Time limit of a connection without a session.
 const IDLE: Duration = Duration::from_secs(10);
-/// Largest body of a request, in bytes; read by GStreamer's server.
+/// Largest body of a request, in bytes; enforced by GStreamer's server.
 pub(crate) const MAX_BODY: u32 = 16 * 1024;
-/// What a connection may send in one [`TICK`]: requests and receiver reports are some hundred bytes.
+/// Limit of bytes received per [`TICK`]: requests and receiver reports take some hundred.
 const MAX_BYTES: u64 = 256 * 1024;
-/// How often connections are looked at.
+/// Interval between checks of the connections.
 pub(crate) const TICK: Duration = Duration::from_millis(200);
-/// Pause after a connection could not be taken.
+/// Pause after a failed `accept`.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Time between two lines in the log about the same trouble.
+/// Least time between two log lines about the same problem.
 const SAY_EVERY: Duration = Duration::from_secs(60);
-/// Refused logins that are nobody's fault: the first request of a client holds none.
+/// Refusals without a delay: a client's first request has no login.
 const FREE_TRIES: u32 = 5;
-/// The longest wait after refused logins.
+/// The longest delay after refused logins.
 const MAX_DELAY: Duration = Duration::from_secs(60);
-/// Addresses that are remembered.
+/// Capacity of the table of addresses.
 const MAX_ADDRESSES: usize = 4096;
 
 /// The connections of a server.
@@ -54,21 +52,21 @@ struct State {
     connections: HashMap<u64, Connection>,
     next: u64,
     tries: HashMap<IpAddr, Tries>,
-    /// When connections were last said to be refused, and how many were since.
+    /// Time of the last log line about refused connections, and their number since.
     said: Option<Instant>,
     refused: u64,
 }
 
 struct Connection {
     address: IpAddr,
-    /// A second handle, to hang up with.
+    /// A second handle, to close it with.
     socket: TcpStream,
     since: Instant,
     session: bool,
     received: u64,
 }
 
-/// Refused logins of an address in a row.
+/// Consecutive refused logins of an address.
 #[derive(Debug, Clone, Copy)]
 struct Tries {
     count: u32,
@@ -77,7 +75,7 @@ struct Tries {
 }
 
 impl Tries {
-    /// How long the address waits after its last try.
+    /// Delay after the last try.
     fn delay(self) -> Duration {
         match self.count.checked_sub(FREE_TRIES) {
             None | Some(0) => Duration::ZERO,
@@ -86,7 +84,7 @@ impl Tries {
     }
 }
 
-/// The place of one connection; free again when it is dropped.
+/// The slot of one connection; released on drop.
 pub(crate) struct Ticket {
     gate: Arc<Gate>,
     id: u64,
@@ -101,12 +99,12 @@ impl Ticket {
         }
     }
 
-    /// A request was refused for its login.
+    /// A request was refused with 401.
     pub fn denied(&self) {
         self.gate.denied(self.address, self.id, Instant::now());
     }
 
-    /// The login was taken.
+    /// The login was accepted.
     pub fn allowed(&self) {
         self.gate.lock().tries.remove(&self.address);
     }
@@ -127,7 +125,7 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a connection, unless there are too many. `left`: descriptors that can still be opened.
+    /// Admits a connection, unless there are too many. `left`: descriptors that can still be opened.
     pub fn admit(
         self: &Arc<Self>,
         socket: &TcpStream,
@@ -141,7 +139,7 @@ impl Gate {
             state.tries.get(&address).is_some_and(|tries| now.saturating_duration_since(tries.last) < tries.delay());
         let full = of_address >= MAX_OF_ADDRESS || state.connections.len() >= MAX_CONNECTIONS;
         let scarce = left.is_some_and(|left| left < RESERVED);
-        // Not said where an address waits: that is said when it tries.
+        // Not logged here: `denied` does.
         if waits {
             return None;
         }
@@ -152,7 +150,7 @@ impl Gate {
                 state.said = Some(now);
                 let refused = std::mem::take(&mut state.refused);
                 let why = if scarce { "few descriptors are left" } else { "too many are open" };
-                tracing::warn!("{}: {refused} connections are refused, the last of {address}: {why}", self.name);
+                tracing::warn!("{}: {refused} connections refused, the last from {address}: {why}", self.name);
             }
             return None;
         };
@@ -162,7 +160,7 @@ impl Gate {
         Some(Ticket { gate: Arc::clone(self), id, address })
     }
 
-    /// Hangs up on connections that do nothing, or send what nobody asked for.
+    /// Closes connections that are idle or flood the server.
     pub fn look(&self, now: Instant) {
         for connection in self.lock().connections.values_mut() {
             let received = received(&connection.socket).unwrap_or(connection.received);
@@ -170,8 +168,8 @@ impl Gate {
             connection.received = received;
             let idle = !connection.session && now.saturating_duration_since(connection.since) > IDLE;
             if flood || idle {
-                tracing::debug!("{}: hung up on {}", self.name, connection.address);
-                // Gone already when this fails.
+                tracing::debug!("{}: closed the connection of {}", self.name, connection.address);
+                // Fails if it is closed already.
                 let _ = connection.socket.shutdown(Shutdown::Both);
             }
         }
@@ -193,7 +191,7 @@ impl Gate {
         if tries.said.is_none_or(|said| now.saturating_duration_since(said) >= SAY_EVERY) {
             tries.said = Some(now);
             let (count, delay) = (tries.count, tries.delay().as_secs());
-            tracing::warn!("{}: {address} was refused {count} times for its login and waits {delay} s", self.name);
+            tracing::warn!("{}: {address} was refused {count} times for its login and must wait {delay} s", self.name);
         }
         if let Some(connection) = state.connections.get(&id) {
             let _ = connection.socket.shutdown(Shutdown::Both);
@@ -201,11 +199,11 @@ impl Gate {
     }
 }
 
-/// Bytes that arrived on a connection.
+/// Number of bytes received on a connection.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn received(socket: &TcpStream) -> Option<u64> {
     use std::os::fd::AsRawFd;
-    /// Offset of `tcpi_bytes_received` in `struct tcp_info` (linux/tcp.h), there since Linux 4.1.
+    /// Offset of `tcpi_bytes_received` in `struct tcp_info` (linux/tcp.h), since Linux 4.1.
     const AT: usize = 128;
     let mut info = [0u8; 256];
     let mut length = info.len() as libc::socklen_t;
@@ -228,7 +226,7 @@ fn received(_: &TcpStream) -> Option<u64> {
     None
 }
 
-/// The thread that takes connections.
+/// The thread that accepts connections.
 pub(crate) struct Acceptor {
     address: SocketAddr,
     over: Arc<AtomicBool>,
@@ -236,7 +234,7 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    /// `hand_over` gets each connection that is admitted.
+    /// Calls `hand_over` with each admitted connection.
     ///
     /// # Errors
     /// No thread can be started.
@@ -259,7 +257,7 @@ impl Acceptor {
                     std::thread::sleep(PAUSE);
                     continue;
                 };
-                // What is not admitted is closed here.
+                // A connection that is not admitted is closed here.
                 if let Some(ticket) = gate.admit(&socket, peer.ip(), descriptors::left(), Instant::now()) {
                     hand_over(OwnedFd::from(socket), peer, ticket);
                 }
@@ -281,7 +279,7 @@ impl Drop for Acceptor {
                 IpAddr::from([0u16, 0, 0, 0, 0, 0, 0, 1])
             });
         }
-        // Wakes the thread.
+        // Wakes the thread from `accept`.
         let woken = TcpStream::connect_timeout(&to, Duration::from_secs(1)).is_ok();
         if let Some(thread) = self.thread.take().filter(|_| woken) {
             let _ = thread.join();
@@ -314,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn who_tries_passwords_waits_longer_each_time() {
+    fn trying_passwords_takes_longer_each_time() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (_client, socket) = pair(&listener);
         let (gate, address, start) = (Gate::new("x".to_owned()), IpAddr::from([10, 0, 0, 1]), Instant::now());
@@ -337,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_and_flooding_connections_are_hung_up_on() {
+    fn idle_and_flooding_connections_are_closed() {
         use std::io::{Read as _, Write as _};
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (gate, now) = (Gate::new("x".to_owned()), Instant::now());

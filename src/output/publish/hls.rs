@@ -1,7 +1,7 @@
-//! HLS: MPEG-TS segments and a playlist in a folder, for any web server to hand out.
+//! HLS: MPEG-TS segments and a playlist in a folder, to be served by any web server.
 //!
-//! Not with `hlssink2`: numbers go on where an earlier run stopped, so that players stay; the playlist is replaced in one
-//! step; and the disk stays bounded over errors and restarts.
+//! Unlike `hlssink2`, it continues the numbers of an earlier run, so that players stay connected, replaces the playlist
+//! atomically, and bounds the disk space over errors and restarts.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -25,7 +25,7 @@ use crate::{Error, Result};
 
 /// The playlist's name.
 pub(crate) const PLAYLIST: &str = "live.m3u8";
-/// Segments that left the playlist stay for clients that are about to ask for them.
+/// Segments kept after they left the playlist, for clients about to request them.
 const GRACE: usize = 2;
 const SECOND: u64 = 1_000_000_000;
 
@@ -34,13 +34,13 @@ struct Listed {
     number: u64,
     /// Nanoseconds.
     length: u64,
-    /// Its times do not go on from the segment before.
+    /// Its times do not continue those of the segment before.
     breaks: bool,
     /// RFC 3339, of its first picture.
     date: String,
 }
 
-/// The one being written.
+/// The segment being written.
 struct Open {
     chain: Chain,
     file: NamedTempFile,
@@ -58,9 +58,9 @@ pub(crate) struct Hls {
     next: u64,
     open: Option<Open>,
     listed: VecDeque<Listed>,
-    /// Breaks that left the playlist.
+    /// Discontinuities that left the playlist.
     breaks_gone: u64,
-    /// The longest segment so far in whole seconds; the playlist promises it.
+    /// The playlist's target duration: the longest segment so far, in whole seconds.
     longest: u64,
     ended: bool,
 }
@@ -106,7 +106,7 @@ impl Hls {
     }
 
     fn begin(&mut self, first: &Packet, breaks: bool) -> Result<()> {
-        // Whoever removed the folder may have wanted room; the stream goes on all the same.
+        // The folder may have been removed by the user; the stream continues.
         fs::create_dir_all(&self.folder).map_err(|e| self.failed(&e))?;
         let parser = element(parser_of(&first.caps))?;
         let muxer = element("mpegtsmux")?;
@@ -121,7 +121,7 @@ impl Hls {
         Ok(())
     }
 
-    /// Ends the segment at running time `until` and puts it into the playlist.
+    /// Ends the segment at running time `until` and adds it to the playlist.
     fn end(&mut self, until: u64) -> Result<()> {
         let Some(open) = self.open.take() else { return Ok(()) };
         open.chain.end(&self.order)?;
@@ -133,17 +133,17 @@ impl Hls {
         self.list(Listed { number, length, breaks: open.breaks, date: open.date })
     }
 
-    /// Puts a segment into the playlist, and removes from the disk what left it long ago.
+    /// Adds a segment to the playlist, and deletes those that left it long ago.
     fn list(&mut self, segment: Listed) -> Result<()> {
         self.listed.push_back(segment);
         while self.listed.len() > self.options.segments as usize {
             let gone = self.listed.pop_front();
             self.breaks_gone += u64::from(gone.is_some_and(|segment| segment.breaks));
         }
-        // Before the playlist is written: that fails on a full disk, and then this one would stay for ever.
+        // Before the playlist is written: if that fails (full disk), the segment would stay for ever.
         let first = self.listed.front().map_or(0, |segment| segment.number);
         if let Some(old) = first.checked_sub(GRACE as u64 + 1) {
-            // Not there after an error; nothing to do then.
+            // Missing after an error.
             let _ = fs::remove_file(self.folder.join(name_of(old)));
         }
         self.write_playlist()
@@ -169,7 +169,7 @@ impl Hls {
                 text.push_str("#EXT-X-DISCONTINUITY\n");
             }
             let seconds = segment.length as f64 / SECOND as f64;
-            // Writing into a string does not fail.
+            // Writing to a string cannot fail.
             let _ = writeln!(text, "#EXT-X-PROGRAM-DATE-TIME:{}", segment.date);
             let _ = writeln!(text, "#EXTINF:{seconds:.3},\n{}", name_of(segment.number));
         }
@@ -186,7 +186,7 @@ impl Hls {
 
 impl Sink for Hls {
     fn start(&mut self, first: &Packet) -> Result<()> {
-        // A gap since the last segment is marked for players; the very first start has none before it.
+        // A gap after the last segment is marked for players; the first start has none before it.
         let breaks = !self.listed.is_empty() || self.next > 0;
         self.begin(first, breaks)
     }
@@ -220,7 +220,7 @@ impl Sink for Hls {
     }
 
     fn abandon(&mut self) {
-        // Its file goes with it, and its number is used again.
+        // Its file is deleted, and its number used again.
         self.open = None;
     }
 }
@@ -229,14 +229,14 @@ fn name_of(number: u64) -> String {
     format!("live-{number:08}.ts")
 }
 
-/// The name that a file of an earlier run was to have: `.NAME.part`, or `.NAME.RANDOM.part`.
+/// The final name of a temporary file of an earlier run: `.NAME.part`, or `.NAME.RANDOM.part`.
 fn unfinished(name: &str) -> Option<&str> {
     let name = name.strip_prefix('.')?.strip_suffix(".part")?;
     let whole = |name: &str| name == PLAYLIST || number_of(name).is_some();
     if whole(name) { Some(name) } else { name.rsplit_once('.').map(|(name, _)| name).filter(|name| whole(name)) }
 }
 
-/// The number of a segment of ours.
+/// The number of a segment by its name.
 fn number_of(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("live-")?.strip_suffix(".ts")?;
     let number = digits.parse().ok()?;

@@ -1,4 +1,4 @@
-//! A place with a thread and a bounded queue of its own, so that whatever it waits for, nobody waits with it.
+//! A sink with its own thread and bounded queue, so that nothing else waits for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -11,9 +11,9 @@ use gstreamer as gst;
 use crate::output::publish::OutputStatus;
 use crate::{Error, Result};
 
-/// Between attempts to start a place again: at first, and at most.
+/// Pause between attempts to restart a sink: the first, and the longest.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(10)];
-/// How often a place looks after itself when nothing comes.
+/// Interval of [`Sink::check`] when no packets come.
 const TICK: Duration = Duration::from_millis(100);
 
 /// An encoded picture, or a raw one for a display.
@@ -23,50 +23,50 @@ pub(crate) struct Packet {
     pub caps: gst::Caps,
     /// Running time in nanoseconds.
     pub time: u64,
-    /// Can be decoded without the ones before it.
+    /// Decodable without earlier packets.
     pub key: bool,
 }
 
-/// What a lane drives. All of it is called on the lane's thread and may take its time.
+/// Takes packets from a lane. Every method is called on the lane's thread and may block.
 pub(crate) trait Sink: Send {
-    /// Gets ready; the first packet to take is `first`, a key frame.
+    /// Starts; the first packet will be `first`, a key frame.
     fn start(&mut self, first: &Packet) -> Result<()>;
 
     /// Takes a packet.
     fn take(&mut self, packet: Packet) -> Result<()>;
 
-    /// Looks whether something went wrong meanwhile. True once packets really arrive.
+    /// Reports errors since the last call. True once packets have really arrived at the other end.
     fn check(&mut self) -> Result<bool>;
 
-    /// Ends properly what was started. Nothing to do when nothing was.
+    /// Finishes what was started, if anything.
     fn finish(&mut self, order: &Order) -> Result<()>;
 
-    /// Stops after an error, or at once at the end.
+    /// Stops without finishing, after an error or an abort.
     fn abandon(&mut self);
 
-    /// Whether a gap in what it took is a failure of the run.
+    /// Whether missing packets are a failure of the run.
     fn must_be_complete(&self) -> bool {
         false
     }
 
-    /// What an error means for it.
+    /// The consequence of an error.
     fn after(&self, _error: &Error) -> After {
         After::Restart
     }
 }
 
-/// How a place goes on after an error.
+/// The consequence of an error for a sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum After {
-    /// It starts again, with a growing back-off.
+    /// It is restarted, with a growing back-off.
     Restart,
-    /// It is over, as the user wanted.
+    /// It has ended, as the user wanted.
     Over,
-    /// It is over, and that is the error of its lane.
+    /// It has ended, with the error as the lane's result.
     Lost,
 }
 
-/// Orders to the lanes of a stream from outside.
+/// Orders to the lanes of a stream.
 #[derive(Default)]
 pub(crate) struct Order(AtomicU8);
 
@@ -81,19 +81,19 @@ impl Order {
     }
 }
 
-/// The entrance to a place.
+/// The queue in front of a sink.
 pub(crate) struct Lane {
     packets: Option<Sender<Packet>>,
     thread: Option<JoinHandle<Result<()>>>,
     status: Arc<OutputStatus>,
-    /// After a drop nothing can be decoded before the next key frame.
+    /// A packet was dropped: nothing can be decoded before the next key frame.
     broken: bool,
 }
 
 impl Lane {
-    /// Starts the thread; at most `room` packets wait.
+    /// Starts the thread; the queue holds `room` packets.
     pub fn start(
-        place: Box<dyn Sink>,
+        sink: Box<dyn Sink>,
         room: usize,
         status: &Arc<OutputStatus>,
         order: &Arc<Order>,
@@ -101,7 +101,7 @@ impl Lane {
     ) -> Result<Self> {
         let (sender, receiver) = bounded(room);
         let lane = Driver {
-            place,
+            sink,
             packets: receiver,
             status: Arc::clone(status),
             order: Arc::clone(order),
@@ -116,7 +116,7 @@ impl Lane {
         Ok(Self { packets: Some(sender), thread: Some(thread), status: Arc::clone(status), broken: true })
     }
 
-    /// Queues a packet, or drops it and all before the next key frame. Never waits.
+    /// Queues a packet, or drops it and all others up to the next key frame. Never waits.
     pub fn offer(&mut self, packet: &Packet) {
         let Some(packets) = &self.packets else { return };
         if packet.key {
@@ -132,52 +132,55 @@ impl Lane {
         }
     }
 
-    /// Whether the place ended by itself, for ever.
+    /// Whether the sink has ended for good.
     pub fn is_over(&self) -> bool {
         self.thread.as_ref().is_some_and(JoinHandle::is_finished)
     }
 
-    /// No more packets come: the place ends by itself.
+    /// Lets the sink finish: no more packets will come.
     pub fn close(&mut self) {
         self.packets = None;
     }
 
-    /// Waits for the end; an error when the place did not end well or not in time.
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// The sink failed, or did not end before `until`.
     pub fn join(mut self, until: Instant) -> Result<()> {
         self.close();
         let Some(thread) = self.thread.take() else { return Ok(()) };
         while !thread.is_finished() {
             if Instant::now() >= until {
-                return Err(Error::failed(format!("{}: it does not end in time and is given up", self.status.name)));
+                return Err(Error::failed(format!("{}: it did not end in time and was abandoned", self.status.name)));
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        thread.join().unwrap_or_else(|_| Err(Error::failed(format!("{}: its thread broke", self.status.name))))
+        thread.join().unwrap_or_else(|_| Err(Error::failed(format!("{}: its thread panicked", self.status.name))))
     }
 }
 
 enum State {
-    /// For a key frame, and for the end of the back-off.
+    /// Waits for a key frame after the back-off.
     Waiting {
         until: Option<Instant>,
     },
     Running {
         since: Instant,
     },
-    /// For ever.
+    /// Has ended for good.
     Over {
         result: Result<()>,
     },
 }
 
 struct Driver {
-    place: Box<dyn Sink>,
+    sink: Box<dyn Sink>,
     packets: Receiver<Packet>,
     status: Arc<OutputStatus>,
     order: Arc<Order>,
     state: State,
     back_off: Duration,
-    /// The last error that was logged, until it works again.
+    /// The last error logged, until it works again.
     last_error: Option<String>,
 }
 
@@ -202,20 +205,21 @@ impl Driver {
         let running = matches!(self.state, State::Running { .. });
         self.status.set_up(false);
         if running && !self.order.is_abort() {
-            let ended = self.place.finish(&self.order);
+            let ended = self.sink.finish(&self.order);
             if ended.is_err() {
-                self.place.abandon();
+                self.sink.abandon();
             }
             return ended.and_then(|()| self.complete()).map_err(|e| e.at(&self.status.name));
         }
-        self.place.abandon();
+        self.sink.abandon();
         if self.order.is_abort() { Ok(()) } else { self.complete().map_err(|e| e.at(&self.status.name)) }
     }
 
-    /// An error where something is missing that should not be.
+    /// # Errors
+    /// Packets are missing from a sink that must be complete.
     fn complete(&self) -> Result<()> {
         match self.status.restarts.load(Ordering::Relaxed) {
-            times if times > 0 && self.place.must_be_complete() => {
+            times if times > 0 && self.sink.must_be_complete() => {
                 Err(Error::failed(format!("it was interrupted {times} times, and parts are missing")))
             }
             _ => Ok(()),
@@ -225,7 +229,7 @@ impl Driver {
     fn packet(&mut self, packet: Packet) {
         match &self.state {
             State::Waiting { until } if packet.key && until.is_none_or(|until| Instant::now() >= until) => {
-                if let Err(e) = self.place.start(&packet) {
+                if let Err(e) = self.sink.start(&packet) {
                     return self.failed(&e);
                 }
                 self.state = State::Running { since: Instant::now() };
@@ -233,14 +237,14 @@ impl Driver {
             State::Running { .. } => {}
             _ => return OutputStatus::count(&self.status.dropped),
         }
-        if let Err(e) = self.place.take(packet) {
+        if let Err(e) = self.sink.take(packet) {
             self.failed(&e);
         }
     }
 
     fn look(&mut self) {
         let State::Running { since } = &self.state else { return };
-        match self.place.check() {
+        match self.sink.check() {
             Ok(works) => {
                 if works && !self.status.is_up() {
                     self.status.set_up(true);
@@ -257,8 +261,8 @@ impl Driver {
     }
 
     fn failed(&mut self, error: &Error) {
-        let after = self.place.after(error);
-        self.place.abandon();
+        let after = self.sink.after(error);
+        self.sink.abandon();
         self.status.set_up(false);
         OutputStatus::count(&self.status.dropped);
         // Repeated errors are logged once.
@@ -267,7 +271,7 @@ impl Driver {
         if self.last_error.as_ref() == Some(&text) {
             tracing::debug!("{name}: {text}");
         } else if after == After::Restart {
-            tracing::warn!("{name}: {text}; it is tried again by itself, the other outputs go on");
+            tracing::warn!("{name}: {text}; it will be restarted, the other outputs continue");
         } else {
             tracing::warn!("{name}: {text}");
         }
@@ -342,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_held_up_place_loses_packets_up_to_the_next_key_frame_and_nobody_waits() {
+    fn a_held_up_sink_loses_packets_up_to_the_next_key_frame_and_nobody_waits() {
         gst::init().unwrap();
         let (seen, status, order) = (Arc::new(Seen::default()), Arc::default(), Arc::default());
         let mut lane = Lane::start(Box::new(Fake(Arc::clone(&seen))), 3, &status, &order, "lane").unwrap();
@@ -369,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_place_starts_again_with_a_key_frame_after_its_back_off() {
+    fn a_failed_sink_starts_again_with_a_key_frame_after_its_back_off() {
         gst::init().unwrap();
         let (seen, status, order) = (Arc::new(Seen::default()), Arc::<OutputStatus>::default(), Arc::default());
         let mut lane = Lane::start(Box::new(Fake(Arc::clone(&seen))), 3, &status, &order, "lane").unwrap();

@@ -1,16 +1,17 @@
-//! Live outputs: the frames of one stream are encoded once, and the packets go to any number of places: an RTSP server,
-//! HLS, another server, recordings. A place that is slow or gone never holds up the others or the pipeline.
+//! Live outputs: the frames of one stream are encoded once, and the packets go to any number of sinks: an RTSP
+//! server, HLS, another server, recordings. A slow or broken sink never holds up the others or the pipeline.
 //!
 //! ```text
 //! frame -> appsrc ! encoder ! parser ! appsink -+-> lane -> appsrc ! parser ! muxer ! filesink   recording, HLS
 //!                                               +-> lane -> appsrc ! rtspclientsink             push
 //!                                               +-> feed -> appsrc ! payloader of an RTSP server's media
 //! ```
-//! A lane is a bounded queue with a thread of its own; a feed is a bounded queue in a media that lives while somebody
-//! watches. Neither is ever waited for: what has no room is dropped up to the next key frame, and counted.
+//! A lane is a bounded queue with its own thread; a feed is a bounded queue in a media that exists while it has viewers.
+//! Nothing waits for either: when a queue is full, packets up to the next key frame are dropped and counted.
 
 mod anchor;
 mod chain;
+mod clients;
 mod display;
 mod encode;
 mod feed;
@@ -27,15 +28,16 @@ mod template;
 mod writer;
 mod xlib;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 pub use server::Servers;
-pub use target::{Address, Target};
+pub use target::Target;
 
+use crate::address::LocatedPath;
+use crate::duration::seconds;
 use crate::gst::init;
 use crate::output::{Encoding, FrameWriter, encoder};
 use crate::{Error, Result};
@@ -43,36 +45,37 @@ use feed::Feed;
 use lane::{Lane, Order, Sink};
 use writer::{LiveWriter, Parts, Sinks};
 
-/// Packets that wait for a lane: some seconds of them, so that the end of a file or a slow disk costs nothing.
+/// Capacity of a lane, in packets: a few seconds, so that finishing a file or a slow disk costs none.
 const LANE_ROOM: usize = 256;
-/// Frames that wait for a display.
+/// Capacity of a display's lane, in frames.
 const DISPLAY_ROOM: usize = 2;
 
 /// `[serve]`: the RTSP server.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServeOptions {
-    /// File with one `user:password` a line; without it everybody may watch.
-    pub users: Option<PathBuf>,
+    /// File with one `user:password` per line; without it anyone may watch.
+    pub users: Option<LocatedPath>,
     /// PEM file with the certificate (and its chain), for `rtsps://`.
-    pub certificate: Option<PathBuf>,
+    pub certificate: Option<LocatedPath>,
     /// PEM file with the certificate's key.
-    pub key: Option<PathBuf>,
-    /// File with `user:password` for the servers that are pushed to, for addresses without any.
-    pub push_credentials: Option<PathBuf>,
-    /// PEM file with the authorities of the `rtsps://` servers that are pushed to; the system's when left out.
-    pub push_tls_ca: Option<PathBuf>,
+    pub key: Option<LocatedPath>,
+    /// File with `user:password` for servers pushed to whose address has none.
+    pub push_credentials: Option<LocatedPath>,
+    /// PEM file with the certificate authorities of `rtsps://` servers pushed to; default: the system's.
+    pub push_tls_ca: Option<LocatedPath>,
 }
 
 /// `[record]`: recordings in segments.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RecordOptions {
     /// Longest segment in seconds.
+    #[serde(deserialize_with = "seconds")]
     pub segment_s: u64,
-    /// Largest segment in MB; no limit when left out.
+    /// Largest segment in MB; default: no limit.
     pub segment_mb: Option<u64>,
-    /// Most that all segments may take in MB, the oldest are deleted first; no limit when left out.
+    /// Disk budget of all segments in MB, the oldest are deleted first; default: no limit.
     pub budget_mb: Option<u64>,
 }
 
@@ -83,12 +86,13 @@ impl Default for RecordOptions {
 }
 
 /// `[hls]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HlsOptions {
     /// Length of a segment in seconds.
+    #[serde(deserialize_with = "seconds")]
     pub segment_s: u32,
-    /// Segments in the playlist; up to three more are on the disk, the one being written among them.
+    /// Segments in the playlist; up to three more are on the disk, including the one being written.
     pub segments: u32,
 }
 
@@ -98,20 +102,20 @@ impl Default for HlsOptions {
     }
 }
 
-/// How one output does, for `/metrics` and `/healthz`.
+/// The state of one output, for `/metrics` and `/healthz`.
 #[derive(Debug, Default)]
 pub struct OutputStatus {
     /// The address without credentials.
     pub name: String,
-    /// Clients of a server; 1 for the others while they take packets.
+    /// Clients of a server; for other outputs 1 while they take packets.
     pub clients: AtomicU64,
-    /// Frames that it did not take.
+    /// Frames it did not take.
     pub dropped: AtomicU64,
-    /// How often it had to be started again.
+    /// Number of restarts.
     pub restarts: AtomicU64,
     /// Whether it works now.
     pub up: AtomicBool,
-    /// Its clients are counted by somebody else.
+    /// The server counts its clients.
     serves: bool,
 }
 
@@ -138,7 +142,7 @@ impl OutputStatus {
     }
 }
 
-/// What all outputs of a run share.
+/// Options shared by all outputs of a run.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PublishOptions {
     /// How frames are encoded.
@@ -147,29 +151,28 @@ pub struct PublishOptions {
     pub record: RecordOptions,
     /// HLS.
     pub hls: HlsOptions,
-    /// File with `user:password` for the servers that are pushed to, for addresses without any.
-    pub push_credentials: Option<PathBuf>,
+    /// File with `user:password` for servers pushed to whose address has none.
+    pub push_credentials: Option<LocatedPath>,
     /// See [`ServeOptions::push_tls_ca`].
-    pub push_tls_ca: Option<PathBuf>,
+    pub push_tls_ca: Option<LocatedPath>,
 }
 
-/// A writer to all outputs of a stream, and how each of them does, in their order.
+/// A writer to all outputs of a stream, and the state of each, in order.
 pub type Published = (Box<dyn FrameWriter>, Vec<Arc<OutputStatus>>);
 
 /// Opens the outputs of one stream. The encoder starts with the first frame.
 ///
-/// The writer never waits: see [`FrameWriter::write`]'s timeout as zero. [`Written::path`](crate::output::Written::path) names all
-/// places, joined by commas.
+/// The writer never waits: the timeout of [`FrameWriter::write`] counts as zero. [`Written::path`](crate::output::Written::path) names all
+/// outputs, joined by commas.
 ///
 /// # Errors
-/// A port in use, a bad certificate, a folder that cannot be written, an output that exists, an encoder that is not there,
-/// no display.
+/// A port in use, a bad certificate, a folder that cannot be written, an output that exists, a missing encoder, no display.
 pub fn open(targets: &[Target], servers: &Servers, options: &PublishOptions) -> Result<Published> {
     init()?;
     if let Some(twice) = targets.iter().enumerate().find(|(i, target)| targets[..*i].contains(target)) {
         return Err(Error::usage(format!("{}: this output is given twice", twice.1)));
     }
-    // Found out now rather than with the first frame.
+    // Fails now rather than at the first frame.
     let encode = encoder::choose(options.encoding.encoder.as_deref())?;
     encoder::configure(&encode, &options.encoding, 0.0, encoder::Purpose::Live)?;
     let parser = encoder::parser_of(&encode);
@@ -178,22 +181,22 @@ pub fn open(targets: &[Target], servers: &Servers, options: &PublishOptions) -> 
     let key = Arc::new(AtomicBool::new(false));
     let statuses: Vec<_> = targets.iter().map(OutputStatus::new).collect();
     let mut key_every = crate::output::file::writer::KEY_FRAMES;
-    let (mut places, mut display, mut mounts) = (Sinks::default(), None, Vec::new());
+    let (mut sinks, mut display, mut mounts) = (Sinks::default(), None, Vec::new());
     for (target, status) in targets.iter().zip(&statuses) {
-        let place: Box<dyn Sink> = match target {
+        let sink: Box<dyn Sink> = match target {
             Target::Serve(address) => {
                 let feed = Feed::new(parser, status, &key);
                 mounts.push(servers.mount(address, &feed)?);
                 status.set_up(true);
-                places.feeds.push(feed);
+                sinks.feeds.push(feed);
                 continue;
             }
             Target::Display => {
-                let place = Box::new(display::Display::open(&order)?);
-                display = Some(Lane::start(place, DISPLAY_ROOM, status, &order, "display")?);
+                let sink = Box::new(display::Display::open(&order)?);
+                display = Some(Lane::start(sink, DISPLAY_ROOM, status, &order, "display")?);
                 continue;
             }
-            Target::Push(address) => Box::new(push::Push::open(address, options, &order)?),
+            Target::Push(server, login) => Box::new(push::Push::open(server, login.as_ref(), options, &order)?),
             Target::Hls(folder) => {
                 // Segments end at key frames.
                 key_every = key_every.min(u64::from(options.hls.segment_s.max(1)) * 1_000_000_000);
@@ -202,13 +205,13 @@ pub fn open(targets: &[Target], servers: &Servers, options: &PublishOptions) -> 
             Target::Record(path) => Box::new(recording::Recorder::open(path, options, &order)?),
         };
         let thread = target.kind();
-        places.lanes.push(Lane::start(place, LANE_ROOM, status, &order, thread)?);
+        sinks.lanes.push(Lane::start(sink, LANE_ROOM, status, &order, thread)?);
     }
     let encoded = targets.iter().zip(&statuses).filter(|(target, _)| **target != Target::Display);
     let writer = LiveWriter::new(Parts {
         encoding: options.encoding.clone(),
         encoder_name: encoder::name_of(&encode),
-        places,
+        sinks,
         display,
         mounts,
         encoded: encoded.map(|(_, status)| Arc::clone(status)).collect(),

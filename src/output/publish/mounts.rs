@@ -1,7 +1,7 @@
-//! The paths of an RTSP server, where those that are not served look like those that are.
+//! The mount points of an RTSP server with users, where unknown paths look like known ones.
 //!
-//! GStreamer answers 404 for a path that it does not have before it asks for a login: names of streams could be found by
-//! trying. Here such a path leads to a mount that nobody may watch, so that who has no login gets 401 for both.
+//! GStreamer answers 404 for an unknown path before it asks for a login, so that names of streams could be found by
+//! trying. Here such a path leads to a mount that nobody may watch: without a login the answer is 401 for both.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,7 +11,7 @@ use rtsp::glib::subclass::prelude::*;
 use rtsp::prelude::*;
 use rtsp::subclass::prelude::*;
 
-/// Where paths lead that are not served; no stream can have it, as addresses hold no blanks.
+/// The mount of unknown paths; no stream has it, as addresses hold no blanks.
 const NOWHERE: &str = "/no where";
 
 #[derive(Default)]
@@ -55,7 +55,7 @@ impl HiddenMounts {
         mounts
     }
 
-    /// `path` is served from now on, or no more.
+    /// Adds or removes `path`.
     pub fn set_served(&self, path: &str, served: bool) {
         let mut paths = self.imp().served();
         paths.retain(|known| known != path);

@@ -20,18 +20,18 @@ use crate::{Error, Result};
 
 const MB: u64 = 1_000_000;
 const SECOND: u64 = 1_000_000_000;
-/// A file that an error ended before this running time, in nanoseconds, holds nothing that a player could show.
+/// A file ended by an error before this duration, in nanoseconds, is not playable.
 const WORTH_KEEPING: u64 = 2 * SECOND;
 
-/// What the files are called.
+/// The names of the files.
 enum Names {
-    /// A single name; numbered when the recording had to begin anew.
+    /// A single name; numbered when the recording had to be restarted.
     One(PathBuf),
     Segments(Template),
 }
 
 impl Names {
-    /// The `tries`th proposal for a new file.
+    /// The `tries`th candidate for the name of a new file.
     fn propose(&self, tries: u32) -> PathBuf {
         match self {
             Self::Segments(template) => template.name_now(tries),
@@ -61,18 +61,18 @@ pub(crate) struct Recorder {
     options: RecordOptions,
     encoding: Encoding,
     order: Arc<Order>,
-    /// The file of the first start, claimed when the output was opened.
+    /// The first file, created when the output was opened.
     claimed: Option<Target>,
     segment: Option<Segment>,
-    /// Bytes in the finished segments when they were counted last.
+    /// Size of the finished segments at the last count, in bytes.
     finished: u64,
 }
 
 impl Recorder {
-    /// Checks that files can be made there.
+    /// Checks that files can be created there.
     ///
     /// # Errors
-    /// As the ones of files: a name that is taken, a folder that cannot be made or, for a single file, does not exist.
+    /// An existing file, or a folder that cannot be created or, for a single file, does not exist.
     pub fn open(path: &Path, options: &PublishOptions, order: &Arc<Order>) -> Result<Self> {
         let record = options.record.clone();
         if record.segment_s == 0 || record.segment_mb == Some(0) || record.budget_mb == Some(0) {
@@ -80,7 +80,7 @@ impl Recorder {
         }
         let mut encoding = options.encoding.clone();
         let (names, claimed) = if Template::has_fields(path) {
-            // Names of segments never replace anything.
+            // Segments never replace an existing file.
             encoding.overwrite = false;
             let template = Template::parse(path)?;
             fs::create_dir_all(template.folder()).map_err(|e| {
@@ -101,7 +101,7 @@ impl Recorder {
         self.keep_budget(0);
         let target = match self.claimed.take() {
             Some(target) => {
-                // Leave to replace is for what was there before, not for what this run recorded.
+                // `--overwrite` covers files of earlier runs, not of this one.
                 self.encoding.overwrite = false;
                 target
             }
@@ -112,7 +112,7 @@ impl Recorder {
         let sink = element("filesink")?;
         sink.set_property("location", target.location());
         sink.set_property("async", false);
-        // What is muxed is on the disk, should the process be killed.
+        // Unbuffered, so that the file is complete up to the moment of a kill.
         sink.set_property_from_str("buffer-mode", "unbuffered");
         let chain = Chain::new(&first.caps, false, std::slice::from_ref(&parser))?;
         chain.add(&[muxer.clone(), sink.clone()])?;
@@ -142,14 +142,14 @@ impl Recorder {
                 || self.options.segment_mb.is_some_and(|limit| segment.bytes >= limit.saturating_mul(MB)))
     }
 
-    /// Writes the end of the file and gives it its name.
+    /// Finishes the file and gives it its name.
     fn end(&mut self) -> Result<()> {
         let Some(mut segment) = self.segment.take() else { return Ok(()) };
         segment.target.keep(true);
         let ended = segment.chain.end(&self.order);
         drop(segment.chain);
         let path = segment.target.path.clone();
-        // A file without its end is one that can be played up to there.
+        // An unfinished file is playable up to its end.
         segment.target.publish()?;
         ended.map_err(|e| e.at(path.display()))
     }
@@ -166,10 +166,12 @@ impl Recorder {
             }
             match fs::remove_file(&segment.path) {
                 Ok(()) => {
-                    tracing::info!("{} is deleted for the disk budget", segment.path.display());
+                    tracing::info!("{} was deleted to keep to record.budget_mb", segment.path.display());
                     self.finished -= segment.bytes;
                 }
-                Err(e) => tracing::warn!("{} cannot be deleted for the disk budget: {e}", segment.path.display()),
+                Err(e) => {
+                    tracing::warn!("{} cannot be deleted to keep to record.budget_mb: {e}", segment.path.display())
+                }
             }
         }
     }
@@ -218,7 +220,7 @@ impl Sink for Recorder {
 
     fn abandon(&mut self) {
         let Some(mut segment) = self.segment.take() else { return };
-        // At an abort a single file is not wanted; segments are what they are up to there.
+        // On abort a single file is discarded; segments are kept.
         let wanted = matches!(self.names, Names::Segments(_)) || !self.order.is_abort();
         drop(segment.chain);
         if wanted && segment.last.saturating_sub(segment.start) >= WORTH_KEEPING {
@@ -232,7 +234,7 @@ impl Sink for Recorder {
     }
 }
 
-/// Claims the first name that is free.
+/// Creates the first file whose name is free.
 fn claim(names: &Names, encoding: &Encoding) -> Result<Target> {
     let mut tries = 0;
     loop {
@@ -245,19 +247,19 @@ fn claim(names: &Names, encoding: &Encoding) -> Result<Target> {
     }
 }
 
-/// Gives what a killed run left its final name: it plays up to where it was cut.
+/// Gives the files of a killed run their final names: they are playable up to the end.
 fn recover(template: &Template) {
     for (temporary, path) in template.unfinished() {
         let encoding = Encoding::default();
         let empty = fs::metadata(&temporary).is_ok_and(|meta| meta.len() == 0);
-        // Refused while another run writes it.
+        // Refused while another run writes to it.
         let Ok(mut target) = Target::claim(&path, None, &encoding) else { continue };
         if empty {
             continue;
         }
         target.keep(true);
         match target.publish() {
-            Ok(path) => tracing::info!("{}: kept from a run that was cut off", path.display()),
+            Ok(path) => tracing::info!("{}: recovered from a run that was killed", path.display()),
             Err(e) => tracing::warn!("{e}"),
         }
     }

@@ -1,4 +1,4 @@
-//! Who may watch: users with passwords, and the certificate of encrypted servers. No message tells a password.
+//! Access to servers: users with passwords, and the certificate of encrypted ones. Messages never hold a password.
 
 use std::fs;
 use std::path::Path;
@@ -10,20 +10,20 @@ use rtsp::gio;
 use rtsp::gio::prelude::*;
 use rtsp::prelude::*;
 
+use crate::address::Server;
 use crate::output::publish::ServeOptions;
-use crate::output::publish::target::Address;
 use crate::{Error, Result};
 
-/// The one role there is.
+/// The only role.
 const ROLE: &str = "watcher";
 
-/// Basic and digest: the methods are bits, which the binding does not know.
+/// Basic and digest, as bits: the binding has only single values.
 const BOTH: rtsp::gst_rtsp::RTSPAuthMethod = rtsp::gst_rtsp::RTSPAuthMethod::__Unknown(1 | 2);
 
-/// What a server asks of its clients; none when everybody may watch unencrypted.
-pub(crate) fn auth(address: &Address, options: &ServeOptions) -> Result<Option<rtsp::RTSPAuth>> {
+/// The authentication of a server; none where anyone may watch unencrypted.
+pub(crate) fn auth(address: &Server, options: &ServeOptions) -> Result<Option<rtsp::RTSPAuth>> {
     let users = options.users.as_deref().map(read_users).transpose()?;
-    let certificate = if address.tls { Some(certificate(address, options)?) } else { None };
+    let certificate = if address.tls() { Some(certificate(address, options)?) } else { None };
     if users.is_none() && certificate.is_none() {
         return Ok(None);
     }
@@ -43,7 +43,7 @@ pub(crate) fn auth(address: &Address, options: &ServeOptions) -> Result<Option<r
     Ok(Some(auth))
 }
 
-/// Lets the role watch what `factory` makes.
+/// Permits the role to watch the media of `factory`.
 pub(crate) fn permit(factory: &rtsp::RTSPMediaFactory) {
     let allowed = gst::Structure::builder(ROLE)
         .field(rtsp::RTSP_PERM_MEDIA_FACTORY_ACCESS, true)
@@ -52,7 +52,7 @@ pub(crate) fn permit(factory: &rtsp::RTSPMediaFactory) {
     factory.add_role_from_structure(&allowed);
 }
 
-/// One `user:password` a line; empty lines and those that begin with `#` do not count.
+/// Reads one `user:password` per line; empty lines and those that begin with `#` are skipped.
 fn read_users(path: &Path) -> Result<Vec<(String, String)>> {
     let shown = path.display();
     let text = fs::read_to_string(path).map_err(|e| Error::failed(format!("users: {shown} cannot be read: {e}")))?;
@@ -70,7 +70,7 @@ fn read_users(path: &Path) -> Result<Vec<(String, String)>> {
             return Err(wrong("the user or the password is empty"));
         }
         if users.iter().any(|(other, _)| other == user) {
-            return Err(wrong("this user was there before"));
+            return Err(wrong("this user is listed twice"));
         }
         users.push((user.to_owned(), password.to_owned()));
     }
@@ -80,8 +80,8 @@ fn read_users(path: &Path) -> Result<Vec<(String, String)>> {
     Ok(users)
 }
 
-/// The server's certificate with its key, tried out.
-fn certificate(address: &Address, options: &ServeOptions) -> Result<gio::TlsCertificate> {
+/// The server's certificate with its key, tested.
+fn certificate(address: &Server, options: &ServeOptions) -> Result<gio::TlsCertificate> {
     let (Some(certificate), Some(key)) = (&options.certificate, &options.key) else {
         return Err(Error::usage(format!("{address}: an encrypted server needs a certificate and its key"))
             .hint("give both as PEM files, `certificate` and `key` of [serve]"));
@@ -104,7 +104,7 @@ fn certificate(address: &Address, options: &ServeOptions) -> Result<gio::TlsCert
         .map_err(|e| Error::failed(format!("certificate: {shown} cannot be used: {}", e.message())))?;
     let now = chrono::Utc::now().timestamp();
     let limit = |property: &str| {
-        // GLib has these since 2.70.
+        // Since GLib 2.70.
         loaded.find_property(property)?;
         loaded.property::<Option<glib::DateTime>>(property).map(|time| time.to_unix())
     };
@@ -122,7 +122,7 @@ fn certificate(address: &Address, options: &ServeOptions) -> Result<gio::TlsCert
     Ok(loaded)
 }
 
-/// Connects to itself: nothing else tells whether a key belongs to a certificate.
+/// Connects to itself: there is no other way to test that a key belongs to a certificate.
 #[cfg(unix)]
 fn shake_hands(loaded: &gio::TlsCertificate, certificate: &Path, key: &Path) -> std::result::Result<(), String> {
     use std::os::fd::OwnedFd;
@@ -147,7 +147,7 @@ fn shake_hands(loaded: &gio::TlsCertificate, certificate: &Path, key: &Path) -> 
             client.connect_accept_certificate(move |_, seen, _| seen.is_same(&expected));
             client.handshake(nobody)
         });
-    let server = server.join().map_err(|_| "the trial broke".to_owned())?;
+    let server = server.join().map_err(|_| "the test connection panicked".to_owned())?;
     client.and(server).map_err(|e| e.message().to_owned())
 }
 
@@ -170,7 +170,7 @@ mod tests {
             ("ann:hidden\nhidden", "line 2"),
             (":hidden", "empty"),
             ("ann:", "empty"),
-            ("ann:hidden\nann:hidden2", "before"),
+            ("ann:hidden\nann:hidden2", "twice"),
         ] {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains(what) && !error.contains("hidden"), "{text}: {error}");

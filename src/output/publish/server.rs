@@ -1,36 +1,33 @@
 //! The RTSP servers of this process: one per address, all on one thread, with a mount for each stream.
 
 use std::collections::HashMap;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use glib::translate::{FromGlibPtrNone, ToGlibPtr};
 use gst::glib;
 use gstreamer as gst;
 use gstreamer_rtsp_server as rtsp;
 use rtsp::gio;
-use rtsp::gst_rtsp::{RTSPLowerTrans, RTSPStatusCode};
+use rtsp::gst_rtsp::RTSPLowerTrans;
 use rtsp::prelude::*;
 
-use crate::descriptors;
+use crate::address::Server as Address;
+use crate::output::publish::clients::{Table, admit, lock, watch};
 use crate::output::publish::feed::Feed;
 use crate::output::publish::gate::{Acceptor, Gate, MAX_BODY, TICK, Ticket};
-use crate::output::publish::mounts::{HiddenMounts, holds};
-use crate::output::publish::target::Address;
+use crate::output::publish::mounts::HiddenMounts;
 use crate::output::publish::{ServeOptions, secure};
 use crate::{Error, Result};
 
-/// Threads for the requests of clients, so that one that waits for its first picture holds up no other.
+/// Threads for clients' requests, so that one waiting for its first picture does not hold up others.
 const CLIENT_THREADS: i32 = 16;
-/// Time between looks for sessions that ended.
+/// Interval between removals of expired sessions.
 const CLEANUP: Duration = Duration::from_secs(5);
-/// Seconds that a connection stays open after its last session, which ends a minute after its client's last sign of life.
-const AFTER_SESSION_S: i32 = 10;
 
-/// The RTSP servers of this process, shared by its streams. Each lives as long as a stream is served at its address.
+/// The RTSP servers of this process, shared by its streams. Each exists while a stream is served at its address.
 #[derive(Clone)]
 pub struct Servers(Arc<Shared>);
 
@@ -52,12 +49,12 @@ impl Servers {
         Self(Arc::new(Shared { options: options.clone(), state: Mutex::default() }))
     }
 
-    /// Offers the packets of `feed` at an address.
+    /// Serves the packets of `feed` at an address.
     pub(crate) fn mount(&self, address: &Address, feed: &Arc<Feed>) -> Result<Mount> {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.servers.retain(|_, server| server.strong_count() > 0);
         let server = match state.servers.get(&address.place()).and_then(Weak::upgrade) {
-            Some(server) if server.tls != address.tls => {
+            Some(server) if server.tls != address.tls() => {
                 return Err(Error::usage(format!("{address}: port {} is served with and without TLS", address.port))
                     .hint("take another port for one of them"));
             }
@@ -73,12 +70,12 @@ impl Servers {
                 server
             }
         };
-        server.mount(&address.path, feed).map_err(|e| e.at(address))?;
-        Ok(Mount { server, path: address.path.clone() })
+        server.mount(address.path(), feed).map_err(|e| e.at(address))?;
+        Ok(Mount { server, path: address.path().to_owned() })
     }
 }
 
-/// A stream at an address; ends when it is dropped.
+/// A stream served at an address, until it is dropped.
 pub(crate) struct Mount {
     server: Arc<Server>,
     path: String,
@@ -103,7 +100,7 @@ impl Thread {
         let main_loop = glib::MainLoop::new(Some(&context), false);
         let (run, on) = (main_loop.clone(), context.clone());
         let thread = std::thread::Builder::new().name("rtsp-server".to_owned()).spawn(move || {
-            // Fails only for a context that another thread has.
+            // Fails only for a context owned by another thread.
             let _ = on.with_thread_default(|| run.run());
         });
         let thread = thread.map_err(|e| Error::failed(format!("rtsp: no thread for the server: {e}")))?;
@@ -124,36 +121,10 @@ impl Thread {
 impl Drop for Thread {
     fn drop(&mut self) {
         let main_loop = self.main_loop.clone();
-        // From inside, so that a loop that does not run yet is stopped too.
+        // From within, so that a loop that has not started yet is stopped too.
         self.context.invoke(move || main_loop.quit());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
-        }
-    }
-}
-
-/// Who watches what.
-#[derive(Default)]
-struct Table {
-    /// By path.
-    mounts: HashMap<String, Arc<Feed>>,
-    /// The path that each client plays.
-    clients: HashMap<rtsp::RTSPClient, String>,
-}
-
-impl Table {
-    /// The mount that a request is for; its address may go on with the name of a track.
-    fn mount_of(&self, context: &rtsp::RTSPContext) -> Option<(&String, &Arc<Feed>)> {
-        let uri = context.uri()?.request_uri();
-        let (_, rest) = uri.split_once("://")?;
-        let path = &rest[rest.find('/')?..];
-        let path = path.split(['?', '#']).next().unwrap_or(path);
-        self.mounts.iter().filter(|(mount, _)| holds(mount, path)).max_by_key(|(mount, _)| mount.len())
-    }
-
-    fn count(&self) {
-        for (path, feed) in &self.mounts {
-            feed.set_clients(self.clients.values().filter(|playing| *playing == path).count());
         }
     }
 }
@@ -163,7 +134,7 @@ struct Server {
     acceptor: Option<Acceptor>,
     server: rtsp::RTSPServer,
     mounts: rtsp::RTSPMountPoints,
-    /// The same where paths are hidden from who has no login.
+    /// The same mounts, where unknown paths are hidden.
     hidden: Option<HiddenMounts>,
     table: Arc<Mutex<Table>>,
     sources: Vec<glib::Source>,
@@ -188,7 +159,7 @@ impl Server {
         let protected = hidden.is_some();
         let table = Arc::new(Mutex::new(Table::default()));
         let gate = Gate::new(address.to_string());
-        // The one that is handed over now: GStreamer makes its client within the call.
+        // The connection being handed over: GStreamer makes its client within the call.
         let arriving: Arc<Mutex<Option<Ticket>>> = Arc::default();
         let (of_server, arrived, of_clients) = (Arc::clone(&table), Arc::clone(&arriving), Arc::clone(&gate));
         server.connect_client_connected(move |_, client| {
@@ -209,8 +180,8 @@ impl Server {
         });
         cleanup.attach(Some(&thread.context));
         let mut sources = vec![cleanup];
-        let acceptor = if address.tls {
-            // GStreamer's server encrypts only what it has taken itself.
+        let acceptor = if address.tls() {
+            // GStreamer's server encrypts only connections it has accepted itself.
             drop(listener);
             server.set_address(&address.host);
             server.set_service(&address.port.to_string());
@@ -228,7 +199,7 @@ impl Server {
         if let Some(warning) = warn {
             tracing::warn!("{warning}");
         }
-        Ok(Self { acceptor, server, mounts, hidden, table, sources, thread, tls: address.tls })
+        Ok(Self { acceptor, server, mounts, hidden, table, sources, thread, tls: address.tls() })
     }
 
     fn mount(&self, path: &str, feed: &Arc<Feed>) -> Result<()> {
@@ -273,7 +244,7 @@ impl Server {
                     .map(|(client, _)| client.clone())
                     .collect()
             };
-            // Not under the lock: closing a client calls back.
+            // Without the lock: closing a client calls back.
             server.client_filter(Some(&mut |_, client| {
                 if watching.contains(client) { rtsp::RTSPFilterResult::Remove } else { rtsp::RTSPFilterResult::Keep }
             }));
@@ -295,7 +266,7 @@ impl Drop for Server {
     }
 }
 
-/// Gives a connection to GStreamer's server; runs on the server's thread.
+/// Hands a connection to GStreamer's server; runs on the server's thread.
 fn hand_over(
     server: &rtsp::RTSPServer,
     arriving: &Mutex<Option<Ticket>>,
@@ -309,132 +280,23 @@ fn hand_over(
         server.transfer_connection(socket, &ip, i32::from(peer.port()), None).map_err(|e| e.to_string())
     });
     if let Err(e) = given {
-        tracing::debug!("a connection of {} is not taken: {e}", peer.ip());
+        tracing::debug!("a connection of {} was not accepted: {e}", peer.ip());
     }
-    // Left here where no client was made of it.
+    // Still there if no client was made of it.
     arriving.lock().unwrap_or_else(PoisonError::into_inner).take();
 }
 
-/// The place of a client that GStreamer's server has taken; hung up on where there is none.
-fn admit(gate: &Arc<Gate>, client: &rtsp::RTSPClient) -> Option<Ticket> {
-    // SAFETY: the connection belongs to the client, which lives through this call; the socket is taken with a reference.
-    let socket: gio::Socket = unsafe {
-        let connection = rtsp::ffi::gst_rtsp_client_get_connection(client.to_glib_none().0);
-        let socket = rtsp::gst_rtsp::ffi::gst_rtsp_connection_get_read_socket(connection);
-        Option::<gio::Socket>::from_glib_none(socket)?
-    };
-    let peer = socket.remote_address().ok()?.downcast::<gio::InetSocketAddress>().ok()?;
-    let address = peer.address().to_str().parse().ok()?;
-    // SAFETY: the descriptor is open as long as the socket, which is held here.
-    let descriptor = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }.try_clone_to_owned().ok()?;
-    let stream = TcpStream::from(descriptor);
-    let ticket = gate.admit(&stream, address, descriptors::left(), Instant::now());
-    if ticket.is_none() {
-        // Gone already when this fails.
-        let _ = stream.shutdown(Shutdown::Both);
-    }
-    ticket
-}
-
-/// The status code of a response; none for a request.
-fn status_of(message: &glib::Value) -> Option<u32> {
-    let mut code = 0;
-    // SAFETY: the value holds a message (the signal's documentation), which lives as long as the value; it is only read.
-    unsafe {
-        let message: *mut rtsp::gst_rtsp::ffi::GstRTSPMessage = if message.type_().is_a(glib::Type::POINTER) {
-            glib::gobject_ffi::g_value_get_pointer(message.to_glib_none().0).cast()
-        } else if message.type_().is_a(glib::Type::BOXED) {
-            glib::gobject_ffi::g_value_get_boxed(message.to_glib_none().0).cast()
-        } else {
-            return None;
-        };
-        if message.is_null() || (*message).type_ != rtsp::gst_rtsp::ffi::GST_RTSP_MESSAGE_RESPONSE {
-            return None;
-        }
-        rtsp::gst_rtsp::ffi::gst_rtsp_message_parse_response(
-            message,
-            &raw mut code,
-            std::ptr::null_mut(),
-            std::ptr::null_mut(),
-        );
-    }
-    u32::try_from(code).ok()
-}
-
-/// Follows what a client does.
-fn watch(client: &rtsp::RTSPClient, table: &Arc<Mutex<Table>>, ticket: Option<Ticket>, protected: bool) {
-    let ticket = Arc::new(Mutex::new(ticket));
-    let with = |ticket: &Arc<Mutex<Option<Ticket>>>, work: fn(&Ticket)| {
-        if let Some(ticket) = ticket.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            work(ticket);
-        }
-    };
-    let of_client = Arc::clone(&ticket);
-    client.connect_new_session(move |_, _| with(&of_client, Ticket::has_session));
-    let of_client = Arc::clone(&ticket);
-    client.connect_describe_request(move |_, _| with(&of_client, Ticket::allowed));
-    let of_client = Arc::clone(&ticket);
-    client.connect("send-message", false, move |values| {
-        if values.get(2).and_then(status_of) == Some(401) {
-            with(&of_client, Ticket::denied);
-        }
-        None
-    });
-    client.connect_closed(move |_| drop(ticket.lock().unwrap_or_else(PoisonError::into_inner).take()));
-    // Or the connection of one that went without a goodbye (no power, no network) stays for ever: over UDP nothing is ever
-    // sent on it that could fail.
-    client.set_property("post-session-timeout", AFTER_SESSION_S);
-    let of_table = Arc::clone(table);
-    client.connect_pre_describe_request(move |_, context| {
-        // Without a login it is refused, whatever there is to see.
-        if protected && context.token().is_none() {
-            return RTSPStatusCode::Ok;
-        }
-        // Before the first picture nobody knows what the stream is like; the client asks again.
-        let feed = lock(&of_table).mount_of(context).map(|(_, feed)| Arc::clone(feed));
-        match feed {
-            Some(feed) if !feed.has_packets() => return RTSPStatusCode::ServiceUnavailable,
-            Some(feed) => feed.wait_for_old(),
-            None => {}
-        }
-        RTSPStatusCode::Ok
-    });
-    let of_table = Arc::clone(table);
-    client.connect_play_request(move |client, context| {
-        let mut table = lock(&of_table);
-        if let Some((path, feed)) = table.mount_of(context) {
-            feed.want_key();
-            let path = path.clone();
-            table.clients.insert(client.clone(), path);
-            table.count();
-        }
-    });
-    let gone = |table: &Arc<Mutex<Table>>| {
-        let table = Arc::clone(table);
-        move |client: &rtsp::RTSPClient| {
-            let mut table = lock(&table);
-            table.clients.remove(client);
-            table.count();
-        }
-    };
-    let stopped = gone(table);
-    client.connect_teardown_request(move |client, _| stopped(client));
-    client.connect_closed(gone(table));
-}
-
-fn lock(table: &Mutex<Table>) -> std::sync::MutexGuard<'_, Table> {
-    table.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The words for a server that everybody on the network can watch.
+/// The warning for a server that anyone on the network may watch.
 fn warn_if_open(address: &Address, options: &ServeOptions) -> Option<String> {
     let mut found = (address.host.as_str(), address.port).to_socket_addrs().ok()?;
     let open = options.users.is_none() && found.any(|found| !found.ip().is_loopback());
-    open.then(|| format!("{address}: everybody on the network may watch; give a file of users to change that"))
+    open.then(|| {
+        format!("{address}: anyone on the network may watch; name a file of users in serve.users to change that")
+    })
 }
 
 /// # Errors
-/// The port is in use or may not be opened, or the address is none of this machine.
+/// The port is in use or may not be opened, or the address is not one of this machine.
 fn listen(address: &Address) -> Result<TcpListener> {
     let failed = |e: &std::io::Error| match e.kind() {
         std::io::ErrorKind::AddrInUse => Error::failed(format!("{address}: port {} is in use", address.port))

@@ -1,4 +1,4 @@
-//! Names of recordings in segments: strftime fields in local time, and which files are segments of a template.
+//! Names of recordings in segments: templates with strftime fields in local time, and the files that match one.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,7 +10,7 @@ use chrono::{Local, NaiveDateTime, Timelike};
 
 use crate::{Error, Result};
 
-/// `FOLDER/x-%Y%m%d-%H%M%S.mp4`, cut into its parts.
+/// A template such as `FOLDER/x-%Y%m%d-%H%M%S.mp4`, in its parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Template {
     folder: PathBuf,
@@ -34,10 +34,10 @@ impl Template {
         path.file_name().is_some_and(|name| name.to_string_lossy().contains('%'))
     }
 
-    /// Takes a template apart.
+    /// Parses a template.
     ///
     /// # Errors
-    /// An unknown field; or the fields do not tell date and time down to the second, so that names would repeat.
+    /// An unknown field, or fields that do not give date and time to the second, so that names would repeat.
     pub fn parse(path: &Path) -> Result<Self> {
         let shown = path.display();
         let stem = path.file_stem().and_then(|s| s.to_str());
@@ -57,7 +57,7 @@ impl Template {
         let now = Local::now().naive_local().with_nanosecond(0).unwrap_or_default();
         if template.time_of(&template.stem_at(now).unwrap_or_default()) != Some(now) {
             return Err(
-                Error::usage(format!("{shown}: its fields do not tell date and time down to the second")).hint(example)
+                Error::usage(format!("{shown}: its fields do not give date and time to the second")).hint(example)
             );
         }
         if template.stem_at(now).is_some_and(|stem| stem.contains('/')) {
@@ -66,20 +66,19 @@ impl Template {
         Ok(template)
     }
 
-    /// Where the segments are.
+    /// The folder of the segments.
     pub fn folder(&self) -> &Path {
         if self.folder.as_os_str().is_empty() { Path::new(".") } else { &self.folder }
     }
 
-    /// The name of a segment that starts now; the `tries`th one when others of this second exist.
+    /// The name of a segment that starts now, numbered by `tries` where others of this second exist.
     pub fn name_now(&self, tries: u32) -> PathBuf {
         let stem = self.stem_at(Local::now().naive_local()).unwrap_or_default();
         let number = if tries == 0 { String::new() } else { format!("-{tries}") };
         self.folder.join(format!("{stem}{number}{}", self.extension))
     }
 
-    /// Whether a file of this name is a segment: it reads as the template does, and writing its time again gives the
-    /// same name.
+    /// Whether this is the name of a segment: it parses by the template, and formatting the parsed time gives it again.
     pub fn matches(&self, name: &str) -> bool {
         let Some(stem) = name.strip_suffix(&self.extension) else { return false };
         self.time_of(stem).is_some()
@@ -98,14 +97,14 @@ impl Template {
             Some(Segment { path: entry.path(), bytes: meta.len(), modified: meta.modified().ok()? })
         };
         let mut found: Vec<_> = entries.flatten().filter_map(segment).collect();
-        // A date in the future is of a clock that was wrong: nobody knows how old the file is, and it would stay for ever.
+        // A time in the future comes from a wrong clock: the age is unknown, and the file would stay for ever.
         let now = SystemTime::now();
         let age = |segment: &Segment| if segment.modified > now { SystemTime::UNIX_EPOCH } else { segment.modified };
         found.sort_by(|a, b| (age(a), &a.path).cmp(&(age(b), &b.path)));
         found
     }
 
-    /// What an earlier run left under temporary names: each with the final name that it was to have.
+    /// Temporary files of earlier runs, each with its final name.
     pub fn unfinished(&self) -> Vec<(PathBuf, PathBuf)> {
         let Ok(entries) = fs::read_dir(self.folder()) else { return Vec::new() };
         let final_name = |entry: fs::DirEntry| {
@@ -118,7 +117,7 @@ impl Template {
 
     fn stem_at(&self, time: NaiveDateTime) -> Option<String> {
         let mut text = String::new();
-        // Fields such as the time zone cannot be written for a time without one.
+        // Fields such as the time zone cannot be formatted for a local time.
         write!(text, "{}", time.format(&self.stem)).ok()?;
         Some(text)
     }

@@ -1,4 +1,4 @@
-//! The writer of a live stream: hands frames to its encoder and packets to its places.
+//! The writer of a live stream: frames go to its encoder, packets to its sinks.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,13 +14,13 @@ use crate::output::publish::server::Mount;
 use crate::output::{Encoding, FrameWriter, Written};
 use crate::{Error, Result};
 
-/// How long the encoder and the places may take to end.
+/// Time limits for the encoder and the sinks to end.
 const ENCODER_END: Duration = Duration::from_millis(800);
 const END: Duration = Duration::from_secs(3);
-/// Between attempts to start a failed encoder again.
+/// Pause between attempts to restart a failed encoder.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Where packets go.
+/// The destinations of packets.
 #[derive(Default)]
 pub(crate) struct Sinks {
     pub lanes: Vec<Lane>,
@@ -28,23 +28,23 @@ pub(crate) struct Sinks {
 }
 
 pub(crate) struct LiveWriter {
-    /// Declared first, so that nothing is encoded any more when the places go.
+    /// Declared first, and so dropped before the sinks.
     encoder: Option<Encoder>,
     encoding: Encoding,
     encoder_name: String,
-    places: Arc<Mutex<Sinks>>,
-    /// Takes frames as they are.
+    sinks: Arc<Mutex<Sinks>>,
+    /// Takes raw frames.
     display: Option<Lane>,
-    /// The servers end last.
+    /// Dropped last.
     mounts: Vec<Mount>,
-    /// Of everything that takes packets.
+    /// Of all outputs that take packets.
     encoded: Vec<Arc<OutputStatus>>,
     order: Arc<Order>,
-    /// The report's name for all of it.
+    /// Name of all outputs together, for the report.
     name: String,
-    /// Somebody new waits for a key frame.
+    /// A new viewer waits for a key frame.
     key: Arc<AtomicBool>,
-    /// Nanoseconds from key frame to key frame at most.
+    /// Longest distance between key frames, in nanoseconds.
     key_every: u64,
     next_key: u64,
     last: Option<u64>,
@@ -52,11 +52,11 @@ pub(crate) struct LiveWriter {
     retry: Option<Instant>,
 }
 
-/// What [`LiveWriter::new`] is made of.
+/// The parts of a [`LiveWriter`].
 pub(crate) struct Parts {
     pub encoding: Encoding,
     pub encoder_name: String,
-    pub places: Sinks,
+    pub sinks: Sinks,
     pub display: Option<Lane>,
     pub mounts: Vec<Mount>,
     pub encoded: Vec<Arc<OutputStatus>>,
@@ -72,7 +72,7 @@ impl LiveWriter {
             encoder: None,
             encoding: parts.encoding,
             encoder_name: parts.encoder_name,
-            places: Arc::new(Mutex::new(parts.places)),
+            sinks: Arc::new(Mutex::new(parts.sinks)),
             display: parts.display,
             mounts: parts.mounts,
             encoded: parts.encoded,
@@ -87,7 +87,7 @@ impl LiveWriter {
         }
     }
 
-    /// Makes sure that the encoder fits the frames. False while a failed one waits to be started again.
+    /// Ensures an encoder for frames like this one. False while a failed one waits to be restarted.
     fn prepare(&mut self, frame: &Frame) -> Result<bool> {
         let info = frame.video_info();
         if self.encoder.as_ref().is_some_and(|encoder| encoder.takes(info)) {
@@ -100,13 +100,13 @@ impl LiveWriter {
             old.end(ENCODER_END);
             tracing::info!("{}: frames are now {}x{}", self.name, info.width(), info.height());
         }
-        let places = Arc::clone(&self.places);
+        let sinks = Arc::clone(&self.sinks);
         let receive: Receive = Arc::new(move |packet: Packet| {
-            let mut places = places.lock().unwrap_or_else(PoisonError::into_inner);
-            for feed in &places.feeds {
+            let mut sinks = sinks.lock().unwrap_or_else(PoisonError::into_inner);
+            for feed in &sinks.feeds {
                 feed.offer(&packet);
             }
-            for lane in &mut places.lanes {
+            for lane in &mut sinks.lanes {
                 lane.offer(&packet);
             }
         });
@@ -119,7 +119,7 @@ impl LiveWriter {
                 self.key.store(true, Ordering::Release);
                 Ok(true)
             }
-            // What fails from the start is wrong; what worked once may work again.
+            // A failure at the start is permanent; an encoder that has worked may work again.
             Err(e) if self.frames == 0 => Err(e.at(&self.name)),
             Err(e) => {
                 self.fail(&e);
@@ -130,7 +130,7 @@ impl LiveWriter {
 
     fn fail(&mut self, error: &Error) {
         if self.retry.is_none() {
-            tracing::warn!("{}: {error}; it is started again", self.name);
+            tracing::warn!("{}: {error}; the encoder is restarted", self.name);
         }
         self.encoder = None;
         self.retry = Some(Instant::now() + RETRY);
@@ -183,12 +183,12 @@ impl LiveWriter {
             }
             tracing::debug!("{}: {} frames in, {} packets out", self.name, self.frames, encoder.packets());
         }
-        let places = std::mem::take(&mut *self.places.lock().unwrap_or_else(PoisonError::into_inner));
-        let (mut lanes, mut display) = (places.lanes, self.display.take());
+        let sinks = std::mem::take(&mut *self.sinks.lock().unwrap_or_else(PoisonError::into_inner));
+        let (mut lanes, mut display) = (sinks.lanes, self.display.take());
         // All of them end at the same time.
         lanes.iter_mut().chain(&mut display).for_each(Lane::close);
         self.mounts.clear();
-        places.feeds.iter().for_each(|feed| feed.release());
+        sinks.feeds.iter().for_each(|feed| feed.release());
         let mut result = Ok(());
         for lane in lanes {
             if let Err(e) = lane.join(until) {
@@ -198,7 +198,7 @@ impl LiveWriter {
         }
         if let Some(Err(e)) = display.map(|display| display.join(until)) {
             tracing::warn!("{e}");
-            // Beside other outputs a window that was lost is no reason to call the run failed.
+            // With other outputs, losing the window does not fail the run.
             if self.encoded.is_empty() {
                 result = result.and(Err(e));
             }
@@ -211,9 +211,9 @@ impl LiveWriter {
 }
 
 impl FrameWriter for LiveWriter {
-    /// Never waits, whatever `timeout` is: a frame without room is dropped and counted.
+    /// Never waits, whatever `timeout` is: when there is no room, the frame is dropped and counted.
     fn write(&mut self, mut frame: Frame, _timeout: Duration) -> Result<Option<Frame>> {
-        // Times that do not go on would upset every muxer.
+        // Muxers need increasing times.
         if self.last.is_some_and(|last| frame.running_time <= last) {
             self.drop_frame();
             return Ok(None);
@@ -234,7 +234,7 @@ impl FrameWriter for LiveWriter {
         Ok(None)
     }
 
-    /// When the window that was its only place is closed.
+    /// True once the window is closed, where it is the only output.
     fn is_over(&self) -> bool {
         self.encoded.is_empty() && self.display.as_ref().is_some_and(Lane::is_over)
     }
@@ -247,7 +247,7 @@ impl FrameWriter for LiveWriter {
 
     fn abort(mut self: Box<Self>) {
         self.order.abort();
-        // Whatever did not end well was not wanted any more.
+        // The outputs are discarded anyway.
         let _ = self.end();
     }
 }

@@ -1,7 +1,7 @@
-//! A pretended RTSP camera on loopback that does what real ones do wrong: written for these tests, over TCP.
+//! A pretended RTSP camera on loopback that does what real ones do wrong: written for these tests, over TCP and UDP.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +13,12 @@ use std::time::{Duration, Instant};
 pub struct Faults {
     /// The H.264 stream, one access unit each with its slices; sent over and over again.
     pub units: Arc<Vec<Vec<Vec<u8>>>>,
-    /// Answer to SETUP over UDP.
+    /// Answer to SETUP over UDP; 200 sends over UDP.
     pub udp: u16,
+    /// Over UDP one of so many packets is lost.
+    pub lose_every: Option<usize>,
+    /// Over UDP one of so many packets comes behind the one after it.
+    pub swap_every: Option<usize>,
     /// Wants Digest with `qop`; the password is `right`.
     pub login: bool,
     /// Ends a session that asked nothing for so long, in seconds.
@@ -114,6 +118,8 @@ impl Faults {
         Self {
             units: Arc::clone(units),
             udp: 461,
+            lose_every: None,
+            swap_every: None,
             login: false,
             timeout: None,
             markers: false,
@@ -129,6 +135,8 @@ impl Faults {
 fn serve(mut client: TcpStream, faults: &Faults, over: &AtomicBool, noted: &Mutex<Vec<String>>) -> std::io::Result<()> {
     client.set_read_timeout(Some(Duration::from_millis(5)))?;
     let (mut bytes, mut asked, mut stream) = (Vec::new(), Instant::now(), None::<Stream>);
+    let (mut over_tcp, mut sent) = (false, 0);
+    let udp = UdpSocket::bind("127.0.0.1:0")?;
     while !over.load(Ordering::SeqCst) {
         let mut piece = [0; 4096];
         match client.read(&mut piece) {
@@ -153,6 +161,13 @@ fn serve(mut client: TcpStream, faults: &Faults, over: &AtomicBool, noted: &Mute
             let answer = answer(&head, faults);
             noted.lock().unwrap().push(head.clone());
             client.write_all(answer.as_bytes())?;
+            if head.starts_with("SETUP") {
+                let ports = head.split("client_port=").nth(1).and_then(|ports| ports.split('-').next()?.parse().ok());
+                match ports.filter(|_| faults.udp == 200) {
+                    Some(port) => udp.connect(("127.0.0.1", port))?,
+                    None => over_tcp = true,
+                }
+            }
             if head.starts_with("PLAY") {
                 stream = Some(Stream::default());
             }
@@ -162,7 +177,11 @@ fn serve(mut client: TcpStream, faults: &Faults, over: &AtomicBool, noted: &Mute
         }
         if let Some(stream) = &mut stream {
             let packets = stream.due(faults);
-            client.write_all(&packets)?;
+            if over_tcp {
+                client.write_all(&interleaved(&packets, &faults.junk))?;
+            } else {
+                sent = send(&udp, &packets, sent, faults);
+            }
         }
     }
     Ok(())
@@ -198,6 +217,14 @@ fn answer(head: &str, faults: &Faults) -> String {
                 done("200 OK", "Content-Type: application/sdp\r\n", &body)
             }
         },
+        "SETUP" if !head.contains("TCP") && faults.udp == 200 => {
+            let ports = head.split("client_port=").nth(1).unwrap_or_default().split([';', '\r']).next().unwrap();
+            done(
+                "200 OK",
+                &format!("Session: 1\r\nTransport: RTP/AVP;unicast;client_port={ports};server_port=9-9\r\n"),
+                "",
+            )
+        }
         "SETUP" if !head.contains("TCP") => done(&format!("{} No UDP", faults.udp), "", ""),
         "SETUP" => {
             let timeout = faults.timeout.map_or(String::new(), |timeout| format!(";timeout={timeout}"));
@@ -232,8 +259,8 @@ struct Stream {
 }
 
 impl Stream {
-    /// Those of the access units that are due at 25 a second.
-    fn due(&mut self, faults: &Faults) -> Vec<u8> {
+    /// Those of the access units that are due at 25 a second; an empty one behind each unit.
+    fn due(&mut self, faults: &Faults) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
         let start = *self.start.get_or_insert_with(Instant::now);
         while start.elapsed() >= Duration::from_millis(40) * self.sent as u32 {
@@ -253,16 +280,47 @@ impl Stream {
                     packet.extend(ssrc.to_be_bytes());
                     packet.extend(payload);
                     self.sequence = self.sequence.wrapping_add(1);
-                    out.extend([b'$', 0]);
-                    out.extend((packet.len() as u16).to_be_bytes());
-                    out.extend(packet);
+                    out.push(packet);
                 }
             }
-            out.extend(&faults.junk);
+            out.push(Vec::new());
             self.sent += 1;
         }
         out
     }
+}
+
+/// RFC 2326, 10.12, with `junk` behind each access unit.
+fn interleaved(packets: &[Vec<u8>], junk: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for packet in packets {
+        if packet.is_empty() {
+            out.extend(junk);
+        } else {
+            out.extend([b'$', 0]);
+            out.extend((packet.len() as u16).to_be_bytes());
+            out.extend(packet);
+        }
+    }
+    out
+}
+
+/// Sends packets over UDP, `sent` of which went before; gives how many there were then.
+fn send(udp: &UdpSocket, packets: &[Vec<u8>], mut sent: usize, faults: &Faults) -> usize {
+    let mut packets: Vec<_> = packets.iter().filter(|packet| !packet.is_empty()).collect();
+    for index in 1..packets.len() {
+        if faults.swap_every.is_some_and(|every| (sent + index).is_multiple_of(every)) {
+            packets.swap(index - 1, index);
+        }
+    }
+    for packet in packets {
+        sent += 1;
+        if faults.lose_every.is_none_or(|every| !sent.is_multiple_of(every)) {
+            // The other end may be closed already.
+            let _ = udp.send(packet);
+        }
+    }
+    sent
 }
 
 /// RFC 6184: a NAL unit, or its fragments (FU-A).

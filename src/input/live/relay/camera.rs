@@ -1,4 +1,4 @@
-//! The camera's side of a relay: requests on their way to it, and what it says to them.
+//! The camera's side of a relay: requests to it, and its responses.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -7,29 +7,29 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::input::live::relay::login::{Authenticator, Denied};
+use crate::input::live::login::{Authenticator, Denied};
 use crate::input::live::relay::message::Message;
 use crate::input::live::relay::{Finding, Report, Route};
 
 /// Session time-out of a server that announces none (RFC 2326, 12.37), in seconds.
 const SESSION_S: u64 = 60;
-/// Requests that may wait for an answer.
+/// Limit of requests without a response.
 const MAX_PENDING: usize = 32;
-/// Times that one request is sent again with another answer to a challenge.
+/// Limit of answers to challenges per request.
 const MAX_TRIES: u8 = 3;
-/// Channels of interleaved packets that a description can name here.
+/// Limit of interleaved channels.
 const MAX_CHANNELS: usize = 32;
 
-/// What becomes of a message of the camera.
+/// The use of a message from the camera.
 pub(crate) enum Out {
     Pass(Message),
     /// It was for the relay.
     Nothing,
-    /// The connection is over.
+    /// The connection has ended.
     End,
 }
 
-/// The channels that packets come on: as the camera has them, and as `rtspsrc` knows them.
+/// Interleaved channels: the camera's numbers, and those that `rtspsrc` knows.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Channels(Vec<(u8, u8)>);
 
@@ -51,10 +51,10 @@ impl Channels {
 
 struct Pending {
     request: Message,
-    /// `CSeq` of `rtspsrc`; none for a sign of life.
+    /// `CSeq` of `rtspsrc`; none for a keep-alive.
     theirs: Option<u32>,
     ours: u32,
-    /// It went with an answer to a challenge.
+    /// It had an `Authorization` header.
     answered: bool,
     tries: u8,
 }
@@ -64,7 +64,7 @@ impl Pending {
         self.request.request().map_or("", |(method, _)| method)
     }
 
-    /// Asks for packets over UDP.
+    /// Whether it requests packets over UDP.
     fn is_udp(&self) -> bool {
         self.method() == "SETUP" && self.request.header("Transport").is_some_and(|transport| !transport.contains("TCP"))
     }
@@ -72,7 +72,7 @@ impl Pending {
 
 pub(crate) struct Camera {
     name: String,
-    /// Begin of the addresses that `rtspsrc` asks for, and of those of the camera.
+    /// Prefix of the addresses in requests of `rtspsrc`, and of those of the camera.
     base: String,
     origin: String,
     peer: IpAddr,
@@ -123,10 +123,10 @@ impl Camera {
         self.channels.clone()
     }
 
-    /// A message of `rtspsrc`.
+    /// Forwards a message from `rtspsrc`.
     pub fn request(&mut self, mut message: Message) -> std::io::Result<()> {
         let Some((method, uri)) = message.request() else {
-            // An answer to a request of the camera.
+            // A response to a request of the camera.
             return self.write(&message);
         };
         let relay = self.base.rfind('/').map_or("", |end| &self.base[..end]);
@@ -140,12 +140,12 @@ impl Camera {
         self.send(Pending { request: message, theirs, ours: 0, answered: false, tries: 0 })
     }
 
-    /// A packet of `rtspsrc`, on the channel that the camera named.
+    /// Forwards a packet from `rtspsrc`.
     pub fn packet(&mut self, packet: &[u8]) -> std::io::Result<()> {
         self.writer.write_all(packet)
     }
 
-    /// Sends a sign of life when one is due.
+    /// Sends a keep-alive, if one is due.
     pub fn keep_alive(&mut self, now: Instant) -> std::io::Result<()> {
         if self.next_keep.is_none_or(|next| now < next) {
             return Ok(());
@@ -158,7 +158,7 @@ impl Camera {
         self.send(Pending { request, theirs: None, ours: 0, answered: false, tries: 0 })
     }
 
-    /// A message of the camera.
+    /// Handles a message from the camera.
     pub fn message(&mut self, mut message: Message) -> Out {
         let Some(status) = message.status() else { return Out::Pass(message) };
         self.report.answer();
@@ -180,7 +180,7 @@ impl Camera {
         }
         let Some(theirs) = pending.theirs else {
             if status >= 400 && pending.method() == "GET_PARAMETER" {
-                // Offered, and not there.
+                // Offered, but not implemented.
                 self.offers.clear();
             }
             return Out::Nothing;
@@ -191,9 +191,9 @@ impl Camera {
             "DESCRIBE" if fine => describe(&mut message, self.peer.is_ipv6()),
             "SETUP" if fine => self.set_up(&pending, &mut message),
             "SETUP" if self.may_fall_back && pending.is_udp() && !matches!(status, 403 | 453 | 454 | 503) => {
-                tracing::info!("{}: UDP is refused ({}), from now on TCP", self.name, words(&message));
+                tracing::info!("{}: UDP was refused ({}), changing to TCP", self.name, words(&message));
                 self.report.udp_refused.store(true, Ordering::Release);
-                // What `rtspsrc` goes on with the next transport for.
+                // The status on which `rtspsrc` tries the next transport.
                 message.start = "RTSP/1.0 461 Unsupported Transport".to_owned();
             }
             "PLAY" if fine => self.next_keep = Some(Instant::now() + self.keep_every),
@@ -209,12 +209,12 @@ impl Camera {
         Out::Pass(message)
     }
 
-    /// What a refused request means.
+    /// The meaning of a refused request.
     fn refusal(&self, pending: &Pending, status: u16, message: &Message) -> Option<Finding> {
         let words = words(message);
         Some(match status {
             300..400 => Finding::Moved(message.header("Location")?.to_owned()),
-            403 => Finding::Denied(format!("{words}: this login may not watch")),
+            403 => Finding::Denied(format!("{words}: this login has no access")),
             404 => Finding::Refused("404: there is nothing at this address".to_owned()),
             453 | 503 => {
                 Finding::Busy(format!("{words}: the camera has no room for another client; it is tried less often"))
@@ -224,14 +224,7 @@ impl Camera {
     }
 
     fn deny(&self, denied: &Denied) -> Out {
-        self.report.find(Finding::Denied(match denied {
-            Denied::NoLogin => "401: it wants a user and a password, and none are given".to_owned(),
-            Denied::WrongLogin => "401: wrong user or password".to_owned(),
-            Denied::Weaker => {
-                "401: it wants the password in the clear (Basic) after it wanted Digest, and does not get it".to_owned()
-            }
-            Denied::Unsupported(scheme) => format!("401: it wants a login by {scheme}, which is not supported"),
-        }));
+        self.report.find(Finding::Denied(denied.words("the camera")));
         Out::End
     }
 
@@ -241,14 +234,14 @@ impl Camera {
             let mut parts = session.split(';').map(str::trim);
             self.session = parts.next().map(str::to_owned);
             let timeout = parts.find_map(|part| part.strip_prefix("timeout=")?.trim().parse::<u64>().ok());
-            // Half of it; never more often than once a second.
+            // Half of the time-out; at most once a second.
             let timeout = timeout.filter(|timeout| *timeout > 0).unwrap_or(SESSION_S).min(24 * 3600);
             self.keep_every = Duration::from_millis(timeout * 500).max(Duration::from_secs(1));
         }
         let Some(transport) = message.header("Transport").map(str::to_owned) else { return };
         if pending.is_udp() {
             self.report.udp.store(true, Ordering::Release);
-            // Or GStreamer takes the relay for the source of the packets.
+            // Otherwise GStreamer expects the packets from the relay.
             if !transport.contains("source=") {
                 message.set_header("Transport", format!("{transport};source={}", self.peer));
             }
@@ -297,7 +290,7 @@ impl Camera {
         self.writer.flush()
     }
 
-    /// The request that an answer is for; by its number, or where cameras count otherwise the first.
+    /// The request of a response: by its number, or the first where cameras count otherwise.
     fn take_pending(&mut self, sequence: Option<u32>) -> Option<Pending> {
         let found = self.pending.iter().position(|pending| Some(pending.ours) == sequence);
         let index = found.or_else(|| self.pending.iter().position(|pending| pending.theirs.is_some())).unwrap_or(0);
@@ -305,7 +298,7 @@ impl Camera {
     }
 }
 
-/// Status code and reason, cut to what is readable.
+/// Status code and reason, readable and bounded.
 fn words(message: &Message) -> String {
     let line = message.start.split_once(' ').map_or("", |(_, line)| line);
     line.chars().filter(|c| !c.is_control()).take(60).collect()
@@ -318,7 +311,7 @@ fn interleaved(transport: &str) -> Option<(u8, u8)> {
     Some((first, second.trim().parse().unwrap_or(first.saturating_add(1))))
 }
 
-/// Makes the address family of a description the one that the camera is spoken to in: many always write `IN IP4`.
+/// Sets the address family of a description to that of the connection: many cameras always write `IN IP4`.
 fn describe(message: &mut Message, ipv6: bool) {
     if !ipv6 {
         return;

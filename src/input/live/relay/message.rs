@@ -1,12 +1,12 @@
-//! RTSP on the wire (RFC 2326, sections 4, 6, 7 and 10.12), with a bound on whatever a peer announces.
+//! RTSP on the wire (RFC 2326, sections 4, 6, 7 and 10.12), with limits on whatever a peer announces.
 //!
-//! Lenient where cameras are: line feeds alone end lines, and bytes that belong to nothing are skipped.
+//! Lenient, as cameras are: line feeds alone end lines, and bytes that belong to no message are skipped.
 
 /// Largest head of a message, in bytes.
 const MAX_HEAD: usize = 32 * 1024;
 /// Largest body of a message: session descriptions take a few kilobytes.
 const MAX_BODY: usize = 256 * 1024;
-/// Bytes in a row that belong to no message after which the peer does not speak RTSP.
+/// Limit of consecutive bytes that belong to no message.
 const MAX_JUNK: usize = 1024 * 1024;
 
 /// A request or a response.
@@ -18,7 +18,7 @@ pub(crate) struct Message {
     pub body: Vec<u8>,
 }
 
-/// What stands in a stream of RTSP.
+/// An item of an RTSP connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Item {
     Message(Message),
@@ -97,16 +97,16 @@ impl Message {
     }
 }
 
-/// Splits what arrives into messages and packets.
+/// Splits received bytes into messages and packets.
 #[derive(Default)]
 pub(crate) struct Splitter {
     bytes: Vec<u8>,
-    /// Bytes skipped in a row, and in all.
+    /// Consecutive bytes skipped, and all.
     junk: usize,
     skipped: u64,
 }
 
-/// Channels of interleaved packets that are expected.
+/// The interleaved channels that are expected.
 pub(crate) type Channels<'a> = dyn Fn(u8) -> bool + 'a;
 
 impl Splitter {
@@ -114,15 +114,15 @@ impl Splitter {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Bytes so far that belonged to nothing.
+    /// Number of skipped bytes so far.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
 
-    /// The next item that is complete.
+    /// The next complete item.
     ///
     /// # Errors
-    /// The peer announces more than is taken, or does not speak RTSP; in words.
+    /// The peer announces too much, or does not speak RTSP; in words.
     pub fn next(&mut self, expected: &Channels<'_>) -> Result<Option<Item>, String> {
         loop {
             match begin(&self.bytes, expected) {
@@ -189,12 +189,12 @@ enum Begin {
     Junk,
 }
 
-/// What begins with `bytes`.
+/// The kind of item that `bytes` begin with.
 fn begin(bytes: &[u8], expected: &Channels<'_>) -> Begin {
     match bytes {
         [] => Begin::Unknown,
         [b'$', channel, ..] if !expected(*channel) => Begin::Junk,
-        // Version 2 of RTP and RTCP: what begins otherwise is no packet.
+        // Packets begin with version 2 of RTP or RTCP.
         [b'$', _, high, low, version, ..] if version >> 6 == 2 => {
             Begin::Packet(4 + usize::from(u16::from_be_bytes([*high, *low])))
         }

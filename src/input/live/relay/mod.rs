@@ -1,45 +1,43 @@
-//! A relay at the loopback interface between GStreamer's `rtspsrc` and a camera.
+//! A relay on loopback between GStreamer's `rtspsrc` and a camera.
 //!
 //! ```text
 //! rtspsrc <-> 127.0.0.1 <-> upstream, downstream <-> camera (TCP or TLS)
 //! ```
-//! GStreamer sees a well-behaved server without a login; what cameras and those who stand in for them do otherwise is
-//! met here, where requests and answers can be read:
+//! GStreamer sees a well-behaved server without a login; the quirks of cameras and the attacks of impostors are handled
+//! here, where requests and responses can be read:
 //!
-//! - the login, in one try per connection, never to another server and never in a weaker scheme than before ([`login`]);
-//! - bounds on everything that is announced or sent, and a new start behind junk ([`message`]);
-//! - signs of life at half of the announced time-out, with the method that the server offers;
+//! - the login: one try per connection, never to another server, never in a weaker scheme than before
+//!   ([`login`](crate::input::live::login));
+//! - limits on everything announced or sent, and resynchronisation after junk ([`message`]);
+//! - keep-alives at half of the announced time-out, with a method that the server offers;
 //! - redirections, refusals and their reasons ([`Finding`]);
 //! - UDP that is refused, descriptions for another address family, and answers without `interleaved=` ([`camera`]).
 
 mod camera;
-mod connect;
-mod login;
 mod message;
 
 use std::hash::{BuildHasher, Hasher};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::input::live::address::{Login, Server};
+use crate::input::live::connect::{Tls, connect};
+use crate::input::live::login::Trust;
 use crate::{Error, Result};
 use camera::{Camera, Out};
-pub(crate) use connect::tcp;
-pub(crate) use login::Trust;
 use message::{Item, Splitter};
 
-/// How often it is looked whether a sign of life is due.
+/// Interval of the checks for due keep-alives.
 const TICK: Duration = Duration::from_millis(250);
-/// Bytes read at once.
+/// Size of a read, in bytes.
 const PIECE: usize = 64 * 1024;
-/// How long a write to either side may take.
+/// Time limit of a write to either side.
 const WRITE: Duration = Duration::from_secs(10);
 
-/// What a connection is made with.
+/// The settings of a relay.
 #[derive(Clone)]
 pub(crate) struct Route {
     pub server: Server,
@@ -47,20 +45,19 @@ pub(crate) struct Route {
     pub name: String,
     pub login: Option<Login>,
     pub trust: Arc<Trust>,
-    /// UDP may be given up for TCP.
+    /// UDP may be replaced by TCP.
     pub may_fall_back: bool,
-    pub tls_ca: Option<PathBuf>,
-    pub tls_accept_any: bool,
+    pub tls: Tls,
 }
 
-/// Why a camera does not play, in its own words where it has some.
+/// The reason why a server does not play, in its own words where it has some.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Finding {
     /// No connection can be made.
     Unreachable(String),
-    /// The login is wrong, missing or not shown to this server.
+    /// The login is wrong, missing or withheld from this server.
     Denied(String),
-    /// It has no room now.
+    /// It is busy.
     Busy(String),
     /// The stream is at another address.
     Moved(String),
@@ -68,7 +65,7 @@ pub(crate) enum Finding {
     Refused(String),
 }
 
-/// What the relay knows of the connection to the camera.
+/// The state of the connection to the server.
 #[derive(Default)]
 pub(crate) struct Report {
     finding: Mutex<Option<Finding>>,
@@ -85,7 +82,7 @@ impl Report {
         self.finding.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// When the camera last answered, or was connected to.
+    /// Time of the last response, or of the connection.
     pub fn last_answer(&self) -> Option<Instant> {
         *self.last_answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -94,12 +91,19 @@ impl Report {
         self.connected.load(Ordering::Acquire)
     }
 
-    /// The first finding is the reason, later ones follow from it.
-    fn find(&self, finding: Finding) {
+    /// Keeps the first finding: later ones follow from it.
+    pub fn find(&self, finding: Finding) {
         self.finding.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(finding);
     }
 
-    fn answer(&self) {
+    /// The server is connected to.
+    pub fn connect(&self) {
+        self.connected.store(true, Ordering::Release);
+        self.answer();
+    }
+
+    /// The server answered.
+    pub fn answer(&self) {
         *self.last_answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 }
@@ -120,7 +124,7 @@ impl Relay {
         let failed = |e: std::io::Error| Error::failed(format!("no port on loopback for a camera: {e}"));
         let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        // Other users of this machine shall not watch with this login.
+        // Keeps other users of this machine from watching with this login.
         let secret = secret();
         let base = format!("rtsp://{address}/{secret}");
         let location = format!("{base}{}", route.server.path());
@@ -131,9 +135,9 @@ impl Relay {
                 if ended.load(Ordering::Acquire) {
                     break;
                 }
-                // `rtspsrc` connects again when it goes from UDP to TCP; one connection at a time.
+                // `rtspsrc` reconnects to change from UDP to TCP; one connection at a time.
                 let Ok(client) = client else { continue };
-                // It also tries once more what was refused; the reader decides when that is done.
+                // It also repeats what was refused; the reader decides about that.
                 if known.finding().is_some() {
                     continue;
                 }
@@ -148,7 +152,7 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Release);
-        // Wakes the thread; it is gone already when this fails.
+        // Wakes the thread; fails if it has ended already.
         let _ = TcpStream::connect_timeout(&self.address, TICK);
     }
 }
@@ -168,19 +172,18 @@ fn serve(mut client: TcpStream, route: &Route, base: &str, report: &Arc<Report>,
     let setup =
         client.set_read_timeout(Some(TICK)).and(client.set_write_timeout(Some(WRITE))).and(client.set_nodelay(true));
     let mut splitter = Splitter::default();
-    // Whoever does not know the secret is hung up on before the camera hears of it.
+    // Without the secret, the connection is closed before the camera is involved.
     let Some(first) = setup.ok().and_then(|()| first_request(&mut client, &mut splitter, over)) else { return };
     if !first.request().is_some_and(|(_, uri)| {
         uri.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
     }) {
         return;
     }
-    let wire = match connect::connect(route) {
+    let wire = match connect(&route.server, &route.tls) {
         Ok(wire) => wire,
         Err(words) => return report.find(Finding::Unreachable(words)),
     };
-    report.connected.store(true, Ordering::Release);
-    report.answer();
+    report.connect();
     let (Ok(mut back), socket) = (client.try_clone(), wire.socket) else { return };
     let camera = Arc::new(Mutex::new(Camera::new(route, base, wire.writer, wire.peer, Arc::clone(report))));
     let (shared, known) = (Arc::clone(&camera), Arc::clone(report));
@@ -195,7 +198,7 @@ fn serve(mut client: TcpStream, route: &Route, base: &str, report: &Arc<Report>,
         upstream(&mut client, &mut splitter, &camera, over);
     }
     let _ = client.shutdown(Shutdown::Both);
-    // What was asked last (a goodbye) is answered in the time that the camera has for it.
+    // The last request (TEARDOWN) was sent; its response is not needed.
     for socket in [Some(socket), hang_up.ok()].into_iter().flatten() {
         let _ = socket.shutdown(Shutdown::Both);
     }
@@ -226,7 +229,7 @@ fn is_pause(e: &std::io::Error) -> bool {
     matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut | std::io::ErrorKind::Interrupted)
 }
 
-/// From `rtspsrc` to the camera, until either hangs up.
+/// From `rtspsrc` to the camera, until either closes the connection.
 fn upstream(client: &mut TcpStream, splitter: &mut Splitter, camera: &Mutex<Camera>, over: &AtomicBool) {
     let mut piece = vec![0; PIECE];
     while !over.load(Ordering::Acquire) {
@@ -253,10 +256,10 @@ fn upstream(client: &mut TcpStream, splitter: &mut Splitter, camera: &Mutex<Came
     }
 }
 
-/// From the camera to `rtspsrc`, until either hangs up.
+/// From the camera to `rtspsrc`, until either closes the connection.
 ///
 /// # Errors
-/// The camera does what nothing can be made of; in words.
+/// The camera does not speak RTSP, or exceeds a limit; in words.
 fn downstream(
     reader: &mut dyn Read,
     client: &mut TcpStream,
@@ -290,7 +293,7 @@ fn downstream(
                 }
             }
             if splitter.skipped() > 0 && !std::mem::replace(&mut reported, true) {
-                tracing::warn!("{}: bytes between the packets belong to none and are skipped", camera.name());
+                tracing::warn!("{}: bytes between the packets are skipped", camera.name());
             }
         }
         if client.write_all(&out).is_err() {

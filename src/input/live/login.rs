@@ -1,4 +1,4 @@
-//! The login at a camera: Digest (MD5 and SHA-256, with and without `qop`) or Basic, by what the camera asks for.
+//! The login at a server: Digest (MD5 and SHA-256, with and without `qop`) or Basic, by what it asks for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,21 +7,37 @@ use http_auth::{ChallengeRef, PasswordClient, PasswordParams, parse_challenges};
 
 use crate::input::live::address::Login;
 
-/// What is known of a camera over all connections to it.
+/// What is known of a server from all connections to it.
 #[derive(Debug, Default)]
 pub(crate) struct Trust {
-    /// It asked for Digest: Basic would show the password to whoever stands in for it now.
+    /// It has requested Digest: Basic would reveal the password to an impostor.
     digest: AtomicBool,
 }
 
-/// Why there is no answer to a challenge.
+/// The reason why a challenge is not answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Denied {
     NoLogin,
     WrongLogin,
-    /// The scheme asked for is weaker than before.
+    /// The scheme requested is weaker than before.
     Weaker,
     Unsupported(String),
+}
+
+impl Denied {
+    /// The reason in words; `server` is the one that requests the login.
+    pub fn words(&self, server: &str) -> String {
+        match self {
+            Self::NoLogin => format!("401: {server} requires a user and a password, and none are given"),
+            Self::WrongLogin => "401: wrong user or password".to_owned(),
+            Self::Weaker => format!(
+                "401: {server} requests Basic authentication after it requested Digest; the password is not sent in the clear"
+            ),
+            Self::Unsupported(scheme) => {
+                format!("401: {server} requires authentication by {scheme}, which is not supported")
+            }
+        }
+    }
 }
 
 /// Answers challenges with one login.
@@ -29,7 +45,7 @@ pub(crate) struct Authenticator {
     login: Option<Login>,
     trust: Arc<Trust>,
     client: Option<PasswordClient>,
-    /// The camera took the login on this connection.
+    /// The login was accepted on this connection.
     accepted: bool,
 }
 
@@ -38,7 +54,7 @@ impl Authenticator {
         Self { login, trust, client: None, accepted: false }
     }
 
-    /// The value of `Authorization` for a request; none before the camera asked.
+    /// The value of `Authorization` for a request; none before the first challenge.
     pub fn authorize(&mut self, method: &str, uri: &str, body: &[u8]) -> Option<String> {
         let (login, client) = (self.login.as_ref()?, self.client.as_mut()?);
         let parameters =
@@ -51,10 +67,10 @@ impl Authenticator {
         self.accepted |= self.client.is_some();
     }
 
-    /// Takes the challenges of a 401. `answered`: the request held an answer to an earlier one.
+    /// Handles the challenges of a 401. `answered`: the request had an `Authorization`.
     ///
-    /// A wrong login is tried once, as cameras lock out who tries more: after an answer only one that says that the
-    /// nonce was stale, or comes after the login was taken, is answered again.
+    /// A wrong login is tried once, as cameras lock out clients that try more often: a challenge after an answer is
+    /// answered again only if the nonce was stale, or the login was accepted before.
     pub fn challenge<'a>(&mut self, values: impl Iterator<Item = &'a str>, answered: bool) -> Result<(), Denied> {
         if self.login.is_none() {
             return Err(Denied::NoLogin);

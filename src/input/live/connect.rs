@@ -1,5 +1,6 @@
-//! The connection to a camera, plain or encrypted.
+//! The connection to a server, plain or encrypted.
 
+use crate::address::LocatedPath;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
@@ -9,14 +10,23 @@ use gstreamer_rtsp_server::gio;
 use gstreamer_rtsp_server::gio::prelude::*;
 
 use crate::gst::trust::authorities;
-use crate::input::live::relay::Route;
+use crate::input::live::address::Server;
 
-/// For the TCP connection.
+/// Time limit for the TCP connection.
 const CONNECT: Duration = Duration::from_secs(3);
-/// For the handshake of TLS, in seconds.
+/// Time limit for the TLS handshake, in seconds.
 const HANDSHAKE_S: u32 = 5;
-/// For anything that is written.
+/// Time limit of a write.
 const WRITE: Duration = Duration::from_secs(10);
+
+/// The certificates to trust.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tls {
+    /// File with certificate authorities; default: the system's.
+    pub ca: Option<LocatedPath>,
+    /// Accepts any certificate.
+    pub accept_any: bool,
+}
 
 pub(crate) struct Wire {
     pub reader: Box<dyn Read + Send>,
@@ -27,16 +37,15 @@ pub(crate) struct Wire {
 }
 
 /// # Errors
-/// In words: no such host, nothing listens, no TLS.
-pub(crate) fn connect(route: &Route) -> Result<Wire, String> {
-    let server = &route.server;
+/// Unknown host, connection refused, no TLS; in words.
+pub(crate) fn connect(server: &Server, tls: &Tls) -> Result<Wire, String> {
     let socket = tcp(&server.host, server.port)?;
     let broken = |e: io::Error| format!("{} cannot be reached: {e}", server.host);
     let peer = socket.peer_addr().map_err(broken)?.ip();
     socket.set_write_timeout(Some(WRITE)).and(socket.set_nodelay(true)).map_err(broken)?;
     let clone = || socket.try_clone().map_err(broken);
     let (reader, writer): (Box<dyn Read + Send>, Box<dyn Write + Send>) = if server.tls() {
-        let streams = encrypt(clone()?, route).map_err(|e| {
+        let streams = encrypt(clone()?, server, tls).map_err(|e| {
             format!(
                 "no encrypted connection: there is no TLS at this port, or the certificate is not trusted (name its \
                  authority with tls_ca) [{}]",
@@ -70,7 +79,7 @@ pub(crate) fn tcp(host: &str, port: u16) -> Result<TcpStream, String> {
     Err(reason.unwrap_or_else(unknown))
 }
 
-/// One half of an encrypted connection, and the connection, which its streams hold only weakly.
+/// One half of an encrypted connection, and the connection, to which its streams hold weak references.
 struct Half<T>(T, #[expect(dead_code, reason = "held, not read")] gio::TlsClientConnection);
 
 // SAFETY: GTlsConnection may be read by one thread and written by another at the same time (its documentation, "Thread
@@ -95,17 +104,16 @@ impl<T: IsA<gio::OutputStream>> Write for Half<gio::OutputStreamWrite<T>> {
 
 type Halves = (Half<gio::InputStreamRead<gio::InputStream>>, Half<gio::OutputStreamWrite<gio::OutputStream>>);
 
-fn encrypt(stream: TcpStream, route: &Route) -> Result<Halves, gio::glib::Error> {
-    let server = &route.server;
+fn encrypt(stream: TcpStream, server: &Server, tls: &Tls) -> Result<Halves, gio::glib::Error> {
     let socket = gio::Socket::from_fd(OwnedFd::from(stream))?;
     socket.set_timeout(HANDSHAKE_S);
     let base = socket.connection_factory_create_connection();
     let identity = gio::NetworkAddress::new(&server.host, server.port);
     let connection = gio::TlsClientConnection::new(&base, Some(&identity))?;
-    if route.tls_accept_any {
+    if tls.accept_any {
         connection.connect_accept_certificate(|_, _, _| true);
-    } else if let Some(Ok(database)) = route.tls_ca.as_deref().map(authorities) {
-        // Without it (the file is gone meanwhile) the system's authorities count: nothing is let through that should not.
+    } else if let Some(Ok(database)) = tls.ca.as_deref().map(authorities) {
+        // Without it (the file has been removed) the system's authorities count, and nothing else is accepted.
         connection.set_database(Some(&database));
     }
     connection.handshake(None::<&gio::Cancellable>)?;

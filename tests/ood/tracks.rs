@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use oodstream::ood::alarm::event::{Gravity, nearness, severity};
-use oodstream::ood::alarm::track::{Step, Tracker};
+use oodstream::ood::alarm::tracker::{Step, Tracker};
 use oodstream::ood::alarm::{Event, EventType, EventsConfig, Moment, Rect, Region, Standing, rfc3339};
 use oodstream::ood::components::{Components, DROPPED};
 use proptest::prelude::*;

@@ -63,7 +63,7 @@ impl Default for EventsConfig {
 }
 
 impl EventsConfig {
-    /// Checks all values by themselves.
+    /// Checks each value.
     ///
     /// # Errors
     /// A value is out of range; the message names its key.

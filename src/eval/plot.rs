@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use super::measure::{MethodResult, ScoreBars};
 use super::metrics::CurvePoint;
 
-/// Colours of the methods' lines, told apart by people with colour-blindness too (after Paul Tol's "bright" and "muted").
+/// Colours of the methods' lines, distinct for colour-blind readers too (after Paul Tol's "bright" and
+/// "muted").
 const COLOURS: [&str; 10] =
     ["#ee6677", "#4477aa", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#888888", "#882255", "#117733", "#332288"];
 
@@ -19,7 +20,7 @@ pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// Which two shares of a curve point are drawn.
+/// The axes of a curve plot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Curve {
     /// Precision over recall.
@@ -102,7 +103,8 @@ pub fn curves(methods: &[MethodResult], curve: Curve) -> String {
     svg + "</svg>"
 }
 
-/// The score histogram of one method: known pixels grey, anomalous ones in its colour, each scaled to its own highest bar.
+/// The score histogram of one method: known pixels grey, anomalous ones in its colour, each scaled to its own highest
+/// bar.
 pub fn histogram(method: &MethodResult, index: usize) -> String {
     const WIDTH: f64 = 360.0;
     const HEIGHT: f64 = 130.0;

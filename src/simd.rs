@@ -1,6 +1,7 @@
 //! Which instruction set the hot loops of this crate are dispatched to.
 //!
-//! The loops are plain Rust, inlined into one function per set that carries `#[target_feature]`; the compiler vectorises them.
+//! The loops are plain Rust, inlined into one function per set that carries `#[target_feature]`; the compiler
+//! vectorises them.
 
 /// What the processor was found to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

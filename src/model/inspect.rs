@@ -1,4 +1,4 @@
-//! What a model is and how it would be used, for people and machines; and the same model with its features as an output.
+//! Inspection of a model as `run` would use it, and the same model with its features as an output.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -55,7 +55,7 @@ impl Map {
     }
 }
 
-/// A model and what `run` would make of it.
+/// A model, and how `run` would use it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Inspection {
     /// The file.
@@ -88,7 +88,7 @@ pub struct Inspection {
     pub features: Vec<Map>,
     /// Names of the classes, where known.
     pub classes: Vec<String>,
-    /// What had to be assumed.
+    /// The assumptions made.
     pub assumptions: Vec<String>,
     /// Other places to take features from, one per size, the nearest to the logits first.
     pub taps: Vec<Map>,
@@ -96,7 +96,7 @@ pub struct Inspection {
     pub provider: &'static str,
     /// The precision that the provider was set to.
     pub precision: &'static str,
-    /// Why `auto` passed other providers by.
+    /// The reasons why `auto` skipped other providers.
     pub passed_by: Vec<String>,
     /// Where each operator ran.
     pub placement: Option<Placement>,

@@ -190,7 +190,7 @@ impl Network {
         }
     }
 
-    /// Why `--provider auto` passed others by, a line each.
+    /// The reasons why `--provider auto` skipped others, a line each.
     pub fn passed_by(&self) -> &[String] {
         &self.passed_by
     }
@@ -205,7 +205,7 @@ impl Network {
         &self.features
     }
 
-    /// What had to be assumed, a sentence each, for the user to read.
+    /// The assumptions made, a sentence each, for the user.
     pub fn assumptions(&self) -> &[String] {
         &self.assumptions
     }

@@ -41,7 +41,7 @@ pub struct Plan {
     pub logits: String,
     /// Names of the outputs with features.
     pub features: Vec<String>,
-    /// What had to be assumed, a sentence each.
+    /// The assumptions made, a sentence each.
     pub assumptions: Vec<String>,
 }
 

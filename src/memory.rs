@@ -37,7 +37,7 @@ mod heap {
         let loader = program.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"ld-"));
         let mut arguments = env::args_os();
         let Some(name) = arguments.next().filter(|_| !wanted.is_empty() && !loader) else { return };
-        // Comes back only when it fails, and then everything works as it does without.
+        // Returns only on failure, and then everything works as without it.
         let _ = Command::new(program).arg0(name).args(arguments).envs(wanted).exec();
     }
 
@@ -66,7 +66,7 @@ mod heap {
 /// rising over days; to be called first of all. `G_SLICE`, `GLIBC_TUNABLES`, `MALLOC_ARENA_MAX` and
 /// `MALLOC_MMAP_THRESHOLD_` are left as they are found.
 ///
-/// - Two arenas: by itself glibc opens up to eight per core for threads that allocate at the same time, and each keeps
+/// - Two arenas: by default glibc opens up to eight per core for threads that allocate at the same time, and each keeps
 ///   what it once needed. Every reconnect of a camera starts a dozen threads anew, so that memory would go up to all of
 ///   them.
 /// - No caches of free blocks, neither of each thread (glibc) nor of small blocks (GLib before 2.76): they fill as
@@ -80,7 +80,7 @@ pub fn configure_heap() {
 
 /// Gives pages of the heap that nothing uses back to the system; takes some milliseconds.
 ///
-/// Useful after much was freed: what is left of a connection lies between things that stay, and glibc by itself gives
+/// Useful after much was freed: what is left of a connection lies between things that stay, and by default glibc gives
 /// back only what lies at the end.
 pub fn give_back() {
     heap::give_back();
@@ -88,7 +88,7 @@ pub fn give_back() {
 
 /// Bytes of the heap that are allocated; `None` where the heap does not report them.
 ///
-/// What is resident goes up and down with what the heap keeps; a leak shows here.
+/// Resident memory varies with the free blocks that the heap keeps; a leak shows here.
 pub fn in_use() -> Option<u64> {
     heap::in_use()
 }

@@ -71,7 +71,7 @@ mod heap {
 ///   them.
 /// - No caches of free blocks, neither of each thread (glibc) nor of small blocks (GLib before 2.76): they fill as
 ///   cameras and clients come and go, and hold on to the pages around them.
-/// - Blocks of 128 kB and more always have pages of their own, which go back to the system at once. By itself glibc
+/// - Blocks of 128 kB and more always have pages of their own, which go back to the system at once. By default glibc
 ///   raises that limit to 32 MB as such blocks are freed; then they leave holes in the arenas, over whose pages small
 ///   ones scatter.
 pub fn configure_heap() {

@@ -1,7 +1,6 @@
 //! Marks the unknown in a video file: `annotate_file drive.mp4 marked.mp4`.
 
-use oodstream::session::{Ending, InputReport, Observer};
-use oodstream::{Config, Session};
+use oodstream::{Config, Ending, InputReport, Observer, Session};
 
 /// Prints the end of each input.
 struct Printer;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oodstream::input::own::RgbFrame;
+use oodstream::picture::RgbFrame;
 use oodstream::{Config, Error, Session};
 
 /// A grey road with a red box that moves to the right.

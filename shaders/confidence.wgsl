@@ -14,6 +14,8 @@ struct Params {
     // Coefficients of msp, max-logit, entropy and energy, and the constants.
     pixel: vec4<f32>,
     cluster: vec4<f32>,
+    // Coefficients of rba and no-object, per pixel and per cluster.
+    queries: vec4<f32>,
     pixel_constant: f32,
     cluster_constant: f32,
     begin: u32,
@@ -76,9 +78,23 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         }
         values = vec4(-1.0 / z, -top, log(z) - moment / z, -top - log(z));
     }
+    var query_terms = vec2(0.0);
+    if any(params.queries != vec4(0.0)) {
+        var claimed = 0.0;
+        var accepted = 0.0;
+        for (var c = 0u; c < params.classes; c++) {
+            let share = logit(c, x, y);
+            claimed += share;
+            // tanh by an exponential that cannot overflow.
+            let e = exp(-2.0 * abs(share));
+            accepted += sign(share) * (1.0 - e) / (1.0 + e);
+        }
+        let found = vec2(-accepted, 1.0 - claimed);
+        query_terms = vec2(dot(params.queries.xy, found), dot(params.queries.zw, found));
+    }
     statistics[i] = vec4(
-        dot(params.pixel, values) + params.pixel_constant,
-        dot(params.cluster, values) + params.cluster_constant,
+        dot(params.pixel, values) + params.pixel_constant + query_terms.x,
+        dot(params.cluster, values) + params.cluster_constant + query_terms.y,
         top,
         0.0,
     );

@@ -72,6 +72,7 @@ pub struct PlaneMut<'a> {
 
 impl PlaneMut<'_> {
     /// The samples of row `y`, without the padding.
+    #[cfg(any(test, feature = "internals"))]
     pub fn row(&self, y: usize) -> &[u8] {
         &self.data[y * self.stride..y * self.stride + self.columns]
     }

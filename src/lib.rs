@@ -4,7 +4,7 @@
 //! Start with one of two types:
 //!
 //! - [`Session`] runs whole inputs through all stages, as `oodstream run` does: addresses in, addresses out, a typed report
-//!   at the end. A [`session::Handle`] stops, reloads and observes it from other threads.
+//!   at the end. A [`Handle`] stops, reloads and observes it from other threads.
 //! - [`Detector`] takes single pictures, RGB or I420, and returns scores, a mask and regions. It needs no GStreamer.
 //!
 //! Both take a [`Config`], the contents of a pipeline file. Errors are of one type, [`Error`], with a [kind](ErrorKind).
@@ -26,10 +26,14 @@
 //! `cli` (default) is the program: command line, progress bars, health and metrics over HTTP. Leave it out to embed the
 //! library.
 //!
-//! # Rooms
-//! Further modules are the rooms of the program, public for its own tests and benches; their items may change with any
+//! `internals` makes the rooms of the program public for its own tests and benches; their items may change with any
 //! release. `ARCHITECTURE.md` maps them and lists which may import which; a test holds the code to it.
 
+#![cfg_attr(not(feature = "cli"), allow(dead_code, reason = "rooms hold parts that only the program uses"))]
+#![cfg_attr(
+    not(feature = "internals"),
+    allow(unused_imports, reason = "rooms re-export more for tests and benches than the library itself uses")
+)]
 #![warn(
     clippy::allow_attributes_without_reason,
     clippy::exit,
@@ -42,31 +46,122 @@
     clippy::unwrap_used
 )]
 
-pub mod atomic_file;
-pub mod bench;
 #[cfg(feature = "cli")]
 pub mod cli;
-pub mod compute;
-pub mod config;
-pub(crate) mod descriptors;
-pub mod draw;
-pub mod error;
-pub mod eval;
-pub mod frame;
-pub mod gst;
-pub mod input;
+mod descriptors;
+mod error;
 pub mod memory;
-pub mod model;
-#[cfg(feature = "cli")]
-pub mod monitor;
-pub mod npy;
-pub mod ood;
-pub mod output;
-pub mod pipeline;
-pub mod record;
-pub mod session;
 mod simd;
 
+#[cfg(not(feature = "internals"))]
+mod address;
+#[cfg(feature = "internals")]
+pub mod address;
+#[cfg(not(feature = "internals"))]
+mod atomic_file;
+#[cfg(feature = "internals")]
+pub mod atomic_file;
+#[cfg(all(feature = "cli", not(feature = "internals")))]
+mod bench;
+#[cfg(all(feature = "cli", feature = "internals"))]
+pub mod bench;
+#[cfg(not(feature = "internals"))]
+mod compute;
+#[cfg(feature = "internals")]
+pub mod compute;
+#[cfg(not(feature = "internals"))]
+mod config;
+#[cfg(feature = "internals")]
+pub mod config;
+#[cfg(not(feature = "internals"))]
+mod draw;
+#[cfg(feature = "internals")]
+pub mod draw;
+#[cfg(not(feature = "internals"))]
+mod duration;
+#[cfg(feature = "internals")]
+pub mod duration;
+#[cfg(all(feature = "cli", not(feature = "internals")))]
+mod eval;
+#[cfg(all(feature = "cli", feature = "internals"))]
+pub mod eval;
+#[cfg(not(feature = "internals"))]
+mod frame;
+#[cfg(feature = "internals")]
+pub mod frame;
+#[cfg(not(feature = "internals"))]
+mod gst;
+#[cfg(feature = "internals")]
+pub mod gst;
+#[cfg(not(feature = "internals"))]
+mod input;
+#[cfg(feature = "internals")]
+pub mod input;
+#[cfg(not(feature = "internals"))]
+mod model;
+#[cfg(feature = "internals")]
+pub mod model;
+#[cfg(all(feature = "cli", not(feature = "internals")))]
+mod monitor;
+#[cfg(all(feature = "cli", feature = "internals"))]
+pub mod monitor;
+#[cfg(not(feature = "internals"))]
+mod npy;
+#[cfg(feature = "internals")]
+pub mod npy;
+#[cfg(not(feature = "internals"))]
+mod ood;
+#[cfg(feature = "internals")]
+pub mod ood;
+#[cfg(not(feature = "internals"))]
+mod output;
+#[cfg(feature = "internals")]
+pub mod output;
+#[cfg(not(feature = "internals"))]
+mod pipeline;
+#[cfg(feature = "internals")]
+pub mod pipeline;
+#[cfg(not(feature = "internals"))]
+mod record;
+#[cfg(feature = "internals")]
+pub mod record;
+#[cfg(not(feature = "internals"))]
+mod session;
+#[cfg(feature = "internals")]
+pub mod session;
+
+pub use address::{Address, LocatedPath};
 pub use config::Config;
 pub use error::{Error, ErrorKind, Result};
-pub use session::{Detector, Session};
+pub use session::{
+    Detector, Ending, Finding, Handle, InputReport, LiveReport, Observer, Report, Session, SessionBuilder, StreamStatus,
+};
+
+/// The sections of a [`Config`] and the values of their keys.
+pub mod settings {
+    pub use crate::compute::{ComputeChoice, Upsampling};
+    pub use crate::config::{
+        DetectConfig, EncodeConfig, HttpConfig, LiveConfig, ModelConfig, PipelineConfig, StreamConfig,
+    };
+    pub use crate::draw::{Palette, Style, View};
+    pub use crate::input::live::{Damaged, SourceOptions, Transport};
+    pub use crate::model::runtime::provider::{Device, Precision, Provider};
+    pub use crate::model::views::Resize;
+    pub use crate::ood::alarm::{EventsConfig, Ignored};
+    pub use crate::output::publish::{HlsOptions, RecordOptions, ServeOptions};
+    pub use crate::pipeline::{Policy, Sync};
+}
+
+/// Pictures: what the caller hands to a [`Detector`] or a [`Session`], and the regions that are found in them.
+pub mod picture {
+    pub use crate::frame::{Colour, I420, Matrix, Plane, Range};
+    pub use crate::input::own::{FrameSource, RgbFrame};
+    pub use crate::ood::region::{BoundingBox, Region};
+}
+
+/// What is counted and reported while a [`Session`] runs, for an [`Observer`] and the holder of a [`Handle`].
+pub mod status {
+    pub use crate::input::{Signal, VideoInfo};
+    pub use crate::output::publish::OutputStatus;
+    pub use crate::pipeline::{LATENCY_BOUNDS, LatencyReport, Link, Meter, Reading, StageReport};
+}

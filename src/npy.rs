@@ -1,13 +1,12 @@
-//! NumPy's `.npy` files of little-endian floats, as far as score maps and codebooks need them.
-//!
-//! Format: numpy.lib.format, versions 1 and 2; C order only.
+//! NumPy's `.npy` files of floats, as far as score maps and codebooks need them; the format itself is the `npyz` crate's.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use half::f16;
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayD, ArrayView2, IxDyn, ShapeBuilder};
+use npyz::{AutoSerialize, NpyFile, Order, WriteOptions, WriterBuilder};
 
 use crate::{Error, Result};
 
@@ -33,37 +32,34 @@ pub enum FloatType {
     F32,
 }
 
-const MAGIC: &[u8] = b"\x93NUMPY";
+/// Longest header that is read; that of a rank 2 array has 118 bytes. Bounds the depth of nesting in a hostile one.
+const MAX_HEADER: u32 = 512;
 
-/// Writes a `[rows, columns]` array.
+/// Writes a `[rows, columns]` array to a file.
 ///
 /// # Errors
 /// The file cannot be written.
 pub fn write(path: &Path, array: ArrayView2<'_, f32>, float: FloatType) -> Result<()> {
-    let failed = |error: std::io::Error| Error::failed(format!("{}: {error}", path.display()));
+    let failed = |error: io::Error| Error::failed(format!("{}: {error}", path.display()));
     let mut file = BufWriter::new(File::create(path).map_err(failed)?);
-    let descr = match float {
-        FloatType::F16 => "<f2",
-        FloatType::F32 => "<f4",
-    };
-    let (rows, columns) = array.dim();
-    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
-    // Magic, version, length and header together fill a multiple of 64 bytes and end in a newline.
-    let padding = 64 - (MAGIC.len() + 4 + header.len() + 1) % 64;
-    header.extend(std::iter::repeat_n(' ', padding % 64));
-    header.push('\n');
-    let mut bytes = Vec::with_capacity(array.len() * 4 + 128);
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&[1, 0]);
-    bytes.extend_from_slice(&(header.len() as u16).to_le_bytes());
-    bytes.extend_from_slice(header.as_bytes());
-    for &value in array {
-        match float {
-            FloatType::F16 => bytes.extend_from_slice(&f16::from_f32(value).to_le_bytes()),
-            FloatType::F32 => bytes.extend_from_slice(&value.to_le_bytes()),
-        }
+    write_to(&mut file, array, float).and_then(|()| file.flush()).map_err(failed)
+}
+
+/// Writes a `[rows, columns]` array, in C order and little-endian.
+///
+/// # Errors
+/// `to` cannot be written to.
+pub(crate) fn write_to(to: &mut dyn Write, array: ArrayView2<'_, f32>, float: FloatType) -> io::Result<()> {
+    fn put<T: AutoSerialize>(to: &mut dyn Write, shape: &[u64], values: impl Iterator<Item = T>) -> io::Result<()> {
+        let mut writer = WriteOptions::new().default_dtype().shape(shape).writer(to).begin_nd()?;
+        writer.extend(values)?;
+        writer.finish()
     }
-    file.write_all(&bytes).and_then(|()| file.flush()).map_err(failed)
+    let shape = [array.nrows() as u64, array.ncols() as u64];
+    match float {
+        FloatType::F16 => put(to, &shape, array.iter().copied().map(f16::from_f32)),
+        FloatType::F32 => put(to, &shape, array.iter().copied()),
+    }
 }
 
 /// Reads an array of rank 2, or of higher rank whose other axes are 1, of f16, f32 or f64.
@@ -71,86 +67,70 @@ pub fn write(path: &Path, array: ArrayView2<'_, f32>, float: FloatType) -> Resul
 /// # Errors
 /// The file is missing, is no such array, or is cut short; the message has its path.
 pub fn read(path: &Path) -> Result<Array2<f32>> {
+    parse(path).and_then(flat).map_err(|message| Error::failed(format!("{}: {message}", path.display())))
+}
+
+/// Reads an array of any rank, of f16, f32 or f64.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_array(path: &Path) -> Result<ArrayD<f32>> {
     parse(path).map_err(|message| Error::failed(format!("{}: {message}", path.display())))
 }
 
-fn parse(path: &Path) -> Result<Array2<f32>, String> {
-    let mut file = BufReader::new(File::open(path).map_err(|error| error.to_string())?);
-    let mut start = [0; 8];
-    file.read_exact(&mut start).map_err(|_| "not a .npy file".to_owned())?;
-    if &start[..6] != MAGIC {
-        return Err("not a .npy file".to_owned());
+/// The array without the axes of size 1 beyond rank 2.
+fn flat(array: ArrayD<f32>) -> Result<Array2<f32>, String> {
+    let sizes = array.shape().to_vec();
+    let wide: Vec<usize> =
+        if sizes.len() > 2 { sizes.iter().copied().filter(|&size| size != 1).collect() } else { sizes.clone() };
+    match wide[..] {
+        [rows, columns] => array
+            .as_standard_layout()
+            .into_owned()
+            .into_shape_with_order((rows, columns))
+            .map_err(|error| error.to_string()),
+        _ => Err(format!("its shape is {sizes:?}, expected [rows, columns]")),
     }
-    let length = match start[6] {
-        1 => {
-            let mut bytes = [0; 2];
-            file.read_exact(&mut bytes).map_err(|error| error.to_string())?;
-            usize::from(u16::from_le_bytes(bytes))
+}
+
+fn parse(path: &Path) -> Result<ArrayD<f32>, String> {
+    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    let length = match bytes[..] {
+        [0x93, b'N', b'U', b'M', b'P', b'Y', 1, _, a, b, ..] => u32::from(u16::from_le_bytes([a, b])),
+        [0x93, b'N', b'U', b'M', b'P', b'Y', 2 | 3, _, a, b, c, d, ..] => u32::from_le_bytes([a, b, c, d]),
+        [0x93, b'N', b'U', b'M', b'P', b'Y', version, ..] => {
+            return Err(format!(".npy version {version} is not supported"));
         }
-        2 | 3 => {
-            let mut bytes = [0; 4];
-            file.read_exact(&mut bytes).map_err(|error| error.to_string())?;
-            u32::from_le_bytes(bytes) as usize
-        }
-        version => return Err(format!(".npy version {version} is not supported")),
+        _ => return Err("not a .npy file".to_owned()),
     };
-    if length > 1 << 16 {
+    if length > MAX_HEADER {
         return Err(format!("its header claims {length} bytes"));
     }
-    let mut header = vec![0; length];
-    file.read_exact(&mut header).map_err(|_| "its header is cut short".to_owned())?;
-    let header = String::from_utf8_lossy(&header).replace('"', "'");
-    if value_of(&header, "fortran_order").is_some_and(|value| value.starts_with("True")) {
-        return Err("it is in Fortran order; save it with numpy.ascontiguousarray".to_owned());
-    }
-    let descr = value_of(&header, "descr").unwrap_or_default();
-    let descr = descr.trim_start_matches('\'').split('\'').next().unwrap_or_default();
-    let width = match descr {
-        "<f2" => 2,
-        "<f4" => 4,
-        "<f8" => 8,
-        other => return Err(format!("its element type is `{other}`, expected f16, f32 or f64, little-endian")),
+    let mut data = bytes.as_slice();
+    let header = npyz::NpyHeader::from_reader(&mut data).map_err(|error| format!("its header is damaged: {error}"))?;
+    let descr = header.dtype().descr();
+    let width = match descr.get(2..4) {
+        Some("f2") => 2,
+        Some("f4") => 4,
+        Some("f8") => 8,
+        _ => return Err(format!("its element type is {descr}, expected f16, f32 or f64")),
     };
-    let (rows, columns) = shape(&header)?;
-    let bytes = rows.checked_mul(columns).and_then(|count| count.checked_mul(width)).ok_or("its shape is too large")?;
-    let mut data = Vec::new();
-    file.read_to_end(&mut data).map_err(|error| error.to_string())?;
-    if data.len() != bytes {
-        return Err(format!("it has {} bytes of data, its shape [{rows}, {columns}] needs {bytes}", data.len()));
+    let sizes = header.shape().iter().map(|&size| usize::try_from(size)).collect::<Result<Vec<_>, _>>();
+    let sizes = sizes.map_err(|_| "its shape is too large".to_owned())?;
+    let needed =
+        sizes.iter().try_fold(width, |bytes: usize, &size| bytes.checked_mul(size)).ok_or("its shape is too large")?;
+    if data.len() != needed {
+        return Err(format!("it has {} bytes of data, its shape {sizes:?} needs {needed}", data.len()));
     }
-    let values: Vec<f32> = match width {
-        2 => data.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-        4 => data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-        _ => data
-            .chunks_exact(8)
-            .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)
-            .collect(),
+    let fortran = header.order() == Order::Fortran;
+    let file = NpyFile::with_header(header, data);
+    let values = match width {
+        2 => file.into_vec().map(|values: Vec<f16>| values.into_iter().map(f16::to_f32).collect()),
+        4 => file.into_vec(),
+        _ => file.into_vec().map(|values: Vec<f64>| values.into_iter().map(|value| value as f32).collect()),
     };
-    Array2::from_shape_vec((rows, columns), values).map_err(|error| error.to_string())
-}
-
-fn value_of<'a>(header: &'a str, key: &str) -> Option<&'a str> {
-    let after = header.split_once(&format!("'{key}'"))?.1;
-    Some(after.trim_start().strip_prefix(':')?.trim_start())
-}
-
-fn shape(header: &str) -> Result<(usize, usize), String> {
-    let text = value_of(header, "shape")
-        .and_then(|value| value.strip_prefix('('))
-        .and_then(|value| value.split(')').next())
-        .ok_or("its header has no shape")?;
-    let sizes = text
-        .split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-        .map(|part| part.parse::<usize>().map_err(|_| format!("its shape is ({text})")))
-        .collect::<Result<Vec<_>, _>>()?;
-    let wide: Vec<usize> =
-        if sizes.len() > 2 { sizes.iter().copied().filter(|&size| size != 1).collect() } else { sizes };
-    match wide[..] {
-        [rows, columns] => Ok((rows, columns)),
-        _ => Err(format!("its shape is ({text}), expected (rows, columns)")),
-    }
+    let values: Vec<f32> = values.map_err(|error| error.to_string())?;
+    ArrayD::from_shape_vec(IxDyn(&sizes).set_f(fortran), values).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -165,10 +145,10 @@ mod tests {
             let path = folder.path().join("a.npy");
             write(&path, array.view(), float).unwrap();
             assert_eq!(read(&path).unwrap(), array);
+            // numpy.lib.format 1.0: the data start at a multiple of 64, behind a line feed.
             let header = std::fs::read(&path).unwrap();
             let length = usize::from(u16::from_le_bytes([header[8], header[9]]));
-            assert_eq!((10 + length) % 64, 0);
-            assert_eq!(header[9 + length], b'\n');
+            assert_eq!((&header[6..8], (10 + length) % 64, header[9 + length]), (&[1, 0][..], 0, b'\n'));
         }
     }
 
@@ -183,5 +163,48 @@ mod tests {
         assert!(error.contains("a.npy") && error.contains("56 bytes") && error.contains("60"), "{error}");
         std::fs::write(&path, b"hello").unwrap();
         assert!(read(&path).unwrap_err().to_string().contains("not a .npy file"));
+    }
+
+    /// A file by its header's text, padded as the format wants, and its data.
+    fn file(header: &str, data: &[u8]) -> Vec<u8> {
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend(((header.len() + 1) as u16).to_le_bytes());
+        bytes.extend(header.bytes().chain([b'\n']));
+        bytes.extend(data);
+        bytes
+    }
+
+    #[test]
+    fn what_numpy_writes_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy");
+        let doubles: Vec<u8> = [1.0_f64, 2.0, 3.0, 4.0, 5.0, 6.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let expected = ndarray::arr2(&[[1.0_f32, 3.0, 5.0], [2.0, 4.0, 6.0]]);
+        let text = "{'descr': '<f8', 'fortran_order': True, 'shape': (2, 3), }";
+        std::fs::write(&path, file(text, &doubles)).unwrap();
+        assert_eq!(read(&path).unwrap(), expected);
+        let big: Vec<u8> = [1.0_f32, 3.0, 5.0, 2.0, 4.0, 6.0].iter().flat_map(|v| v.to_be_bytes()).collect();
+        let text = "{'descr': '>f4', 'fortran_order': False, 'shape': (1, 2, 3), }";
+        std::fs::write(&path, file(text, &big)).unwrap();
+        assert_eq!(read(&path).unwrap(), expected);
+    }
+
+    #[test]
+    fn hostile_headers_are_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy");
+        let huge = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", 1_u64 << 33, 1 << 30);
+        for header in [
+            "".to_owned(),
+            "(".repeat(500),
+            "(".repeat(60_000),
+            huge,
+            "{'descr': '<i4', 'fortran_order': False, 'shape': (2, 3), }".to_owned(),
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (6,), }".to_owned(),
+            "{'descr': '<f4', 'shape': (2, 3), }".to_owned(),
+        ] {
+            std::fs::write(&path, file(&header, &[0; 24])).unwrap();
+            assert!(read(&path).unwrap_err().to_string().contains("a.npy"), "{header}");
+        }
     }
 }

@@ -8,7 +8,7 @@
 use libfuzzer_sys::fuzz_target;
 use oodstream::model::onnx_file::graph::Model;
 use oodstream::model::manifest::Manifest;
-use oodstream::model::onnx_file::plan::{Keep, plan};
+use oodstream::model::onnx_file::plan::{Keep, Shapes, plan};
 use oodstream::model::onnx_file::tap;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -16,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
     for output in &model.outputs {
         let _ = tap::taps(&model, tap::head(&model, output.name).logits);
     }
-    if let Ok(plan) = plan(&model, &Manifest::default(), &[], Keep::Needed) {
+    if let Ok(plan) = plan(&model, &Manifest::default(), &[], Keep::Needed, &Shapes::default()) {
         let edited = plan.edit.apply(&model);
         // Without operators that nobody needs the file is shorter, and a tensor that lies about its size is found out.
         assert!(Model::read(&edited).map_or_else(|error| error.to_string().contains("announces"), |_| true));

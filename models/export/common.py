@@ -10,6 +10,7 @@ import numpy
 import onnx
 import onnxruntime
 import torch
+from PIL import Image
 
 CLASS_TABLES = pathlib.Path(__file__).resolve().parent.parent / "classes"
 OPSET = 17
@@ -113,6 +114,50 @@ def difference(network: torch.nn.Module, path: pathlib.Path, pictures: list[torc
     return worst
 
 
+def prepared(picture: numpy.ndarray, mean: list[float], std: list[float]) -> torch.Tensor:
+    """A picture `[h, w, 3]` of bytes as a network's input `[1, 3, h, w]`."""
+    values = (picture.astype(numpy.float32) / 255 - numpy.float32(mean)) / numpy.float32(std)
+    return torch.from_numpy(values.transpose(2, 0, 1)[None].copy())
+
+
+def test_picture(height: int, width: int) -> numpy.ndarray:
+    """A picture `[h, w, 3]` of bytes with slopes, edges and noise in it."""
+    random = numpy.random.default_rng(0)
+    y, x = numpy.mgrid[0:height, 0:width].astype(numpy.float32)
+    planes = [x / width, y / height, ((x // 16 + y // 16) % 2) * 0.7 + 0.1]
+    noise = random.uniform(-0.1, 0.1, (height, width, 3))
+    return (255 * (numpy.stack(planes, -1) + noise).clip(0, 1)).astype(numpy.uint8)
+
+
+def write_pair(path: pathlib.Path, picture: numpy.ndarray, logits: torch.Tensor) -> None:
+    """Writes `NAME.check.png` and `NAME.check.npy`: a picture and PyTorch's logits for it, for `oodstream model verify`."""
+    image, array = path.with_suffix(".check.png"), path.with_suffix(".check.npy")
+    Image.fromarray(picture).save(image)
+    numpy.save(array, logits.detach().float().numpy())
+    print(f"wrote {image.name} and {array.name}; to compare with what `run` sees:")
+    print(f"  oodstream model verify {path} --image {image} --logits {array}")
+
+
+def load_checkpoint(path: pathlib.Path) -> dict:
+    """The content of a PyTorch checkpoint; nothing in the file is executed. Ends the program with one line where it is none."""
+    if not path.is_file():
+        raise SystemExit(f"{path}: no such file")
+    with path.open("rb") as file:
+        start = file.read(512)
+    if start.lstrip()[:1] == b"<":
+        raise SystemExit(f"{path}: a web page, not a checkpoint: the download did not give the file itself")
+    if start.startswith(b"version https://git-lfs"):
+        raise SystemExit(f"{path}: a Git LFS pointer, not a checkpoint: `git lfs pull` fetches the file itself")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever its unpickler meets
+        reason = str(error).strip().splitlines()
+        raise SystemExit(f"{path}: not a whole PyTorch checkpoint ({reason[0] if reason else type(error).__name__})") from None
+    if not isinstance(content, dict):
+        raise SystemExit(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
+    return content
+
+
 def write_manifest(
     path: pathlib.Path,
     *,
@@ -122,12 +167,16 @@ def write_manifest(
     size: tuple[int, int] | None,
     features: list[str],
     classes: dict,
+    outputs: dict[str, str] | None = None,
+    mean: list[float] | None = None,
+    std: list[float] | None = None,
     dtype: str = "f32",
     about: str = "",
     scoring: str = "",
 ) -> None:
     """Writes `NAME.toml` beside `NAME.onnx`; `size` is height and width, `None` where the graph leaves it free;
-    `scoring` is the text of a `[scoring]` section."""
+    `outputs` are the keys of `[outputs]` but for the features, by default the logits; mean and deviation are ImageNet's
+    by default; `classes` may lack a palette; `scoring` is the text of a `[scoring]` section."""
     text = json.dumps  # a JSON string is a TOML string
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -138,9 +187,11 @@ def write_manifest(
     lines += [f"sha256 = {text(digest.hexdigest())}", "", "[input]", 'name = "input"']
     if size is not None:
         lines += [f"height = {size[0]}", f"width = {size[1]}"]
-    lines += ['layout = "nchw"', f"dtype = {text(dtype)}", f"mean = {IMAGENET_MEAN}", f"std = {IMAGENET_STD}", 'resize = "stretch"']
-    lines += ["", "[outputs]", 'logits = "logits"', f"features = {text(features)}"]
-    lines += ["", "[classes]", f"names = {text(classes['names'])}", f"palette = {text(classes['palette'])}"]
+    lines += ['layout = "nchw"', f"dtype = {text(dtype)}", f"mean = {mean or IMAGENET_MEAN}", f"std = {std or IMAGENET_STD}", 'resize = "stretch"']
+    lines += ["", "[outputs]", *(f"{key} = {text(value)}" for key, value in (outputs or {"logits": "logits"}).items())]
+    lines += [f"features = {text(features)}"] if features else []
+    lines += ["", "[classes]", f"names = {text(classes['names'])}"]
+    lines += [f"palette = {text(classes['palette'])}"] if classes.get("palette") else []
     if scoring:
         lines += ["", scoring.rstrip("\n")]
     path.with_suffix(".toml").write_text("\n".join(lines) + "\n")

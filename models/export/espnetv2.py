@@ -16,7 +16,18 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from common import class_table, difference, export, write_manifest
+from common import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    class_table,
+    difference,
+    export,
+    load_checkpoint,
+    prepared,
+    test_picture,
+    write_manifest,
+    write_pair,
+)
 
 CHANNELS = {0.5: [16, 32, 64, 128], 1.0: [32, 64, 128, 256], 1.25: [32, 80, 160, 320], 1.5: [32, 96, 192, 384], 2.0: [32, 128, 256, 512]}
 """Width multiplier to channels at strides 2, 4, 8, 16 (section 4 of the paper)."""
@@ -283,9 +294,12 @@ def load(weights: pathlib.Path) -> ESPNetv2:
 
     The checkpoint has a 20th output for "ignored", which was never trained as a class: it is cut off.
     """
-    state = torch.load(weights, map_location="cpu", weights_only=True)
+    state = load_checkpoint(weights)
     network = ESPNetv2()
-    network.load_state_dict(state, strict=True)
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise SystemExit(f"{weights}: not ESPNetv2 s=2.0 ({str(error).strip().splitlines()[0]})") from None
     classifier = network.bu_dec_l4.merge_layer[3]
     classifier.weight = nn.Parameter(classifier.weight[:USED_CLASSES])
     classifier.bias = nn.Parameter(classifier.bias[:USED_CLASSES])
@@ -322,6 +336,10 @@ def main() -> None:
         classes=class_table("cityscapes"),
         scoring=SCORING if size == SIZE else "",
     )
+    picture = test_picture(*size)
+    with torch.no_grad():
+        logits = network(prepared(picture, IMAGENET_MEAN, IMAGENET_STD))[0]
+    write_pair(arguments.output, picture, logits)
 
 
 if __name__ == "__main__":

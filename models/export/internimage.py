@@ -14,10 +14,23 @@ import pathlib
 import torch
 from torch import nn
 
-from common import class_table, difference, export, write_manifest
+from common import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    class_table,
+    difference,
+    export,
+    load_checkpoint,
+    prepared,
+    test_picture,
+    write_manifest,
+    write_pair,
+)
 from internimage_network import STAGES, VARIANTS, Segmenter
 
-DATASETS = ("cityscapes", "ade20k", "mapillary")
+DATASETS = {"cityscapes": "cityscapes", "ade20k": "ade20k", "mapillary": "cityscapes", "mapillary-vistas": "mapillary"}
+"""Class tables by what `--dataset` calls the data. The public InternImage checkpoints "mapillary" were trained on pictures
+of Mapillary Vistas with labels mapped to the 19 classes of Cityscapes; `mapillary-vistas` is that data set's own classes."""
 IGNORED = "auxiliary_head."
 """The head that only training uses."""
 
@@ -28,8 +41,10 @@ class CheckpointError(Exception):
 
 def read_state(path: pathlib.Path) -> dict[str, torch.Tensor]:
     """The weights in a checkpoint; nothing in the file is executed."""
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = load_checkpoint(path)
     state = content.get("state_dict", content)
+    if not isinstance(state, dict):
+        raise CheckpointError(f"its state_dict is a {type(state).__name__}")
     return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
 
 
@@ -112,7 +127,7 @@ def write(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=pathlib.Path, required=True, help="the official .pth")
-    parser.add_argument("--dataset", choices=DATASETS, required=True, help="whose classes it was trained on")
+    parser.add_argument("--dataset", choices=list(DATASETS), required=True, help="whose classes it was trained on")
     parser.add_argument("-o", "--output", type=pathlib.Path, required=True, metavar="NAME.onnx")
     parser.add_argument("--size", type=int, nargs=2, default=(512, 1024), metavar=("H", "W"), help="default: 512 1024")
     parser.add_argument("--dynamic", action="store_true", help="leave height and width free; --size is only what it is traced at")
@@ -128,7 +143,7 @@ def main() -> None:
         parser.error("--feature-pool must be at least 1")
 
     torch.manual_seed(0)
-    classes = class_table(arguments.dataset)
+    classes = class_table(DATASETS[arguments.dataset])
     try:
         state = read_state(arguments.checkpoint)
         variant, head, _ = identify(state)
@@ -157,6 +172,10 @@ def main() -> None:
         features=output_names(arguments.feature_stage)[1:],
         classes=classes,
     )
+    picture = test_picture(*arguments.size)
+    with torch.no_grad():
+        logits = network(prepared(picture, IMAGENET_MEAN, IMAGENET_STD))[0]
+    write_pair(arguments.output, picture, logits)
 
 
 if __name__ == "__main__":

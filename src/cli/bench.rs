@@ -224,7 +224,7 @@ struct Stages {
 
 fn stages(args: &StagesArgs) -> Result<()> {
     let mut config = Config::default();
-    config.model.path.clone_from(&args.model);
+    config.model.path = args.model.clone().map(Into::into);
     config.detect.compute = args.compute;
     config.detect.gpu_f16 = args.gpu_f16;
     config.model.threads = args.threads;

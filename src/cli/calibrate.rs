@@ -10,7 +10,9 @@ use indicatif::ProgressBar;
 
 use super::network::NetworkArgs;
 use super::source::{SourceArgs, log_signal};
+use super::values::{address, duration, duration_or_zero};
 use super::{INTERRUPTED, signals};
+use crate::address::Address;
 use crate::atomic_file;
 use crate::compute::{self, Unit};
 use crate::config::{Config, DetectConfig};
@@ -42,8 +44,8 @@ Examples:
 The footage should show what is ordinary: a few minutes of driving without anything unusual in it.")]
 pub struct CalibrateArgs {
     /// Videos, folders of videos or images, globs; live inputs together with --calibrate-for
-    #[arg(required = true, value_name = "INPUT")]
-    inputs: Vec<String>,
+    #[arg(required = true, value_name = "INPUT", value_parser = address())]
+    inputs: Vec<Address>,
     /// Calibration file to write; a codebook is written beside it as NAME.codebook.npy
     #[arg(short, long, value_name = "FILE.toml")]
     output: PathBuf,
@@ -57,13 +59,13 @@ pub struct CalibrateArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=16384))]
     codebook: Option<u32>,
     /// Interval between the frames used, in seconds of running time
-    #[arg(long, value_name = "SECONDS", default_value_t = 0.5)]
-    every: f64,
+    #[arg(long, value_name = "TIME", default_value = "0.5", value_parser = duration_or_zero())]
+    every: Duration,
     /// Maximum number of frames to keep, spread evenly over the footage
     #[arg(long, value_name = "N", default_value_t = 160, value_parser = clap::value_parser!(u32).range(20..=4096))]
     frames: u32,
     /// Use only this much of the start of each input (120 or 120s)
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "TIME", value_parser = duration())]
     calibrate_for: Option<Duration>,
     /// Pipeline file, for its [model], [source] and compute settings
     #[arg(short, long, value_name = "FILE.toml")]
@@ -106,7 +108,7 @@ impl CalibrateArgs {
                 return Err(Error::usage(format!("{live} is a live input and needs a time limit"))
                     .hint("--calibrate-for 300s uses five minutes of it"));
             }
-            shown.push(live.map_or_else(|| argument.clone(), Input::to_string));
+            shown.push(live.map_or_else(|| argument.to_string(), Input::to_string));
             inputs.extend(found);
         }
         Ok((inputs, shown))
@@ -120,15 +122,6 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let value = text.strip_suffix('s').unwrap_or(text).parse::<f64>();
-    value
-        .ok()
-        .filter(|value| *value > 0.0)
-        .and_then(|value| Duration::try_from_secs_f64(value).ok())
-        .ok_or_else(|| "expected seconds above 0, such as 120s".to_owned())
-}
-
 /// Runs the command; the exit code is 0, or 130 when it was interrupted and nothing was written.
 ///
 /// # Errors
@@ -138,9 +131,6 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
         return Err(
             Error::usage(format!("-o {}: it exists already", args.output.display())).hint("--overwrite replaces it")
         );
-    }
-    if !(args.every.is_finite() && args.every >= 0.0) {
-        return Err(Error::usage("--every must be 0 or more seconds"));
     }
     let config = args.config()?;
     gst::init()?;
@@ -161,7 +151,7 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
     let mut looker = Looker {
         look: Look::new(&network, views.clone())?,
-        every: Duration::from_secs_f64(args.every),
+        every: args.every,
         until: args.calibrate_for.unwrap_or(Duration::MAX),
         interrupts: &interrupts,
     };
@@ -312,7 +302,7 @@ mod tests {
     fn repeats_are_not_footage() {
         gst::init().unwrap();
         let mut network = Network::load(None, &SessionOptions::default()).unwrap();
-        let input = input::expand_input("test://snow?frames=12&width=64&height=32").unwrap().remove(0);
+        let input = input::expand_input(&"test://snow?frames=12&width=64&height=32".into()).unwrap().remove(0);
         let (reader, _) = open_input(&input, None, &Default::default(), &Default::default(), 0).unwrap();
         let interrupts = AtomicU32::new(0);
         let mut looker = Looker {

@@ -7,8 +7,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::network::NetworkArgs;
 use super::report::write_json;
-use super::values::choice;
+use super::values::{address, choice};
 use super::{eval_classes, eval_clip};
+use crate::address::Address;
 use crate::compute::{self, Unit, Upsampling};
 use crate::config::Config;
 use crate::eval::components::SizeLimits;
@@ -41,8 +42,8 @@ Examples:
   oodstream eval clip.mp4 --truth masks/                          delay until each labelled object is reported")]
 pub struct EvalArgs {
     /// Folder of an unpacked data set, or videos with --ordinary or --truth
-    #[arg(value_name = "INPUT", required = true)]
-    pub(super) inputs: Vec<String>,
+    #[arg(value_name = "INPUT", required = true, value_parser = address())]
+    pub(super) inputs: Vec<Address>,
     /// Layout of the data set
     #[arg(long, value_parser = choice::<Layout>(), required_unless_present_any = ["ordinary", "truth", "classes"], conflicts_with_all = ["ordinary", "truth", "classes"])]
     layout: Option<Layout>,
@@ -127,7 +128,7 @@ pub fn run(args: &EvalArgs, quiet: bool) -> Result<u8> {
         }
         return Err(Error::usage("a data set is a single folder"));
     };
-    let mut dataset = Dataset::open(Path::new(folder), layout, args.ood_value)?;
+    let mut dataset = Dataset::open(folder.path(), layout, args.ood_value)?;
     if let Some(limit) = args.limit {
         dataset.samples.truncate(limit.max(1));
     }
@@ -266,7 +267,9 @@ fn methods(args: &EvalArgs, network: &Network, calibration: Option<&Calibration>
         if methods.iter().any(|method| method.name == name) {
             continue;
         }
-        let mut method = ready(Method::parse(&name, network.manifest().scoring.as_ref())?, calibration)?;
+        let method = Method::parse(&name, network.manifest().scoring.as_ref())?;
+        method.check_network(network)?;
+        let mut method = ready(method, calibration)?;
         method.recipe.upsampling = args.upsampling.unwrap_or(method.recipe.upsampling);
         let clusters = method.recipe.terms.iter().any(|term| term.unit == Unit::Cluster);
         if clusters && network.feature_names().is_empty() {

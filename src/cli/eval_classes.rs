@@ -25,8 +25,8 @@ pub(super) fn run(args: &EvalArgs, quiet: bool) -> Result<u8> {
     let [folder] = args.inputs.as_slice() else { return Err(Error::usage("a data set is a single folder")) };
     let mut config = Config::load(None, &args.set)?;
     args.network.apply(&mut config);
-    config.detect.calibration.clone_from(&args.calibration);
-    let mut dataset = Dataset::open(Path::new(folder), Layout::Pairs, None)?;
+    config.detect.calibration = args.calibration.clone().map(Into::into);
+    let mut dataset = Dataset::open(folder.path(), Layout::Pairs, None)?;
     dataset.samples.truncate(args.limit.map_or(usize::MAX, |limit| limit.max(1)));
     if !args.skip_bad {
         dataset.check()?;

@@ -28,7 +28,7 @@ use crate::{Error, Result};
 pub(super) fn run(args: &EvalArgs, quiet: bool) -> Result<u8> {
     let mut config = Config::load(None, &args.set)?;
     args.network.apply(&mut config);
-    config.detect.calibration.clone_from(&args.calibration);
+    config.detect.calibration = args.calibration.clone().map(Into::into);
     if args.stills {
         one_by_one(&mut config);
     }

@@ -2,22 +2,23 @@
 
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "the command line is the one room that prints")]
 
-pub mod bench;
-pub mod calibrate;
-pub mod doctor;
-pub mod eval;
+mod bench;
+mod calibrate;
+mod doctor;
+mod eval;
 mod eval_classes;
 mod eval_clip;
-pub mod manual;
-pub mod model;
+mod manual;
+mod model;
 mod network;
-pub mod options;
-pub mod progress;
-pub mod report;
-pub mod run;
-pub mod signals;
+mod options;
+mod progress;
+mod report;
+mod run;
+mod signals;
 mod source;
 mod values;
+mod verify;
 mod view;
 
 use std::io::IsTerminal;
@@ -29,9 +30,9 @@ use tracing_subscriber::EnvFilter;
 use crate::{Error, ErrorKind, Result};
 
 /// Exit code when the input ended with damage but all that could be read was written.
-pub const DAMAGED: u8 = 3;
+const DAMAGED: u8 = 3;
 /// Exit code when the user stopped the run and the output so far was finished.
-pub const INTERRUPTED: u8 = 130;
+const INTERRUPTED: u8 = 130;
 
 /// Marks what a segmentation network does not know in road video.
 #[derive(Debug, Parser)]
@@ -71,7 +72,7 @@ enum Command {
     Calibrate(Box<calibrate::CalibrateArgs>),
     /// Evaluate scoring methods on labelled images and videos
     Eval(Box<eval::EvalArgs>),
-    /// Inspect a network, or add its features as an output
+    /// Inspect a network, compare it with its original, or add its features as an output
     Model(model::ModelArgs),
     /// Check that this machine has everything oodstream needs
     Doctor(doctor::DoctorArgs),

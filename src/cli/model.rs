@@ -7,6 +7,8 @@ use clap::{Args, Subcommand};
 
 use crate::cli::network::RuntimeArgs;
 use crate::cli::report::write_json;
+use crate::cli::verify;
+use crate::cli::verify::VerifyArgs;
 use crate::model::Manifest;
 use crate::model::inspect::{self, Inspection, Map};
 use crate::model::manifest::sha256_hex;
@@ -26,6 +28,8 @@ const MOST_LINES: usize = 16;
 #[command(after_help = "\
 Examples:
   oodstream model inspect segformer.onnx               what it is, and what `run` would assume
+  oodstream model verify segformer.onnx --image street.png --logits reference.npy
+                                                       whether it sees what PyTorch sees
   oodstream model tap segformer.onnx -o tapped.onnx    a copy that gives its features, too")]
 pub struct ModelArgs {
     #[command(subcommand)]
@@ -36,6 +40,8 @@ pub struct ModelArgs {
 enum ModelCommand {
     /// Show inputs, outputs, classes, feature candidates, and what `run` would assume
     Inspect(InspectArgs),
+    /// Compare the logits that `run` would use with those of another framework
+    Verify(VerifyArgs),
     /// Write a copy of a network with its features as an output
     Tap(TapArgs),
 }
@@ -80,6 +86,7 @@ struct TapArgs {
 pub fn run(args: &ModelArgs) -> Result<u8> {
     match &args.command {
         ModelCommand::Inspect(args) => inspect(args),
+        ModelCommand::Verify(args) => verify::run(args),
         ModelCommand::Tap(args) => tap(args),
     }
 }
@@ -129,8 +136,9 @@ fn print(found: &Inspection) {
     for feature in &found.features {
         line("features", &map(feature));
     }
+    let guess = if found.classes_guessed { " (a guess by their number)" } else { "" };
     let classes = if found.classes.is_empty() { "not named".to_owned() } else { found.classes.join(", ") };
-    line("classes", &format!("{}: {classes}", found.logits.channels));
+    line("classes", &format!("{}{guess}: {classes}", found.logits.channels));
     let placement = found.placement.as_ref().map_or_else(String::new, |placement| format!(", {placement}"));
     let precision = if found.precision == "auto" { String::new() } else { format!(" in {}", found.precision) };
     line("provider", &format!("{}{precision}, {:.1} ms a picture{placement}", found.provider, found.run_ms));

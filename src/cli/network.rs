@@ -6,6 +6,7 @@ use super::values::choice;
 use super::view::ViewArgs;
 use crate::compute::ComputeChoice;
 use crate::config::{Config, ModelConfig};
+use crate::model::manifest::Colour;
 use crate::model::runtime::SessionOptions;
 use crate::model::runtime::provider::{Device, Precision, Provider};
 
@@ -66,6 +67,9 @@ pub struct NetworkArgs {
     /// Tensor or operator to take features from (see `oodstream model inspect`); repeatable
     #[arg(long, value_name = "NAME")]
     feature: Vec<String>,
+    /// Order of the channels of the network's pictures [default: as the manifest says, else rgb]
+    #[arg(long, value_name = "ORDER", value_parser = choice::<Colour>())]
+    colour: Option<Colour>,
     /// Back end of K-Means and the score maps [default: auto]
     #[arg(long, value_name = "WHERE", value_parser = choice::<ComputeChoice>())]
     compute: Option<ComputeChoice>,
@@ -80,11 +84,12 @@ impl NetworkArgs {
     pub fn apply(&self, config: &mut Config) {
         let model = &mut config.model;
         if self.model.is_some() {
-            model.path.clone_from(&self.model);
+            model.path = self.model.clone().map(Into::into);
         }
         if !self.feature.is_empty() {
             model.features.clone_from(&self.feature);
         }
+        model.colour = self.colour.or(model.colour);
         self.runtime.apply(model);
         self.views.apply(model);
         config.detect.compute = self.compute.unwrap_or(config.detect.compute);

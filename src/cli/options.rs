@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::network::NetworkArgs;
 use super::source::SourceArgs;
-use super::values::choice;
+use super::values::{address, choice, duration, duration_or_zero};
 use crate::Result;
+use crate::address::Address;
 use crate::config::Config;
 use crate::draw::{Palette, View};
 use crate::ood::alarm::Ignored;
@@ -30,12 +31,12 @@ Live:
   oodstream run -c pipelines/multi-camera.toml        inputs and outputs from the file")]
 pub struct RunArgs {
     /// A video, a folder of videos or images, a glob, test://, or live: rtsp://, rtsps://, http://, v4l2:///dev/videoN
-    #[arg(value_name = "INPUT")]
-    pub inputs: Vec<String>,
+    #[arg(value_name = "INPUT", value_parser = address())]
+    pub inputs: Vec<Address>,
     /// Output: x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, masks:DIR, scores:DIR; live also rtsp://HOST:PORT/NAME,
     /// rtsp+push://, hls:DIR, display:, x-%Y%m%d-%H%M%S.mp4; {name} is the stream's name; repeatable
-    #[arg(short, long, value_name = "OUT")]
-    pub output: Vec<String>,
+    #[arg(short, long, value_name = "OUT", value_parser = address())]
+    pub output: Vec<Address>,
     /// Pipeline file
     #[arg(short, long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
@@ -100,15 +101,15 @@ pub struct RunArgs {
     #[arg(long, value_name = "HOW", value_parser = choice::<Sync>(), help_heading = "Live")]
     sync: Option<Sync>,
     /// Drop frames that are older than this when the network becomes free
-    #[arg(long, value_name = "SECONDS", help_heading = "Live")]
-    max_latency: Option<f64>,
+    #[arg(long, value_name = "TIME", value_parser = duration_or_zero(), help_heading = "Live")]
+    max_latency: Option<Duration>,
     #[command(flatten)]
     source: SourceArgs,
     /// Serve /healthz, /readyz, /metrics and /reload on this loopback port or HOST:PORT
     #[arg(long, value_name = "ADDRESS", help_heading = "Live")]
     http: Option<String>,
     /// Stop after this long (90, 90s, 5m, 2h)
-    #[arg(long = "for", value_name = "TIME", value_parser = duration, help_heading = "Live")]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration(), help_heading = "Live")]
     pub stop_after: Option<Duration>,
 }
 
@@ -132,7 +133,7 @@ impl RunArgs {
         self.network.apply(&mut config);
         put(&mut config.detect.method, self.method.as_ref());
         put_some(&mut config.detect.threshold, self.threshold.as_ref());
-        put_some(&mut config.detect.calibration, self.calibration.as_ref());
+        put_some(&mut config.detect.calibration, self.calibration.clone().map(Into::into).as_ref());
         if !self.ignore.is_empty() {
             config.events.ignore = self.ignore.iter().map(|part| Ignored::parse(part)).collect::<Result<_>>()?;
         }
@@ -150,44 +151,12 @@ impl RunArgs {
         put_some(&mut config.encode.preset, self.preset.as_ref());
         put(&mut config.live.policy, self.policy.as_ref());
         put(&mut config.live.sync, self.sync.as_ref());
-        put_some(&mut config.live.max_latency_s, self.max_latency.as_ref());
+        put_some(&mut config.live.max_latency_s, self.max_latency.map(|time| time.as_secs_f64()).as_ref());
         self.source.apply(&mut config.source);
         put_some(&mut config.http.listen, self.http.as_ref());
         config.draw.legend &= !self.no_legend;
         config.encode.overwrite |= self.overwrite;
         config.check()?;
         Ok(config)
-    }
-}
-
-/// A time such as `90`, `90s`, `5m` or `2h`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
-    let scale = match unit {
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(format!("`{unit}` is not s, m or h")),
-    };
-    let seconds = number.parse::<f64>().map_err(|_| "not a number of seconds".to_owned())? * scale;
-    Duration::try_from_secs_f64(seconds)
-        .ok()
-        .filter(|time| !time.is_zero())
-        .ok_or_else(|| "it must be more than 0 seconds".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_have_units() {
-        assert_eq!(
-            ["90", "1.5s", "2m", "1h"].map(|text| duration(text).unwrap().as_secs_f64()),
-            [90.0, 1.5, 120.0, 3600.0]
-        );
-        for text in ["", "0", "-1", "5d", "x"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
     }
 }

@@ -33,10 +33,10 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
         .reload_from(move || reread.config())
         .observer(Arc::clone(&printer) as Arc<dyn Observer>);
     for input in &args.inputs {
-        builder = builder.input(input);
+        builder = builder.input(input.clone());
     }
     for output in &args.output {
-        builder = builder.output(output);
+        builder = builder.output(output.clone());
     }
     let session = builder.build()?;
     let handle = session.handle();
@@ -45,7 +45,11 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
     let hangup = session.is_live().then(|| signals::reload_on_hangup(handle.clone())).transpose()?;
     // Before the model loads, so that `/readyz` answers while it does.
     let _http = match listen.filter(|_| session.is_live()) {
-        Some(address) => Some(Server::start(&address, handle.clone())?),
+        Some(address) => {
+            let server = Server::start(&address, handle.clone())?;
+            tracing::info!("http://{}/healthz /readyz /metrics /reload", server.address());
+            Some(server)
+        }
         None => None,
     };
     signals::stop_on_interrupt(handle)?;

@@ -31,7 +31,7 @@ impl SourceArgs {
         options.video_track = self.video_track.unwrap_or(options.video_track);
         options.fps = self.fps.or(options.fps);
         if self.credentials.is_some() {
-            options.credentials.clone_from(&self.credentials);
+            options.credentials = self.credentials.clone().map(Into::into);
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Parsers of values that several commands take.
 
 use std::str::FromStr;
+use std::time::Duration;
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser};
 use strum::{EnumMessage, VariantArray};
 
-use crate::Error;
+use crate::address::Address;
+use crate::{Error, duration};
 
 /// The values of an enum by name; `--help` lists them with their doc comments.
 pub fn choice<T>() -> impl TypedValueParser<Value = T>
@@ -22,6 +24,24 @@ where
     PossibleValuesParser::new(values).try_map(|name| name.parse())
 }
 
+/// An input or an output, which need not be UTF-8.
+pub fn address() -> impl TypedValueParser<Value = Address> {
+    OsStringValueParser::new().map(Address::from)
+}
+
+/// A time above 0, as the pipeline file takes it.
+pub fn duration() -> impl TypedValueParser<Value = Duration> {
+    StringValueParser::new().try_map(|text| match duration::parse(&text) {
+        Ok(Duration::ZERO) => Err(Error::usage("it must be more than 0")),
+        time => time,
+    })
+}
+
+/// A time as the pipeline file takes it.
+pub fn duration_or_zero() -> impl TypedValueParser<Value = Duration> {
+    StringValueParser::new().try_map(|text| duration::parse(&text))
+}
+
 #[cfg(test)]
 mod tests {
     use std::fmt::Debug;
@@ -32,6 +52,7 @@ mod tests {
     use crate::compute::{ComputeChoice, Upsampling};
     use crate::draw::{Palette, View};
     use crate::input::live::Transport;
+    use crate::model::manifest::Colour;
     use crate::model::runtime::provider::Provider;
     use crate::model::views::Resize;
     use crate::pipeline::{Policy, Sync};
@@ -55,6 +76,7 @@ mod tests {
         check::<Palette>();
         check::<View>();
         check::<Transport>();
+        check::<Colour>();
         check::<Provider>();
         check::<Resize>();
         check::<Policy>();

@@ -85,8 +85,19 @@ pub enum Statistic {
     Entropy,
     /// `-ln sum_c exp L_c`
     Energy,
+    /// `-sum_c tanh L_c`: rejected by all queries (RbA, arXiv 2211.14293); `L` folded from a query-mask network.
+    Rba,
+    /// `1 - sum_c L_c`: the share of the pixel that no query claims for a class; `L` folded from a query-mask network.
+    NoObject,
     /// Euclidean distance of the concatenated unit-length features to the nearest centroid of [`Recipe::codebook`].
     Bank,
+}
+
+impl Statistic {
+    /// Whether it is defined on what query-mask networks give only.
+    pub fn needs_queries(self) -> bool {
+        matches!(self, Self::Rba | Self::NoObject)
+    }
 }
 
 /// The pixels that a statistic is averaged over.

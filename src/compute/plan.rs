@@ -54,6 +54,8 @@ pub(crate) struct Blend {
     pub max_logit: f32,
     pub entropy: f32,
     pub energy: f32,
+    pub rba: f32,
+    pub no_object: f32,
     pub bank: f32,
     pub constant: f32,
 }
@@ -69,10 +71,17 @@ impl Blend {
                 Statistic::MaxLogit => &mut blend.max_logit,
                 Statistic::Entropy => &mut blend.entropy,
                 Statistic::Energy => &mut blend.energy,
+                Statistic::Rba => &mut blend.rba,
+                Statistic::NoObject => &mut blend.no_object,
                 Statistic::Bank => &mut blend.bank,
             } += coefficient;
         }
         blend
+    }
+
+    /// Whether the sums over the queries' shares are needed at all.
+    pub fn needs_queries(&self) -> bool {
+        self.rba != 0.0 || self.no_object != 0.0
     }
 
     /// Whether the softmax is needed at all.

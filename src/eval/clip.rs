@@ -174,7 +174,7 @@ struct Collector {
 }
 
 impl Recorder for Collector {
-    fn record(&mut self, seen: &Seen<'_, '_>) -> Result<()> {
+    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
         let time_s = seen.running_time.as_secs_f64();
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         let step = tally.frame(seen, time_s);
@@ -203,7 +203,7 @@ impl Recorder for Collector {
 
 impl Tally {
     /// Counts a frame; the seconds since the one before.
-    fn frame(&mut self, seen: &Seen<'_, '_>, time_s: f64) -> f64 {
+    fn frame(&mut self, seen: &Seen<'_>, time_s: f64) -> f64 {
         let step = if self.first_s.is_some() { (time_s - self.last_s).max(0.0) } else { 0.0 };
         self.first_s.get_or_insert(time_s);
         self.last_s = time_s;
@@ -230,7 +230,7 @@ impl Tally {
     }
 
     /// Compares the alarms of a frame with what is labelled.
-    fn compare(&mut self, seen: &Seen<'_, '_>, labels: &LabelledFrame, time_s: f64, step: f64) {
+    fn compare(&mut self, seen: &Seen<'_>, labels: &LabelledFrame, time_s: f64, step: f64) {
         self.truth.labelled_frames += 1;
         let scene = seen.scene;
         let (columns, rows) = scene.grid;

@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use maud::{Markup, html};
 use serde::Serialize;
 
 use super::clip::{ClipReport, REACHED, TruthReport};
-use super::html::STYLE;
-use super::plot::escape;
-use crate::{Error, Result};
+use super::html::{save, whole};
+use crate::Result;
 
 /// The figures of all videos of one evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -88,52 +88,32 @@ impl ClipsReport {
     /// # Errors
     /// The folder or the page cannot be written.
     pub fn write_page(&self, folder: &Path) -> Result<()> {
-        let path = folder.join("index.html");
-        std::fs::create_dir_all(folder)
-            .and_then(|()| std::fs::write(&path, self.page()))
-            .map_err(|error| Error::failed(format!("report {}: {error}", path.display())))
+        save(folder, self.page())
     }
 
-    fn page(&self) -> String {
-        let mut html = format!(
-            "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>oodstream: alarms</title>\
-             <style>{STYLE}</style></head><body><h1>Alarms</h1><p class=\"lead\">model {}, score {}: {:.1} events per \
-             minute in {:.1} s</p><table><tr>",
-            escape(&self.model),
-            escape(&self.method),
-            self.events_per_minute,
-            self.seconds
-        );
-        COLUMNS.iter().for_each(|column| html.push_str(&format!("<th>{column}</th>")));
-        html.push_str("</tr>");
-        for row in self.rows() {
-            html.push_str("<tr>");
-            row.iter().for_each(|cell| html.push_str(&format!("<td>{}</td>", escape(cell))));
-            html.push_str("</tr>");
-        }
-        html.push_str("</table>");
-        for clip in &self.clips {
-            let _ = write!(
-                html,
-                "<h2>{}</h2><table><tr><th>nearest class</th><th>events</th><th>% of the picture</th></tr>",
-                escape(&clip.path)
-            );
-            for (class, alarms) in &clip.classes {
-                let _ = write!(
-                    html,
-                    "<tr><td>{}</td><td>{}</td><td>{:.3}</td></tr>",
-                    escape(class),
-                    alarms.events,
-                    100.0 * alarms.share
-                );
+    fn page(&self) -> Markup {
+        let body = html! {
+            h1 { "Alarms" }
+            p.lead {
+                "model " (self.model) ", score " (self.method) ": " (format!("{:.1}", self.events_per_minute))
+                " events per minute in " (format!("{:.1}", self.seconds)) " s"
             }
-            html.push_str("</table>");
-            if let Some(truth) = &clip.truth {
-                let _ = write!(html, "<pre>{}</pre>", escape(&lines(truth)));
+            table {
+                tr { @for column in COLUMNS { th { (column) } } }
+                @for row in self.rows() { tr { @for cell in row { td { (cell) } } } }
             }
-        }
-        html.push_str("</body></html>");
-        html
+            @for clip in &self.clips {
+                h2 { (clip.path) }
+                table {
+                    tr { th { "nearest class" } th { "events" } th { "% of the picture" } }
+                    @for (class, alarms) in &clip.classes {
+                        tr { td { (class) } td { (alarms.events) } td { (format!("{:.3}", 100.0 * alarms.share)) } }
+                    }
+                }
+                @if let Some(truth) = &clip.truth { pre { (lines(truth)) } }
+            }
+        };
+        whole("oodstream: alarms", &body)
     }
 }
 

@@ -1,18 +1,20 @@
 //! `--report`: a self-contained HTML page.
 
-use std::fmt::Write as _;
 use std::io::Cursor;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use image::imageops::{self, FilterType};
 use image::{ImageFormat, Rgb, RgbImage};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::classes::ClassReport;
 use super::components::{ANOMALY, VOID};
 use super::dataset::read_image;
 use super::gather::Gathered;
 use super::measure::MethodResult;
-use super::plot::{self, Curve, escape};
+use super::plot::{self, Curve};
 use super::ranking::key;
 use super::report::Evaluation;
 use crate::draw::Palette;
@@ -23,7 +25,7 @@ const SHOWN: usize = 4;
 /// Columns of a shown picture.
 const THUMBNAIL: u32 = 440;
 
-pub(super) const STYLE: &str = "\
+const STYLE: &str = "\
 :root{color-scheme:light dark;--known:#8a8f98;--line:#8884;--muted:#777}\
 body{font:15px/1.5 system-ui,sans-serif;max-width:1240px;margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.6rem;margin:0}h2{font-size:1.15rem;margin:2rem 0 .5rem}\
@@ -44,11 +46,7 @@ details{margin-top:1rem}summary{cursor:pointer}";
 /// # Errors
 /// A picture cannot be read again or the page cannot be written.
 pub fn write(folder: &Path, evaluation: &Evaluation, gathered: &Gathered) -> Result<()> {
-    let page = page(evaluation, gathered)?;
-    let path = folder.join("index.html");
-    std::fs::create_dir_all(folder)
-        .and_then(|()| std::fs::write(&path, page))
-        .map_err(|error| Error::failed(format!("report {}: {error}", path.display())))
+    save(folder, page(evaluation, gathered)?)
 }
 
 /// Writes the figures of classes as `index.html` into `folder`, creating it if missing.
@@ -56,46 +54,31 @@ pub fn write(folder: &Path, evaluation: &Evaluation, gathered: &Gathered) -> Res
 /// # Errors
 /// The page cannot be written.
 pub fn write_classes(folder: &Path, dataset: &str, report: &ClassReport) -> Result<()> {
-    let mut html = format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>oodstream: {0}</title><style>{STYLE}</style>\
-         </head><body><h1>{0}</h1><p class=\"lead\">{1} images: the share of each known class that is marked</p><table><tr>",
-        escape(dataset),
-        report.images
-    );
-    ClassReport::COLUMNS.iter().for_each(|column| html.push_str(&format!("<th>{column}</th>")));
-    html.push_str("</tr>");
-    for row in report.rows() {
-        html.push_str("<tr>");
-        row.iter().for_each(|cell| html.push_str(&format!("<td>{}</td>", escape(cell))));
-        html.push_str("</tr>");
-    }
-    html.push_str("</table></body></html>");
+    let body = html! {
+        h1 { (dataset) }
+        p.lead { (report.images) " images: the share of each known class that is marked" }
+        table {
+            tr { @for column in ClassReport::COLUMNS { th { (column) } } }
+            @for row in report.rows() { tr { @for cell in row { td { (cell) } } } }
+        }
+    };
+    save(folder, whole(&format!("oodstream: {dataset}"), &body))
+}
+
+/// Writes a page as `index.html` into `folder`, which is made where it is missing.
+///
+/// # Errors
+/// The folder or the file cannot be written.
+pub(super) fn save(folder: &Path, page: Markup) -> Result<()> {
     let path = folder.join("index.html");
     std::fs::create_dir_all(folder)
-        .and_then(|()| std::fs::write(&path, html))
+        .and_then(|()| std::fs::write(&path, page.into_string()))
         .map_err(|error| Error::failed(format!("report {}: {error}", path.display())))
 }
 
-fn page(evaluation: &Evaluation, gathered: &Gathered) -> Result<String> {
-    let title = format!("oodstream: {}", escape(&evaluation.dataset));
-    let mut html = format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
-         <title>{title}</title><style>{STYLE}</style></head><body><h1>{}</h1>",
-        escape(&evaluation.dataset)
-    );
+fn page(evaluation: &Evaluation, gathered: &Gathered) -> Result<Markup> {
     let pixels = evaluation.pixels;
-    let _ = write!(
-        html,
-        "<p class=\"lead\">layout {}, {}{} images, {} anomalous of {} pixels ({:.2} %), {} void</p>",
-        escape(&evaluation.layout),
-        evaluation.model.as_ref().map_or_else(String::new, |model| format!("model {}, ", escape(model))),
-        evaluation.images,
-        pixels.anomalous,
-        pixels.anomalous + pixels.known,
-        100.0 * pixels.anomalous as f64 / (pixels.anomalous + pixels.known).max(1) as f64,
-        pixels.void
-    );
+    let all = pixels.anomalous + pixels.known;
     let mut notes = Vec::new();
     notes.extend(evaluation.undefined().map(str::to_owned));
     if evaluation.unlabelled > 0 {
@@ -110,41 +93,60 @@ fn page(evaluation: &Evaluation, gathered: &Gathered) -> Result<String> {
             evaluation.binning_error()
         ));
     }
-    for note in notes {
-        let _ = write!(html, "<p class=\"note\">{}</p>", escape(&note));
+    let default = evaluation.methods.iter().position(|method| method.name == evaluation.default_method);
+    let pictures = default.map(|index| pictures(&evaluation.methods[index], index, gathered)).transpose()?;
+    let body = html! {
+        h1 { (evaluation.dataset) }
+        p.lead {
+            "layout " (evaluation.layout) ", "
+            @if let Some(model) = &evaluation.model { "model " (model) ", " }
+            (evaluation.images) " images, " (pixels.anomalous) " anomalous of " (all) " pixels ("
+            (format!("{:.2}", 100.0 * pixels.anomalous as f64 / all.max(1) as f64)) " %), " (pixels.void) " void"
+        }
+        @for note in notes { p.note { (note) } }
+        (table(evaluation))
+        @if evaluation.undefined().is_none() {
+            h2 { "Curves" }
+            .row {
+                (plot::curves(&evaluation.methods, Curve::PrecisionRecall))
+                (plot::curves(&evaluation.methods, Curve::Roc))
+            }
+        }
+        h2 { "Scores" }
+        p.lead {
+            "known pixels in grey, anomalous ones in the method's colour, each to its own highest bar; the dashed line is the \
+             threshold of the best pixel F1"
+        }
+        .row {
+            @for (index, method) in evaluation.methods.iter().enumerate() { (plot::histogram(method, index)) }
+        }
+        @if let Some(pictures) = pictures { (pictures) }
+        (images_table(evaluation))
+    };
+    Ok(whole(&format!("oodstream: {}", evaluation.dataset), &body))
+}
+
+/// A page of its own around `body`.
+pub(super) fn whole(title: &str, body: &Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width,initial-scale=1";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body { (body) }
+        }
     }
-    table(&mut html, evaluation);
-    if evaluation.undefined().is_none() {
-        html.push_str("<h2>Curves</h2><div class=\"row\">");
-        html.push_str(&plot::curves(&evaluation.methods, Curve::PrecisionRecall));
-        html.push_str(&plot::curves(&evaluation.methods, Curve::Roc));
-        html.push_str("</div>");
-    }
-    html.push_str(
-        "<h2>Scores</h2><p class=\"lead\">known pixels in grey, anomalous ones in the method's colour, each to its own \
-         highest bar; the dashed line is the threshold of the best pixel F1</p><div class=\"row\">",
-    );
-    for (index, method) in evaluation.methods.iter().enumerate() {
-        html.push_str(&plot::histogram(method, index));
-    }
-    html.push_str("</div>");
-    if let Some(index) = evaluation.methods.iter().position(|method| method.name == evaluation.default_method) {
-        pictures(&mut html, &evaluation.methods[index], index, gathered)?;
-    }
-    images_table(&mut html, evaluation);
-    html.push_str("</body></html>\n");
-    Ok(html)
 }
 
 fn percent(value: Option<f64>) -> String {
     value.map_or_else(|| "undefined".to_owned(), |value| format!("{:.2}", 100.0 * value))
 }
 
-fn table(html: &mut String, evaluation: &Evaluation) {
-    html.push_str(
-        "<table><thead><tr><th>method</th><th>training</th><th>AP</th><th>AUROC</th><th>FPR95</th><th>sIoU</th><th>PPV</th>\
-         <th>F1</th></tr></thead><tbody>",
-    );
+fn table(evaluation: &Evaluation) -> Markup {
     let columns: Vec<[Option<f64>; 6]> = evaluation
         .methods
         .iter()
@@ -160,52 +162,64 @@ fn table(html: &mut String, evaluation: &Evaluation) {
             ]
         })
         .collect();
-    for (index, (method, values)) in evaluation.methods.iter().zip(&columns).enumerate() {
-        let _ = write!(
-            html,
-            "<tr><td><span class=\"swatch\" style=\"background:{}\"></span>{}</td><td>{}</td>",
-            plot::colour(index),
-            escape(&method.name),
-            evaluation.training(index)
-        );
-        for (column, value) in values.iter().enumerate() {
-            // Of all but the false-positive rate, more is better.
-            let better = |a: f64, b: f64| if column == 2 { a < b } else { a > b };
-            let best = value
-                .is_some_and(|value| columns.iter().filter_map(|row| row[column]).all(|other| !better(other, value)));
-            let class = if best && columns.len() > 1 { " class=\"best\"" } else { "" };
-            let _ = write!(html, "<td{class}>{}</td>", percent(*value));
+    let is_best = |column: usize, value: Option<f64>| {
+        // Of all but the false-positive rate, more is better.
+        let better = |a: f64, b: f64| if column == 2 { a < b } else { a > b };
+        let others = || columns.iter().filter_map(|row| row[column]);
+        columns.len() > 1 && value.is_some_and(|value| others().all(|other| !better(other, value)))
+    };
+    html! {
+        table {
+            thead { tr {
+                @for name in ["method", "training", "AP", "AUROC", "FPR95", "sIoU", "PPV", "F1"] { th { (name) } }
+            } }
+            tbody {
+                @for (index, (method, values)) in evaluation.methods.iter().zip(&columns).enumerate() {
+                    tr {
+                        td { span.swatch style={ "background:" (plot::colour(index)) } {} (method.name) }
+                        td { (evaluation.training(index)) }
+                        @for (column, value) in values.iter().enumerate() {
+                            td.best[is_best(column, *value)] { (percent(*value)) }
+                        }
+                    }
+                }
+            }
         }
-        html.push_str("</tr>");
+        p.lead {
+            "percent; pixel metrics over all pixels of the set, component metrics at the threshold of the best pixel F1, \
+             predicted components from " (evaluation.limits.predicted) " pixels, ground truth ones from "
+            (evaluation.limits.truth)
+        }
     }
-    let _ = write!(
-        html,
-        "</tbody></table><p class=\"lead\">percent; pixel metrics over all pixels of the set, component metrics at the threshold of \
-         the best pixel F1, predicted components from {} pixels, ground truth ones from {}</p>",
-        evaluation.limits.predicted, evaluation.limits.truth
-    );
 }
 
-fn images_table(html: &mut String, evaluation: &Evaluation) {
-    html.push_str("<details><summary>AP of every image</summary><table><thead><tr><th>image</th>");
-    for method in &evaluation.methods {
-        let _ = write!(html, "<th>{}</th>", escape(&method.name));
-    }
-    html.push_str("</tr></thead><tbody>");
-    for row in 0..evaluation.images {
-        let name = evaluation.methods.first().and_then(|method| method.images.get(row)).map_or("", |image| &image.name);
-        let _ = write!(html, "<tr><td>{}</td>", escape(name));
-        for method in &evaluation.methods {
-            let ap = method.images.get(row).and_then(|image| image.pixels.as_ref()).map(|pixels| pixels.ap);
-            let _ = write!(html, "<td>{}</td>", percent(ap));
+fn images_table(evaluation: &Evaluation) -> Markup {
+    let name = |row: usize| {
+        let image = evaluation.methods.first().and_then(|method| method.images.get(row));
+        image.map_or("", |image| image.name.as_str())
+    };
+    html! {
+        details {
+            summary { "AP of every image" }
+            table {
+                thead { tr { th { "image" } @for method in &evaluation.methods { th { (method.name) } } } }
+                tbody {
+                    @for row in 0..evaluation.images {
+                        tr {
+                            td { (name(row)) }
+                            @for method in &evaluation.methods {
+                                td { (percent(method.images.get(row).and_then(|image| Some(image.pixels.as_ref()?.ap)))) }
+                            }
+                        }
+                    }
+                }
+            }
         }
-        html.push_str("</tr>");
     }
-    html.push_str("</tbody></table></details>");
 }
 
 /// The best and the worst images by AP; where it is undefined there is nothing to rank.
-fn pictures(html: &mut String, method: &MethodResult, index: usize, gathered: &Gathered) -> Result<()> {
+fn pictures(method: &MethodResult, index: usize, gathered: &Gathered) -> Result<Markup> {
     let mut ranked: Vec<(f64, usize)> = method
         .images
         .iter()
@@ -215,29 +229,34 @@ fn pictures(html: &mut String, method: &MethodResult, index: usize, gathered: &G
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
     let best = ranked.len().min(SHOWN);
     let worst = (ranked.len() - best).min(SHOWN);
-    let sections = [("Best images", &ranked[..best]), ("Worst images", &ranked[ranked.len() - worst..])];
-    for (title, images) in sections.into_iter().filter(|(_, images)| !images.is_empty()) {
-        let _ = write!(html, "<h2>{title} of {}</h2>", escape(&method.name));
-        let worst_first: Box<dyn Iterator<Item = &(f64, usize)>> =
-            if title.starts_with("Worst") { Box::new(images.iter().rev()) } else { Box::new(images.iter()) };
-        for &(ap, image) in worst_first {
-            let _ = write!(
-                html,
-                "<p class=\"lead\">{}, AP {:.2} %</p><div class=\"four\">",
-                escape(&method.images[image].name),
-                100.0 * ap
-            );
-            for (caption, picture) in four(method, index, image, gathered)? {
-                let data = base64(&jpeg(&picture)?);
-                let _ = write!(
-                    html,
-                    "<figure><img alt=\"{caption}\" src=\"data:image/jpeg;base64,{data}\"><figcaption>{caption}</figcaption></figure>"
-                );
+    let show = |&(ap, image): &(f64, usize)| -> Result<Markup> {
+        let pictures = four(method, index, image, gathered)?
+            .into_iter()
+            .map(|(caption, picture)| Ok((caption, BASE64.encode(jpeg(&picture)?))))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(html! {
+            p.lead { (method.images[image].name) ", AP " (format!("{:.2}", 100.0 * ap)) " %" }
+            .four {
+                @for (caption, data) in pictures {
+                    figure {
+                        img alt=(caption) src={ "data:image/jpeg;base64," (data) };
+                        figcaption { (caption) }
+                    }
+                }
             }
-            html.push_str("</div>");
+        })
+    };
+    let best = ranked[..best].iter().map(show).collect::<Result<Vec<_>>>()?;
+    // The worst first.
+    let worst = ranked[ranked.len() - worst..].iter().rev().map(show).collect::<Result<Vec<_>>>()?;
+    Ok(html! {
+        @for (title, images) in [("Best images", best), ("Worst images", worst)] {
+            @if !images.is_empty() {
+                h2 { (title) " of " (method.name) }
+                @for image in images { (image) }
+            }
         }
-    }
-    Ok(())
+    })
 }
 
 /// Input, truth, score and mask of one image.
@@ -287,30 +306,4 @@ fn jpeg(picture: &RgbImage) -> Result<Vec<u8>> {
         .write_to(&mut bytes, ImageFormat::Jpeg)
         .map_err(|error| Error::failed(format!("report: a picture cannot be encoded: {error}")))?;
     Ok(bytes.into_inner())
-}
-
-/// RFC 4648, section 4.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let word = (0..3).fold(0_u32, |word, i| word << 8 | u32::from(chunk.get(i).copied().unwrap_or(0)));
-        for place in 0..4 {
-            let digit = ALPHABET[(word >> (18 - 6 * place) & 63) as usize];
-            text.push(if place <= chunk.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::base64;
-
-    #[test]
-    fn base64_of_the_standards_examples() {
-        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
-    }
 }

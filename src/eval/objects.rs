@@ -80,11 +80,13 @@ impl ClipTruth {
     }
 
     /// Masks.
+    #[cfg(any(test, feature = "internals"))]
     pub fn len(&self) -> usize {
         self.masks.len()
     }
 
     /// Never true: a clip without masks cannot be opened.
+    #[cfg(any(test, feature = "internals"))]
     pub fn is_empty(&self) -> bool {
         self.masks.is_empty()
     }

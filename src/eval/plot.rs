@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
+use maud::{Markup, html};
+
 use super::measure::{MethodResult, ScoreBars};
-use super::metrics::CurvePoint;
+use super::metrics::{CurvePoint, PixelMetrics};
 
 /// Colours of the methods' lines, distinct for colour-blind readers too (after Paul Tol's "bright" and
 /// "muted").
@@ -15,12 +17,7 @@ pub fn colour(index: usize) -> &'static str {
     COLOURS[index % COLOURS.len()]
 }
 
-/// Escapes text for HTML and SVG.
-pub fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-/// The axes of a curve plot.
+/// Which two shares of a curve point are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Curve {
     /// Precision over recall.
@@ -51,38 +48,10 @@ const TOP: f64 = 26.0;
 const PLOT: f64 = 290.0;
 
 /// One curve of all methods.
-pub fn curves(methods: &[MethodResult], curve: Curve) -> String {
+pub fn curves(methods: &[MethodResult], curve: Curve) -> Markup {
     let (title, x_name, y_name) = curve.title();
-    let mut svg = format!(
-        "<svg class=\"plot\" viewBox=\"0 0 {SIDE} {SIDE}\" role=\"img\" aria-label=\"{title}\">\
-         <text class=\"title\" x=\"{LEFT}\" y=\"16\">{title}</text>"
-    );
-    for tick in 0..=5 {
-        let share = f64::from(tick) / 5.0;
-        let (x, y) = (LEFT + share * PLOT, TOP + PLOT - share * PLOT);
-        let bottom = TOP + PLOT;
-        let _ = write!(
-            svg,
-            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\
-             <line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{TOP}\" y2=\"{bottom}\"/>\
-             <text class=\"tick\" x=\"{x:.1}\" y=\"{below}\" text-anchor=\"middle\">{share:.1}</text>\
-             <text class=\"tick\" x=\"{before}\" y=\"{middle:.1}\" text-anchor=\"end\">{share:.1}</text>",
-            right = LEFT + PLOT,
-            below = bottom + 14.0,
-            before = LEFT - 5.0,
-            middle = y + 4.0,
-        );
-    }
-    let _ = write!(
-        svg,
-        "<text class=\"axis\" x=\"{x}\" y=\"{SIDE}\" dy=\"-8\" text-anchor=\"middle\">{x_name}</text>\
-         <text class=\"axis\" transform=\"translate(13 {y}) rotate(-90)\" text-anchor=\"middle\">{y_name}</text>",
-        x = LEFT + PLOT / 2.0,
-        y = TOP + PLOT / 2.0,
-    );
-    // The first method is drawn last, over the others.
-    for (index, method) in methods.iter().enumerate().rev() {
-        let Some(pixels) = &method.pixels else { continue };
+    let (right, bottom) = (LEFT + PLOT, TOP + PLOT);
+    let line = |index: usize, method: &MethodResult, pixels: &PixelMetrics| {
         let mut path = String::new();
         let start = match curve {
             Curve::PrecisionRecall => pixels.curve.first().map(|point| (0.0, point.precision)),
@@ -93,32 +62,39 @@ pub fn curves(methods: &[MethodResult], curve: Curve) -> String {
             let _ = write!(path, "{command}{:.1} {:.1}", LEFT + x * PLOT, TOP + (1.0 - y) * PLOT);
         }
         let width = if index == 0 { 2.4 } else { 1.4 };
-        let _ = write!(
-            svg,
-            "<path d=\"{path}\" fill=\"none\" stroke=\"{}\" stroke-width=\"{width}\"><title>{}</title></path>",
-            colour(index),
-            escape(&method.name)
-        );
+        html! { path d=(path) fill="none" stroke=(colour(index)) stroke-width=(width) { title { (method.name) } } }
+    };
+    html! {
+        svg.plot viewBox={ "0 0 " (SIDE) " " (SIDE) } role="img" aria-label=(title) {
+            text.title x=(LEFT) y="16" { (title) }
+            @for share in (0..=5).map(|tick| f64::from(tick) / 5.0) {
+                @let (x, y) = (one(LEFT + share * PLOT), TOP + PLOT - share * PLOT);
+                line.grid x1=(LEFT) x2=(right) y1=(one(y)) y2=(one(y)) {}
+                line.grid x1=(x) x2=(x) y1=(TOP) y2=(bottom) {}
+                text.tick x=(x) y=(bottom + 14.0) text-anchor="middle" { (one(share)) }
+                text.tick x=(LEFT - 5.0) y=(one(y + 4.0)) text-anchor="end" { (one(share)) }
+            }
+            text.axis x=(LEFT + PLOT / 2.0) y=(SIDE) dy="-8" text-anchor="middle" { (x_name) }
+            text.axis transform={ "translate(13 " (TOP + PLOT / 2.0) ") rotate(-90)" } text-anchor="middle" { (y_name) }
+            // The first method is drawn last, over the others.
+            @for (index, method) in methods.iter().enumerate().rev() {
+                @if let Some(pixels) = &method.pixels { (line(index, method, pixels)) }
+            }
+        }
     }
-    svg + "</svg>"
 }
 
-/// The score histogram of one method: known pixels grey, anomalous ones in its colour, each scaled to its own highest
-/// bar.
-pub fn histogram(method: &MethodResult, index: usize) -> String {
+/// A coordinate.
+fn one(value: f64) -> String {
+    format!("{value:.1}")
+}
+
+/// The score histogram of one method: known pixels grey, anomalous ones in its colour, each scaled to its own highest bar.
+pub fn histogram(method: &MethodResult, index: usize) -> Markup {
     const WIDTH: f64 = 360.0;
     const HEIGHT: f64 = 130.0;
     let ScoreBars { low, high, known, anomalous } = &method.bars;
-    let mut svg = format!(
-        "<svg class=\"plot\" viewBox=\"0 0 {WIDTH} 165\" role=\"img\" aria-label=\"scores of {name}\">\
-         <text class=\"title\" x=\"8\" y=\"14\">{name}</text>",
-        name = escape(&method.name)
-    );
-    for (bars, fill) in [(known, "var(--known)"), (anomalous, colour(index))] {
-        let highest = bars.iter().copied().fold(0.0, f64::max);
-        if highest == 0.0 {
-            continue;
-        }
+    let outline = |bars: &[f64], highest: f64| {
         let step = WIDTH / bars.len() as f64;
         let mut path = format!("M0 {HEIGHT}");
         for (bar, share) in bars.iter().enumerate() {
@@ -126,23 +102,26 @@ pub fn histogram(method: &MethodResult, index: usize) -> String {
             let _ = write!(path, "L{:.1} {y:.1}L{:.1} {y:.1}", bar as f64 * step, (bar + 1) as f64 * step);
         }
         let _ = write!(path, "L{WIDTH} {HEIGHT}Z");
-        let _ = write!(svg, "<path d=\"{path}\" fill=\"{fill}\" fill-opacity=\"0.55\" stroke=\"{fill}\"/>");
+        path
+    };
+    let threshold = method.pixels.as_ref().map(|pixels| pixels.best_threshold).filter(|_| high > low);
+    html! {
+        svg.plot viewBox={ "0 0 " (WIDTH) " 165" } role="img" aria-label={ "scores of " (method.name) } {
+            text.title x="8" y="14" { (method.name) }
+            @for (bars, fill) in [(known, "var(--known)"), (anomalous, colour(index))] {
+                @let highest = bars.iter().copied().fold(0.0, f64::max);
+                @if highest > 0.0 {
+                    path d=(outline(bars, highest)) fill=(fill) fill-opacity="0.55" stroke=(fill) {}
+                }
+            }
+            @if let Some(threshold) = threshold {
+                @let x = one(f64::from((threshold - low) / (high - low)).clamp(0.0, 1.0) * WIDTH);
+                line.threshold x1=(x) x2=(x) y1="20" y2=(HEIGHT) {
+                    title { "best F1 at " (format!("{threshold:.4}")) }
+                }
+            }
+            text.tick x="2" y=(HEIGHT + 16.0) { (format!("{low:.3}")) }
+            text.tick x=(WIDTH - 2.0) y=(HEIGHT + 16.0) text-anchor="end" { (format!("{high:.3}")) }
+        }
     }
-    if let Some(threshold) = method.pixels.as_ref().map(|pixels| pixels.best_threshold)
-        && high > low
-    {
-        let x = f64::from((threshold - low) / (high - low)).clamp(0.0, 1.0) * WIDTH;
-        let _ = write!(
-            svg,
-            "<line class=\"threshold\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"20\" y2=\"{HEIGHT}\"><title>best F1 at {threshold:.4}</title></line>"
-        );
-    }
-    let _ = write!(
-        svg,
-        "<text class=\"tick\" x=\"2\" y=\"{y}\">{low:.3}</text>\
-         <text class=\"tick\" x=\"{x}\" y=\"{y}\" text-anchor=\"end\">{high:.3}</text></svg>",
-        x = WIDTH - 2.0,
-        y = HEIGHT + 16.0,
-    );
-    svg
 }

@@ -9,7 +9,6 @@ pub(crate) mod matroska;
 pub(crate) mod message;
 pub(crate) mod metadata;
 pub(crate) mod mp4;
-mod secret;
 pub(crate) mod size;
 pub(crate) mod track;
 pub(crate) mod trust;
@@ -22,7 +21,6 @@ use gstreamer_app as gst_app;
 
 pub use doctor::missing_elements;
 pub use frame::{Frame, FrameView, FrameViewMut};
-pub use secret::hide_credentials;
 
 use crate::{Error, Result};
 

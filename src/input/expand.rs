@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::address::Address;
 use crate::input::LiveInput;
 use crate::input::file::count_video_tracks;
 use crate::{Error, Result};
@@ -74,27 +75,25 @@ impl fmt::Display for Input {
 /// # Errors
 /// Nothing there, a folder without videos or images, a pattern that matches nothing or is malformed, a malformed
 /// address or one of an unknown kind.
-pub fn expand_input(arg: &str) -> Result<Vec<Input>> {
-    if let Some(live) = LiveInput::parse(arg)? {
+pub fn expand_input(address: &Address) -> Result<Vec<Input>> {
+    if let Some(live) = LiveInput::of(address)? {
         return Ok(vec![Input::Live(live)]);
     }
-    if arg.starts_with("test://") {
-        return Ok(vec![Input::Test(arg.to_string())]);
-    }
-    if let Some((scheme, rest)) = arg.split_once("://") {
-        if scheme == "file" {
-            return expand_path(Path::new(rest));
+    match address.url() {
+        Some((scheme, _)) if scheme == "test" => return Ok(vec![Input::Test(address.to_string())]),
+        Some((scheme, rest)) if scheme == "file" => return expand_path(Path::new(rest)),
+        Some((scheme, _)) => {
+            return Err(Error::usage(format!("{scheme}://: this kind of input is not known")).hint(KNOWN));
         }
-        return Err(Error::usage(format!("{scheme}://: this kind of input is not known")).hint(KNOWN));
+        None => {}
     }
-    let path = Path::new(arg);
-    if path.exists() {
-        return expand_path(path);
+    if address.path().exists() {
+        return expand_path(address.path());
     }
-    if arg.contains(['*', '?', '[']) {
-        return expand_glob(arg);
+    match address.text().filter(|text| text.contains(['*', '?', '['])) {
+        Some(pattern) => expand_glob(pattern),
+        None => Err(Error::failed(format!("{address}: there is no such file or folder"))),
     }
-    Err(Error::failed(format!("{arg}: there is no such file or folder")))
 }
 
 /// `inputs` with every file that has several video tracks as that many inputs.
@@ -264,6 +263,10 @@ fn has_extension(path: &Path, known: &[&str]) -> bool {
 mod tests {
     use super::*;
 
+    fn expand(address: &str) -> Result<Vec<Input>> {
+        expand_input(&Address::from(address))
+    }
+
     fn touch(folder: &Path, names: &[&str]) {
         for name in names {
             std::fs::write(folder.join(name), b"x").unwrap();
@@ -277,26 +280,26 @@ mod tests {
         let arg = |name: &str| at(name).to_string_lossy().into_owned();
         let here = folder.path().to_string_lossy().into_owned();
 
-        let empty = expand_input(&here).unwrap_err().to_string();
+        let empty = expand(&here).unwrap_err().to_string();
         assert!(empty.contains("no videos") && empty.contains("mp4"), "{empty}");
 
         touch(folder.path(), &["b.png", "a.JPG", "notes.txt"]);
-        assert_eq!(expand_input(&here).unwrap(), [Input::Images(vec![at("a.JPG"), at("b.png")])]);
+        assert_eq!(expand(&here).unwrap(), [Input::Images(vec![at("a.JPG"), at("b.png")])]);
 
         touch(folder.path(), &["z.mp4", "c.MKV", ".z.mp4.part", ".hidden.mp4"]);
-        assert_eq!(expand_input(&here).unwrap(), [Input::File(at("c.MKV")), Input::File(at("z.mp4"))]);
-        assert_eq!(expand_input(&arg("*.mp4")).unwrap(), [Input::File(at("z.mp4"))]);
-        assert_eq!(expand_input(&arg("?.png")).unwrap(), [Input::Images(vec![at("b.png")])]);
-        assert!(expand_input(&arg("*.webm")).unwrap_err().to_string().contains("nothing matches"));
-        assert!(expand_input(&arg("gone.mp4")).unwrap_err().to_string().contains("gone.mp4"));
-        assert_eq!(expand_input("test://ball").unwrap(), [Input::Test("test://ball".into())]);
+        assert_eq!(expand(&here).unwrap(), [Input::File(at("c.MKV")), Input::File(at("z.mp4"))]);
+        assert_eq!(expand(&arg("*.mp4")).unwrap(), [Input::File(at("z.mp4"))]);
+        assert_eq!(expand(&arg("?.png")).unwrap(), [Input::Images(vec![at("b.png")])]);
+        assert!(expand(&arg("*.webm")).unwrap_err().to_string().contains("nothing matches"));
+        assert!(expand(&arg("gone.mp4")).unwrap_err().to_string().contains("gone.mp4"));
+        assert_eq!(expand("test://ball").unwrap(), [Input::Test("test://ball".into())]);
         for live in ["rtsp://user:secret@cam/1", "v4l2:///dev/video0", "test://ball?live=1", "https://cam/a.m3u8"] {
-            let inputs = expand_input(live).unwrap();
+            let inputs = expand(live).unwrap();
             assert!(matches!(inputs.as_slice(), [Input::Live(_)]), "{inputs:?}");
             assert!(!format!("{inputs:?} {}", inputs[0]).contains("secret"));
         }
         for wrong in ["rtsp://user:secret@", "rtsp://user:secret@cam:port/1", "nope://user:secret@x"] {
-            let error = expand_input(wrong).unwrap_err();
+            let error = expand(wrong).unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::Usage);
             assert!(!format!("{error} {error:?}").contains("secret"));
         }

@@ -68,6 +68,7 @@ pub struct EndOfInput {
 
 impl EndOfInput {
     /// Everything was there and decoded.
+    #[cfg(any(test, feature = "internals"))]
     pub fn is_clean(&self) -> bool {
         self.damaged == 0 && !self.truncated
     }

@@ -9,14 +9,16 @@ use serde::Serialize;
 
 use crate::model::Manifest;
 use crate::model::onnx_file::describe::describe;
-use crate::model::onnx_file::graph::{Dim, FLOAT};
+use crate::model::onnx_file::graph::{Dim, FLOAT, Model};
 use crate::model::onnx_file::plan;
 use crate::model::onnx_file::plan::Keep;
 use crate::model::onnx_file::tap;
+use crate::model::prepare::InputSpec;
 use crate::model::runtime::network;
-use crate::model::runtime::network::Network;
+use crate::model::runtime::network::{Network, settle};
 use crate::model::runtime::open::{self, Opened};
 use crate::model::runtime::placement::Placement;
+use crate::model::runtime::probe;
 use crate::model::runtime::provider::{Provider, SessionOptions};
 use crate::model::views::Resize;
 use crate::{Error, Result};
@@ -88,7 +90,9 @@ pub struct Inspection {
     pub features: Vec<Map>,
     /// Names of the classes, where known.
     pub classes: Vec<String>,
-    /// The assumptions made.
+    /// Whether these names are only those of a data set with as many classes.
+    pub classes_guessed: bool,
+    /// What had to be assumed, and what the values of a picture showed.
     pub assumptions: Vec<String>,
     /// Other places to take features from, one per size, the nearest to the logits first.
     pub taps: Vec<Map>,
@@ -114,20 +118,18 @@ pub fn inspect(path: &Path, options: &SessionOptions) -> Result<Inspection> {
     let model = network::parse(&bytes).map_err(|error| error.at(&place))?;
     let mut loaded = Network::load(Some(path), &SessionOptions { profile: true, ..options.clone() })?;
     let input = *loaded.input();
-    let grey = vec![0.0; 3 * input.width * input.height];
-    let outputs = loaded.infer(&grey)?;
+    let picture = pattern(&input);
+    let outputs = loaded.infer(&picture)?;
     let mut maps = maps(&outputs, &loaded)?;
     let logits = maps.remove(0);
 
     let manifest = Manifest::beside(path)?.unwrap_or_default();
-    let planned = plan::plan(&model, &manifest, &options.features, Keep::Needed).map_err(|error| error.at(&place))?;
-    let taps: Vec<String> =
-        tap::taps(&model, &planned.source).iter().take(MOST_TAPS).map(|tap| tap.tensor.to_owned()).collect();
+    let taps = usable_taps(path, &model, &manifest, options).map_err(|error| error.at(&place))?;
     let mut sizes = BTreeSet::new();
     let mut places = Vec::new();
     if !taps.is_empty() {
         let mut tapped = Network::load(Some(path), &SessionOptions { features: taps.clone(), ..options.clone() })?;
-        let outputs = tapped.infer(&grey)?;
+        let outputs = tapped.infer(&picture)?;
         for (mut map, tensor) in self::maps(&outputs, &tapped)?.into_iter().skip(1).zip(taps) {
             map.name = tensor;
             if sizes.insert((map.channels, map.height, map.width)) {
@@ -144,7 +146,7 @@ pub fn inspect(path: &Path, options: &SessionOptions) -> Result<Inspection> {
         };
         *operators.entry(name).or_insert(0) += 1;
     }
-    let run_ms = median_run(&mut loaded, &grey)?;
+    let run_ms = median_run(&mut loaded, &picture)?;
     Ok(Inspection {
         path: path.display().to_string(),
         bytes: bytes.len(),
@@ -161,6 +163,7 @@ pub fn inspect(path: &Path, options: &SessionOptions) -> Result<Inspection> {
         logits,
         features: maps,
         classes: loaded.manifest().classes.names.clone(),
+        classes_guessed: loaded.classes_guessed(),
         assumptions: loaded.assumptions().to_vec(),
         taps: places,
         provider: loaded.provider().name(),
@@ -169,6 +172,35 @@ pub fn inspect(path: &Path, options: &SessionOptions) -> Result<Inspection> {
         placement: loaded.placement().cloned(),
         run_ms,
     })
+}
+
+/// Tensors that features can be taken from, the nearest to the logits first.
+fn usable_taps(path: &Path, model: &Model<'_>, manifest: &Manifest, options: &SessionOptions) -> Result<Vec<String>> {
+    let folder = network::folder_of(path);
+    let (planned, mut shapes) = settle(model, manifest, folder, options, Keep::Needed)?;
+    let taps = tap::taps(model, &planned.source);
+    let taps = &taps[..taps.len().min(MOST_TAPS)];
+    // Convolutions take maps; what products take is seen only when the graph runs.
+    let products = taps.iter().filter(|tap| !tap.is_map()).map(|tap| tap.tensor.to_owned()).collect::<Vec<_>>();
+    if !products.is_empty() {
+        shapes.tensors.extend(probe::shapes(model, manifest, folder, &products, options)?.tensors);
+    }
+    let usable = |tap: &&tap::Tap<'_, '_>| {
+        tap.is_map() || plan::plan(model, manifest, &[tap.tensor.to_owned()], Keep::Needed, &shapes).is_ok()
+    };
+    Ok(taps.iter().filter(usable).map(|tap| tap.tensor.to_owned()).collect())
+}
+
+/// A prepared picture with something in it: slopes and noise.
+pub fn pattern(spec: &InputSpec) -> Vec<f32> {
+    let (width, height) = (spec.width, spec.height);
+    let value = |at: usize| {
+        let (channel, y, x) = (at / (width * height), at / width % height, at % width);
+        let slope = [x * height, y * width, width * height - x * height][channel] as f32 / (width * height) as f32;
+        let noise = (at as u32).wrapping_mul(2_654_435_761) >> 24;
+        (0.75 * slope + 0.25 * noise as f32 / 255.0 - spec.mean[channel]) / spec.std[channel]
+    };
+    (0..3 * width * height).map(value).collect()
 }
 
 /// The median time of a run on `picture`, of as many runs as half a second holds.
@@ -207,13 +239,14 @@ pub fn tapped(path: &Path, features: &[String]) -> Result<(Vec<u8>, Vec<String>)
         let model = network::parse(&bytes)?;
         model.check_external(network::folder_of(path))?;
         let manifest = Manifest::beside(path)?.unwrap_or_default();
-        let mut planned = plan::plan(&model, &manifest, features, Keep::All)?;
+        let options =
+            SessionOptions { provider: Provider::Cpu, features: features.to_vec(), ..SessionOptions::default() };
+        let (mut planned, _) = settle(&model, &manifest, network::folder_of(path), &options, Keep::All)?;
         let added: Vec<String> = planned.edit.outputs().map(str::to_owned).collect();
         if added.is_empty() {
             return Err(Error::usage(format!("nothing to add: it already gives {}", planned.features.join(", "))));
         }
         // ONNX Runtime knows the shapes; the format wants them written down.
-        let options = SessionOptions { provider: Provider::Cpu, ..SessionOptions::default() };
         let Opened { session, .. } = open::open(&planned.edit.apply(&model), network::folder_of(path), &options)?;
         for output in session.outputs() {
             if let ValueType::Tensor { shape, .. } = output.dtype() {

@@ -54,9 +54,13 @@ pub struct InputSection {
     pub layout: Option<Layout>,
     /// Element type.
     pub dtype: Option<Dtype>,
-    /// Per channel R, G, B, in units of 0..1; subtracted first.
+    /// Order of the picture's channels.
+    pub colour: Option<Colour>,
+    /// Values of black and white before mean and deviation; without `mean` and `std` the network gets these.
+    pub range: Option<Range>,
+    /// Per channel in the order of `colour`, in units of `range`; subtracted first.
     pub mean: Option<[f32; 3]>,
-    /// Per channel R, G, B, in units of 0..1; divided by then.
+    /// Per channel in the order of `colour`, in units of `range`; divided by then.
     pub std: Option<[f32; 3]>,
     /// The rule that brings the picture to the network's size, unless the user sets another.
     pub resize: Option<Resize>,
@@ -80,6 +84,77 @@ impl Layout {
             Self::Nhwc => "NHWC",
         }
     }
+}
+
+/// Order of the channels of a picture.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    strum::EnumMessage,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", parse_err_ty = Error, parse_err_fn = crate::error::unknown_name)]
+pub enum Colour {
+    /// Red, green, blue.
+    #[default]
+    Rgb,
+    /// Blue, green, red: networks trained with OpenCV or Caffe.
+    Bgr,
+}
+
+impl Colour {
+    /// The name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rgb => "RGB",
+            Self::Bgr => "BGR",
+        }
+    }
+}
+
+/// Values of black and white.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Range {
+    /// 0 and 1.
+    #[default]
+    #[serde(rename = "0..1")]
+    Shares,
+    /// 0 and 255.
+    #[serde(rename = "0..255")]
+    Codes,
+}
+
+impl Range {
+    /// The value of white.
+    pub fn white(self) -> f32 {
+        match self {
+            Self::Shares => 1.0,
+            Self::Codes => 255.0,
+        }
+    }
+}
+
+/// Order of the axes of a map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MapLayout {
+    /// `[N, C, h, w]`
+    Nchw,
+    /// `[N, h, w, C]`
+    Nhwc,
+    /// `[C, h, w]`
+    Chw,
+    /// `[h, w, C]`
+    Hwc,
 }
 
 /// Element type of the input tensor.
@@ -111,6 +186,12 @@ impl Dtype {
 pub struct OutputSection {
     /// Raw logits before any softmax, `[N, C, h, w]`.
     pub logits: Option<String>,
+    /// Classes of the queries of a query-mask network, `[N, Q, K + 1]`; the last one is "no object".
+    pub queries: Option<String>,
+    /// Masks of these queries, `[N, Q, h, w]`.
+    pub masks: Option<String>,
+    /// Order of the axes of the logits, where the graph leaves it open.
+    pub layout: Option<MapLayout>,
     /// Feature maps `[N, D, h, w]` that are clustered together; the first one's size is the grid.
     pub features: Vec<String>,
 }
@@ -180,6 +261,15 @@ impl Manifest {
         {
             return Err(Error::usage(format!("input.std is {std:?}, each must be above 0")));
         }
+        let outputs = &self.outputs;
+        if outputs.queries.is_some() != outputs.masks.is_some() {
+            return Err(Error::usage("outputs.queries and outputs.masks belong together, and one of them is missing"));
+        }
+        if outputs.queries.is_some() && outputs.logits.is_some() {
+            return Err(Error::usage(
+                "outputs.logits and outputs.queries are both given: the logits are made from one of them",
+            ));
+        }
         if let Some(scoring) = &self.scoring {
             if scoring.terms.is_empty() {
                 return Err(Error::usage("scoring.terms is empty, a score needs at least one term"));
@@ -226,6 +316,10 @@ mod tests {
         for (text, key) in [
             ("[input]\nwidth = 0", "input.width"),
             ("[input]\nstd = [1.0, 0.0, 1.0]", "input.std"),
+            ("[input]\ncolour = \"gbr\"", "gbr"),
+            ("[input]\nrange = \"0..100\"", "0..100"),
+            ("[outputs]\nqueries = \"a\"", "outputs.masks"),
+            ("[outputs]\nqueries = \"a\"\nmasks = \"b\"\nlogits = \"c\"", "outputs.logits"),
             ("[scoring]\nk = [5]\nthreshold = 1.0\nterms = []", "scoring.terms"),
             ("[scoring]\nk = [0]\nthreshold = 1.0\nterms = [{statistic=\"msp\", unit=\"pixel\"}]", "scoring.k"),
         ] {

@@ -8,6 +8,7 @@ pub mod manifest;
 pub mod onnx_file;
 pub mod prepare;
 pub mod runtime;
+pub mod verify;
 pub mod views;
 
 pub use manifest::Manifest;

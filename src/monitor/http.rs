@@ -89,7 +89,6 @@ impl Server {
                 });
             })
             .map_err(|error| failed(&error))?;
-        tracing::info!("http://{address}/healthz /readyz /metrics /reload");
         Ok(Self { address, stop: Some(stop), thread: Some(thread) })
     }
 
@@ -174,6 +173,7 @@ async fn serve_connection(connection: impl AsyncRead + AsyncWrite + Unpin, route
 ///
 /// # Errors
 /// No runtime can be started.
+#[cfg(any(test, feature = "internals"))]
 pub fn answer(session: Handle, bytes: &[u8]) -> io::Result<Vec<u8>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

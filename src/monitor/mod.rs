@@ -12,4 +12,6 @@ mod http;
 mod metrics;
 
 pub use health::{Health, State, health};
-pub use http::{Server, answer};
+pub use http::Server;
+#[cfg(any(test, feature = "internals"))]
+pub use http::answer;

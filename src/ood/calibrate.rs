@@ -95,6 +95,7 @@ impl FrameStore {
     }
 
     /// Whether none are kept.
+    #[cfg(any(test, feature = "internals"))]
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }

@@ -23,6 +23,7 @@ impl Run {
     }
 
     /// Never true: a run has at least one pixel.
+    #[cfg(any(test, feature = "internals"))]
     pub fn is_empty(&self) -> bool {
         self.end == self.start
     }

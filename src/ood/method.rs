@@ -3,6 +3,7 @@
 //! | name | score |
 //! |---|---|
 //! | `msp`, `max-logit`, `entropy`, `energy`, `bank` | the statistic of each pixel |
+//! | `rba`, `no-object` | the same for query-mask networks: rejected by all queries, claimed by none |
 //! | `cluster` | minus the mean max logit of the pixel's cluster, K = 10 (the paper's) |
 //! | `cluster-ensemble` | the mean of `cluster` over K = 5, 10, 20 |
 //! | `entropy-cluster`, `entropy-cluster-ensemble`, `bank-cluster`, ... | another statistic's mean over the cluster |
@@ -13,6 +14,7 @@
 
 use crate::compute::{Recipe, Statistic, Term, Unit, Upsampling};
 use crate::model::manifest::ScoringSection;
+use crate::model::runtime::Network;
 use crate::{Error, Result};
 
 /// The paper's K as this program's default, chosen by measurement on the development sets.
@@ -34,11 +36,13 @@ pub const TRAINING_FREE: &[&str] = &[
     "entropy-cluster-ensemble",
 ];
 
-const STATISTICS: [(&str, Statistic); 5] = [
+const STATISTICS: [(&str, Statistic); 7] = [
     ("msp", Statistic::Msp),
     ("max-logit", Statistic::MaxLogit),
     ("entropy", Statistic::Entropy),
     ("energy", Statistic::Energy),
+    ("rba", Statistic::Rba),
+    ("no-object", Statistic::NoObject),
     ("bank", Statistic::Bank),
 ];
 
@@ -102,6 +106,24 @@ impl Method {
         Ok(method)
     }
 
+    /// Checks that `network` gives what the score is made from.
+    ///
+    /// # Errors
+    /// A statistic is defined on queries, and the network has none.
+    pub fn check_network(&self, network: &Network) -> Result<()> {
+        let term = self.recipe.terms.iter().find(|term| term.statistic.needs_queries());
+        match term.filter(|_| !network.has_queries()) {
+            Some(term) => Err(Error::usage(format!(
+                "method `{}`: `{}` is defined on the queries of a query-mask network, and model {} gives logits",
+                self.name,
+                statistic_name(term.statistic),
+                network.path().display()
+            ))
+            .hint("max-logit, energy and entropy are defined on logits")),
+            None => Ok(()),
+        }
+    }
+
     /// Whether ordinary footage is needed for it: a codebook or statistics ("training-light" in the tables).
     pub fn needs_calibration(&self) -> bool {
         self.needs_statistics || self.recipe.terms.iter().any(|term| term.statistic == Statistic::Bank)
@@ -111,7 +133,7 @@ impl Method {
 /// The names of methods, for hints.
 fn known() -> String {
     format!(
-        "known are default, {}, bank, bank-cluster, msp-cluster, energy-cluster, or a sum such as \
+        "known are default, {}, rba, no-object, bank, bank-cluster, msp-cluster, energy-cluster, or a sum such as \
          cluster:entropy*1.0+pixel:max-logit*0.5; @5,10,20 after it sets K",
         TRAINING_FREE.join(", ")
     )
@@ -229,6 +251,9 @@ mod tests {
             ("msp", Statistic::Msp, Unit::Pixel, vec![]),
             ("max-logit", Statistic::MaxLogit, Unit::Pixel, vec![]),
             ("bank", Statistic::Bank, Unit::Pixel, vec![]),
+            ("rba", Statistic::Rba, Unit::Pixel, vec![]),
+            ("no-object", Statistic::NoObject, Unit::Pixel, vec![]),
+            ("rba-cluster", Statistic::Rba, Unit::Cluster, vec![10]),
             ("cluster", Statistic::MaxLogit, Unit::Cluster, vec![10]),
             ("cluster@20", Statistic::MaxLogit, Unit::Cluster, vec![20]),
             ("cluster-ensemble", Statistic::MaxLogit, Unit::Cluster, vec![5, 10, 20]),

@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn a_result_on_a_later_frame_says_how_old_it_is() {
         gst::init().unwrap();
-        let input = input::expand_input("test://black?frames=9&width=64&height=32&fps=25").unwrap().remove(0);
+        let input = input::expand_input(&"test://black?frames=9&width=64&height=32&fps=25".into()).unwrap().remove(0);
         let input::Input::Test(spec) = input else { panic!("{input}") };
         let (mut reader, _) = output::file::open_test(&spec, None, &Default::default(), 0).unwrap();
         let mut frames = Vec::new();

@@ -186,7 +186,7 @@ impl<'a> Tracking<'a> {
                 fresh: *fresh,
             };
             self.watcher.observe(&seen, scene)?;
-            let seen = Seen { index: frame.index, running_time, wall, detection, maps, scene };
+            let seen = Seen { index: frame.index, running_time, detection, scene };
             self.recorders.iter_mut().try_for_each(|recorder| recorder.record(&seen))?;
             keep_events(&mut self.recorders, scene)
         })?;

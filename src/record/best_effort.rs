@@ -26,7 +26,7 @@ impl BestEffortRecorder {
 }
 
 impl Recorder for BestEffortRecorder {
-    fn record(&mut self, seen: &Seen<'_, '_>) -> Result<()> {
+    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
         let kept = self.inner.record(seen);
         self.note(kept)
     }

@@ -121,7 +121,7 @@ impl EventRecorder {
 }
 
 impl Recorder for EventRecorder {
-    fn record(&mut self, _: &Seen<'_, '_>) -> Result<()> {
+    fn record(&mut self, _: &Seen<'_>) -> Result<()> {
         Ok(())
     }
 

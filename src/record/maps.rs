@@ -10,19 +10,9 @@ use image::{ExtendedColorType, ImageEncoder as _};
 use ndarray::ArrayView2;
 
 use crate::atomic_file;
+use crate::npy::{self, FloatType};
 use crate::record::{Recorder, Seen};
 use crate::{Error, Result};
-
-/// How the values of a score map are stored, both little endian.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Precision {
-    /// 4 bytes, as computed.
-    #[default]
-    F32,
-    /// 2 bytes, rounded to the nearest; beyond 65504 it becomes infinite.
-    F16,
-}
 
 /// A folder that takes one file per frame.
 #[derive(Debug)]
@@ -101,7 +91,7 @@ impl MaskFolder {
 #[derive(Debug)]
 pub struct ScoreFolder {
     folder: Folder,
-    precision: Precision,
+    float: FloatType,
     bytes: Vec<u8>,
 }
 
@@ -110,8 +100,8 @@ impl ScoreFolder {
     ///
     /// # Errors
     /// The folder cannot be created.
-    pub fn new(directory: &Path, stem: &str, precision: Precision, overwrite: bool) -> Result<Self> {
-        Ok(Self { folder: Folder::new(directory, stem, overwrite)?, precision, bytes: Vec::new() })
+    pub fn new(directory: &Path, stem: &str, float: FloatType, overwrite: bool) -> Result<Self> {
+        Ok(Self { folder: Folder::new(directory, stem, overwrite)?, float, bytes: Vec::new() })
     }
 
     /// Writes the `score` map (`[height, width]`) of frame number `frame` and gives the file's path.
@@ -119,112 +109,23 @@ impl ScoreFolder {
     /// # Errors
     /// The file exists and may not be overwritten, or cannot be written; the message names it.
     pub fn write(&mut self, frame: u64, score: ArrayView2<'_, f32>) -> Result<PathBuf> {
-        let (height, width) = score.dim();
         self.bytes.clear();
-        header(&mut self.bytes, self.precision, height, width);
-        let data = self.bytes.len();
-        match self.precision {
-            Precision::F32 => {
-                self.bytes.resize(data + 4 * score.len(), 0);
-                let values = self.bytes[data..].as_chunks_mut::<4>().0;
-                values.iter_mut().zip(score).for_each(|(to, s)| *to = s.to_le_bytes());
-            }
-            Precision::F16 => {
-                self.bytes.resize(data + 2 * score.len(), 0);
-                let values = self.bytes[data..].as_chunks_mut::<2>().0;
-                values.iter_mut().zip(score).for_each(|(to, s)| *to = half(*s).to_le_bytes());
-            }
-        }
+        npy::write_to(&mut self.bytes, score, self.float)
+            .map_err(|error| Error::failed(format!("a score map cannot be encoded: {error}")))?;
         self.folder.write(frame, "npy", |to| to.write_all(&self.bytes))
     }
 }
 
 /// `masks:DIR`: the mask of every frame.
 impl Recorder for MaskFolder {
-    fn record(&mut self, seen: &Seen<'_, '_>) -> Result<()> {
+    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
         self.write(seen.index, seen.detection.mask.view()).map(|_| ())
     }
 }
 
 /// `scores:DIR`: the score map of every frame.
 impl Recorder for ScoreFolder {
-    fn record(&mut self, seen: &Seen<'_, '_>) -> Result<()> {
+    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
         self.write(seen.index, seen.detection.score.view()).map(|_| ())
-    }
-}
-
-/// <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>, version 1.0: the data starts at a multiple
-/// of 64.
-fn header(out: &mut Vec<u8>, precision: Precision, height: usize, width: usize) {
-    let kind = match precision {
-        Precision::F32 => "<f4",
-        Precision::F16 => "<f2",
-    };
-    let text = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({height}, {width}), }}");
-    const FIXED: usize = 10;
-    // The text, spaces and a line feed; two sizes never come near the 65,535 bytes that the length field allows.
-    let length = (FIXED + text.len() + 1).next_multiple_of(64) - FIXED;
-    out.extend(b"\x93NUMPY\x01\x00");
-    out.extend((length as u16).to_le_bytes());
-    out.extend(text.bytes());
-    out.resize(FIXED + length - 1, b' ');
-    out.push(b'\n');
-}
-
-/// The bits of the nearest IEEE 754 binary16, ties to even.
-fn half(value: f32) -> u16 {
-    let bits = value.to_bits();
-    let sign = (bits >> 16 & 0x8000) as u16;
-    let magnitude = bits & 0x7fff_ffff;
-    if magnitude > 0x7f80_0000 {
-        return sign | 0x7e00;
-    }
-    // From 65520 on the nearest is infinity.
-    if magnitude >= 0x477f_f000 {
-        return sign | 0x7c00;
-    }
-    if magnitude < 0x3880_0000 {
-        // Subnormal: a multiple of 2^-24, and f32 addition of 2^-1 rounds to just that.
-        let rounded = f32::from_bits(magnitude) + 0.5;
-        return sign | (rounded.to_bits() - 0.5f32.to_bits()) as u16;
-    }
-    let odd = magnitude >> 13 & 1;
-    let rounded = magnitude + 0xfff + odd;
-    // The exponent's bias goes from 127 to 15.
-    sign | ((rounded >> 13) - (112 << 10)) as u16
-}
-
-#[cfg(test)]
-mod tests {
-    use super::half;
-
-    /// The value of binary16 bits, from the definition.
-    fn value(bits: u16) -> f64 {
-        let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
-        let magnitude = match exponent {
-            0 => fraction * 2f64.powi(-24),
-            31 => f64::INFINITY,
-            _ => (1.0 + fraction / 1024.0) * 2f64.powi(exponent - 15),
-        };
-        if bits & 0x8000 == 0 { magnitude } else { -magnitude }
-    }
-
-    #[test]
-    fn every_half_keeps_its_bits_and_the_middle_goes_to_even() {
-        for bits in 0..0x7c00u16 {
-            for sign in [0, 0x8000] {
-                assert_eq!(half(value(bits | sign) as f32), bits | sign);
-            }
-            // Halfway to the next one (for the last one to infinity, as if it were 65536); exact in f32.
-            let next = if bits == 0x7bff { 65536.0 } else { value(bits + 1) };
-            let middle = ((value(bits) + next) / 2.0) as f32;
-            assert_eq!(half(middle), bits + bits % 2);
-            assert_eq!(half(middle.next_down()), bits);
-            assert_eq!(half(middle.next_up()), bits + 1);
-        }
-        assert_eq!(half(f32::INFINITY), 0x7c00);
-        assert_eq!(half(f32::NEG_INFINITY), 0xfc00);
-        assert_eq!(half(f32::MAX), 0x7c00);
-        assert!(half(f32::NAN) & 0x7fff > 0x7c00);
     }
 }

@@ -6,27 +6,24 @@ pub mod maps;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::Result;
-use crate::compute::{Detection, Maps};
+use crate::compute::Detection;
+use crate::npy::FloatType;
 use crate::ood::alarm::{Event, Scene};
 pub use best_effort::BestEffortRecorder;
 pub use events::{EventLog, EventRecorder, Existing};
 
 /// One frame and its results.
 #[derive(Debug, Clone, Copy)]
-pub struct Seen<'a, 'm> {
+pub struct Seen<'a> {
     /// Number of the frame in its stream, from 0.
     pub index: u64,
     /// Running time of the frame.
     pub running_time: Duration,
-    /// Wall time of its capture, where the stream is live.
-    pub wall: Option<SystemTime>,
     /// Score map, mask and clusters.
     pub detection: &'a Detection,
-    /// The network's outputs.
-    pub maps: &'a Maps<'m>,
     /// Regions, tracks and alarms.
     pub scene: &'a Scene,
 }
@@ -37,7 +34,7 @@ pub trait Recorder: Send {
     ///
     /// # Errors
     /// The results cannot be written.
-    fn record(&mut self, seen: &Seen<'_, '_>) -> Result<()>;
+    fn record(&mut self, seen: &Seen<'_>) -> Result<()>;
 
     /// Called with the events caused by a frame or by the end of the stream.
     ///
@@ -105,8 +102,7 @@ impl<'a> Records<'a> {
             recorders.push(Box::new(maps::MaskFolder::new(folder, &stem(stream), overwrite)?));
         }
         if let Some(folder) = self.wanted.scores {
-            let precision = maps::Precision::default();
-            recorders.push(Box::new(maps::ScoreFolder::new(folder, &stem(stream), precision, overwrite)?));
+            recorders.push(Box::new(maps::ScoreFolder::new(folder, &stem(stream), FloatType::default(), overwrite)?));
         }
         Ok(recorders)
     }

@@ -10,6 +10,7 @@ use super::observer::Observer;
 use super::outputs::Outputs;
 use super::report::{InputReport, Report};
 use super::streams::{self, Inputs};
+use crate::address::Address;
 use crate::config::Config;
 use crate::draw::View;
 use crate::input::own::{FrameSource, OwnReader};
@@ -21,9 +22,9 @@ use crate::{Error, Result, gst};
 #[must_use]
 pub struct SessionBuilder {
     pub(super) config: Config,
-    pub(super) inputs: Vec<String>,
+    pub(super) inputs: Vec<Address>,
     pub(super) own: Option<OwnReader>,
-    pub(super) outputs: Vec<String>,
+    pub(super) outputs: Vec<Address>,
     pub(super) realtime: bool,
     pub(super) stop_after: Option<Duration>,
     pub(super) observer: Arc<dyn Observer>,
@@ -32,7 +33,7 @@ pub struct SessionBuilder {
 
 impl SessionBuilder {
     /// Adds an input: a path, a folder, a glob, or the address of a live input, as the command line takes it.
-    pub fn input(mut self, address: impl Into<String>) -> Self {
+    pub fn input(mut self, address: impl Into<Address>) -> Self {
         self.inputs.push(address.into());
         self
     }
@@ -45,7 +46,7 @@ impl SessionBuilder {
 
     /// Adds an output by its form, as `-o` of the command line takes it: `x.mp4`, `FOLDER/`, `none`, `events:x.jsonl`,
     /// `masks:DIR`, `scores:DIR`, and for live inputs `rtsp://HOST:PORT/NAME`, `hls:DIR` and others.
-    pub fn output(mut self, address: impl Into<String>) -> Self {
+    pub fn output(mut self, address: impl Into<Address>) -> Self {
         self.outputs.push(address.into());
         self
     }
@@ -200,6 +201,8 @@ pub(super) fn conclude(engine: &Engine, config: &Config, inputs: Vec<InputReport
         provider: engine.network.provider().name(),
         precision: engine.network.precision().name(),
         model: engine.network.path().display().to_string(),
+        assumptions: engine.network.assumptions().to_vec(),
+        classes_guessed: engine.network.classes_guessed(),
         method: config.detect.method.clone(),
         threshold: engine.settings.get().threshold,
     }

@@ -68,7 +68,7 @@ impl Detector {
     pub fn new(model: Option<&Path>, config: &Config) -> Result<Self> {
         let mut config = config.clone();
         if let Some(model) = model {
-            config.model.path = Some(model.to_owned());
+            config.model.path = Some(model.into());
         }
         config.check()?;
         let network = engine::network(&config)?;

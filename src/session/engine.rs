@@ -60,14 +60,19 @@ pub fn network(config: &Config) -> Result<Network> {
         device: config.model.device.clone(),
         precision: config.model.precision()?,
         features: config.model.features.clone(),
+        colour: config.model.colour,
         profile: false,
     };
     let network = Network::load(config.model.path.as_deref(), &options)?;
     for reason in network.passed_by() {
         tracing::debug!("provider {reason}");
     }
-    for assumption in network.assumptions() {
-        tracing::info!("model {}: {assumption}", network.path().display());
+    if !network.assumptions().is_empty() {
+        let list: String = network.assumptions().iter().map(|text| format!("\n  - {text}")).collect();
+        tracing::warn!(
+            "model {}: what neither its graph nor a manifest says is assumed:{list}",
+            network.path().display()
+        );
     }
     Ok(network)
 }
@@ -82,12 +87,13 @@ pub fn model_id(network: &Network, requested: &[String]) -> ModelId {
     }
 }
 
-/// The method of that name, with the K and the seed of `detect` where it is the one that `detect` names.
+/// The method of that name for that network, with the K and the seed of `detect` where it is the one that `detect` names.
 ///
 /// # Errors
-/// It is not known.
+/// It is not known, or needs a query-mask network and this is none.
 pub fn method(name: &str, network: &Network, detect: &DetectConfig) -> Result<Method> {
     let mut method = Method::parse(name, network.manifest().scoring.as_ref())?;
+    method.check_network(network)?;
     if name == detect.method {
         if let Some(k) = &detect.k {
             method.recipe.k.clone_from(k);

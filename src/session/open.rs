@@ -7,7 +7,7 @@ use crate::input::file::{FileOptions, VideoTrack};
 use crate::input::live::SourceOptions;
 use crate::input::{Input, open_live};
 use crate::output::Encoding;
-use crate::output::file::{OpenFile, Opened, open_file_as, open_images, open_test};
+use crate::output::file::{OpenFile, Opened, open_file, open_images, open_test};
 
 /// Opens an input, and beside it the video file that it is written to, if any.
 ///
@@ -21,10 +21,10 @@ pub(crate) fn open_input(
     stream: u32,
 ) -> Result<Opened> {
     match input {
-        Input::File(path) => open_file_as(&OpenFile { path, output, encoding, stream }, source.of_files()),
+        Input::File(path) => open_file(&OpenFile { path, output, encoding, stream }, source.of_files()),
         Input::Track(path, number) => {
             let options = FileOptions { video_track: VideoTrack::Number(*number), ..source.of_files() };
-            open_file_as(&OpenFile { path, output, encoding, stream }, options)
+            open_file(&OpenFile { path, output, encoding, stream }, options)
         }
         Input::Images(files) => open_images(files, output, encoding, stream),
         Input::Test(spec) => open_test(spec, output, encoding, stream),

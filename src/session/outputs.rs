@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use crate::gst::hide_credentials;
+use crate::address::Address;
 use crate::output::publish::Target;
 use crate::record::{Existing, Wanted};
 use crate::{Error, Result};
@@ -11,8 +11,8 @@ use crate::{Error, Result};
 /// The outputs that the `-o` options of one run name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Outputs {
-    /// The destinations of the video as given; none is `NAME.ood.mp4` in the working directory for files.
-    pub video: Vec<String>,
+    /// Where the video goes, as it was given; nothing is `NAME.ood.mp4` in the working directory for files.
+    pub video: Vec<Address>,
     /// `events:FILE`, one JSON object a line.
     pub events: Option<PathBuf>,
     /// `masks:DIR`, one PNG a frame.
@@ -37,27 +37,17 @@ impl Outputs {
     ///
     /// # Errors
     /// A form that is not known or not built in, or the same kind twice.
-    pub fn parse(options: &[String]) -> Result<Self> {
+    pub fn parse(options: &[Address]) -> Result<Self> {
         let mut outputs = Self::default();
         for option in options {
-            let place = format!("-o {}", hide_credentials(option));
-            let once = |taken: bool, what: &str| {
-                if taken { Err(Error::usage(format!("{place}: {what} is given twice"))) } else { Ok(()) }
-            };
-            match option.split_once(':') {
-                Some(("events", path)) => {
-                    once(outputs.events.is_some(), "events:")?;
-                    outputs.events = Some(path.into());
+            let records =
+                [("events", &mut outputs.events), ("masks", &mut outputs.masks), ("scores", &mut outputs.scores)];
+            match records.into_iter().find_map(|(prefix, place)| Some((prefix, option.after(prefix)?, place))) {
+                Some((prefix, _, Some(_))) => {
+                    return Err(Error::usage(format!("-o {option}: {prefix}: is given twice")));
                 }
-                Some(("masks", path)) => {
-                    once(outputs.masks.is_some(), "masks:")?;
-                    outputs.masks = Some(path.into());
-                }
-                Some(("scores", path)) => {
-                    once(outputs.scores.is_some(), "scores:")?;
-                    outputs.scores = Some(path.into());
-                }
-                _ => outputs.video.push(option.clone()),
+                Some((_, path, place)) => *place = Some(path.to_path_buf()),
+                None => outputs.video.push(option.clone()),
             }
         }
         Ok(outputs)
@@ -86,25 +76,26 @@ impl Outputs {
         match self.video.as_slice() {
             [] => Ok(VideoOutput::Folder(PathBuf::new())),
             [one] => VideoOutput::parse(one),
-            [.., last] => Err(Error::usage(format!("-o {}: a video output is given twice", hide_credentials(last)))),
+            [.., last] => Err(Error::usage(format!("-o {}: a video output is given twice", last))),
         }
     }
 }
 
 impl VideoOutput {
-    fn parse(option: &str) -> Result<Self> {
-        let place = format!("-o {}", hide_credentials(option));
-        if option == "none" {
+    fn parse(option: &Address) -> Result<Self> {
+        let place = format!("-o {option}");
+        if option.text() == Some("none") {
             return Ok(Self::Nothing);
         }
         // A file's name may hold anything, only addresses have a form.
-        let target = if option.contains(':') { Target::parse(option).map_err(|error| error.at(&place))? } else { None };
+        let formed = option.text().is_some_and(|text| text.contains(':'));
+        let target = if formed { Target::of(option).map_err(|error| error.at(&place))? } else { None };
         if target.is_some_and(|target| !matches!(target, Target::Record(_))) {
             return Err(Error::usage(format!("{place}: this output is for live inputs"))
                 .hint("play a file at its own speed with --realtime"));
         }
-        let path = PathBuf::from(option);
-        if option.ends_with('/') || path.is_dir() {
+        let path = option.path().to_path_buf();
+        if path.as_os_str().as_encoded_bytes().ends_with(b"/") || path.is_dir() {
             return Ok(Self::Folder(path));
         }
         match path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase).as_deref() {
@@ -145,16 +136,19 @@ impl VideoOutput {
         Ok(names
             .iter()
             .map(|name| {
-                let stem = name.file_stem().unwrap_or(name.as_os_str()).to_string_lossy().into_owned();
-                let full = name.file_name().unwrap_or(name.as_os_str()).to_string_lossy().into_owned();
+                let full = name.file_name().unwrap_or(name.as_os_str());
                 // a.mp4 and a.avi of one folder must not meet in a.ood.mp4.
-                let mut base = stem;
+                let mut base = name.file_stem().unwrap_or(name.as_os_str()).to_owned();
                 let mut number = 2;
                 while !taken.insert(base.clone()) {
-                    base = if number == 2 { full.clone() } else { format!("{full}.{}", number - 1) };
+                    base = full.to_owned();
+                    if number > 2 {
+                        base.push(format!(".{}", number - 1));
+                    }
                     number += 1;
                 }
-                Some(folder.join(format!("{base}.ood.mp4")))
+                base.push(".ood.mp4");
+                Some(folder.join(base))
             })
             .collect())
     }
@@ -165,7 +159,7 @@ mod tests {
     use super::*;
 
     fn parse(options: &[&str]) -> Result<Outputs> {
-        Outputs::parse(&options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>())
+        Outputs::parse(&options.iter().map(Address::from).collect::<Vec<_>>())
     }
 
     fn paths(names: &[&str]) -> Vec<PathBuf> {

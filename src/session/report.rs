@@ -28,6 +28,10 @@ pub struct Report {
     pub precision: &'static str,
     /// File of the network.
     pub model: String,
+    /// What had to be assumed about the network, and what the values of the first picture showed; a sentence each.
+    pub assumptions: Vec<String>,
+    /// Whether the names of the classes are a guess by their number.
+    pub classes_guessed: bool,
     /// Name of the score.
     pub method: String,
     /// Pixels with a score of at least this are marked; absent when it was taken from the first frame.

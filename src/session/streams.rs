@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use super::outputs::Outputs;
+use crate::address::Address;
 use crate::config::Config;
-use crate::gst::hide_credentials;
 use crate::input;
 use crate::input::file::VideoTrack;
 use crate::input::own::OwnReader;
@@ -38,7 +38,7 @@ pub(super) enum Inputs {
 ///
 /// # Errors
 /// No input at all, files among live inputs, a name that is taken, an output that one stream has already.
-pub(super) fn resolve(addresses: &[String], realtime: bool, config: &Config, outputs: &Outputs) -> Result<Inputs> {
+pub(super) fn resolve(addresses: &[Address], realtime: bool, config: &Config, outputs: &Outputs) -> Result<Inputs> {
     if addresses.is_empty() && !config.stream.is_empty() {
         return from_file(config, outputs).map(Inputs::Live);
     }
@@ -111,15 +111,15 @@ fn from_file(config: &Config, outputs: &Outputs) -> Result<Vec<Planned>> {
 }
 
 /// The live outputs among `options`, with the stream's name in them.
-fn targets(options: &[String], name: &str, several: bool) -> Result<Vec<Target>> {
+fn targets(options: &[Address], name: &str, several: bool) -> Result<Vec<Target>> {
     let mut targets = Vec::new();
-    for option in options.iter().filter(|option| *option != "none") {
-        let place = format!("-o {}", hide_credentials(option));
-        if several && !option.contains("{name}") && option != "display:" {
+    for option in options.iter().filter(|option| option.text() != Some("none")) {
+        let place = format!("-o {option}");
+        if several && !option.has_name() && option.text() != Some("display:") {
             return Err(Error::usage(format!("{place}: one output for several streams"))
                 .hint("put {name} into it, which stands for the stream's name"));
         }
-        let target = Target::parse(&option.replace("{name}", name)).map_err(|error| error.at(&place))?;
+        let target = Target::of(&option.with_name(name)).map_err(|error| error.at(&place))?;
         targets.push(target.ok_or_else(|| {
             Error::usage(format!("{place}: not an output for live streams that is known")).hint(
                 "rtsp://HOST:PORT/NAME, rtsp+push://, hls:DIR, x.mp4, x-%Y%m%d-%H%M%S.mp4, display:, none, events:x.jsonl, \

@@ -3,7 +3,8 @@
 use std::fs;
 
 use ndarray::Array2;
-use oodstream::record::maps::{MaskFolder, Precision, ScoreFolder};
+use oodstream::npy::FloatType;
+use oodstream::record::maps::{MaskFolder, ScoreFolder};
 
 fn names(directory: &std::path::Path) -> Vec<String> {
     let mut names: Vec<String> =
@@ -33,7 +34,7 @@ fn a_mask_comes_back_as_black_and_white() {
 fn score_maps_are_numpy_files() {
     let folder = tempfile::tempdir().unwrap();
     let score = Array2::from_shape_fn((3, 5), |(y, x)| (y as f32 - 1.0) * 10.0 + x as f32 * 0.125);
-    for (precision, kind, size) in [(Precision::F32, "<f4", 4), (Precision::F16, "<f2", 2)] {
+    for (precision, kind, size) in [(FloatType::F32, "<f4", 4), (FloatType::F16, "<f2", 2)] {
         let mut writer = ScoreFolder::new(folder.path(), "s", precision, true).unwrap();
         let bytes = fs::read(writer.write(7, score.view()).unwrap()).unwrap();
         assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
@@ -47,7 +48,7 @@ fn score_maps_are_numpy_files() {
         assert!(header.ends_with('\n'));
         let data = &bytes[10 + length..];
         assert_eq!(data.len(), 15 * size);
-        if precision == Precision::F32 {
+        if precision == FloatType::F32 {
             let back: Vec<f32> = data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
             assert_eq!(back, score.as_slice().unwrap());
         }

@@ -101,7 +101,7 @@ type Scores = Vec<(u64, Array2<f32>)>;
 struct Kept(Arc<Mutex<Scores>>);
 
 impl Recorder for Kept {
-    fn record(&mut self, seen: &Seen<'_, '_>) -> Result<()> {
+    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
         self.0.lock().unwrap().push((seen.index, seen.detection.grid_score.clone()));
         Ok(())
     }
@@ -111,7 +111,7 @@ fn engine(threshold: Option<f32>) -> (Engine, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     onnx::tiny(64, 32).save(&folder.path().join("model.onnx"));
     let mut config = Config::default();
-    config.model.path = Some(folder.path().join("model.onnx"));
+    config.model.path = Some(folder.path().join("model.onnx").into());
     config.detect.threshold = threshold;
     // What is done again must give the same again: nothing is carried from frame to frame.
     config.detect.warm_start = false;

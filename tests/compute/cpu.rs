@@ -11,6 +11,10 @@ use support::compute::{Frame, Noise, codebook, grid_features, grid_score, guided
 const SIZE: Size = Size { width: 50, height: 31 };
 const TARGET: Target = Target { size: SIZE, threshold: -3.0 };
 
+/// All that are taken from the logits.
+const STATISTICS: [Statistic; 6] =
+    [Statistic::Msp, Statistic::MaxLogit, Statistic::Entropy, Statistic::Energy, Statistic::Rba, Statistic::NoObject];
+
 fn all() -> Vec<Cpu> {
     Cpu::all_levels(Some(2)).unwrap()
 }
@@ -41,7 +45,7 @@ fn pixel_statistics_on_a_finer_and_a_coarser_grid() {
     for (logits, features) in [([7, 13, 18], [3, 9, 11]), ([4, 5, 6], [2, 12, 9]), ([1, 4, 4], [2, 4, 4])] {
         let frame = Frame::random(1, logits, &[features]);
         for cpu in &mut all() {
-            for which in [Statistic::Msp, Statistic::MaxLogit, Statistic::Entropy, Statistic::Energy] {
+            for which in STATISTICS {
                 let recipe = recipe(vec![term(which, Unit::Pixel)], &[]);
                 let out = detect(cpu, &frame, &recipe);
                 assert_close(&out.grid_score, compute::statistic(&frame, &recipe, which), &format!("{which:?}"));

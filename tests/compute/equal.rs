@@ -168,6 +168,8 @@ fn everything(dims: usize) -> Recipe {
             term(Statistic::Energy, Unit::Pixel),
             term(Statistic::Msp, Unit::Pixel),
             term(Statistic::Bank, Unit::Pixel),
+            term(Statistic::Rba, Unit::Pixel),
+            term(Statistic::NoObject, Unit::Cluster),
         ],
         &[4, 7, 55],
     );

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use oodstream::input;
+use oodstream::input::file::FileOptions;
 use oodstream::input::{EndOfInput, FrameReader, Read};
 use oodstream::output;
 use oodstream::output::file::OpenFile;
@@ -41,8 +42,11 @@ fn pass(mut reader: Box<dyn FrameReader>, mut writer: Box<dyn FrameWriter>) -> (
 fn copy_as(input: &Path, extension: &str, encoding: &Encoding) -> Copied {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join(format!("out.{extension}"));
-    let (reader, writer) =
-        output::file::open_file(&OpenFile { path: input, output: Some(&output), encoding, stream: 3 }).unwrap();
+    let (reader, writer) = output::file::open_file(
+        &OpenFile { path: input, output: Some(&output), encoding, stream: 3 },
+        FileOptions::default(),
+    )
+    .unwrap();
     let info = reader.info().unwrap().clone();
     let (end, written, times) = pass(reader, writer.unwrap());
     assert_eq!(written.path, output);

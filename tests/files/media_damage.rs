@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use oodstream::Error;
+use oodstream::input::file::FileOptions;
 use oodstream::input::{EndOfInput, Read};
 use oodstream::output;
 use oodstream::output::Encoding;
@@ -16,7 +17,7 @@ fn fails(path: &Path) -> Error {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.mp4");
     let open = OpenFile { path, output: Some(&output), encoding: &Encoding::default(), stream: 0 };
-    let error = match output::file::open_file(&open) {
+    let error = match output::file::open_file(&open, FileOptions::default()) {
         Ok(_) => panic!("{} opened", path.display()),
         Err(error) => error,
     };
@@ -31,7 +32,7 @@ fn reads(path: &Path) -> (u64, EndOfInput) {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.mp4");
     let open = OpenFile { path, output: Some(&output), encoding: &Encoding::default(), stream: 0 };
-    let (mut reader, writer) = output::file::open_file(&open).unwrap();
+    let (mut reader, writer) = output::file::open_file(&open, FileOptions::default()).unwrap();
     let mut writer = writer.unwrap();
     let end = loop {
         match reader.read(WAIT).unwrap() {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use oodstream::Error;
 use oodstream::gst;
 use oodstream::gst::Frame;
+use oodstream::input::file::FileOptions;
 use oodstream::input::{FrameReader, Read};
 use oodstream::output;
 use oodstream::output::file::{OpenFile, Opened};
@@ -72,7 +73,7 @@ fn names_that_are_refused() {
     let encoding = Encoding { overwrite: true, ..Encoding::default() };
     for output in [input.clone(), at("link.mp4")] {
         let open = OpenFile { path: &input, output: Some(&output), encoding: &encoding, stream: 0 };
-        let error = output::file::open_file(&open).map(drop).unwrap_err();
+        let error = output::file::open_file(&open, FileOptions::default()).map(drop).unwrap_err();
         assert!(error.to_string().contains("the output is the input"), "{error}");
     }
     assert_eq!(fs::read(&input).unwrap(), fs::read(clip("silent.mp4")).unwrap());
@@ -114,7 +115,7 @@ fn stopped_half_way_the_file_is_whole() {
     let output = folder.path().join("out.mp4");
     let input = clip("plain.mp4");
     let open = OpenFile { path: &input, output: Some(&output), encoding: &Encoding::default(), stream: 0 };
-    let (mut reader, writer) = output::file::open_file(&open).unwrap();
+    let (mut reader, writer) = output::file::open_file(&open, FileOptions::default()).unwrap();
     let mut writer = writer.unwrap();
     for _ in 0..20 {
         let frame = next(&mut reader).unwrap();
@@ -139,7 +140,7 @@ fn dropped_at_any_moment_nothing_hangs() {
             let folder = tempfile::tempdir().unwrap();
             let output = folder.path().join("out.mp4");
             let open = OpenFile { path: &input, output: Some(&output), encoding: &Encoding::default(), stream: 0 };
-            let (mut reader, writer) = output::file::open_file(&open).unwrap();
+            let (mut reader, writer) = output::file::open_file(&open, FileOptions::default()).unwrap();
             let mut writer = writer.unwrap();
             for _ in 0..frames {
                 let frame = next(&mut reader).unwrap();
@@ -301,8 +302,11 @@ fn frames_are_drawn_on_in_place_and_side_by_side() {
         assert!(writer.write(wide, WAIT).unwrap().is_none());
     }
     assert_eq!(writer.finish(&|| false).unwrap().frames, 10);
-    let (mut reader, _) =
-        output::file::open_file(&OpenFile { path: &output, output: None, encoding: &encoding, stream: 0 }).unwrap();
+    let (mut reader, _) = output::file::open_file(
+        &OpenFile { path: &output, output: None, encoding: &encoding, stream: 0 },
+        FileOptions::default(),
+    )
+    .unwrap();
     let mut frames = 0;
     while let Some(mut frame) = next(&mut reader) {
         assert_eq!((frame.width(), frame.height()), (128, 48));

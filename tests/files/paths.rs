@@ -77,3 +77,38 @@ fn names_that_are_not_utf8_are_names() {
     let ended = place.run("run z/*.mp4 -o none --method max-logit --json -").code(0);
     assert_eq!(ended.json()["inputs"].as_array().unwrap().len(), 2, "{}", ended.stdout);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn arguments_need_not_be_utf8() {
+    use std::ffi::{OsStr, OsString};
+    use std::os::unix::ffi::OsStrExt;
+
+    let place = Place::new();
+    let name = |bytes: &'static [u8]| OsStr::from_bytes(bytes);
+    fs::create_dir_all(place.path("cards").join(name(b"karte\xff"))).unwrap();
+    place.moving("good.mp4", 10);
+    fs::rename(place.path("good.mp4"), place.path("cards").join(name(b"karte\xff/caf\xe9.mp4"))).unwrap();
+    let run = |arguments: &[&OsStr]| -> support::common::Ended {
+        let mut program = place.program();
+        program.args(["run", "--method", "max-logit", "--json", "-"]).args(arguments);
+        program.output().unwrap().into()
+    };
+    let input = name(b"cards/karte\xff/caf\xe9.mp4");
+
+    let ended = run(&[input]).code(0);
+    let by_default = place.path("").join(name(b"caf\xe9.ood.mp4"));
+    assert_eq!(support::common::video_times(&by_default).len(), 10, "{}", ended.stderr);
+
+    let mut events = OsString::from("events:");
+    events.push(name(b"e\xfe.jsonl"));
+    let mut output = OsString::from("m\u{fc}");
+    output.push(name(b"\xfe.mkv"));
+    run(&[input, "-o".as_ref(), &output, "-o".as_ref(), &events]).code(0);
+    assert_eq!(support::common::video_times(&place.path("").join(&output)).len(), 10);
+    assert!(place.path("").join(name(b"e\xfe.jsonl")).exists());
+
+    run(&[name(b"cards/karte\xff"), "-o".as_ref(), "none".as_ref()]).code(0);
+    run(&[name(b"gone\xff.mp4")]).code(1).says(&["gone", "no such file"]);
+    run(&[input, "-o".as_ref(), name(b"\xff.gif")]).code(2).says(&["not an output"]);
+}

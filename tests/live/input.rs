@@ -371,7 +371,7 @@ fn passwords_are_checked_and_never_told() {
         told += &format!("{what} {:?}", reader.info());
 
         std::fs::write(&file, format!("viewer:{RIGHT}\n")).unwrap();
-        let options = SourceOptions { credentials: Some(file.clone()), ..over(Transport::Udp) };
+        let options = SourceOptions { credentials: Some(file.clone().into()), ..over(Transport::Udp) };
         let mut reader = open(&camera.address(), &options);
         back(reader.as_mut());
         frame(reader.as_mut());
@@ -386,10 +386,10 @@ fn passwords_are_checked_and_never_told() {
     told += &format!("{input} {input:?}");
 
     std::fs::write(&file, "only-a-secret").unwrap();
-    let options = SourceOptions { credentials: Some(file.clone()), ..SourceOptions::default() };
+    let options = SourceOptions { credentials: Some(file.clone().into()), ..SourceOptions::default() };
     let input = LiveInput::parse("rtsp://127.0.0.1:9/cam").unwrap().unwrap();
     told += &open_live(&input, &options, 0).err().unwrap().to_string();
-    let options = SourceOptions { credentials: Some(folder.path().join("gone")), ..SourceOptions::default() };
+    let options = SourceOptions { credentials: Some(folder.path().join("gone").into()), ..SourceOptions::default() };
     assert!(open_live(&input, &options, 0).err().unwrap().to_string().contains("gone"));
 
     let all = logged() + &told;
@@ -449,13 +449,13 @@ fn certificates_are_checked() {
     let (reason, _) = lost(reader.as_mut());
     assert!(reason.contains("certificate"), "{reason}");
 
-    let options = SourceOptions { tls_ca: Some(certificate.clone()), ..over(Transport::Tcp) };
+    let options = SourceOptions { tls_ca: Some(certificate.clone().into()), ..over(Transport::Tcp) };
     back(open(&camera.address(), &options).as_mut());
     let options = SourceOptions { tls_accept_any: true, ..over(Transport::Tcp) };
     back(open(&camera.address(), &options).as_mut());
 
     let input = LiveInput::parse(&camera.address()).unwrap().unwrap();
-    let missing = SourceOptions { tls_ca: Some(folder.path().join("gone.pem")), ..SourceOptions::default() };
+    let missing = SourceOptions { tls_ca: Some(folder.path().join("gone.pem").into()), ..SourceOptions::default() };
     assert!(open_live(&input, &missing, 0).err().unwrap().to_string().contains("gone.pem"));
 
     let plain = Camera::start(CameraOptions::default());
@@ -591,7 +591,7 @@ fn live_hls_over_https() {
     // First without: glib-networking resumes a session of this process that was trusted once.
     let (reason, _) = lost(open(&address, &over(Transport::Auto)).as_mut());
     assert!(reason.starts_with("no encrypted connection") && reason.contains("not trusted"), "{reason}");
-    let mut reader = open(&address, &SourceOptions { tls_ca: Some(certificate), ..over(Transport::Auto) });
+    let mut reader = open(&address, &SourceOptions { tls_ca: Some(certificate.into()), ..over(Transport::Auto) });
     back(reader.as_mut());
     in_order(&(0..20).map(|_| frame(reader.as_mut())).collect::<Vec<_>>());
 }

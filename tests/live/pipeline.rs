@@ -22,7 +22,7 @@ fn engine() -> (Engine, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     onnx::tiny(64, 32).save(&folder.path().join("model.onnx"));
     let mut config = Config::default();
-    config.model.path = Some(folder.path().join("model.onnx"));
+    config.model.path = Some(folder.path().join("model.onnx").into());
     config.detect.threshold = Some(f32::MAX);
     let mut engine = engine::open(&config).unwrap();
     engine.ahead = 0;

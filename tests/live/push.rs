@@ -96,7 +96,7 @@ fn pushed_to_a_server_that_goes_and_comes_back() {
     let packets = Arc::new(AtomicU64::new(0));
     let file = folder.path().join("credentials");
     fs::write(&file, "# for the relay\nme:se cret\n").unwrap();
-    let options = PublishOptions { push_credentials: Some(file), ..PublishOptions::default() };
+    let options = PublishOptions { push_credentials: Some(file.into()), ..PublishOptions::default() };
     let out = folder.path().join("out.mp4");
     // The server is not there yet; one that takes connections and says nothing never will be.
     let mute = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -142,7 +142,7 @@ fn pushed_with_tls_to_a_server_that_is_trusted() {
     let _receiver = Receiver::start(port, Some(("me", "secret")), Some(&tls), &packets);
     let url = [target(format!("rtsps+push://me:secret@127.0.0.1:{port}/in"))];
     let push = |trust: Option<PathBuf>| {
-        let options = PublishOptions { push_tls_ca: trust, ..PublishOptions::default() };
+        let options = PublishOptions { push_tls_ca: trust.map(Into::into), ..PublishOptions::default() };
         Feeder::start(&url, &servers(), &options, BALL)
     };
     assert!(push(Some(folder.path().join("none.pem"))).err().unwrap().to_string().contains("none.pem"));

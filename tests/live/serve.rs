@@ -100,7 +100,7 @@ fn passwords_are_asked_for() {
     let users = folder.path().join("users");
     fs::write(&users, "# monitors\nann:open sesame\nbob:b0b\n").unwrap();
     let port = free_port();
-    let servers = Servers::new(&ServeOptions { users: Some(users), ..ServeOptions::default() });
+    let servers = Servers::new(&ServeOptions { users: Some(users.into()), ..ServeOptions::default() });
     let url = format!("rtsp://127.0.0.1:{port}/x");
     let feeder = Feeder::start(&[target(&url)], &servers, &PublishOptions::default(), BALL).unwrap();
     // `ann:open sesame` in base 64.
@@ -166,8 +166,8 @@ fn encrypted_streams() {
     let url = format!("rtsps://127.0.0.1:{port}/x");
     let options = |certificate: &Path, key: &Path| ServeOptions {
         users: None,
-        certificate: Some(certificate.to_path_buf()),
-        key: Some(key.to_path_buf()),
+        certificate: Some(certificate.into()),
+        key: Some(key.into()),
         ..ServeOptions::default()
     };
     let says = |options: &ServeOptions, what: &str| {
@@ -207,7 +207,7 @@ fn what_cannot_be_served() {
     assert!(error.to_string().contains(&format!("port {port} is in use")), "{error}");
     let error = refused(&[target(format!("rtsp://192.0.2.1:{port}/x"))], &none);
     assert!(error.to_string().contains("not an address of this machine"), "{error}");
-    let options = ServeOptions { users: Some("no/such/file".into()), ..none.clone() };
+    let options = ServeOptions { users: Some(Path::new("no/such/file").into()), ..none.clone() };
     let error = refused(&[target(format!("rtsp://127.0.0.1:{}/x", free_port()))], &options);
     assert!(error.to_string().contains("users: no/such/file cannot be read"), "{error}");
     let twice = target("hls:x");

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use oodstream::model::manifest::Manifest;
 use oodstream::model::onnx_file::graph::Model;
-use oodstream::model::onnx_file::plan::{Keep, plan};
+use oodstream::model::onnx_file::plan::{Keep, Shapes, plan};
 use oodstream::model::onnx_file::tap;
 use support::common::Place;
 use support::onnx;
@@ -19,7 +19,7 @@ fn work(bytes: &[u8]) {
     }
     let _ = model.check_external(Path::new("/nonexistent"));
     for keep in [Keep::All, Keep::Needed] {
-        if let Ok(plan) = plan(&model, &Manifest::default(), &[], keep) {
+        if let Ok(plan) = plan(&model, &Manifest::default(), &[], keep, &Shapes::default()) {
             let edited = plan.edit.apply(&model);
             // What was edited can be read again and has the outputs that the plan promised.
             let again = match Model::read(&edited) {

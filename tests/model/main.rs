@@ -1,7 +1,10 @@
 //! ONNX files and manifests, the maps that networks give, and views.
 
+mod graphs;
 mod hostile;
 mod providers;
+mod queries;
 mod taken_as_is;
 mod values;
+mod verify;
 mod views;

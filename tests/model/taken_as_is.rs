@@ -43,9 +43,9 @@ fn segformer_of_hugging_face() {
         .output("logits", &[0, 19, 0, 0])
         .save(&place.path("segformer.onnx"));
     let found = inspect(&place, "segformer.onnx");
-    assert_eq!(found["picture"], serde_json::json!([640, 368]));
-    assert_eq!(shape(&found["logits"]), [19, 92, 160]);
-    assert_eq!(shape(&found["features"][0]), [16, 92, 160]);
+    assert_eq!(found["picture"], serde_json::json!([640, 384]));
+    assert_eq!(shape(&found["logits"]), [19, 96, 160]);
+    assert_eq!(shape(&found["features"][0]), [16, 96, 160]);
     assert!(assumed(&found, "tapped at `fused`"), "{found}");
     assert!(assumed(&found, "Cityscapes") && found["classes"][0] == "road", "{found}");
     runs(&place, "segformer.onnx");

@@ -106,6 +106,7 @@ impl Cpu {
     ///
     /// # Errors
     /// A thread could not be started.
+    #[cfg(any(test, feature = "internals"))]
     pub fn all_levels(threads: Option<usize>) -> Result<Vec<Self>> {
         Level::available().into_iter().map(|level| Self::with_level(level, threads)).collect()
     }

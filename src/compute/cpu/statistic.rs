@@ -107,8 +107,12 @@ impl Kernel for Row<'_> {
     fn run<V: Lanes, const P: usize>(mut self) {
         self.resample();
         let softmax = self.plan.pixel.needs_exponentials() || self.plan.cluster.needs_exponentials();
+        let queries = self.plan.pixel.needs_queries() || self.plan.cluster.needs_queries();
         for x in (0..self.pixel.len()).step_by(LANES) {
             self.score(x, softmax);
+            if queries {
+                self.add_queries(x);
+            }
         }
     }
 }
@@ -175,6 +179,29 @@ impl Row<'_> {
             self.pixel[x + i] = sum(&self.plan.pixel);
             self.cluster[x + i] = sum(&self.plan.cluster);
             self.confidence[x + i] = top[i];
+        }
+    }
+}
+
+impl Row<'_> {
+    /// Adds what depends on the shares that queries claim, for `LANES` pixels from column `x` on.
+    #[inline(always)]
+    fn add_queries(&mut self, x: usize) {
+        let (mut claimed, mut accepted) = ([0.0f32; LANES], [0.0f32; LANES]);
+        for row in self.rows.chunks_exact(self.padded) {
+            let shares = lanes(&row[x..]);
+            for i in 0..LANES {
+                claimed[i] += shares[i];
+                // tanh by an exponential that cannot overflow.
+                let e = exp(-2.0 * shares[i].abs());
+                accepted[i] += ((1.0 - e) / (1.0 + e)).copysign(shares[i]);
+            }
+        }
+        let count = LANES.min(self.pixel.len() - x);
+        for i in 0..count {
+            let sum = |b: &Blend| b.no_object * (1.0 - claimed[i]) - b.rba * accepted[i];
+            self.pixel[x + i] += sum(&self.plan.pixel);
+            self.cluster[x + i] += sum(&self.plan.cluster);
         }
     }
 }

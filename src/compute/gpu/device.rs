@@ -189,6 +189,7 @@ impl Context {
     }
 
     /// Buffers made so far.
+    #[cfg(any(test, feature = "internals"))]
     pub fn buffers(&self) -> u64 {
         self.buffers.load(Ordering::Relaxed)
     }

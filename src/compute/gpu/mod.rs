@@ -116,6 +116,7 @@ impl Gpu {
     /// # Errors
     /// As [`Gpu::new`].
     #[doc(hidden)]
+    #[cfg(any(test, feature = "internals"))]
     pub fn with_binding_limit(software: bool, limit: u64) -> Result<Self> {
         Self::with(software, limit, false)
     }
@@ -147,17 +148,20 @@ impl Gpu {
     }
 
     /// Device buffers made so far: constant once a stream has warmed up.
+    #[cfg(any(test, feature = "internals"))]
     pub fn buffers_created(&self) -> u64 {
         self.context.buffers()
     }
 
     /// Programs built so far: one per shape of frame, however many streams take turns.
+    #[cfg(any(test, feature = "internals"))]
     pub fn programs_built(&self) -> u64 {
         self.programs_built
     }
 
     /// Loses the device as a driver reset would; for tests.
     #[doc(hidden)]
+    #[cfg(any(test, feature = "internals"))]
     pub fn lose_device(&self) {
         self.context.device.destroy();
     }

@@ -56,8 +56,8 @@ params! {
         y_taps: u32, unit_length: u32, zero: u32,
     }
     Confidence {
-        pixel: [f32; 4], cluster: [f32; 4], pixel_constant: f32, cluster_constant: f32, begin: u32, count: u32,
-        grid_width: u32, classes: u32, width: u32, band_height: u32, band_row: u32, softmax: u32, x_start: u32,
+        pixel: [f32; 4], cluster: [f32; 4], queries: [f32; 4], pixel_constant: f32, cluster_constant: f32, begin: u32,
+        count: u32, grid_width: u32, classes: u32, width: u32, band_height: u32, band_row: u32, softmax: u32, x_start: u32,
         x_weight: u32, x_taps: u32, y_start: u32, y_weight: u32, y_taps: u32,
     }
     Sum {

@@ -39,6 +39,7 @@ pub(super) fn read_band(
         let params = Confidence {
             pixel: coefficients(&plan.pixel),
             cluster: coefficients(&plan.cluster),
+            queries: [plan.pixel.rba, plan.pixel.no_object, plan.cluster.rba, plan.cluster.no_object],
             pixel_constant: plan.pixel.constant,
             cluster_constant: plan.cluster.constant,
             begin: begin as u32,

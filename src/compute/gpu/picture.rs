@@ -237,11 +237,6 @@ impl PicturePass {
         context.check()
     }
 
-    /// The network's input on the device, `[3, height, width]` of f32.
-    pub fn output(&self) -> &wgpu::Buffer {
-        &self.rgb
-    }
-
     /// Waits for the last picture and copies the input to `out`, `[3, height, width]`.
     ///
     /// # Errors

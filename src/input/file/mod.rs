@@ -35,6 +35,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// Not there, not a video, no decoder, damaged from the start.
+#[cfg(any(test, feature = "internals"))]
 pub fn probe(path: &Path) -> Result<VideoInfo> {
     init()?;
     check_readable(path)?;

@@ -1,15 +1,14 @@
 //! Addresses of live inputs, and what must not be shown of them.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::gst::hide_credentials;
+use crate::address::{Address, Remote, mask};
+pub(crate) use crate::address::{Login, Server};
 use crate::input::live::device::Device;
 use crate::input::test_source::TestSpec;
 use crate::{Error, Result};
 
-/// Words before an `=` in a path or a query behind which cameras expect a secret.
-const SECRET_WORDS: &[&str] = &["password=", "passwd=", "pass=", "pwd=", "pw=", "token=", "secret=", "key=", "auth="];
 /// Shorter ones would make a message unreadable, and are not in any: they are taken out of the address beforehand.
 const SHORTEST_SECRET: usize = 3;
 
@@ -32,74 +31,15 @@ pub(crate) enum Source {
     File(PathBuf),
 }
 
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Server {
-    pub location: String,
-    pub host: String,
-    pub port: u16,
-}
-
-impl Server {
-    /// The connection to it is encrypted.
-    pub fn tls(&self) -> bool {
-        self.location.starts_with("rtsps:") || self.location.starts_with("https:")
-    }
-
-    /// The same host and port, and not less encrypted than `other`: who may see its login.
-    pub fn is_trusted_by(&self, other: &Self) -> bool {
-        self.host.eq_ignore_ascii_case(&other.host) && self.port == other.port && (self.tls() || !other.tls())
-    }
-
-    /// Scheme, host and port as RTSP requests have them.
-    pub fn origin(&self) -> String {
-        format!("rtsp://{}", self.split().0)
-    }
-
-    /// What follows the port.
-    pub fn path(&self) -> &str {
-        self.split().1
-    }
-
-    fn split(&self) -> (&str, &str) {
-        let rest = self.location.split_once("://").map_or("", |(_, rest)| rest);
-        rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()))
-    }
-}
-
-/// User and password. Never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Login {
-    pub user: String,
-    pub password: String,
-}
-
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Login")
-    }
-}
-
-impl Login {
-    /// From the first line of a file: `user:password`.
+impl LiveInput {
+    /// Reads `address` as [`LiveInput::of`] does.
     ///
     /// # Errors
-    /// The file cannot be read or its first line is not of that kind. The message holds no part of it.
-    pub fn read(path: &Path) -> Result<Self> {
-        let name = path.display();
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Error::failed(format!("{name}: the credentials cannot be read: {e}")))?;
-        let line = text.lines().next().unwrap_or_default().trim_end();
-        match line.split_once(':') {
-            Some((user, password)) if !user.is_empty() => {
-                Ok(Self { user: user.to_string(), password: password.to_string() })
-            }
-            _ => Err(Error::failed(format!("{name}: there are no credentials on its first line"))
-                .hint("write `user:password` there")),
-        }
+    /// As there.
+    pub fn parse(address: &str) -> Result<Option<Self>> {
+        Self::of(&Address::from(address))
     }
-}
 
-impl LiveInput {
     /// Takes `address` if it is one of a live input:
     ///
     /// - `rtsp://` and `rtsps://`, with `user:password@` where needed (`%40` for an `@` in them, and so on)
@@ -110,9 +50,8 @@ impl LiveInput {
     ///
     /// # Errors
     /// It is one, and malformed. The message never holds credentials.
-    pub fn parse(address: &str) -> Result<Option<Self>> {
-        let Some((scheme, rest)) = address.split_once("://") else { return Ok(None) };
-        let scheme = scheme.to_ascii_lowercase();
+    pub fn of(address: &Address) -> Result<Option<Self>> {
+        let (Some((scheme, rest)), Some(address)) = (address.url(), address.text()) else { return Ok(None) };
         // GStreamer's strings end there.
         if address.contains('\0') {
             return Err(Error::usage("an address holds a NUL character"));
@@ -181,56 +120,9 @@ impl LiveInput {
     }
 
     fn server(scheme: &str, rest: &str) -> Result<Self> {
-        // Nothing of the address is in these messages: in a malformed one the credentials may be anywhere.
-        let wrong = |what: &str| {
-            Error::usage(format!("{scheme}://...: {what}")).hint(format!(
-                "{scheme}://user:password@host:port/path; in user and password write %40 for @, %2F for /, %3A for :"
-            ))
-        };
-        let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
-        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let (login, place) = match authority.rsplit_once('@') {
-            Some((login, place)) => (Some(login), place),
-            None if broken_off(authority, path, fragment) => {
-                return Err(wrong("there seems to be a /, ? or # in the user or the password"));
-            }
-            None => (None, authority),
-        };
-        let mut secrets = Vec::new();
-        let login = match login {
-            Some(login) => {
-                let (user, password) = login.split_once(':').unwrap_or((login, ""));
-                secrets.extend([password.to_string()]);
-                let part = |text| percent_decoded(text).ok_or_else(|| wrong("user or password is not valid UTF-8"));
-                Some(Login { user: part(user)?, password: part(password)? })
-            }
-            None => None,
-        };
-        secrets.extend(login.iter().map(|login| login.password.clone()));
-        let bracket = place.rfind(']').map_or(0, |end| end + 1);
-        let (host, port) = match place[bracket..].rfind(':') {
-            Some(colon) => (&place[..bracket + colon], Some(&place[bracket + colon + 1..])),
-            None => (place, None),
-        };
-        let port = match port {
-            Some(port) => {
-                port.parse().ok().filter(|port| *port > 0).ok_or_else(|| wrong("the port is not a number"))?
-            }
-            None => match scheme {
-                "rtsp" => 554,
-                "rtsps" => 322,
-                "http" => 80,
-                _ => 443,
-            },
-        };
-        let host = host.trim_matches(['[', ']']).to_string();
-        if host.is_empty() {
-            return Err(wrong("there is no host in it"));
-        }
-        let location = format!("{scheme}://{place}{path}");
-        let shown = format!("{scheme}://{place}{}", hidden(path, &mut secrets));
-        secrets.retain(|secret| !secret.is_empty());
-        let server = Server { location, host, port };
+        let port = if scheme == "rtsps" { 322 } else { 554 };
+        let Remote { server, login, secrets } = Remote::parse(scheme, rest, port)?;
+        let shown = server.to_string();
         let source = if scheme.starts_with("rtsp") { Source::Rtsp(server) } else { Source::Http(server) };
         Ok(Self { source, login, shown, secrets })
     }
@@ -252,75 +144,10 @@ fn last_part(path: &str) -> &str {
     path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
 }
 
-/// `text` with all addresses in it as they are shown, wherever they came from.
-pub(crate) fn mask(text: &str) -> String {
-    let end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>');
-    let mut shown = String::with_capacity(text.len());
-    for word in hide_credentials(text).split_inclusive(end) {
-        match word.split_once("://") {
-            Some((scheme, rest)) => {
-                let (address, separator) = rest.split_at(rest.trim_end_matches(end).len());
-                shown.push_str(scheme);
-                shown.push_str("://");
-                shown.push_str(&hidden(address, &mut Vec::new()));
-                shown.push_str(separator);
-            }
-            None => shown.push_str(word),
-        }
-    }
-    shown
-}
-
-/// A path with its query in which secrets are covered; they are added to `secrets`.
-fn hidden(path: &str, secrets: &mut Vec<String>) -> String {
-    let mut shown = String::with_capacity(path.len());
-    for segment in path.split_inclusive(['/', '?', '&', ';']) {
-        let (text, separator) = segment.split_at(segment.trim_end_matches(['/', '?', '&', ';']).len());
-        let lower = text.to_ascii_lowercase();
-        let value = SECRET_WORDS.iter().filter_map(|word| lower.find(word).map(|at| at + word.len())).min();
-        match value.filter(|at| *at < text.len()) {
-            Some(at) => {
-                secrets.push(text[at..].to_string());
-                shown.push_str(&text[..at]);
-                shown.push_str("***");
-            }
-            None => shown.push_str(text),
-        }
-        shown.push_str(separator);
-    }
-    shown
-}
-
-/// `%40` and the like decoded; none when the result is not UTF-8. A lone `%` stays.
-fn percent_decoded(text: &str) -> Option<String> {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let digit = |offset: usize| bytes.get(at + offset).and_then(|byte| char::from(*byte).to_digit(16));
-        match (bytes[at], digit(1), digit(2)) {
-            (b'%', Some(high), Some(low)) => {
-                decoded.push((high * 16 + low) as u8);
-                at += 3;
-            }
-            (byte, ..) => {
-                decoded.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8(decoded).ok()
-}
-
-/// Whether what looks like host and port (`user:12`) may be the beginning of `user:12/3@host`.
-fn broken_off(authority: &str, path: &str, fragment: &str) -> bool {
-    let place = path.split('?').next().unwrap_or_default();
-    let colon = authority.rsplit(']').next().is_some_and(|port| port.contains(':')) || place.contains(':');
-    fragment.contains('@') || colon && (place.contains('@') || place.is_empty() && path.contains('@'))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use gstreamer_video as gst_video;
 
     use super::*;
@@ -417,21 +244,10 @@ mod tests {
     }
 
     #[test]
-    fn credentials_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("login");
-        std::fs::write(&path, "user:se:cret\nmore\n").unwrap();
-        let login = Login::read(&path).unwrap();
-        assert_eq!((login.user.as_str(), login.password.as_str()), ("user", "se:cret"));
+    fn a_login_from_elsewhere_is_hidden_too() {
         let mut input = live("rtsp://cam/1");
-        input.log_in(login);
-        assert!(!format!("{input:?}").contains("se:cret"));
-        for text in ["", "\n", "onlysecret", ":secret"] {
-            std::fs::write(&path, text).unwrap();
-            let error = Login::read(&path).unwrap_err().to_string();
-            assert!(error.contains("login") && !error.contains("secret"), "{error}");
-        }
-        assert!(Login::read(&folder.path().join("gone")).unwrap_err().to_string().contains("gone"));
+        input.log_in(Login { user: "user".to_owned(), password: "se:cret".to_owned() });
+        assert!(!format!("{input:?} {}", input.hide("no se:cret here")).contains("se:cret"));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The connection to a server, plain or encrypted.
 
+use crate::address::LocatedPath;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use gstreamer_rtsp_server::gio;
@@ -23,7 +23,7 @@ const WRITE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tls {
     /// File with certificate authorities; default: the system's.
-    pub ca: Option<PathBuf>,
+    pub ca: Option<LocatedPath>,
     /// Accepts any certificate.
     pub accept_any: bool,
 }

@@ -31,38 +31,40 @@ mod rtsp;
 mod timeline;
 mod web;
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
 pub use address::LiveInput;
 pub use pictures::Damaged;
 pub use rtp::PacketCounts;
 
+use crate::address::LocatedPath;
+use crate::duration::{milliseconds, seconds};
 use crate::gst::init;
 use crate::input::FrameReader;
 use crate::input::file::{FileOptions, VideoTrack};
 use crate::{Error, Result};
 
 /// `[source]`: how inputs are read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SourceOptions {
     /// The transport of RTP.
     pub transport: Transport,
     /// Longest wait for late packets, in milliseconds.
+    #[serde(deserialize_with = "milliseconds")]
     pub jitter_ms: u32,
     /// Seconds without any data after which the connection counts as lost. Must be longer than the longest pause of the
     /// camera; until then, viewers see a frozen picture.
+    #[serde(deserialize_with = "seconds")]
     pub stall_s: f64,
     /// What to show after packet loss, until the next key frame.
     pub damaged: Damaged,
     /// Longest side of a picture in pixels; larger ones are refused before memory is allocated.
     pub max_size: u32,
     /// File with `user:password` on its first line, for addresses without a login.
-    pub credentials: Option<PathBuf>,
+    pub credentials: Option<LocatedPath>,
     /// PEM file with the certificate authorities to trust for `rtsps://` and `https://`; default: the system's.
-    pub tls_ca: Option<PathBuf>,
+    pub tls_ca: Option<LocatedPath>,
     /// Accept any certificate for `rtsps://` and `https://`: encrypted, but the other end could be anyone.
     pub tls_accept_any: bool,
     /// Which video track of a file is read: `"first"`, a number from 1, or `"all"`, each as an input of its own.

@@ -365,7 +365,7 @@ mod tests {
         let ca = folder.path().join("ca.pem");
         std::fs::write(&ca, "no certificate").unwrap();
         let input = LiveInput::parse("rtsps://127.0.0.1:9/x").unwrap().unwrap();
-        let options = SourceOptions { tls_ca: Some(ca), ..SourceOptions::default() };
+        let options = SourceOptions { tls_ca: Some(ca.into()), ..SourceOptions::default() };
         assert!(Recipe::new(&input, &options).err().unwrap().to_string().contains("ca.pem"));
     }
 }

@@ -1,6 +1,6 @@
 //! Reads the messages of an ONNX file into what [`Model`](crate::model::onnx_file::graph::Model) keeps of them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::model::onnx_file::parts::{Dim, External, Node, Port};
 use crate::model::onnx_file::wire::Field;
@@ -12,6 +12,8 @@ const MAX_ENTRIES: usize = 2_000_000;
 const MAX_RANK: usize = 64;
 /// Graphs within graphs (branches of If, bodies of Loop).
 const MAX_DEPTH: usize = 16;
+/// Elements of a constant whose values are kept, and of a list among the attributes.
+const MAX_VALUES: usize = 16;
 
 /// Gathers what the messages of a file say.
 #[derive(Default)]
@@ -23,6 +25,7 @@ pub(super) struct Collector<'a> {
     pub(super) inputs: Vec<Port<'a>>,
     pub(super) outputs: Vec<Port<'a>>,
     pub(super) constants: HashSet<&'a str>,
+    pub(super) values: HashMap<&'a str, Vec<f64>>,
     pub(super) parameters: u64,
     pub(super) external: BTreeSet<External<'a>>,
     pub(super) has_inner_graphs: bool,
@@ -30,7 +33,7 @@ pub(super) struct Collector<'a> {
 
 impl<'a> Collector<'a> {
     /// Counts an entry of some list: a small file must not become a huge structure.
-    fn count(&mut self) -> Result<()> {
+    pub(super) fn count(&mut self) -> Result<()> {
         self.entries += 1;
         if self.entries > MAX_ENTRIES {
             return Err(Error::failed(format!("it lists more than {MAX_ENTRIES} entries, which no network does")));
@@ -47,18 +50,22 @@ impl<'a> Collector<'a> {
         while let Some(field) = reader.field()? {
             match field.number {
                 1 => {
-                    let node = self.node(&field, depth)?;
+                    let (node, values) = self.node(&field, depth)?;
                     if depth == 0 {
                         if node.operator == "Constant" {
                             self.constants.extend(&node.outputs);
+                            if let (Some(&name), Some(values)) = (node.outputs.first(), values) {
+                                self.values.insert(name, values);
+                            }
                         }
                         self.nodes.push(node);
                     }
                 }
                 5 => {
-                    let name = self.tensor(&field)?;
+                    let (name, values) = self.tensor(&field)?;
                     if depth == 0 {
                         self.constants.insert(name);
+                        self.values.extend(values.map(|values| (name, values)));
                     }
                 }
                 11 | 12 if depth == 0 => {
@@ -84,15 +91,18 @@ impl<'a> Collector<'a> {
         Ok(())
     }
 
-    fn node(&mut self, field: &Field<'a>, depth: usize) -> Result<Node<'a>> {
+    /// An operator, and the values of the constant that it is where it is one with few.
+    fn node(&mut self, field: &Field<'a>, depth: usize) -> Result<(Node<'a>, Option<Vec<f64>>)> {
         self.count()?;
+        let mut constant = None;
         let mut node = Node {
             name: "",
             operator: "",
             domain: "",
             inputs: Vec::new(),
             outputs: Vec::new(),
-            axis: None,
+            integers: Vec::new(),
+            lists: Vec::new(),
             field: field.range.clone(),
         };
         let mut reader = field.message()?;
@@ -104,11 +114,12 @@ impl<'a> Collector<'a> {
                 }
                 3 => node.name = field.text()?,
                 4 => node.operator = field.text()?,
-                5 => {
-                    if let Some(axis) = self.attribute(&field, depth)? {
-                        node.axis = Some(axis);
-                    }
-                }
+                5 => match self.attribute(&field, depth)? {
+                    (name, Attribute::Integer(value)) => node.integers.push((name, value)),
+                    (name, Attribute::List(values)) => node.lists.push((name, values)),
+                    (_, Attribute::Constant(values)) => constant = Some(values),
+                    (_, Attribute::Other) => {}
+                },
                 7 => node.domain = field.text()?,
                 _ => {}
             }
@@ -116,27 +127,37 @@ impl<'a> Collector<'a> {
         if node.domain == "ai.onnx" {
             node.domain = "";
         }
-        Ok(node)
+        Ok((node, constant))
     }
 
-    /// The value of an attribute `axis`; tensors and graphs in attributes are searched for weights in other files.
-    fn attribute(&mut self, field: &Field<'a>, depth: usize) -> Result<Option<i64>> {
+    /// Name and value of an attribute; tensors and graphs in attributes are searched for weights in other files.
+    fn attribute(&mut self, field: &Field<'a>, depth: usize) -> Result<(&'a str, Attribute)> {
         self.count()?;
-        let (mut name, mut value) = ("", None);
+        let (mut name, mut value, mut list) = ("", Attribute::Other, Some(Vec::new()));
         let mut reader = field.message()?;
         while let Some(field) = reader.field()? {
             match field.number {
                 1 => name = field.text()?,
-                3 => value = Some(field.integer()?),
+                3 => value = Attribute::Integer(field.integer()?),
+                // A longer list than is kept is no error: weights may come as one.
+                8 => {
+                    list =
+                        list.take().and_then(|mut list| field.integers(&mut list, MAX_VALUES).is_ok().then_some(list))
+                }
                 5 | 10 => {
-                    self.tensor(&field)?;
+                    if let (_, Some(values)) = self.tensor(&field)? {
+                        value = Attribute::Constant(values);
+                    }
                 }
                 6 | 11 => self.graph(&field, depth + 1)?,
                 22 | 23 => self.sparse(&field)?,
                 _ => {}
             }
         }
-        Ok(value.filter(|_| name == "axis"))
+        match list {
+            Some(list) if !list.is_empty() => Ok((name, Attribute::List(list))),
+            _ => Ok((name, value)),
+        }
     }
 
     fn sparse(&mut self, field: &Field<'a>) -> Result<()> {
@@ -149,9 +170,10 @@ impl<'a> Collector<'a> {
         Ok(())
     }
 
-    /// Counts the elements of a tensor, notes the file they are in, and gives its name.
-    fn tensor(&mut self, field: &Field<'a>) -> Result<&'a str> {
+    /// Counts the elements of a tensor, notes the file they are in, and gives its name, and its values if they are few.
+    fn tensor(&mut self, field: &Field<'a>) -> Result<(&'a str, Option<Vec<f64>>)> {
         self.count()?;
+        let mut data = None;
         let (mut name, mut shape, mut element) = ("", Vec::new(), 0);
         let (mut is_external, mut location, mut offset, mut length) = (false, None, 0u64, None);
         let mut reader = field.message()?;
@@ -159,6 +181,7 @@ impl<'a> Collector<'a> {
             match field.number {
                 1 => field.integers(&mut shape, MAX_RANK)?,
                 2 => element = field.integer()?,
+                4 | 5 | 7 | 9 | 10 => data = Some(field.clone()),
                 8 => name = field.text()?,
                 13 => {
                     let (key, value) = text_pair(&field)?;
@@ -198,7 +221,51 @@ impl<'a> Collector<'a> {
             )));
         }
         self.parameters = self.parameters.saturating_add(count);
-        Ok(name)
+        let few = count as usize <= MAX_VALUES && !is_external;
+        Ok((name, data.filter(|_| few).and_then(|data| values(&data, element, count as usize))))
+    }
+}
+
+/// The value of an attribute, as far as it is kept.
+enum Attribute {
+    Integer(i64),
+    List(Vec<i64>),
+    /// A tensor of few values.
+    Constant(Vec<f64>),
+    Other,
+}
+
+/// The `count` values of a tensor whose content is `data`, for the types that axes, shapes and colour statistics come in.
+fn values(data: &Field<'_>, element: i64, count: usize) -> Option<Vec<f64>> {
+    if matches!(data.number, 5 | 7) {
+        let mut list = Vec::new();
+        data.integers(&mut list, MAX_VALUES).ok()?;
+        return (list.len() == count).then(|| list.iter().map(|&value| value as f64).collect());
+    }
+    let bytes = data.bytes().ok()?;
+    fn read<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f64) -> Vec<f64> {
+        bytes.as_chunks::<N>().0.iter().map(|&chunk| value(chunk)).collect()
+    }
+    let found = match (data.number, element) {
+        (4, _) | (9, 1) => read(bytes, |chunk| f64::from(f32::from_le_bytes(chunk))),
+        (10, _) | (9, 11) => read(bytes, f64::from_le_bytes),
+        (9, 6) => read(bytes, |chunk| f64::from(i32::from_le_bytes(chunk))),
+        (9, 7) => read(bytes, |chunk| i64::from_le_bytes(chunk) as f64),
+        (9, 10) => read(bytes, |chunk| half(u16::from_le_bytes(chunk))),
+        _ => return None,
+    };
+    (found.len() == count).then_some(found)
+}
+
+/// The value of a 16-bit float, IEEE 754 binary16.
+fn half(bits: u16) -> f64 {
+    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
+    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023) / 1024.0);
+    sign * match exponent {
+        0 => fraction * 2f64.powi(-14),
+        31 if fraction == 0.0 => f64::INFINITY,
+        31 => f64::NAN,
+        _ => (1.0 + fraction) * 2f64.powi(exponent - 15),
     }
 }
 
@@ -213,7 +280,7 @@ fn element_bits(element: i64) -> u64 {
     }
 }
 
-fn text_pair<'a>(field: &Field<'a>) -> Result<(&'a str, &'a str)> {
+pub(super) fn text_pair<'a>(field: &Field<'a>) -> Result<(&'a str, &'a str)> {
     let (mut key, mut value) = ("", "");
     let mut reader = field.message()?;
     while let Some(field) = reader.field()? {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::model::onnx_file::graph::{Dim, Model, Node, Port};
+use crate::model::onnx_file::graph::{Dim, INT64, Model, Node, Port};
 use crate::model::onnx_file::wire::{Message, push_length};
 
 /// Changes to a graph, applied to a copy of the file's bytes.
@@ -54,10 +54,21 @@ impl Edit {
         }
     }
 
-    /// Adds an operator with one input and one output, before all others or after them.
-    pub fn node(&mut self, at: Place, operator: &str, input: &str, output: &str, attribute: Option<Attribute<'_>>) {
-        let mut node = Message::default()
-            .bytes(1, input.as_bytes())
+    /// Adds a constant list of integers.
+    pub fn integers(&mut self, name: &str, values: &[i64]) {
+        let tensor = Message::default()
+            .integer(1, values.len() as i64)
+            .integer(2, INT64)
+            .bytes(8, name.as_bytes())
+            .bytes(9, &values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>());
+        append(&mut self.last, 5, &tensor);
+    }
+
+    /// Adds an operator with one output, before all others or after them.
+    pub fn node(&mut self, at: Place, operator: &str, inputs: &[&str], output: &str, attribute: Option<Attribute<'_>>) {
+        let mut node = inputs
+            .iter()
+            .fold(Message::default(), |node, input| node.bytes(1, input.as_bytes()))
             .bytes(2, output.as_bytes())
             .bytes(3, format!("oodstream/{output}").as_bytes())
             .bytes(4, operator.as_bytes());
@@ -107,6 +118,8 @@ pub enum Place {
 pub enum Attribute<'a> {
     /// Target type of a `Cast`.
     To(i64),
+    /// Axis of a `Softmax`, `Gather` or `Concat`.
+    Axis(i64),
     /// Order of the axes of a `Transpose`.
     Perm(&'a [i64]),
 }
@@ -115,6 +128,7 @@ impl Attribute<'_> {
     fn encode(&self) -> Message {
         match self {
             Self::To(element) => Message::default().bytes(1, b"to").integer(3, *element).integer(20, 2),
+            Self::Axis(axis) => Message::default().bytes(1, b"axis").integer(3, *axis).integer(20, 2),
             Self::Perm(axes) => {
                 axes.iter().fold(Message::default().bytes(1, b"perm"), |all, &axis| all.integer(8, axis)).integer(20, 7)
             }

@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Component, Path};
 
-use crate::model::onnx_file::collect::Collector;
-pub use crate::model::onnx_file::parts::{Dim, External, FLOAT, FLOAT16, Node, Port, UINT8};
+use crate::model::onnx_file::collect::{Collector, text_pair};
+pub use crate::model::onnx_file::parts::{BFLOAT16, DOUBLE, Dim, External, FLOAT, FLOAT16, INT64, Node, Port, UINT8};
 use crate::model::onnx_file::wire::{Field, Reader};
 use crate::{Error, Result};
 
@@ -22,6 +22,8 @@ pub struct Model<'a> {
     pub producer: String,
     /// Version of the default operator set.
     pub opset: i64,
+    /// What the program that wrote it noted beside the graph, by key (`metadata_props`).
+    pub metadata: Vec<(&'a str, &'a str)>,
     /// Operators in file order.
     pub nodes: Vec<Node<'a>>,
     /// Inputs that are not weights.
@@ -30,6 +32,8 @@ pub struct Model<'a> {
     pub outputs: Vec<Port<'a>>,
     /// Names of weights and other constants.
     pub constants: HashSet<&'a str>,
+    /// Values of the constants that have few.
+    pub values: HashMap<&'a str, Vec<f64>>,
     /// Elements in the weights.
     pub parameters: u64,
     /// Files that hold weights.
@@ -48,7 +52,7 @@ impl<'a> Model<'a> {
     pub fn read(bytes: &'a [u8]) -> Result<Self> {
         let mut found = Collector { file: bytes.len() as u64, ..Collector::default() };
         let mut graphs = Vec::new();
-        let (mut opset, mut producer) = (0, Vec::new());
+        let (mut opset, mut producer, mut metadata) = (0, Vec::new(), Vec::new());
         let mut reader = Reader::new(bytes);
         while let Some(field) = reader.field()? {
             match field.number {
@@ -59,6 +63,10 @@ impl<'a> Model<'a> {
                     if domain.is_empty() || domain == "ai.onnx" {
                         opset = version;
                     }
+                }
+                14 => {
+                    found.count()?;
+                    metadata.push(text_pair(&field)?);
                 }
                 25 => found.function(&field)?,
                 _ => {}
@@ -85,10 +93,12 @@ impl<'a> Model<'a> {
             graph_field: graph.range.clone(),
             producer: producer.join(" "),
             opset,
+            metadata,
             nodes: found.nodes,
             inputs,
             outputs: found.outputs,
             constants: found.constants,
+            values: found.values,
             parameters: found.parameters,
             external: found.external,
             has_inner_graphs: found.has_inner_graphs,
@@ -99,6 +109,11 @@ impl<'a> Model<'a> {
     /// The operator that makes `tensor`.
     pub fn producer(&self, tensor: &str) -> Option<&Node<'a>> {
         self.producers.get(tensor).map(|&index| &self.nodes[index])
+    }
+
+    /// What the program that wrote it noted under one of `keys`, in this order.
+    pub fn noted(&self, keys: &[&str]) -> Option<&'a str> {
+        keys.iter().find_map(|key| self.metadata.iter().find(|(known, _)| known == key)).map(|(_, value)| *value)
     }
 
     /// Whether the graph has a tensor of this name.

@@ -6,8 +6,14 @@ use std::ops::Range;
 pub const FLOAT: i64 = 1;
 /// 8-bit unsigned integer.
 pub const UINT8: i64 = 2;
+/// 64-bit signed integer.
+pub const INT64: i64 = 7;
 /// 16-bit float.
 pub const FLOAT16: i64 = 10;
+/// 64-bit float.
+pub const DOUBLE: i64 = 11;
+/// 16-bit float with the exponent of [`FLOAT`].
+pub const BFLOAT16: i64 = 16;
 
 /// The length of one axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,10 +60,34 @@ pub struct Node<'a> {
     pub inputs: Vec<&'a str>,
     /// Names of its output tensors.
     pub outputs: Vec<&'a str>,
-    /// Attribute `axis`, where it has one.
-    pub axis: Option<i64>,
+    /// Attributes that are one integer.
+    pub integers: Vec<(&'a str, i64)>,
+    /// Attributes that are short lists of integers.
+    pub lists: Vec<(&'a str, Vec<i64>)>,
     /// Where it lies in the file.
     pub(super) field: Range<usize>,
+}
+
+impl<'a> Node<'a> {
+    /// The integer attribute `name`.
+    pub fn integer(&self, name: &str) -> Option<i64> {
+        self.integers.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+
+    /// The attribute `name`, a list of integers.
+    pub fn list(&self, name: &str) -> Option<&[i64]> {
+        self.lists.iter().find(|(known, _)| *known == name).map(|(_, values)| values.as_slice())
+    }
+
+    /// The input at `index`, `None` where it is left out.
+    pub fn input(&self, index: usize) -> Option<&'a str> {
+        self.inputs.get(index).copied().filter(|name| !name.is_empty())
+    }
+
+    /// Whether it is the standard operator `name`.
+    pub fn is(&self, name: &str) -> bool {
+        self.domain.is_empty() && self.operator == name
+    }
 }
 
 /// A file next to the model that holds weights.

@@ -49,11 +49,6 @@ impl GpuPrepare {
         self.pass.run(picture, &to_rgb(Coefficients::new(&self.spec, picture.colour)))
     }
 
-    /// The input on the device, for what is submitted to it after [`GpuPrepare::run`].
-    pub fn output(&self) -> &wgpu::Buffer {
-        self.pass.output()
-    }
-
     /// Waits for the last picture and copies the input to `out`.
     ///
     /// # Errors

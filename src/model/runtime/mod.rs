@@ -6,7 +6,9 @@ pub mod network;
 pub mod open;
 mod outputs;
 pub mod placement;
+pub mod probe;
 pub mod provider;
+mod values;
 
 pub use network::{Network, Outputs};
 pub use provider::{Device, Precision, Provider, SessionOptions};

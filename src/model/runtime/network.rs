@@ -10,10 +10,10 @@ use ort::memory::AllocationDevice;
 use ort::session::Session;
 use ort::value::{TensorRef, ValueType};
 
-use crate::model::manifest::{Dtype, Manifest, sha256_hex};
+use crate::model::manifest::{Manifest, sha256_hex};
 use crate::model::onnx_file::graph::Model;
 use crate::model::onnx_file::plan;
-use crate::model::onnx_file::plan::{Keep, Picture, Plan};
+use crate::model::onnx_file::plan::{FREE_SIZES, Keep, Plan, Shapes};
 use crate::model::prepare::InputSpec;
 use crate::model::runtime::bound::Bound;
 use crate::model::runtime::open::{self, Opened};
@@ -21,15 +21,12 @@ pub use crate::model::runtime::outputs::Outputs;
 use crate::model::runtime::outputs::Tensors;
 use crate::model::runtime::placement::Placement;
 pub use crate::model::runtime::provider::{Precision, Provider, SessionOptions};
+use crate::model::runtime::{probe, values};
 use crate::model::{classes, locate};
 use crate::{Error, Result};
 
-/// ImageNet statistics of R, G, B in units of 0..1: what most backbones were trained with, assumed without a manifest.
-const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
-
-/// The size that a graph with free height and width is run at unless its manifest says another.
-const FREE_SIZE: (usize, usize) = (640, 368);
+/// Times that a graph is run for the shapes of its tensors, at most: what one run shows may lead to another tensor.
+const MOST_PROBES: usize = 3;
 
 /// The largest size of a protocol buffer, in bytes.
 const LARGEST_FILE: u64 = i32::MAX as u64;
@@ -52,6 +49,10 @@ pub struct Network {
     passed_by: Vec<String>,
     placement: Option<Placement>,
     assumptions: Vec<String>,
+    classes_guessed: bool,
+    queries: bool,
+    /// Whether the values of a first picture were looked at.
+    looked: bool,
 }
 
 impl Network {
@@ -87,27 +88,30 @@ impl Network {
             assumptions.push(format!("no manifest {} beside the model", path.with_extension("toml").display()));
         }
         let mut manifest = manifest.unwrap_or_default();
+        manifest.input.colour = options.colour.or(manifest.input.colour);
         let folder = folder_of(&path);
         let model = parse(bytes)?;
         model.check_external(folder)?;
-        let Plan { edit, picture, logits, features, assumptions: planned, .. } =
-            plan::plan(&model, &manifest, &options.features, Keep::Needed)?;
+        let (Plan { edit, picture, logits, features, assumptions: planned, classes: noted, queries, .. }, _) =
+            settle(&model, &manifest, folder, options, Keep::Needed)?;
         assumptions.extend(planned);
-        let input = input_spec(&picture, &manifest, &mut assumptions)?;
         let graph = if edit.is_empty() { Cow::Borrowed(bytes) } else { Cow::Owned(edit.apply(&model)) };
-        let Opened { session, provider, precision, passed_by, profiled } = open::open(&graph, folder, options)?;
+        let Opened { session, provider, precision, passed_by, unoptimised, profiled } =
+            open::open(&graph, folder, options)?;
+        assumptions.extend(unoptimised);
         let channels = check_outputs(&session, &logits, &features)?;
-        find_classes(&mut manifest, &logits, channels, &mut assumptions)?;
+        let classes_guessed = find_classes(&mut manifest, &logits, channels, noted, &mut assumptions)?;
         let failed = |error: ort::Error| Error::failed(format!("its outputs cannot be bound: {error}"));
         let bound = Bound::of(&session, provider, provider.number(options).unwrap_or_default()).map_err(failed)?;
         let max_batch = (!picture.free_batch || has_fixed_batch(&session)).then_some(1);
+        let said = manifest.input.width.is_some() || manifest.input.height.is_some();
         let mut network = Self {
             session,
             bound,
             path,
             sha256,
             manifest,
-            input,
+            input: picture.spec,
             max_batch,
             input_name: picture.name,
             logits,
@@ -117,11 +121,45 @@ impl Network {
             passed_by,
             placement: None,
             assumptions,
+            classes_guessed,
+            queries,
+            looked: false,
         };
+        if picture.free_size {
+            network.settle_size(said)?;
+        }
         if profiled {
             network.warm_up()?;
         }
         Ok(network)
+    }
+
+    /// Runs once on a grey picture, at the first size of those usual that the graph runs at, unless its manifest `said` one.
+    fn settle_size(&mut self, said: bool) -> Result<()> {
+        let planned = (self.input.width, self.input.height);
+        let sizes: Vec<(usize, usize)> =
+            std::iter::once(planned).chain(FREE_SIZES.into_iter().filter(|&size| size != planned)).collect();
+        let (size, ()) = probe::first_that_runs(&sizes, |size| {
+            (self.input.width, self.input.height) = size;
+            let grey = vec![0.0; 3 * size.0 * size.1];
+            self.infer(&grey).map(drop)
+        })?;
+        if size == planned {
+            return Ok(());
+        }
+        if said {
+            return Err(Error::usage(format!(
+                "it does not run at {}x{}, as the manifest has it, and does at {}x{}",
+                planned.0, planned.1, size.0, size.1
+            ))
+            .hint("change input.width and input.height in the manifest"));
+        }
+        self.assumptions.retain(|text| !text.contains("is free in the graph"));
+        self.assumptions.push(format!(
+            "input width and height are free in the graph, which does not run at {}x{}: running at {}x{}",
+            planned.0, planned.1, size.0, size.1
+        ));
+        Ok(())
     }
 
     /// Runs once on a grey picture, which builds what the provider builds lazily, and notes where each operator ran.
@@ -141,6 +179,7 @@ impl Network {
     /// # Errors
     /// ONNX Runtime does not make a binding.
     #[doc(hidden)]
+    #[cfg(any(test, feature = "internals"))]
     pub fn bind_outputs(&mut self) -> Result<()> {
         let bound = Bound::to(&self.session, AllocationDevice::CPU, 0);
         self.bound = Some(bound.map_err(|error| Error::failed(error.to_string()))?);
@@ -205,7 +244,17 @@ impl Network {
         &self.features
     }
 
-    /// The assumptions made, a sentence each, for the user.
+    /// Whether the names of the classes are only those of a data set with as many.
+    pub fn classes_guessed(&self) -> bool {
+        self.classes_guessed
+    }
+
+    /// Whether its logits are folded from the queries of a query-mask network.
+    pub fn has_queries(&self) -> bool {
+        self.queries
+    }
+
+    /// What had to be assumed, a sentence each, for the user to read; after the first picture also what its values show.
     pub fn assumptions(&self) -> &[String] {
         &self.assumptions
     }
@@ -256,7 +305,24 @@ impl Network {
             logits: take(&self.logits)?,
             features: self.features.iter().map(|name| take(name)).collect::<Result<_>>()?,
         });
-        Ok((0..count).map(|index| Outputs::new(Arc::clone(&tensors), index, count)).collect())
+        drop(outputs);
+        let all: Vec<Outputs> = (0..count).map(|index| Outputs::new(Arc::clone(&tensors), index, count)).collect();
+        if !self.looked
+            && let Some(first) = all.first()
+            && tensor.get(..length / count.max(1)).is_some_and(values::varies)
+        {
+            self.looked = true;
+            let mut seen = Vec::new();
+            first.with_maps(|maps| {
+                seen = values::look(&maps.logits, &self.logits, self.queries);
+                Ok(())
+            })?;
+            for text in &seen {
+                tracing::warn!("model {}: {text}", self.path.display());
+            }
+            self.assumptions.extend(seen);
+        }
+        Ok(all)
     }
 
     /// Runs the network on the first `count` pictures of `tensor` in as few calls as [`Network::max_batch`] allows; the
@@ -326,36 +392,34 @@ pub fn parse(bytes: &[u8]) -> Result<Model<'_>> {
     })
 }
 
-/// Size and normalisation of the picture.
-fn input_spec(picture: &Picture, manifest: &Manifest, assumptions: &mut Vec<String>) -> Result<InputSpec> {
-    let mut side = |key: &str, graph: Option<usize>, said: Option<usize>, free: usize| match (graph, said) {
-        (Some(graph), Some(said)) if graph != said => Err(Error::usage(format!(
-            "the manifest does not fit the graph: input.{key} is {said}, the graph has {graph}"
-        ))),
-        (graph, said) => Ok(said.or(graph).unwrap_or_else(|| {
-            assumptions.push(format!("input {key} is free in the graph, running at {free}"));
-            free
-        })),
-    };
-    let width = side("width", picture.width, manifest.input.width, FREE_SIZE.0)?;
-    let height = side("height", picture.height, manifest.input.height, FREE_SIZE.1)?;
-    let said = (manifest.input.mean, manifest.input.std);
-    let (mean, std) = match picture.dtype {
-        // The graph normalises by itself: it gets the code values 0..255.
-        Dtype::U8 if said == (None, None) => ([0.0; 3], [1.0 / 255.0; 3]),
-        Dtype::U8 => {
-            return Err(Error::usage(
-                "the manifest has input.mean or input.std, and the graph takes u8 pictures, which it normalises by itself",
-            ));
+/// The plan for a model, after as many runs of its graph as it takes to know the shapes that the file does not say; and what
+/// these runs showed.
+///
+/// # Errors
+/// See [`plan::plan`] and [`probe::shapes`].
+pub fn settle(
+    model: &Model<'_>,
+    manifest: &Manifest,
+    folder: &Path,
+    options: &SessionOptions,
+    keep: Keep,
+) -> Result<(Plan, Shapes)> {
+    let mut shapes = Shapes::default();
+    let mut wanted = plan::undeclared(model);
+    for _ in 0..MOST_PROBES {
+        if !wanted.is_empty() {
+            let found = probe::shapes(model, manifest, folder, &wanted, options)?;
+            shapes.size = found.size;
+            shapes.tensors.extend(found.tensors);
         }
-        Dtype::F32 | Dtype::F16 => {
-            if said.0.is_none() || said.1.is_none() {
-                assumptions.push("input is RGB normalised with ImageNet mean and deviation".to_owned());
-            }
-            (said.0.unwrap_or(IMAGENET_MEAN), said.1.unwrap_or(IMAGENET_STD))
+        let plan = plan::plan(model, manifest, &options.features, keep, &shapes)?;
+        wanted = plan.unknown.iter().filter(|name| !shapes.tensors.contains_key(*name)).cloned().collect();
+        if wanted.is_empty() {
+            return Ok((plan, shapes));
         }
-    };
-    Ok(InputSpec { width, height, mean, std })
+    }
+    Err(Error::failed(format!("the shapes of {} cannot be found out", wanted.join(", ")))
+        .hint("name logits and features in the manifest beside the model"))
 }
 
 /// Whether an output has a batch of a size of its own.
@@ -392,39 +456,48 @@ fn check_outputs(session: &Session, logits: &str, features: &[String]) -> Result
     Ok(channels)
 }
 
-/// Checks the manifest's classes, or guesses them by their number.
+/// Checks the manifest's classes, or takes those that the file's metadata has, or guesses them by their number; whether
+/// they are a guess.
 fn find_classes(
     manifest: &mut Manifest,
     logits: &str,
     channels: Option<usize>,
+    noted: Vec<String>,
     assumptions: &mut Vec<String>,
-) -> Result<()> {
-    let Some(channels) = channels else { return Ok(()) };
+) -> Result<bool> {
+    let Some(channels) = channels else { return Ok(false) };
     if channels < 2 {
         return Err(Error::failed(format!(
             "the logits `{logits}` have {channels} channel: one class cannot leave anything unknown"
         ))
         .hint("a network with several classes is needed"));
     }
-    for (key, count) in
-        [("classes.names", manifest.classes.names.len()), ("classes.palette", manifest.classes.palette.len())]
-    {
+    let classes = &mut manifest.classes;
+    for (key, count) in [("classes.names", classes.names.len()), ("classes.palette", classes.palette.len())] {
         if count > 0 && channels != count {
             return Err(Error::usage(format!(
                 "the manifest does not fit the graph: {key} has {count} entries, output `{logits}` has {channels} channels"
             )));
         }
     }
-    if manifest.classes.names.is_empty()
-        && let Some(table) = classes::by_count(channels)
-    {
-        assumptions.push(format!("the {channels} classes are taken to be those of {}", table.dataset));
-        manifest.classes.names = table.names[..channels].to_vec();
-        if manifest.classes.palette.is_empty() {
-            manifest.classes.palette = table.palette[..channels].to_vec();
-        }
+    if !classes.names.is_empty() {
+        return Ok(false);
     }
-    Ok(())
+    if noted.len() == channels {
+        assumptions.push("the names of the classes are those of the file's metadata".to_owned());
+        classes.names = noted;
+        return Ok(false);
+    }
+    let Some(table) = classes::by_count(channels) else { return Ok(false) };
+    assumptions.push(format!(
+        "the names of the {channels} classes are a guess by their number: those of {} (classes.names in the manifest)",
+        table.dataset
+    ));
+    classes.names = table.names[..channels].to_vec();
+    if classes.palette.is_empty() {
+        classes.palette = table.palette[..channels].to_vec();
+    }
+    Ok(true)
 }
 
 #[cfg(test)]

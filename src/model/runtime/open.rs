@@ -24,6 +24,8 @@ pub struct Opened {
     pub precision: Precision,
     /// The reasons why `auto` skipped others, a line each.
     pub passed_by: Vec<String>,
+    /// Why ONNX Runtime does not optimise the graph in full, where it does not.
+    pub unoptimised: Option<String>,
     /// Whether the session writes a profile, see [`Placement`](super::placement::Placement).
     pub profiled: bool,
 }
@@ -45,12 +47,12 @@ pub fn open(graph: &[u8], folder: &Path, options: &SessionOptions) -> Result<Ope
     for provider in wanted {
         let profiled = options.profile || provider != Provider::Cpu;
         match build(graph, folder, provider, options, profiled) {
-            Ok(session) => {
+            Ok((session, unoptimised)) => {
                 let precision = match provider {
                     Provider::Openvino => openvino_precision(options),
                     _ => options.precision,
                 };
-                return Ok(Opened { session, provider, precision, passed_by, profiled });
+                return Ok(Opened { session, provider, precision, passed_by, unoptimised, profiled });
             }
             Err(error) => {
                 if options.provider == Provider::Auto && provider != Provider::Cpu {
@@ -124,7 +126,52 @@ fn nvidia() -> bool {
         || ["/dev/nvidiactl", "/dev/dxg", "/dev/nvhost-gpu"].iter().any(|path| Path::new(path).exists())
 }
 
-fn build(graph: &[u8], folder: &Path, provider: Provider, options: &SessionOptions, profile: bool) -> Result<Session> {
+/// Levels of optimisation, from the highest down. Fusions of a higher one can make graphs that ONNX Runtime refuses itself.
+const LEVELS: [(GraphOptimizationLevel, &str); 3] = [
+    (GraphOptimizationLevel::All, "with all optimisations"),
+    (GraphOptimizationLevel::Level1, "with basic optimisations only"),
+    (GraphOptimizationLevel::Disable, "without optimisations"),
+];
+
+/// A session, on the CPU at the highest level of optimisation at which the graph loads, and the reason where that is not
+/// the full one.
+fn build(
+    graph: &[u8],
+    folder: &Path,
+    provider: Provider,
+    options: &SessionOptions,
+    profile: bool,
+) -> Result<(Session, Option<String>)> {
+    let levels = if provider == Provider::Cpu { &LEVELS[..] } else { &LEVELS[..1] };
+    at_the_highest_level(levels, |level| build_at(level, graph, folder, provider, options, profile))
+}
+
+/// What `attempt` makes at the highest level at which it succeeds, and the reason where that is not the full one.
+fn at_the_highest_level<T>(
+    levels: &[(GraphOptimizationLevel, &str)],
+    mut attempt: impl FnMut(GraphOptimizationLevel) -> Result<T>,
+) -> Result<(T, Option<String>)> {
+    let mut first: Option<Error> = None;
+    for (level, how) in levels {
+        match attempt(level.clone()) {
+            Ok(made) => {
+                let reason = |error| format!("the graph runs {how}, which is slower, since with all of them: {error}");
+                return Ok((made, first.map(reason)));
+            }
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    Err(first.unwrap_or_else(|| Error::failed("no level of optimisation to load at")))
+}
+
+fn build_at(
+    level: GraphOptimizationLevel,
+    graph: &[u8],
+    folder: &Path,
+    provider: Provider,
+    options: &SessionOptions,
+    profile: bool,
+) -> Result<Session> {
     let runtime = library::load(provider.build())?;
     let failed = |error: String| Error::failed(format!("ONNX Runtime: {error}"));
     if !provider.compiled_in() {
@@ -133,13 +180,13 @@ fn build(graph: &[u8], folder: &Path, provider: Provider, options: &SessionOptio
             provider.name(),
             runtime.library.display()
         ))
-        .hint(provider.remedy()));
+        .hint(format!("{}; --provider cpu always works", provider.remedy())));
     }
     let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
     let mut builder = Session::builder(&runtime.environment)
         .map_err(|error| failed(error.to_string()))?
-        .with_optimization_level(GraphOptimizationLevel::All)
+        .with_optimization_level(level)
         .map_err(|error| failed(error.to_string()))?
         .with_intra_threads(threads)
         .map_err(|error| failed(error.to_string()))?
@@ -161,10 +208,49 @@ fn build(graph: &[u8], folder: &Path, provider: Provider, options: &SessionOptio
     }
     builder.commit_from_memory(graph).map_err(|error| {
         if provider == Provider::Cpu {
-            return Error::failed(format!("ONNX Runtime cannot load it: {error}"))
-                .hint("the file must be an ONNX graph; `python -m onnx.checker FILE` shows details");
+            let text = error.to_string();
+            return Error::failed(format!("ONNX Runtime cannot load it: {text}")).hint(advice(&text));
         }
         Error::failed(format!("provider {} cannot load it: {error}", provider.name()))
             .hint("--provider cpu runs every graph; `oodstream doctor` lists providers and adapters")
     })
+}
+
+/// What to do about ONNX Runtime's reason not to load a graph.
+fn advice(reason: &str) -> &'static str {
+    let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+    if says(&["is not a registered function/op", "No Op registered for", "Failed to find kernel", "NOT_IMPLEMENTED"]) {
+        "the graph needs an operator that this ONNX Runtime does not have: export it with standard operators of ONNX only"
+    } else if says(&["opset", "IR version"]) {
+        "the graph is newer than this ONNX Runtime: export it with a lower opset, or set ORT_DYLIB_PATH to a newer library"
+    } else if says(&["Protobuf parsing failed", "INVALID_PROTOBUF"]) {
+        "the file must be an ONNX graph"
+    } else {
+        "`python -m onnx.checker FILE` shows whether the graph itself is sound"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_graph_that_only_its_optimisation_breaks_runs_with_less() {
+        let refuse_above = |least: usize| {
+            let mut tries = 0;
+            at_the_highest_level(&LEVELS, move |_| {
+                tries += 1;
+                if tries > least { Ok(tries) } else { Err(Error::failed(format!("refusal {tries}"))) }
+            })
+        };
+        assert_eq!(refuse_above(0).unwrap(), (1, None));
+        let (tries, reason) = refuse_above(1).unwrap();
+        let reason = reason.unwrap();
+        assert!(tries == 2 && reason.contains("basic optimisations") && reason.contains("refusal 1"), "{reason}");
+        assert!(refuse_above(2).unwrap().1.unwrap().contains("without optimisations"));
+        assert!(
+            refuse_above(3).unwrap_err().to_string().contains("refusal 1"),
+            "the first reason is the one that counts"
+        );
+    }
 }

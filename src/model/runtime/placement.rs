@@ -1,6 +1,6 @@
 //! Where the operators of a network ran, read from ONNX Runtime's profile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 
@@ -25,8 +25,14 @@ impl Placement {
         let _ = fs::remove_file(&path);
         let events: Vec<serde_json::Value> = serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
         let mut placement = Self::default();
+        // A network that was tried at several sizes ran more than once.
+        let mut seen = BTreeSet::new();
         for event in events.iter().filter(|event| event["cat"] == "Node") {
             let arguments = &event["args"];
+            let place = (arguments["node_index"].to_string(), arguments["op_name"].to_string());
+            if !arguments["node_index"].is_null() && !seen.insert(place) {
+                continue;
+            }
             if let (Some(provider), Some(operator)) = (arguments["provider"].as_str(), arguments["op_name"].as_str()) {
                 *placement.0.entry(provider.to_owned()).or_default().entry(operator.to_owned()).or_default() += 1;
             }

@@ -8,6 +8,7 @@ use ort::ep;
 use ort::ep::{ArbitrarilyConfigurableExecutionProvider, ExecutionProvider};
 use serde::{Deserialize, Serialize};
 
+use crate::model::manifest::Colour;
 use crate::model::runtime::library::{self, Build};
 use crate::{Error, Result};
 
@@ -24,6 +25,8 @@ pub struct SessionOptions {
     pub precision: Precision,
     /// Tensors or operators to take features from, before those of the manifest.
     pub features: Vec<String>,
+    /// Order of the picture's channels, before that of the manifest.
+    pub colour: Option<Colour>,
     /// Find out where each operator runs, by running once; always done for other providers than the CPU.
     pub profile: bool,
 }

@@ -256,6 +256,7 @@ impl NetworkOutputs {
     }
 
     /// Whether there are no outputs.
+    #[cfg(any(test, feature = "internals"))]
     pub fn is_empty(&self) -> bool {
         self.outputs.is_empty() && !self.merged
     }

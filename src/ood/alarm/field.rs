@@ -43,6 +43,7 @@ impl Field {
     }
 
     /// Whether nothing has been read yet.
+    #[cfg(any(test, feature = "internals"))]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

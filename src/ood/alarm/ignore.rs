@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ndarray::Array3;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer};
 
+use crate::address::{Anchor, located};
 use crate::{Error, Result};
 
 /// One part to leave out, as it is written: `MASK.png` or `poly:x,y x,y x,y ...`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Ignored {
     /// A grey picture of the video's size; what is not black is left out.
     Mask(PathBuf),
@@ -53,15 +53,6 @@ impl Ignored {
         }
         Ok(Self::Polygon(corners))
     }
-
-    /// Relative paths start at `folder`.
-    pub fn anchor(&mut self, folder: &Path) {
-        if let Self::Mask(path) = self
-            && path.is_relative()
-        {
-            *path = folder.join(&*path);
-        }
-    }
 }
 
 impl fmt::Display for Ignored {
@@ -79,17 +70,30 @@ impl fmt::Display for Ignored {
     }
 }
 
-impl TryFrom<String> for Ignored {
+/// A part as a pipeline file has it, before it is anchored.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Part(Ignored);
+
+impl TryFrom<String> for Part {
     type Error = Error;
 
     fn try_from(text: String) -> Result<Self> {
-        Self::parse(&text)
+        Ignored::parse(&text).map(Self)
     }
 }
 
-impl From<Ignored> for String {
-    fn from(ignored: Ignored) -> Self {
-        ignored.to_string()
+impl Anchor for Part {
+    fn anchor(&mut self, folder: &Path) {
+        if let Ignored::Mask(path) = &mut self.0 {
+            path.anchor(folder);
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Ignored {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        located::<_, Part>(deserializer).map(|part| part.0)
     }
 }
 

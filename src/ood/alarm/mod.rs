@@ -92,15 +92,6 @@ impl Scene {
         self.events.clear();
         self.grid = (0, 0);
     }
-
-    /// Share of the picture that alarms cover, 0..1.
-    pub fn alarm_share(&self) -> f32 {
-        self.sightings
-            .iter()
-            .filter(|sighting| sighting.standing == Standing::Alarm)
-            .map(|sighting| sighting.region.area_share)
-            .sum()
-    }
 }
 
 /// Applies the rules to the frames of one stream.

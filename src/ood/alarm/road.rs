@@ -65,6 +65,7 @@ impl Road {
     }
 
     /// Whether there is a road at all.
+    #[cfg(any(test, feature = "internals"))]
     pub fn is_known(&self) -> bool {
         !self.rows.is_empty()
     }

@@ -1,27 +1,33 @@
 //! The rules by which marked pixels become alarms: the `[events]` section of a pipeline file.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::ignore::Ignored;
+use crate::duration::seconds;
 use crate::{Error, Result};
 
 /// `[events]`. Times are in seconds of running time and areas in shares of the picture, never in frames or pixels.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EventsConfig {
     /// Smallest region that counts, as a share of the picture.
     pub min_area: f32,
     /// Seconds within `window_s` for which a region must be seen before it is an alarm.
+    #[serde(deserialize_with = "seconds")]
     pub min_seconds: f64,
     /// Length of the window for `min_seconds`.
+    #[serde(deserialize_with = "seconds")]
     pub window_s: f64,
     /// An event ends when its region has not been seen for this long.
+    #[serde(deserialize_with = "seconds")]
     pub end_after_s: f64,
     /// Upper bound on the alarms of a stream within 60 seconds. What exceeds it is counted and reported in the summary.
     pub max_per_minute: Option<u32>,
     /// No region counts until the stream has run for this long, and again after a cut or a loss of signal.
+    #[serde(deserialize_with = "seconds")]
     pub settle_s: f64,
     /// Time constant of the smoothing of the score along the camera's motion; 0 is off.
+    #[serde(deserialize_with = "seconds")]
     pub smoothing_s: f64,
     /// A region needs a cell of at least this level. Levels are relative to the footage: the usual score of the stream
     /// is -1 and the threshold is 0.
@@ -33,6 +39,7 @@ pub struct EventsConfig {
     /// How far from the road's hull a region may stand, as a share of the picture's width.
     pub road_margin: f32,
     /// Interval of `update` lines while an event lasts; 0 writes none.
+    #[serde(deserialize_with = "seconds")]
     pub update_s: f64,
     /// Classes whose unusual members are no alarm: they are drawn and logged as `unusual CLASS`.
     pub known: Vec<String>,

@@ -48,17 +48,9 @@ pub type Opened = (Box<dyn FrameReader>, Option<Box<dyn FrameWriter>>);
 /// Opens a video file, and an output beside it when one is asked for. Returns once the first frame is decoded.
 ///
 /// # Errors
-/// Not there, not a video, no video stream, no decoder, damaged from the start; an output that exists, equals the
+/// Not there, not a video, no video stream or not that track, no decoder, damaged from the start; an output that exists, equals the
 /// input, or cannot be written.
-pub fn open_file(open: &OpenFile) -> Result<Opened> {
-    open_file_as(open, FileOptions::default())
-}
-
-/// As [`open_file`], with choices for what is read of the file.
-///
-/// # Errors
-/// As [`open_file`]; no such video track.
-pub fn open_file_as(open: &OpenFile, options: FileOptions) -> Result<Opened> {
+pub fn open_file(open: &OpenFile, options: FileOptions) -> Result<Opened> {
     init()?;
     check_readable(open.path)?;
     let target = open.output.map(|path| Target::check(path, Some(open.path), open.encoding)).transpose()?;

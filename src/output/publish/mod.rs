@@ -28,15 +28,16 @@ mod template;
 mod writer;
 mod xlib;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 pub use server::Servers;
-pub use target::{Address, Target};
+pub use target::Target;
 
+use crate::address::LocatedPath;
+use crate::duration::seconds;
 use crate::gst::init;
 use crate::output::{Encoding, FrameWriter, encoder};
 use crate::{Error, Result};
@@ -50,26 +51,27 @@ const LANE_ROOM: usize = 256;
 const DISPLAY_ROOM: usize = 2;
 
 /// `[serve]`: the RTSP server.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServeOptions {
     /// File with one `user:password` per line; without it anyone may watch.
-    pub users: Option<PathBuf>,
+    pub users: Option<LocatedPath>,
     /// PEM file with the certificate (and its chain), for `rtsps://`.
-    pub certificate: Option<PathBuf>,
+    pub certificate: Option<LocatedPath>,
     /// PEM file with the certificate's key.
-    pub key: Option<PathBuf>,
+    pub key: Option<LocatedPath>,
     /// File with `user:password` for servers pushed to whose address has none.
-    pub push_credentials: Option<PathBuf>,
+    pub push_credentials: Option<LocatedPath>,
     /// PEM file with the certificate authorities of `rtsps://` servers pushed to; default: the system's.
-    pub push_tls_ca: Option<PathBuf>,
+    pub push_tls_ca: Option<LocatedPath>,
 }
 
 /// `[record]`: recordings in segments.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RecordOptions {
     /// Longest segment in seconds.
+    #[serde(deserialize_with = "seconds")]
     pub segment_s: u64,
     /// Largest segment in MB; default: no limit.
     pub segment_mb: Option<u64>,
@@ -84,10 +86,11 @@ impl Default for RecordOptions {
 }
 
 /// `[hls]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HlsOptions {
     /// Length of a segment in seconds.
+    #[serde(deserialize_with = "seconds")]
     pub segment_s: u32,
     /// Segments in the playlist; up to three more are on the disk, including the one being written.
     pub segments: u32,
@@ -149,9 +152,9 @@ pub struct PublishOptions {
     /// HLS.
     pub hls: HlsOptions,
     /// File with `user:password` for servers pushed to whose address has none.
-    pub push_credentials: Option<PathBuf>,
+    pub push_credentials: Option<LocatedPath>,
     /// See [`ServeOptions::push_tls_ca`].
-    pub push_tls_ca: Option<PathBuf>,
+    pub push_tls_ca: Option<LocatedPath>,
 }
 
 /// A writer to all outputs of a stream, and the state of each, in order.
@@ -193,7 +196,7 @@ pub fn open(targets: &[Target], servers: &Servers, options: &PublishOptions) -> 
                 display = Some(Lane::start(sink, DISPLAY_ROOM, status, &order, "display")?);
                 continue;
             }
-            Target::Push(address) => Box::new(push::Push::open(address, options, &order)?),
+            Target::Push(server, login) => Box::new(push::Push::open(server, login.as_ref(), options, &order)?),
             Target::Hls(folder) => {
                 // Segments end at key frames.
                 key_every = key_every.min(u64::from(options.hls.segment_s.max(1)) * 1_000_000_000);

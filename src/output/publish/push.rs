@@ -1,13 +1,14 @@
 //! Pushing to another RTSP server, with reconnection.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gst::prelude::*;
 use gstreamer as gst;
 
+use crate::address::{LocatedPath, Login, Server};
 use crate::gst::element;
 use crate::gst::message::progress_of;
 use crate::gst::trust::authorities;
@@ -16,7 +17,6 @@ use crate::output::publish::anchor::anchor;
 use crate::output::publish::chain::Chain;
 use crate::output::publish::lane::{Order, Packet, Sink};
 use crate::output::publish::recording::parser_of;
-use crate::output::publish::target::Address;
 use crate::{Error, Result};
 
 /// Time after which a stalled TCP connection counts as lost, in microseconds.
@@ -28,9 +28,10 @@ const ASKED: u32 = 2;
 const FLOWS: u64 = 10;
 
 pub(crate) struct Push {
-    address: Address,
+    server: Server,
+    login: Option<Login>,
     /// File with certificate authorities, instead of the system's.
-    trust: Option<PathBuf>,
+    trust: Option<LocatedPath>,
     order: Arc<Order>,
     chain: Option<Chain>,
     /// Requests sent so far.
@@ -42,14 +43,15 @@ pub(crate) struct Push {
 impl Push {
     /// # Errors
     /// The file with the credentials or the one with the authorities cannot be read or is malformed.
-    pub fn open(address: &Address, options: &PublishOptions, order: &Arc<Order>) -> Result<Self> {
-        let mut address = address.clone();
-        if let (None, Some(path)) = (&address.credentials, &options.push_credentials) {
-            address.credentials = Some(read_credentials(path)?);
-        }
-        let trust = options.push_tls_ca.clone().filter(|_| address.tls);
+    pub fn open(server: &Server, login: Option<&Login>, options: &PublishOptions, order: &Arc<Order>) -> Result<Self> {
+        let login = match (login, &options.push_credentials) {
+            (None, Some(path)) => Some(read_credentials(path)?),
+            (login, _) => login.cloned(),
+        };
+        let server = server.clone();
+        let trust = options.push_tls_ca.clone().filter(|_| server.tls());
         trust.as_deref().map(authorities).transpose()?;
-        Ok(Self { address, trust, order: Arc::clone(order), chain: None, asked: 0, passed: Arc::default() })
+        Ok(Self { server, login, trust, order: Arc::clone(order), chain: None, asked: 0, passed: Arc::default() })
     }
 }
 
@@ -58,14 +60,14 @@ impl Sink for Push {
         let parser = element(parser_of(&first.caps))?;
         parser.set_property("config-interval", -1i32);
         let sink = element("rtspclientsink")?;
-        sink.set_property("location", self.address.to_string());
+        sink.set_property("location", &self.server.location);
         sink.set_property_from_str("protocols", "tcp");
         sink.set_property("tcp-timeout", TIMEOUT_US);
         sink.set_property("latency", 0u32);
         if let Some(path) = &self.trust {
             sink.set_property("tls-database", authorities(path)?);
         }
-        if let Some((user, password)) = &self.address.credentials {
+        if let Some(Login { user, password }) = &self.login {
             sink.set_property("user-id", user);
             sink.set_property("user-pw", password);
         }
@@ -123,7 +125,7 @@ impl Sink for Push {
 }
 
 /// The first `user:password` line of a file.
-fn read_credentials(path: &Path) -> Result<(String, String)> {
+fn read_credentials(path: &Path) -> Result<Login> {
     let shown = path.display();
     let text = fs::read_to_string(path)
         .map_err(|e| Error::failed(format!("push_credentials: {shown} cannot be read: {e}")))?;
@@ -132,5 +134,5 @@ fn read_credentials(path: &Path) -> Result<(String, String)> {
         .and_then(|line| line.split_once(':'))
         .filter(|(user, _)| !user.is_empty())
         .ok_or_else(|| Error::failed(format!("push_credentials: {shown} has no line `user:password`")))?;
-    Ok((user.to_owned(), password.to_owned()))
+    Ok(Login { user: user.to_owned(), password: password.to_owned() })
 }

@@ -10,8 +10,8 @@ use rtsp::gio;
 use rtsp::gio::prelude::*;
 use rtsp::prelude::*;
 
+use crate::address::Server;
 use crate::output::publish::ServeOptions;
-use crate::output::publish::target::Address;
 use crate::{Error, Result};
 
 /// The only role.
@@ -21,9 +21,9 @@ const ROLE: &str = "watcher";
 const BOTH: rtsp::gst_rtsp::RTSPAuthMethod = rtsp::gst_rtsp::RTSPAuthMethod::__Unknown(1 | 2);
 
 /// The authentication of a server; none where anyone may watch unencrypted.
-pub(crate) fn auth(address: &Address, options: &ServeOptions) -> Result<Option<rtsp::RTSPAuth>> {
+pub(crate) fn auth(address: &Server, options: &ServeOptions) -> Result<Option<rtsp::RTSPAuth>> {
     let users = options.users.as_deref().map(read_users).transpose()?;
-    let certificate = if address.tls { Some(certificate(address, options)?) } else { None };
+    let certificate = if address.tls() { Some(certificate(address, options)?) } else { None };
     if users.is_none() && certificate.is_none() {
         return Ok(None);
     }
@@ -81,7 +81,7 @@ fn read_users(path: &Path) -> Result<Vec<(String, String)>> {
 }
 
 /// The server's certificate with its key, tested.
-fn certificate(address: &Address, options: &ServeOptions) -> Result<gio::TlsCertificate> {
+fn certificate(address: &Server, options: &ServeOptions) -> Result<gio::TlsCertificate> {
     let (Some(certificate), Some(key)) = (&options.certificate, &options.key) else {
         return Err(Error::usage(format!("{address}: an encrypted server needs a certificate and its key"))
             .hint("give both as PEM files, `certificate` and `key` of [serve]"));

@@ -14,11 +14,11 @@ use rtsp::gio;
 use rtsp::gst_rtsp::RTSPLowerTrans;
 use rtsp::prelude::*;
 
+use crate::address::Server as Address;
 use crate::output::publish::clients::{Table, admit, lock, watch};
 use crate::output::publish::feed::Feed;
 use crate::output::publish::gate::{Acceptor, Gate, MAX_BODY, TICK, Ticket};
 use crate::output::publish::mounts::HiddenMounts;
-use crate::output::publish::target::Address;
 use crate::output::publish::{ServeOptions, secure};
 use crate::{Error, Result};
 
@@ -54,7 +54,7 @@ impl Servers {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.servers.retain(|_, server| server.strong_count() > 0);
         let server = match state.servers.get(&address.place()).and_then(Weak::upgrade) {
-            Some(server) if server.tls != address.tls => {
+            Some(server) if server.tls != address.tls() => {
                 return Err(Error::usage(format!("{address}: port {} is served with and without TLS", address.port))
                     .hint("take another port for one of them"));
             }
@@ -70,8 +70,8 @@ impl Servers {
                 server
             }
         };
-        server.mount(&address.path, feed).map_err(|e| e.at(address))?;
-        Ok(Mount { server, path: address.path.clone() })
+        server.mount(address.path(), feed).map_err(|e| e.at(address))?;
+        Ok(Mount { server, path: address.path().to_owned() })
     }
 }
 
@@ -180,7 +180,7 @@ impl Server {
         });
         cleanup.attach(Some(&thread.context));
         let mut sources = vec![cleanup];
-        let acceptor = if address.tls {
+        let acceptor = if address.tls() {
             // GStreamer's server encrypts only connections it has accepted itself.
             drop(listener);
             server.set_address(&address.host);
@@ -199,7 +199,7 @@ impl Server {
         if let Some(warning) = warn {
             tracing::warn!("{warning}");
         }
-        Ok(Self { acceptor, server, mounts, hidden, table, sources, thread, tls: address.tls })
+        Ok(Self { acceptor, server, mounts, hidden, table, sources, thread, tls: address.tls() })
     }
 
     fn mount(&self, path: &str, feed: &Arc<Feed>) -> Result<()> {

@@ -1,9 +1,9 @@
 //! The addresses of live outputs, as `-o` takes them. Credentials in them are never displayed.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::gst::hide_credentials;
+use crate::address::{Address, Login, Remote, Server};
 use crate::output::publish::template::Template;
 use crate::{Error, Result};
 
@@ -11,9 +11,9 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// `rtsp://HOST:PORT/NAME`, `rtsps://...`: served here.
-    Serve(Address),
+    Serve(Server),
     /// `rtsp+push://...`, `rtsps+push://...`: sent to another server.
-    Push(Address),
+    Push(Server, Option<Login>),
     /// `hls:DIR`
     Hls(PathBuf),
     /// `x.mp4`; with strftime fields in its name, in segments.
@@ -22,46 +22,40 @@ pub enum Target {
     Display,
 }
 
-/// An RTSP address.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Address {
-    /// Encrypted (`rtsps`).
-    pub tls: bool,
-    /// Name or number, an IPv6 number without its brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// Begins with `/`.
-    pub path: String,
-    /// User and password, decoded.
-    pub(crate) credentials: Option<(String, String)>,
-}
-
 /// Ports when an address names none: to serve, any user may open these; to push, those of the standard.
 const SERVE_PORTS: [u16; 2] = [8554, 8322];
 const PUSH_PORTS: [u16; 2] = [554, 322];
 
 impl Target {
-    /// Takes `text` if it has the form of a live output: one of the addresses above, or a video file's name.
+    /// Reads `text` as [`Target::of`] does.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(any(test, feature = "internals"))]
+    pub fn parse(text: &str) -> Result<Option<Self>> {
+        Self::of(&Address::from(text))
+    }
+
+    /// Takes `address` if it has the form of a live output: one of the addresses above, or a video file's name.
     ///
     /// # Errors
     /// It has the form, and is malformed; or it is an address of an unknown kind.
-    pub fn parse(text: &str) -> Result<Option<Self>> {
+    pub fn of(address: &Address) -> Result<Option<Self>> {
         // GStreamer's strings end there.
-        if text.contains('\0') {
+        if address.text().is_some_and(|text| text.contains('\0')) {
             return Err(Error::usage("an output holds a NUL character"));
         }
-        if text == "display:" {
+        if address.text() == Some("display:") {
             return Ok(Some(Self::Display));
         }
-        if let Some(folder) = text.strip_prefix("hls:") {
-            if folder.is_empty() {
+        if let Some(folder) = address.after("hls") {
+            if folder.as_os_str().is_empty() {
                 return Err(Error::usage("hls: there is no folder in it").hint("hls:FOLDER"));
             }
-            return Ok(Some(Self::Hls(PathBuf::from(folder))));
+            return Ok(Some(Self::Hls(folder.to_path_buf())));
         }
-        if let Some((scheme, rest)) = text.split_once("://") {
-            let (push, tls) = match scheme.to_ascii_lowercase().as_str() {
+        if let Some((scheme, rest)) = address.url() {
+            let (push, tls) = match scheme.as_str() {
                 "rtsp" => (false, false),
                 "rtsps" => (false, true),
                 "rtsp+push" => (true, false),
@@ -72,17 +66,17 @@ impl Target {
                 }
             };
             let ports = if push { PUSH_PORTS } else { SERVE_PORTS };
-            let address = Address::parse(scheme, rest, tls, ports[usize::from(tls)])?;
+            let Remote { server, login, .. } = remote(&scheme, rest, ports[usize::from(tls)])?;
             if push {
-                return Ok(Some(Self::Push(address)));
+                return Ok(Some(Self::Push(server, login)));
             }
-            if address.credentials.is_some() {
-                return Err(Error::usage(format!("{address}: a served address cannot hold a password"))
+            if login.is_some() {
+                return Err(Error::usage(format!("{server}: a served address cannot hold a password"))
                     .hint("name a file with one `user:password` per line in serve.users"));
             }
-            return Ok(Some(Self::Serve(address)));
+            return Ok(Some(Self::Serve(server)));
         }
-        let path = Path::new(text);
+        let path = address.path();
         let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
         if !matches!(extension.as_deref(), Some("mp4" | "m4v" | "mov" | "mkv")) {
             return Ok(None);
@@ -97,7 +91,7 @@ impl Target {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Serve(_) => "serve",
-            Self::Push(_) => "push",
+            Self::Push(..) => "push",
             Self::Hls(_) => "hls",
             Self::Record(_) => "record",
             Self::Display => "display",
@@ -108,9 +102,9 @@ impl Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Serve(address) => address.fmt(f),
+            Self::Serve(server) => server.fmt(f),
             // After `rtsp` or `rtsps`.
-            Self::Push(address) => f.write_str(&address.to_string().replacen("://", "+push://", 1)),
+            Self::Push(server, _) => f.write_str(&server.to_string().replacen("://", "+push://", 1)),
             Self::Hls(folder) => write!(f, "hls:{}", folder.display()),
             Self::Record(path) => path.display().fmt(f),
             Self::Display => f.write_str("display"),
@@ -118,104 +112,22 @@ impl fmt::Display for Target {
     }
 }
 
-impl Address {
-    /// `rest` is what follows `scheme://`. No message holds the part before the `@`.
-    fn parse(scheme: &str, rest: &str, tls: bool, default_port: u16) -> Result<Self> {
-        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let (credentials, place) = match authority.rsplit_once('@') {
-            Some((credentials, place)) => (Some(credentials), place),
-            None => (None, authority),
-        };
-        let wrong = |what: &str| {
-            Error::usage(format!("{}: {what}", hide_credentials(&format!("{scheme}://{rest}"))))
-                .hint(format!("{scheme}://HOST:PORT/NAME, such as {scheme}://127.0.0.1:{default_port}/front"))
-        };
-        let (host, port) = match place.strip_prefix('[') {
-            Some(rest) => {
-                let (host, port) = rest.split_once(']').ok_or_else(|| wrong("the `]` is missing"))?;
-                host.parse::<std::net::Ipv6Addr>().map_err(|_| wrong("what is in the brackets is no IPv6 address"))?;
-                match port.strip_prefix(':') {
-                    None if !port.is_empty() => return Err(wrong("a port is given as `:PORT`")),
-                    port => (host, port),
-                }
-            }
-            None => match place.split_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (place, None),
-            },
-        };
-        if host.is_empty() {
-            return Err(wrong("the host is missing"));
-        }
-        if host.contains(|c: char| c.is_whitespace() || c.is_control() || "?#%\\".contains(c)) {
-            return Err(wrong("the host is not a name or number"));
-        }
-        let port = match port {
-            None => default_port,
-            Some(port) => match port.parse() {
-                Ok(0) | Err(_) => return Err(wrong("the port is not a number from 1 to 65535")),
-                Ok(port) => port,
-            },
-        };
-        let path = path.trim_end_matches('/');
-        if path.is_empty() {
-            return Err(wrong("the name after the port is missing"));
-        }
-        if path.contains(|c: char| c.is_whitespace() || c.is_control() || "?#\\".contains(c)) || path.contains("//") {
-            return Err(wrong("the name has blanks, `?`, `#`, `\\` or an empty part"));
-        }
-        let credentials = match credentials {
-            None => None,
-            Some(text) => {
-                let (user, password) = text.split_once(':').ok_or_else(|| wrong("credentials are `user:password`"))?;
-                let decode = |part| decode(part).ok_or_else(|| wrong("the credentials have a malformed %-escape"));
-                Some((decode(user)?, decode(password)?))
-            }
-        };
-        Ok(Self { tls, host: host.to_owned(), port, path: path.to_owned(), credentials })
+/// The server of an output: an RTSP address with a name after the port.
+fn remote(scheme: &str, rest: &str, default_port: u16) -> Result<Remote> {
+    let remote = Remote::parse(scheme, rest, default_port)?;
+    let wrong = |what: &str| {
+        Error::usage(format!("{}: {what}", remote.server))
+            .hint(format!("{scheme}://HOST:PORT/NAME, such as {scheme}://127.0.0.1:{default_port}/front"))
+    };
+    let path = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+    let path = path.find(['/', '?', '#']).map_or("", |at| &path[at..]).trim_end_matches('/');
+    if path.is_empty() {
+        return Err(wrong("the name after the port is missing"));
     }
-
-    /// `HOST:PORT`
-    pub fn place(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+    if path.contains(|c: char| c.is_whitespace() || c.is_control() || "?#\\".contains(c)) || path.contains("//") {
+        return Err(wrong("the name has blanks, `?`, `#`, `\\` or an empty part"));
     }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "rtsps" } else { "rtsp" };
-        write!(f, "{scheme}://{}{}", self.place(), self.path)
-    }
-}
-
-impl fmt::Debug for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// Decodes `%XX`.
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = tail;
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
-        if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return None;
-        }
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        rest = &rest[2..];
-    }
-    String::from_utf8(bytes).ok().filter(|text| !text.contains(char::is_control))
+    Ok(remote.with_port())
 }
 
 #[cfg(test)]
@@ -228,8 +140,8 @@ mod tests {
 
     #[test]
     fn the_forms() {
-        let Target::Serve(address) = parsed("rtsp://0.0.0.0/front") else { panic!() };
-        assert_eq!((address.host.as_str(), address.port, address.path.as_str()), ("0.0.0.0", 8554, "/front"));
+        let Target::Serve(server) = parsed("rtsp://0.0.0.0/front") else { panic!() };
+        assert_eq!((server.host.as_str(), server.port, server.path()), ("0.0.0.0", 8554, "/front"));
         assert_eq!(parsed("rtsps://[::1]/a/b/").to_string(), "rtsps://[::1]:8322/a/b");
         assert_eq!(parsed("RTSP://h:1/x").to_string(), "rtsp://h:1/x");
         assert_eq!(parsed("rtsp+push://server/live").to_string(), "rtsp+push://server:554/live");
@@ -244,12 +156,12 @@ mod tests {
     #[test]
     fn credentials_are_taken_and_never_shown() {
         let target = parsed("rtsp+push://us%40er:p%3Aw:d@host:99/x");
-        let Target::Push(address) = &target else { panic!() };
-        assert_eq!(address.credentials, Some(("us@er".into(), "p:w:d".into())));
-        for shown in [target.to_string(), format!("{target:?}"), format!("{address:?}")] {
+        let Target::Push(_, Some(login)) = &target else { panic!() };
+        assert_eq!((login.user.as_str(), login.password.as_str()), ("us@er", "p:w:d"));
+        for shown in [target.to_string(), format!("{target:?}")] {
             assert!(shown.contains("host:99/x") && !shown.contains("p:w") && !shown.contains("us@er"), "{shown}");
         }
-        for text in ["rtsp://me:secret@host/x", "rtsp+push://me:secret%zz@host/x", "rtsp+push://me:secret@:9/x"] {
+        for text in ["rtsp://me:secret@host/x", "rtsp+push://me:secret%ff@host/x", "rtsp+push://me:secret@:9/x"] {
             let error = Target::parse(text).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
         }
@@ -266,7 +178,7 @@ mod tests {
             ("rtsp://h:8554", "name after the port"),
             ("rtsp://h:8554/", "name after the port"),
             ("rtsp://h/a b", "blanks"),
-            ("rtsp://[::1/x", "`]`"),
+            ("rtsp://[::1/x", "IPv6"),
             ("rtsp://[::g]/x", "IPv6"),
             ("rtsp://[::1]8554/x", ":PORT"),
             ("rtmp://h/x", "unknown kind"),

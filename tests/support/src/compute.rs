@@ -193,6 +193,8 @@ pub fn statistic(frame: &Frame, recipe: &Recipe, which: Statistic) -> Vec<f64> {
                 Statistic::MaxLogit => -top,
                 Statistic::Entropy => logits.iter().map(|l| (l - top).exp() / z).map(|p| -p * p.max(1e-300).ln()).sum(),
                 Statistic::Energy => -(top + z.ln()),
+                Statistic::Rba => -logits.iter().map(|l| l.tanh()).sum::<f64>(),
+                Statistic::NoObject => 1.0 - logits.iter().sum::<f64>(),
                 Statistic::Bank => unreachable!(),
             }
         })

@@ -36,13 +36,19 @@ impl Message {
 /// `TensorProto.DataType` of the types that tests use.
 pub const FLOAT: u64 = 1;
 pub const UINT8: u64 = 2;
+pub const INT8: u64 = 3;
 pub const INT64: u64 = 7;
 pub const FLOAT16: u64 = 10;
+pub const DOUBLE: u64 = 11;
+pub const BFLOAT16: u64 = 16;
 
 /// A graph under construction; free dimensions are given as 0.
 #[derive(Default)]
 pub struct Graph {
     graph: Message,
+    /// 17 where none is set.
+    opset: Option<u64>,
+    model: Message,
 }
 
 impl Graph {
@@ -85,6 +91,45 @@ impl Graph {
         tensor = tensor.bytes(9, &values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>());
         self.graph = self.graph.message(5, tensor);
         self
+    }
+
+    /// A constant list of integers.
+    pub fn integers(mut self, name: &str, values: &[i64]) -> Self {
+        let tensor = Message::default().varint(1, values.len() as u64).varint(2, INT64).bytes(8, name.as_bytes());
+        let tensor = tensor.bytes(9, &values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>());
+        self.graph = self.graph.message(5, tensor);
+        self
+    }
+
+    /// A constant of 8-bit integers, `UINT8` or `INT8`; a scalar for an empty shape.
+    pub fn bytes(mut self, name: &str, element: u64, shape: &[u64], values: &[u8]) -> Self {
+        let tensor = shape.iter().fold(Message::default(), |tensor, &size| tensor.varint(1, size)).varint(2, element);
+        self.graph = self.graph.message(5, tensor.bytes(8, name.as_bytes()).bytes(9, values));
+        self
+    }
+
+    /// The operator set.
+    pub fn opset(mut self, version: u64) -> Self {
+        self.opset = Some(version);
+        self
+    }
+
+    /// A note beside the graph.
+    pub fn metadata(mut self, key: &str, value: &str) -> Self {
+        let pair = Message::default().bytes(1, key.as_bytes()).bytes(2, value.as_bytes());
+        self.model = self.model.message(14, pair);
+        self
+    }
+
+    /// Another order of axes.
+    pub fn transpose(self, input: &str, output: &str, order: &[u64]) -> Self {
+        self.node("Transpose", &[input], output, &[("perm", order)])
+    }
+
+    /// Another shape.
+    pub fn reshape(self, input: &str, output: &str, shape: &[i64]) -> Self {
+        let name = format!("{output}.shape");
+        self.integers(&name, shape).node("Reshape", &[input, &name], output, &[])
     }
 
     /// An operator; `ints` are attributes that are lists of integers.
@@ -144,8 +189,10 @@ impl Graph {
     /// The bytes of the model file.
     pub fn encoded(self) -> Vec<u8> {
         let graph = self.graph.bytes(2, b"test");
-        let opset = Message::default().bytes(1, b"").varint(2, 17);
-        Message::default().varint(1, 8).message(7, graph).message(8, opset).0
+        let opset = Message::default().bytes(1, b"").varint(2, self.opset.unwrap_or(17));
+        let mut file = Message::default().varint(1, 8).message(7, graph).message(8, opset).0;
+        file.extend(self.model.0);
+        file
     }
 
     /// Writes the model file.

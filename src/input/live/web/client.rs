@@ -20,7 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use url::Url;
 
-use crate::input::live::address::{LiveInput, Login, Server, Source, mask};
+use crate::address::mask;
+use crate::input::live::address::{LiveInput, Login, Server, Source};
 use crate::input::live::connect::{Tls, connect};
 use crate::input::live::login::{Authenticator, Denied, Trust};
 use crate::input::live::relay::{Finding, Report};

@@ -1,31 +1,42 @@
 //! How a graph is used as it comes: which input is the picture, which outputs are logits and features, and what has to be
 //! put around it so that the program always sees f32 in NCHW order.
 
+mod form;
 mod input;
+mod outputs;
+mod queries;
 
-use crate::model::manifest::{Dtype, Layout, Manifest};
-use crate::model::onnx_file::describe::{describe, element_name};
+use std::collections::HashMap;
+
+use crate::model::manifest::{Colour, Dtype, Layout, Manifest};
+use crate::model::onnx_file::axes::{Axes, CHANNELS_FIRST, CHANNELS_LAST};
+use crate::model::onnx_file::describe::describe;
 use crate::model::onnx_file::edit::{Attribute, Edit, Place};
-use crate::model::onnx_file::graph::{Dim, FLOAT, FLOAT16, Model, Port};
+use crate::model::onnx_file::graph::{FLOAT, Model, Port};
+use crate::model::onnx_file::noted::Noted;
 use crate::model::onnx_file::tap;
-use crate::model::onnx_file::tap::{Over, Squash};
+use crate::model::prepare::InputSpec;
 use crate::{Error, Result};
+use form::Form;
+pub use input::FREE_SIZES;
 
 /// The input as the graph has it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Picture {
     /// Name of the input to feed, f32 `[1, 3, height, width]`.
     pub name: String,
-    /// Columns, where the graph fixes them.
-    pub width: Option<usize>,
-    /// Rows, where the graph fixes them.
-    pub height: Option<usize>,
+    /// Size and normalisation, of R, G, B.
+    pub spec: InputSpec,
+    /// Whether the graph leaves height or width free.
+    pub free_size: bool,
     /// Whether it takes several pictures at once.
     pub free_batch: bool,
     /// The graph's own order of axes.
     pub layout: Layout,
     /// The graph's own element type.
     pub dtype: Dtype,
+    /// The graph's own order of channels.
+    pub colour: Colour,
 }
 
 /// What to load and what to ask for.
@@ -35,14 +46,29 @@ pub struct Plan {
     pub edit: Edit,
     /// The input.
     pub picture: Picture,
-    /// The graph's own tensor with the logits.
+    /// The graph's own tensor with the logits; of a query-mask network the masks.
     pub source: String,
     /// Name of the output with the logits, `[1, C, h, w]` or `[C, h, w]`.
     pub logits: String,
     /// Names of the outputs with features.
     pub features: Vec<String>,
-    /// The assumptions made, a sentence each.
+    /// Whether the logits are folded from the queries and masks of a query-mask network.
+    pub queries: bool,
+    /// Names of the classes that the file's metadata has.
+    pub classes: Vec<String>,
+    /// What had to be assumed, a sentence each.
     pub assumptions: Vec<String>,
+    /// Tensors whose shapes the graph does not say and that decide what else the plan would be: see [`Shapes`].
+    pub unknown: Vec<String>,
+}
+
+/// What was seen when the graph was run once.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Shapes {
+    /// Columns and rows of the picture that it ran with, where it leaves them free.
+    pub size: Option<(usize, usize)>,
+    /// Lengths of the axes of tensors, by name.
+    pub tensors: HashMap<String, Vec<usize>>,
 }
 
 /// What becomes of the graph's own inputs and outputs.
@@ -58,225 +84,166 @@ pub enum Keep {
 ///
 /// # Errors
 /// The graph has no picture as input or nothing that can be logits, or the manifest names what is not there.
-pub fn plan(model: &Model<'_>, manifest: &Manifest, features: &[String], keep: Keep) -> Result<Plan> {
-    let mut planner = Planner { model, keep, edit: Edit::default(), assumptions: Vec::new() };
-    let picture = planner.picture(manifest)?;
-    let (source, from_output) = planner.logits(manifest, features)?;
-    let channels_last = planner.channels_last(&picture, &source);
-    let features = planner.features(manifest, features, &source)?;
-    let logits = planner.expose("logits", &source, from_output, channels_last);
-    let mut names: Vec<String> = Vec::new();
-    for (index, feature) in features.iter().enumerate() {
-        let wanted = if index == 0 { "features".to_owned() } else { format!("features_{index}") };
-        let port = model.outputs.iter().find(|port| port.name == feature.tensor);
-        let channels_last = feature.is_output && channels_last;
-        names.push(planner.expose(&wanted, feature.tensor, port.filter(|_| feature.is_output), channels_last));
-        if names[..index].contains(&names[index]) || names[index] == logits {
-            return Err(Error::usage(format!("`{}` is named twice among the logits and features", feature.tensor)));
-        }
-    }
-    if keep == Keep::Needed {
-        // Outputs that nobody asks for still cost time: argmax over a full-size map, auxiliary heads.
-        let gone =
-            model.outputs.iter().filter(|port| port.name != logits && !names.iter().any(|name| name == port.name));
-        gone.for_each(|port| planner.edit.drop_port(port));
-        let taken: Vec<&str> = features.iter().map(|feature| feature.tensor).chain([source.tensor]).collect();
-        tap::unneeded(model, &taken).into_iter().for_each(|node| planner.edit.drop_node(node));
-    }
-    let source = source.tensor.to_owned();
-    Ok(Plan { edit: planner.edit, picture, source, logits, features: names, assumptions: planner.assumptions })
+pub fn plan(model: &Model<'_>, manifest: &Manifest, features: &[String], keep: Keep, shapes: &Shapes) -> Result<Plan> {
+    let mut planner = Planner::new(model, manifest, keep, shapes);
+    let port = planner.picture_port()?.name;
+    let picture = planner.picture()?;
+    let order = if picture.layout == Layout::Nhwc { CHANNELS_LAST } else { CHANNELS_FIRST };
+    planner.axes = Axes::new(model, (port, order));
+    planner.size = (picture.spec.width, picture.spec.height);
+    planner.outputs(picture, features)
 }
 
-/// Where logits come from.
+/// The input alone, to run `model` as it is for the shapes of its tensors.
+///
+/// # Errors
+/// The graph has no picture as input, or the manifest does not fit it.
+pub fn picture(model: &Model<'_>, manifest: &Manifest) -> Result<(Edit, Picture)> {
+    let shapes = Shapes::default();
+    let mut planner = Planner::new(model, manifest, Keep::Needed, &shapes);
+    let picture = planner.picture()?;
+    Ok((planner.edit, picture))
+}
+
+/// Outputs whose shape the file does not say.
+pub fn undeclared(model: &Model<'_>) -> Vec<String> {
+    model.outputs.iter().filter(|port| port.shape.is_none()).map(|port| port.name.to_owned()).collect()
+}
+
+/// A map among the graph's tensors, and what makes it `[N, C, h, w]`.
 struct Source<'a> {
     tensor: &'a str,
-    over: Option<Over>,
-}
-
-/// A chosen feature map.
-#[derive(Clone, Copy)]
-struct Feature<'a> {
-    tensor: &'a str,
-    is_output: bool,
+    /// Scale and zero point where it holds integer codes.
+    codes: Option<[&'a str; 2]>,
+    form: Form,
 }
 
 struct Planner<'m, 'a> {
     model: &'m Model<'a>,
+    manifest: &'m Manifest,
+    shapes: &'m Shapes,
     keep: Keep,
+    noted: Noted,
     edit: Edit,
     assumptions: Vec<String>,
+    unknown: Vec<String>,
+    axes: Axes<'m, 'a>,
+    /// Columns and rows of the picture.
+    size: (usize, usize),
 }
 
 impl<'m, 'a> Planner<'m, 'a> {
+    fn new(model: &'m Model<'a>, manifest: &'m Manifest, keep: Keep, shapes: &'m Shapes) -> Self {
+        Self {
+            model,
+            manifest,
+            shapes,
+            keep,
+            noted: Noted::of(model),
+            edit: Edit::default(),
+            assumptions: Vec::new(),
+            unknown: Vec::new(),
+            axes: Axes::new(model, ("", CHANNELS_FIRST)),
+            size: FREE_SIZES[0],
+        }
+    }
+
     fn assume(&mut self, what: impl Into<String>) {
         self.assumptions.push(what.into());
     }
 
-    /// The tensor with the raw logits, and the output it is, where it is one.
-    fn logits(&mut self, manifest: &Manifest, chosen: &[String]) -> Result<(Source<'a>, Option<&'m Port<'a>>)> {
+    fn outputs(mut self, picture: Picture, chosen: &[String]) -> Result<Plan> {
         let model = self.model;
-        if let Some(name) = &manifest.outputs.logits {
-            return if let Some(port) = model.outputs.iter().find(|port| port.name == name) {
-                Ok((Source { tensor: port.name, over: None }, Some(port)))
-            } else if let Some(tensor) = tap::resolve(model, name) {
-                Ok((Source { tensor, over: None }, None))
-            } else {
-                Err(self.not_there("outputs.logits", name))
-            };
-        }
-        let port = self.logits_output(&[&manifest.outputs.features[..], chosen].concat())?;
-        let head = tap::head(model, port.name);
-        let Some(over) = head.over else {
-            if !is_float(port) {
-                let message = format!(
-                    "output `{}` holds labels ({}), and no argmax is behind it",
-                    port.name,
-                    element_name(port.element)
-                );
-                return Err(Error::failed(message).hint(EXPORT_HINT));
-            }
-            self.assume(format!("output `{}` is taken as the logits", port.name));
-            return Ok((Source { tensor: port.name, over: None }, Some(port)));
+        let logits = self.logits(chosen)?;
+        let (source, name, seen_from) = match &logits {
+            outputs::Logits::Map(source) => (source.tensor, self.expose("logits", source), source.tensor),
+            outputs::Logits::Queries(pair) => (pair.masks, self.fold(pair), pair.pixels.unwrap_or(pair.masks)),
         };
-        let one_channel = port.shape.as_ref().is_some_and(|shape| shape.len() == 4 && shape[1] == Dim::Fixed(1));
-        if over.kind == Squash::Sigmoid && one_channel {
-            let message = format!(
-                "output `{}` is one probability per pixel (sigmoid), a binary network: unknown objects need several classes",
-                port.name
-            );
-            return Err(Error::failed(message).hint(EXPORT_HINT));
-        }
-        self.assume(format!(
-            "output `{}` is the {} of logits: the raw logits `{}` before it are taken",
-            port.name,
-            over.kind.name(),
-            head.logits
-        ));
-        if over.kind == Squash::Sigmoid {
-            self.assume("its classes are independent of each other, so methods over softmax (msp, entropy) mean little; max-logit and clusters do".to_owned());
-        }
-        let port = model.outputs.iter().find(|port| port.name == head.logits);
-        Ok((Source { tensor: head.logits, over: Some(over) }, port))
-    }
-
-    /// The output that most looks like a map of classes and is none of `features`.
-    fn logits_output(&mut self, features: &[String]) -> Result<&'m Port<'a>> {
-        let outputs = &self.model.outputs;
-        let is_feature =
-            |port: &Port<'_>| port.name.starts_with("features") || features.iter().any(|name| name == port.name);
-        if let Some(port) = outputs.iter().find(|port| port.name == "logits" && rank(port) == 4) {
-            return Ok(port);
-        }
-        let area = |port: &Port<'_>| {
-            port.shape.iter().flatten().skip(1).map(|dim| dim.length().unwrap_or(1)).fold(1, usize::saturating_mul)
-        };
-        let maps: Vec<&Port<'_>> =
-            outputs.iter().filter(|port| is_float(port) && rank(port) == 4 && !is_feature(port)).collect();
-        // Of equals the first: auxiliary heads come after the main one.
-        let mut best: Option<&'m Port<'a>> = None;
-        for port in &maps {
-            if best.is_none_or(|best| area(port) > area(best)) {
-                best = outputs.iter().find(|candidate| candidate.name == port.name);
+        let features = self.features(chosen, &logits, seen_from)?;
+        let mut names: Vec<String> = Vec::new();
+        for (index, feature) in features.iter().enumerate() {
+            let wanted = if index == 0 { "features".to_owned() } else { format!("features_{index}") };
+            names.push(self.expose(&wanted, feature));
+            if names[..index].contains(&names[index]) || names[index] == name {
+                return Err(Error::usage(format!("`{}` is named twice among the logits and features", feature.tensor)));
             }
         }
-        let labels = || outputs.iter().find(|port| !is_float(port) && matches!(rank(port), 3 | 4));
-        let found = best.or_else(labels).ok_or_else(|| {
-            let described = outputs.iter().map(describe).collect::<Vec<_>>().join(", ");
-            Error::failed(format!("no usable logits: no output is a map [1, classes, h, w]; the graph has {described}"))
-                .hint(EXPORT_HINT)
-        })?;
-        if maps.len() > 1 {
-            let others: Vec<&str> = maps.iter().map(|port| port.name).filter(|name| *name != found.name).collect();
-            self.assume(format!("outputs {} could be logits too", others.join(", ")));
+        if self.keep == Keep::Needed {
+            // Outputs that nobody asks for still cost time: argmax over a full-size map, auxiliary heads.
+            let gone =
+                model.outputs.iter().filter(|port| port.name != name && !names.iter().any(|name| name == port.name));
+            gone.for_each(|port| self.edit.drop_port(port));
+            let mut taken: Vec<&str> = features.iter().map(|feature| feature.tensor).chain([source]).collect();
+            taken.extend(features.iter().filter_map(|feature| feature.codes).flatten());
+            if let outputs::Logits::Queries(pair) = &logits {
+                taken.push(pair.classes);
+            }
+            tap::unneeded(model, &taken).into_iter().for_each(|node| self.edit.drop_node(node));
         }
-        Ok(found)
+        Ok(Plan {
+            edit: self.edit,
+            picture,
+            source: seen_from.to_owned(),
+            logits: name,
+            features: names,
+            queries: matches!(logits, outputs::Logits::Queries(_)),
+            classes: self.noted.classes,
+            assumptions: self.assumptions,
+            unknown: self.unknown,
+        })
     }
 
-    /// Whether the classes are the last axis of the logits.
-    fn channels_last(&mut self, picture: &Picture, source: &Source<'a>) -> bool {
-        match source.over.and_then(|over| over.axis) {
-            Some(axis) => axis == 3 || axis == -1,
-            None => {
-                let last = picture.layout == Layout::Nhwc;
-                if last {
-                    self.assume(
-                        "the classes are taken to be the last axis, as the channels of the input are".to_owned(),
-                    );
-                }
-                last
-            }
-        }
+    fn output(&self, tensor: &str) -> Option<&'m Port<'a>> {
+        self.model.outputs.iter().find(|port| port.name == tensor)
     }
 
-    fn features(&mut self, manifest: &Manifest, chosen: &[String], source: &Source<'a>) -> Result<Vec<Feature<'a>>> {
-        let model = self.model;
-        let (key, names) = if chosen.is_empty() {
-            ("outputs.features", &manifest.outputs.features[..])
-        } else {
-            ("--feature", chosen)
-        };
-        if !names.is_empty() {
-            return names
-                .iter()
-                .map(|name| match model.outputs.iter().find(|port| port.name == name) {
-                    Some(port) => Ok(Feature { tensor: port.name, is_output: true }),
-                    None => tap::resolve(model, name)
-                        .map(|tensor| Feature { tensor, is_output: false })
-                        .ok_or_else(|| self.not_there(key, name)),
-                })
-                .collect();
-        }
-        let outputs: Vec<Feature<'a>> = model
-            .outputs
-            .iter()
-            .filter(|port| port.name.starts_with("features") && port.name != source.tensor)
-            .map(|port| Feature { tensor: port.name, is_output: true })
-            .collect();
-        if !outputs.is_empty() {
-            let names: Vec<&str> = outputs.iter().map(|feature| feature.tensor).collect();
-            self.assume(format!("features are taken from {}", names.join(", ")));
-            return Ok(outputs);
-        }
-        match tap::taps(model, source.tensor).first() {
-            Some(tap) => {
-                self.assume(format!(
-                    "no feature output: features are tapped at `{}`, what the last convolution takes",
-                    tap.tensor
-                ));
-                Ok(vec![Feature { tensor: tap.tensor, is_output: false }])
-            }
-            None => {
-                self.assume("no feature output, and no convolution after which features could be tapped: only pixel-wise methods work".to_owned());
-                Ok(Vec::new())
-            }
-        }
-    }
-
-    /// Makes `tensor` available as an f32 NCHW output and gives the output's name.
-    fn expose(
-        &mut self,
-        wanted: &str,
-        tensor: impl AsTensor<'a>,
-        output: Option<&Port<'a>>,
-        channels_last: bool,
-    ) -> String {
-        let tensor = tensor.tensor();
-        if let Some(port) = output
+    /// Makes a map available as an f32 NCHW output and gives the output's name.
+    fn expose(&mut self, wanted: &str, source: &Source<'a>) -> String {
+        if let Some(port) = self.output(source.tensor)
             && port.element == FLOAT
-            && !channels_last
+            && source.form == Form::IN_ORDER
+            && source.codes.is_none()
         {
             return port.name.to_owned();
         }
         let name = self.unused(wanted);
-        let mut from = tensor.to_owned();
-        if channels_last {
-            let moved = self.unused(&format!("{name}.nchw"));
-            self.edit.node(Place::Last, "Transpose", &from, &moved, Some(Attribute::Perm(&[0, 3, 1, 2])));
-            from = moved;
+        let mut from = source.tensor.to_owned();
+        if let Some([scale, zero]) = source.codes {
+            from = self.append("DequantizeLinear", &[&from, scale, zero], &format!("{name}.values"), None);
+        }
+        match &source.form {
+            Form::Map(None) => {}
+            Form::Map(Some(order)) => {
+                from = self.append("Transpose", &[&from], &format!("{name}.nchw"), Some(Attribute::Perm(order)));
+            }
+            Form::Tokens { first, rows, columns } => {
+                if *first > 0 {
+                    let [start, end, axis] = [(".start", *first as i64), (".end", i64::MAX), (".axis", 1)]
+                        .map(|(part, value)| self.integers(&format!("{name}{part}"), &[value]));
+                    from = self.append("Slice", &[&from, &start, &end, &axis], &format!("{name}.patches"), None);
+                }
+                from = self.append("Transpose", &[&from], &format!("{name}.ndt"), Some(Attribute::Perm(&[0, 2, 1])));
+                let grid = self.integers(&format!("{name}.grid"), &[0, 0, *rows as i64, *columns as i64]);
+                from = self.append("Reshape", &[&from, &grid], &format!("{name}.nchw"), None);
+            }
         }
         // ONNX Runtime removes the cast where the tensor is f32 already.
-        self.edit.node(Place::Last, "Cast", &from, &name, Some(Attribute::To(FLOAT)));
+        self.edit.node(Place::Last, "Cast", &[&from], &name, Some(Attribute::To(FLOAT)));
         self.edit.output(&name);
+        name
+    }
+
+    /// Adds an operator behind all others and gives its output's name.
+    fn append(&mut self, operator: &str, inputs: &[&str], output: &str, attribute: Option<Attribute<'_>>) -> String {
+        let output = self.unused(output);
+        self.edit.node(Place::Last, operator, inputs, &output, attribute);
+        output
+    }
+
+    /// Adds a constant and gives its name.
+    fn integers(&mut self, name: &str, values: &[i64]) -> String {
+        let name = self.unused(name);
+        self.edit.integers(&name, values);
         name
     }
 
@@ -298,31 +265,4 @@ impl<'m, 'a> Planner<'m, 'a> {
         ))
         .hint("`oodstream model inspect` lists where features can be taken")
     }
-}
-
-/// A name of a tensor, or what holds one.
-trait AsTensor<'a> {
-    fn tensor(&self) -> &'a str;
-}
-
-impl<'a> AsTensor<'a> for &Source<'a> {
-    fn tensor(&self) -> &'a str {
-        self.tensor
-    }
-}
-
-impl<'a> AsTensor<'a> for &'a str {
-    fn tensor(&self) -> &'a str {
-        self
-    }
-}
-
-const EXPORT_HINT: &str = "export the network with its raw logits before argmax and softmax as an output";
-
-fn rank(port: &Port<'_>) -> usize {
-    port.shape.as_ref().map_or(0, Vec::len)
-}
-
-fn is_float(port: &Port<'_>) -> bool {
-    matches!(port.element, FLOAT | FLOAT16)
 }

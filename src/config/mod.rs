@@ -1,0 +1,268 @@
+//! The pipeline file (TOML) and what the command line changes in it.
+//!
+//! One file is enough for everything that `run` can be told. Values come from three places, each over the one before:
+//! the defaults, the file of `-c`, `--set section.key=value` and the options that stand for such a key. Relative paths of the
+//! file start at its folder, all others at the working directory.
+
+mod check;
+mod layers;
+mod load;
+
+use serde::Deserialize;
+
+use crate::address::{Address, LocatedPath, located};
+use crate::compute::{ComputeChoice, Upsampling};
+use crate::draw::Style;
+use crate::duration::{milliseconds, optional_seconds};
+use crate::input::live::SourceOptions;
+use crate::model::Manifest;
+use crate::model::manifest::Colour;
+use crate::model::runtime::provider::{Device, Precision, Provider};
+use crate::model::views::{Resize, Views};
+use crate::ood::alarm::EventsConfig;
+use crate::output::publish::{HlsOptions, RecordOptions, ServeOptions};
+use crate::pipeline::{Policy, Sync};
+use crate::{Error, Result};
+
+/// A whole pipeline file. Every key is optional.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The network.
+    pub model: ModelConfig,
+    /// How the score is made and what is marked.
+    pub detect: DetectConfig,
+    /// Which marked regions become alarms.
+    pub events: EventsConfig,
+    /// What is drawn.
+    pub draw: Style,
+    /// How the video is encoded again.
+    pub encode: EncodeConfig,
+    /// Sizes of the pipeline itself.
+    pub pipeline: PipelineConfig,
+    /// What happens when live pictures come faster than they are worked on.
+    pub live: LiveConfig,
+    /// How live inputs are read.
+    pub source: SourceOptions,
+    /// The RTSP server.
+    pub serve: ServeOptions,
+    /// Recordings in segments.
+    pub record: RecordOptions,
+    /// HLS output.
+    pub hls: HlsOptions,
+    /// Health, metrics and reload over HTTP.
+    pub http: HttpConfig,
+    /// Inputs that run at the same time, each with its outputs.
+    pub stream: Vec<StreamConfig>,
+}
+
+/// `[model]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// ONNX file; the default model when left out.
+    pub path: Option<LocatedPath>,
+    /// Execution provider.
+    pub provider: Provider,
+    /// Threads within one operator; one per core when left out.
+    pub threads: Option<usize>,
+    /// Which of the provider's devices: a number, or for OpenVINO a name such as `"NPU"`; its first when left out.
+    pub device: Option<Device>,
+    /// The number format in which the provider computes.
+    pub precision: Precision,
+    /// The same as `precision = "f16"`.
+    pub fp16: bool,
+    /// Tensors or operators to take features from; as the manifest says, else found, when left out.
+    pub features: Vec<String>,
+    /// Order of the channels of the network's pictures; as the manifest says, else `rgb`, when left out.
+    pub colour: Option<Colour>,
+    /// How a frame is brought to the network's size; as the manifest says, else `stretch`, when left out.
+    pub resize: Option<Resize>,
+    /// Share of the network's input that neighbouring tiles have in common, 0 to 0.5.
+    pub tile_overlap: f32,
+    /// Look at the mirror image, too, and take the mean.
+    pub flip: bool,
+    /// Look at the frame at these sizes and take the mean, 0.5 to 4; above 1 it is cut into tiles.
+    pub scales: Vec<f32>,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        let Views { tile_overlap, flip, scales, .. } = Views::default();
+        Self {
+            path: None,
+            provider: Provider::default(),
+            threads: None,
+            device: None,
+            precision: Precision::default(),
+            fp16: false,
+            features: Vec::new(),
+            colour: None,
+            resize: None,
+            tile_overlap,
+            flip,
+            scales,
+        }
+    }
+}
+
+impl ModelConfig {
+    /// What `precision` and `fp16` say together.
+    ///
+    /// # Errors
+    /// They contradict each other.
+    pub(crate) fn precision(&self) -> Result<Precision> {
+        match (self.fp16, self.precision) {
+            (false, precision) => Ok(precision),
+            (true, Precision::Auto | Precision::F16) => Ok(Precision::F16),
+            (true, other) => {
+                Err(Error::usage(format!("model.fp16 = true contradicts model.precision = \"{}\"", other.name()))
+                    .hint("leave model.fp16 out: model.precision says all"))
+            }
+        }
+    }
+
+    /// How frames are looked at with a model that has this manifest.
+    pub(crate) fn views(&self, manifest: &Manifest) -> Views {
+        Views {
+            resize: self.resize.or(manifest.input.resize).unwrap_or_default(),
+            tile_overlap: self.tile_overlap,
+            flip: self.flip,
+            scales: self.scales.clone(),
+        }
+    }
+}
+
+/// `[detect]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DetectConfig {
+    /// Name of the score, or `default` for the one in the model's manifest.
+    pub method: String,
+    /// Numbers of clusters of the ensemble; the method's own when left out.
+    pub k: Option<Vec<usize>>,
+    /// Seed of k-means++; the manifest's when left out.
+    pub seed: Option<u64>,
+    /// Upper bound on Lloyd iterations per frame and K.
+    pub max_iterations: usize,
+    /// Pixels with `score >= threshold` are marked; the manifest's when left out.
+    pub threshold: Option<f32>,
+    /// Where K-Means and the maps are computed.
+    pub compute: ComputeChoice,
+    /// Store features as f16 on a GPU: half the upload and memory, slightly other clusters.
+    pub gpu_f16: bool,
+    /// Seed the clusters of a frame with those of the frame before.
+    pub warm_start: bool,
+    /// Weight of the newest score map in the exponential mean over time, above 0 to 1; 1 is off.
+    pub smoothing: f32,
+    /// How the score comes from the grid to the frame's size; the method's own when left out.
+    pub upsampling: Option<Upsampling>,
+    /// A file written by `oodstream calibrate`.
+    pub calibration: Option<LocatedPath>,
+}
+
+impl Default for DetectConfig {
+    fn default() -> Self {
+        Self {
+            method: "default".to_owned(),
+            k: None,
+            seed: None,
+            max_iterations: 50,
+            threshold: None,
+            compute: ComputeChoice::Auto,
+            gpu_f16: false,
+            warm_start: true,
+            smoothing: 0.8,
+            upsampling: None,
+            calibration: None,
+        }
+    }
+}
+
+/// `[encode]`
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EncodeConfig {
+    /// A GStreamer H.264 encoder element; chosen by rank, hardware first, when left out.
+    pub encoder: Option<String>,
+    /// Wanted bit rate in kbit/s; constant quality when left out.
+    pub bitrate: Option<u32>,
+    /// Constant quality, 0 (lossless) to 51; x264's rate factor. Not together with `bitrate`.
+    pub crf: Option<u32>,
+    /// Speed preset of the encoder, such as `veryfast` for x264enc.
+    pub preset: Option<String>,
+    /// Whether an existing output may be replaced.
+    pub overwrite: bool,
+}
+
+/// `[pipeline]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PipelineConfig {
+    /// Frames that may wait between two stages.
+    pub queue: usize,
+}
+
+impl Default for PipelineConfig {
+    fn default() -> Self {
+        Self { queue: 1 }
+    }
+}
+
+/// `[live]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LiveConfig {
+    /// Which frames are left out when there are too many.
+    pub policy: Policy,
+    /// Whether the drawing belongs to the frame, or the video keeps its full rate.
+    pub sync: Sync,
+    /// Frames older than this when the network could take them are left out, in seconds; no limit when left out.
+    #[serde(deserialize_with = "optional_seconds")]
+    pub max_latency_s: Option<f64>,
+    /// Frames that may wait for the network per stream, for `drop-oldest` and `wait`.
+    pub queue: usize,
+    /// Pictures of several streams that the network takes at once; 0: one on a CPU, one per stream elsewhere.
+    pub batch: usize,
+    /// Milliseconds that a batch waits to be filled.
+    #[serde(deserialize_with = "milliseconds")]
+    pub batch_wait_ms: u64,
+}
+
+impl Default for LiveConfig {
+    fn default() -> Self {
+        Self {
+            policy: Policy::default(),
+            sync: Sync::default(),
+            max_latency_s: None,
+            queue: 4,
+            batch: 0,
+            batch_wait_ms: 5,
+        }
+    }
+}
+
+/// `[http]`
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Address of `/healthz`, `/readyz`, `/metrics` and `/reload`: a port on loopback, or `HOST:PORT`; none when left out.
+    pub listen: Option<String>,
+}
+
+/// `[[stream]]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamConfig {
+    /// In events, metrics and file names.
+    pub name: Option<String>,
+    /// The input; a relative path starts at the pipeline file's folder.
+    #[serde(deserialize_with = "located")]
+    pub input: Address,
+    /// The outputs, as `-o` takes them; relative paths start at the working directory.
+    #[serde(default)]
+    pub output: Vec<Address>,
+    /// A file, played at the speed at which it was taken.
+    #[serde(default)]
+    pub realtime: bool,
+}

@@ -87,7 +87,8 @@ pub fn model_id(network: &Network, requested: &[String]) -> ModelId {
     }
 }
 
-/// The method of that name for that network, with the K and the seed of `detect` where it is the one that `detect` names.
+/// The method of that name for that network, with the K and the seed of `detect` where it is the one that `detect`
+/// names.
 ///
 /// # Errors
 /// It is not known, or needs a query-mask network and this is none.

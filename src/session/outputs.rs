@@ -11,7 +11,7 @@ use crate::{Error, Result};
 /// The outputs that the `-o` options of one run name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Outputs {
-    /// Where the video goes, as it was given; nothing is `NAME.ood.mp4` in the working directory for files.
+    /// The destinations of the video as given; none is `NAME.ood.mp4` in the working directory for files.
     pub video: Vec<Address>,
     /// `events:FILE`, one JSON object a line.
     pub events: Option<PathBuf>,

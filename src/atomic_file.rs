@@ -1,14 +1,14 @@
-//! Results are written beside their place and then renamed, so that nobody sees half of one.
+//! Atomic files: written beside their destination and then renamed, so that no reader sees half a file.
 
 use std::io;
 use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-/// An empty file that will become the one at `path`; gone when it is dropped before that.
+/// An empty file that will become the one at `path`; removed if it is dropped before that.
 ///
 /// # Errors
-/// The folder is not there, or nothing can be written into it.
+/// The folder is missing or not writable.
 pub fn create(path: &Path) -> io::Result<NamedTempFile> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let prefix = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());

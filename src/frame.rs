@@ -1,4 +1,4 @@
-//! Plain views of one I420 picture: what `media` hands out and `model` and `draw` work on, free of GStreamer.
+//! Plain views of one I420 picture: shared by `input`, `model` and `draw`, free of GStreamer.
 
 use crate::{Error, Result};
 

@@ -1,11 +1,12 @@
 //! Which instruction set the hot loops of this crate are dispatched to.
 //!
-//! The loops are plain Rust, inlined into one function per set that carries `#[target_feature]`; the compiler vectorises them.
+//! The loops are plain Rust, inlined into one function per set that carries `#[target_feature]`; the compiler
+//! vectorises them.
 
-/// What the processor was found to have.
+/// An instruction set of the processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Isa {
-    /// What the target always has: SSE2, or NEON with fused multiply-add.
+    /// The baseline of the target: SSE2, or NEON with fused multiply-add.
     Plain,
     /// AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
@@ -16,7 +17,7 @@ pub(crate) enum Isa {
 }
 
 impl Isa {
-    /// Asks the processor.
+    /// Detects the best one.
     pub(crate) fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
         {

@@ -19,7 +19,7 @@ pub enum Seeds<'a> {
     Given(ArrayView2<'a, f32>),
 }
 
-/// What K-Means found.
+/// The result of K-Means.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KMeans {
     /// Cluster of each point, `[N]`; the nearest of `centroids`.

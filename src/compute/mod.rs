@@ -1,8 +1,9 @@
-//! The dense maths of one frame behind one trait, with two equal implementations: WGSL compute shaders and SIMD on the CPU.
+//! The dense maths of one frame behind one trait, with two equal implementations: WGSL compute shaders and SIMD on the
+//! CPU.
 //!
-//! Shapes: logits `[C, h, w]`, features `[D_i, h_i, w_i]`; the *grid* is the size of the first feature map. Everything is
-//! brought to the grid (area average when shrinking, bilinear when growing; `docs/method.md` M2), the features of all maps are
-//! made unit length each and concatenated to `[D, N]` with `D = sum D_i`, `N = h_0 * w_0`.
+//! Shapes: logits `[C, h, w]`, features `[D_i, h_i, w_i]`; the *grid* is the size of the first feature map. Everything
+//! is brought to the grid (area average when shrinking, bilinear when growing; `docs/method.md` M2), the features of
+//! all maps are made unit length each and concatenated to `[D, N]` with `D = sum D_i`, `N = h_0 * w_0`.
 
 pub mod cpu;
 pub mod gpu;
@@ -30,7 +31,8 @@ use crate::{Error, Result};
 pub struct Maps<'a> {
     /// Raw logits before any softmax, `[C, h, w]`.
     pub logits: ArrayView3<'a, f32>,
-    /// One or more feature maps, `[D_i, h_i, w_i]`; the first one's size is the grid. Empty: pixel statistics on the logits' grid only.
+    /// One or more feature maps, `[D_i, h_i, w_i]`; the first one's size is the grid. Empty: pixel statistics on the
+    /// logits' grid only.
     pub features: &'a [ArrayView3<'a, f32>],
     /// The frame itself; needed for [`Upsampling::Guided`].
     pub picture: Option<Luma<'a>>,
@@ -77,7 +79,7 @@ pub enum Upsampling {
 pub enum Statistic {
     /// `-max_c softmax(L)_c`
     Msp,
-    /// `-max_c L_c`, the paper's confidence with its sign turned.
+    /// `-max_c L_c`, the paper's confidence, negated.
     MaxLogit,
     /// `-sum_c p_c ln p_c`, in nats.
     Entropy,
@@ -102,7 +104,7 @@ impl Statistic {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {
-    /// Each pixel by itself.
+    /// Each pixel alone.
     Pixel,
     /// The mean over the pixel's K-Means cluster, averaged over all of [`Recipe::k`] (`docs/method.md` M6, M7).
     Cluster,
@@ -147,7 +149,8 @@ pub struct Recipe {
     pub k: Vec<usize>,
     /// Seed of k-means++.
     pub seed: u64,
-    /// Upper bound on Lloyd iterations per K; it stops earlier when at most one label in 128 changes, or in 32 after a warm start.
+    /// Upper bound on Lloyd iterations per K; it stops earlier when at most one label in 128 changes, or in 32 after a
+    /// warm start.
     pub max_iterations: usize,
     /// Scale each feature vector to unit length first (`docs/method.md` M3; default on).
     pub unit_length: bool,
@@ -178,8 +181,8 @@ impl Target {
 }
 
 impl Recipe {
-    /// The size from which the score is bilinearly upsampled to the target: the grid, or four times it where the picture
-    /// guides. A target of this size gets the score as it is.
+    /// The size from which the score is bilinearly upsampled to the target: the grid, or four times it where the
+    /// picture guides. A target of this size gets the score as it is.
     pub fn fine_size(&self, grid: Size) -> Size {
         let scale = match self.upsampling {
             Upsampling::Bilinear => 1,
@@ -227,8 +230,8 @@ pub struct Detection {
 pub enum Collected {
     /// The result of the frame that was submitted first.
     Done(Detection),
-    /// The device was replaced and no frame is in flight any more: all that were have to be submitted again, in the same
-    /// order.
+    /// The device was replaced and no frame is in flight any more: all that were have to be submitted again, in the
+    /// same order.
     Resubmit,
 }
 
@@ -248,7 +251,7 @@ pub trait Backend: Clustering + Send {
     /// `cpu` or `gpu`.
     fn name(&self) -> &'static str;
 
-    /// The adapter or the instruction set in use, for people to read.
+    /// The adapter or the instruction set in use, for display.
     fn describe(&self) -> String;
 
     /// Frames that may be in flight at once: submitted and not collected yet.
@@ -262,8 +265,8 @@ pub trait Backend: Clustering + Send {
     ///
     /// # Errors
     /// A map of wrong shape, fewer pixels than clusters, NaN or infinite values (the message names the output and the
-    /// first place), a missing codebook, a device that is lost for good, or [`Backend::depth`] frames in flight already.
-    /// Frames that were in flight before still are.
+    /// first place), a missing codebook, a device that is lost for good, or [`Backend::depth`] frames in flight
+    /// already. Frames that were in flight before still are.
     fn submit(&mut self, stream: u32, maps: &Maps<'_>, recipe: &Recipe, target: Target, out: Detection) -> Result<()>;
 
     /// Waits for the frame that was submitted first.
@@ -293,7 +296,7 @@ pub trait Backend: Clustering + Send {
         }
     }
 
-    /// Forgets what was carried over from earlier frames of `stream` (scene cut, reconnect, end).
+    /// Clears the state carried over from earlier frames of `stream` (scene cut, reconnect, end).
     fn reset(&mut self, stream: u32);
 
     /// The times of the last frame's steps, where the back end measures them; mixed where frames overlap.

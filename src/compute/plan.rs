@@ -1,4 +1,4 @@
-//! What one frame asks for, checked once for both back ends.
+//! The work of one frame, checked once for both back ends.
 
 use ndarray::ArrayView3;
 
@@ -16,26 +16,27 @@ pub(crate) fn chunk_len(points: usize) -> usize {
 }
 
 /// Squared distance to the own centroid, as a share of the mean squared norm, below which a point is no candidate for
-/// an empty cluster: duplicates would be handed around for ever.
+/// an empty cluster: duplicates would be reassigned forever.
 pub(crate) const RESEED_SHARE: f32 = 1e-5;
 
 /// Two centroids whose scores for a point differ by no more than this share of its squared norm and of the mean squared
-/// norm together are compared again exactly: rounding would decide otherwise, differently on each device, and one flipped
-/// label leads to others in later iterations.
+/// norm together are compared again exactly: rounding would decide otherwise, differently on each device, and one
+/// flipped label leads to others in later iterations.
 pub(crate) const CLOSE_SHARE: f32 = 4e-6;
 
 /// Share of the same by which the later of two centroids must be nearer to win that comparison: exact ties fall to the
 /// lower one.
 pub(crate) const TIE_SHARE: f64 = 1e-10;
 
-/// Points count as all equal when their mean squared distance from the mean is at most this share of its squared length.
+/// Points count as all equal when their mean squared distance from the mean is at most this share of its squared
+/// length.
 pub(crate) const CONSTANT_SHARE: f64 = 1e-12;
 
 /// The clustering of a frame has settled when at most one point in this many changes its cluster: half as many
 /// iterations as to the last label, and no score that is worse for it (`docs/accuracy.md`).
 const SETTLED: usize = 128;
 
-/// The same for one that the last frame's centroids have seeded: it goes on from frame to frame.
+/// The same after a warm start from the last frame's centroids.
 const SETTLED_WARM: usize = 32;
 
 /// Pixels per grid pixel, along each axis, at which the picture guides the upsampling.

@@ -1,8 +1,8 @@
 //! The random draws of k-means++, the same numbers on both back ends.
 //!
 //! A point is drawn with probability proportional to its weight by an exponential race: each point draws
-//! `e_i ~ Exp(1)` and the smallest `e_i / w_i` wins (Efraimidis & Spirakis 2006, one winner). A race needs no prefix sum,
-//! so the order of work does not matter and a shader can run it as one reduction.
+//! `e_i ~ Exp(1)` and the smallest `e_i / w_i` wins (Efraimidis & Spirakis 2006, one winner). A race needs no prefix
+//! sum, so the order of work does not matter and a shader can run it as one reduction.
 
 /// Mixes 32 bits so that neighbouring inputs give unrelated outputs (two rounds of xor-shift and multiply).
 #[inline(always)]

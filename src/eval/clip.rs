@@ -1,4 +1,4 @@
-//! What people feel of the alarms in a video: how often, for how long, on what, and how soon on what is labelled.
+//! Metrics of the alarms in a video: rate, duration, nearest class, and delay on labelled objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,12 +12,12 @@ use crate::Result;
 use crate::ood::alarm::{Event, EventType, Standing};
 use crate::record::{Recorder, Seen};
 
-/// A thing should have been reported from this share of the picture on.
+/// Share of the picture from which a thing should be reported.
 pub const REACHED: f32 = 0.005;
-/// Pixels taken for the pixel figures: one in so many, across and down.
+/// Stride of the pixels used for the pixel figures, across and down.
 const STRIDE: usize = 2;
 
-/// How the alarms of one class of nearest known things ended up.
+/// The alarms whose nearest known class is the same.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ClassAlarms {
     /// Events whose nearest class it is.
@@ -49,7 +49,7 @@ pub struct ThingReport {
     pub delay_frames: Option<i64>,
     /// Labelled frames with an alarm on it.
     pub alarm_frames: u64,
-    /// Times that the alarm on it went out while it was still there and large enough.
+    /// Interruptions of the alarm on it while it was still there and large enough.
     pub interruptions: u64,
 }
 
@@ -62,7 +62,7 @@ pub struct TruthReport {
     pub things: u64,
     /// Those of them that had an alarm.
     pub found: u64,
-    /// Alarms on nothing labelled.
+    /// Alarms that touch nothing labelled.
     pub false_events: u64,
     /// The same per minute.
     pub false_events_per_minute: f64,
@@ -145,7 +145,7 @@ struct Tally {
     matches: u64,
 }
 
-/// Where the figures of a video are collected while it runs.
+/// The figures of a video, collected while it runs.
 #[derive(Debug, Clone, Default)]
 pub struct ClipFigures(Arc<Mutex<Tally>>);
 

@@ -119,8 +119,8 @@ pub struct ComponentScorer {
 }
 
 impl ComponentScorer {
-    /// The tally of one image: `marked(i)` says whether pixel `i` is called anomalous, `truth` has [`KNOWN`], [`ANOMALY`]
-    /// and [`VOID`] pixels, row-major, `width` columns.
+    /// The tally of one image: `marked(i)` says whether pixel `i` is called anomalous, `truth` has [`KNOWN`],
+    /// [`ANOMALY`] and [`VOID`] pixels, row-major, `width` columns.
     pub fn score(&mut self, marked: impl Fn(usize) -> bool, truth: &[u8], width: usize, limits: SizeLimits) -> Tally {
         self.mask.clear();
         self.mask.extend(truth.iter().map(|&value| u8::from(value == ANOMALY)));

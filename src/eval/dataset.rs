@@ -1,4 +1,4 @@
-//! Labelled image sets in the layouts that they unpack to.
+//! Labelled image sets in their published layouts.
 //!
 //! | layout | images | masks |
 //! |---|---|---|

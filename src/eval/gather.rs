@@ -24,7 +24,7 @@ pub trait ScoreSource {
     fn score(&mut self, picture: &RgbImage, sink: &mut GridSink<'_>) -> Result<()>;
 }
 
-/// What the first pass found.
+/// The result of the first pass.
 #[derive(Debug)]
 pub struct Gathered {
     /// The usable samples.
@@ -33,14 +33,14 @@ pub struct Gathered {
     pub truths: Vec<Truth>,
     /// Their scores.
     pub scores: Scores,
-    /// What was skipped and why, a sentence each.
+    /// Skipped samples with the reason, a sentence each.
     pub skipped: Vec<String>,
 }
 
-/// How the first pass goes about its work.
+/// The settings of the first pass.
 #[derive(Debug, Clone, Copy)]
 pub struct GatherOptions {
-    /// Go on without the samples that cannot be read.
+    /// Skip samples that cannot be read.
     pub skip_bad: bool,
     /// Threads that decode pictures, at least 1.
     pub decoders: usize,
@@ -138,8 +138,7 @@ pub fn gather_files(
         for ((_, folder), paths) in methods.iter().zip(&mut paths) {
             let path = folder.join(format!("{}.npy", sample.name));
             if !path.is_file() {
-                missing
-                    .get_or_insert_with(|| Error::failed(format!("{}: this score map is not there", path.display())));
+                missing.get_or_insert_with(|| Error::failed(format!("{}: this score map is missing", path.display())));
             }
             paths.push(path);
         }

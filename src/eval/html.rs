@@ -1,4 +1,4 @@
-//! `--report`: one HTML page that needs nothing beside itself.
+//! `--report`: a self-contained HTML page.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -20,7 +20,7 @@ use super::report::Evaluation;
 use crate::draw::Palette;
 use crate::{Error, Result};
 
-/// How many of the best and of the worst images are shown.
+/// Number of the best and of the worst images shown.
 const SHOWN: usize = 4;
 /// Columns of a shown picture.
 const THUMBNAIL: u32 = 440;
@@ -41,7 +41,7 @@ svg text{fill:currentColor;font:11px system-ui,sans-serif}svg .title{font-weight
 .four img{width:100%;display:block}figure{margin:0}figcaption{font-size:12px;color:var(--muted)}\
 details{margin-top:1rem}summary{cursor:pointer}";
 
-/// Writes `index.html` into `folder`, which is made if it is not there; returns nothing.
+/// Writes `index.html` into `folder`, creating it if missing.
 ///
 /// # Errors
 /// A picture cannot be read again or the page cannot be written.
@@ -49,7 +49,7 @@ pub fn write(folder: &Path, evaluation: &Evaluation, gathered: &Gathered) -> Res
     save(folder, page(evaluation, gathered)?)
 }
 
-/// Writes the figures of classes as `index.html` into `folder`, which is made where it is missing.
+/// Writes the figures of classes as `index.html` into `folder`, creating it if missing.
 ///
 /// # Errors
 /// The page cannot be written.

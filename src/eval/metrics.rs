@@ -39,14 +39,14 @@ pub struct PixelMetrics {
     pub curve: Vec<CurvePoint>,
 }
 
-/// How many pixels are of which kind.
+/// Pixels by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct PixelCounts {
     /// Anomalous pixels.
     pub anomalous: u64,
     /// Known pixels.
     pub known: u64,
-    /// Pixels that the ground truth leaves out.
+    /// Void pixels of the ground truth.
     pub void: u64,
 }
 
@@ -60,9 +60,9 @@ impl std::ops::AddAssign for PixelCounts {
 
 /// The metrics of a ranking; `None` where they are undefined, that is without any anomalous or without any known pixel.
 ///
-/// A group may be a bin of different scores, of which one is counted apart. The error that the others' unknown order can
-/// make is bounded: within a bin an anomalous pixel ranks worst below all of the bin's known pixels of other scores and
-/// above all of its anomalous ones, and best the other way round. For groups of true ties the bound is 0.
+/// A group may be a bin of different scores, of which one is counted apart. The error that the others' unknown order
+/// can make is bounded: within a bin an anomalous pixel ranks worst below all of the bin's known pixels of other scores
+/// and above all of its anomalous ones, and best the other way round. For groups of true ties the bound is 0.
 pub fn pixel_metrics(groups: impl Iterator<Item = Group>, counts: PixelCounts) -> Option<PixelMetrics> {
     if counts.anomalous == 0 || counts.known == 0 {
         return None;
@@ -122,7 +122,8 @@ pub fn pixel_metrics(groups: impl Iterator<Item = Group>, counts: PixelCounts) -
     Some(PixelMetrics { ap, auroc: area / area_unit, fpr95, best_f1, best_threshold, binning_error, curve })
 }
 
-/// Keeps a point only when it is a step away from the last kept one, replacing the last one else so that the end is kept.
+/// Keeps a point only when it is a step away from the last kept one, replacing the last one else so that the end is
+/// kept.
 fn push_thinned(curve: &mut Vec<CurvePoint>, point: CurvePoint) {
     let step = 1.0 / CURVE_POINTS as f64;
     if let [.., before, last] = curve.as_mut_slice()

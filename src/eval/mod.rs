@@ -1,7 +1,7 @@
 //! Evaluation on labelled images (`docs/method.md`, M13 and M14): data sets, metrics, reports.
 //!
-//! One pass takes the pictures through the network and keeps the small score grids ([`gather`]); the passes over the grids
-//! rank all pixels of the set for the pixel metrics and label components at the best threshold ([`measure`]).
+//! One pass takes the pictures through the network and keeps the small score grids ([`gather`]); the passes over the
+//! grids rank all pixels of the set for the pixel metrics and label components at the best threshold ([`measure`]).
 
 pub mod classes;
 pub mod clip;

@@ -7,7 +7,8 @@ use maud::{Markup, html};
 use super::measure::{MethodResult, ScoreBars};
 use super::metrics::{CurvePoint, PixelMetrics};
 
-/// Colours of the methods' lines, told apart by people with colour-blindness too (after Paul Tol's "bright" and "muted").
+/// Colours of the methods' lines, distinct for colour-blind readers too (after Paul Tol's "bright" and
+/// "muted").
 const COLOURS: [&str; 10] =
     ["#ee6677", "#4477aa", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#888888", "#882255", "#117733", "#332288"];
 
@@ -16,7 +17,7 @@ pub fn colour(index: usize) -> &'static str {
     COLOURS[index % COLOURS.len()]
 }
 
-/// Which two shares of a curve point are drawn.
+/// The axes of a curve plot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Curve {
     /// Precision over recall.
@@ -88,7 +89,8 @@ fn one(value: f64) -> String {
     format!("{value:.1}")
 }
 
-/// The score histogram of one method: known pixels grey, anomalous ones in its colour, each scaled to its own highest bar.
+/// The score histogram of one method: known pixels grey, anomalous ones in its colour, each scaled to its own highest
+/// bar.
 pub fn histogram(method: &MethodResult, index: usize) -> Markup {
     const WIDTH: f64 = 360.0;
     const HEIGHT: f64 = 130.0;

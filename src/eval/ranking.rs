@@ -1,6 +1,6 @@
 //! Pixels ranked by score, the common ground of all threshold-free metrics: exactly, or in bounded memory.
 //!
-//! Both rankings yield [`Group`]s from the highest score to the lowest: all pixels that no threshold can tell apart.
+//! Both rankings yield [`Group`]s from the highest score to the lowest: all pixels that no threshold can separate.
 
 /// Pixels of one score, or of one bin of scores.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -84,9 +84,9 @@ const NO_KEY: u32 = u32::MAX;
 /// A histogram over all `f32`, fine where scores are dense: 40 MiB for any number of pixels.
 ///
 /// The 2^16 intervals of equal upper key bits get bins in proportion to the scores seen in a first look, half of the
-/// bins being spread evenly over the range; an interval with 2^16 bins is exact. Scores that many pixels share, as those
-/// of a cluster, are counted apart within their bin, for true ties hide nothing. What the bins do hide is bounded by
-/// `metrics::PixelMetrics::binning_error`.
+/// bins being spread evenly over the range; an interval with 2^16 bins is exact. Scores that many pixels share, as
+/// those of a cluster, are counted apart within their bin, for true ties hide nothing. What the bins do hide is bounded
+/// by `metrics::PixelMetrics::binning_error`.
 #[derive(Debug, Clone)]
 pub struct Histogram {
     offset: Vec<u32>,
@@ -105,7 +105,8 @@ struct Counts {
 }
 
 impl Histogram {
-    /// Lays out the bins for scores distributed as `sample`, which should span their range and have their common values.
+    /// Lays out the bins for scores distributed as `sample`, which should span their range and have their common
+    /// values.
     pub fn for_scores(sample: impl IntoIterator<Item = f32>) -> Self {
         let mut keys: Vec<u32> = sample.into_iter().map(key).collect();
         keys.sort_unstable();

@@ -1,4 +1,4 @@
-//! Results for people on a terminal and for machines as JSON.
+//! Results as a table for a terminal and as JSON.
 
 use std::fmt::Write as _;
 
@@ -21,11 +21,11 @@ pub struct Evaluation {
     pub images: usize,
     /// Pictures that the set ships without ground truth.
     pub unlabelled: usize,
-    /// What was skipped and why.
+    /// Skipped samples with the reason.
     pub skipped: Vec<String>,
     /// Pixels of the set.
     pub pixels: PixelCounts,
-    /// What counts as a component.
+    /// The size limits of components.
     pub limits: SizeLimits,
     /// The method that the images of the report show.
     pub default_method: String,
@@ -45,7 +45,7 @@ impl Evaluation {
         }
     }
 
-    /// What the binning of scores can have changed at most, 0 for exact rankings.
+    /// Upper bound on the error by binning, 0 for exact rankings.
     pub fn binning_error(&self) -> f64 {
         self.methods
             .iter()
@@ -106,7 +106,7 @@ impl Evaluation {
         text
     }
 
-    /// The report for machines; shares are 0..1, what is undefined is null.
+    /// The report as JSON; shares are 0..1, undefined values are null.
     pub fn json(&self) -> Value {
         let methods: Map<String, Value> = self
             .methods

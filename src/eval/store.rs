@@ -1,6 +1,7 @@
-//! Where the scores of a set are kept between passes: the small grids in a temporary file, or the files of `--from-scores`.
+//! Storage for the scores of a set between passes: the small grids in a temporary file, or the files of
+//! `--from-scores`.
 //!
-//! Component metrics need the best threshold of the whole set before they can look at any image, so every score map is
+//! Component metrics need the best threshold of the whole set before any image can be measured, so every score map is
 //! needed more than once. A grid is about a hundredth of its picture; upsampling it again costs less than keeping it.
 
 use std::fs::File;
@@ -34,7 +35,7 @@ impl GridStore {
     /// An empty store.
     ///
     /// # Errors
-    /// No temporary file can be made.
+    /// No temporary file can be created.
     pub fn new(methods: usize, images: usize) -> Result<Self> {
         let file = tempfile::tempfile().map_err(failed)?;
         Ok(Self { file: Mutex::new(file), end: 0, entries: vec![vec![None; images]; methods] })
@@ -58,7 +59,7 @@ impl GridStore {
         Ok(())
     }
 
-    /// Forgets the images whose place in `keep` is false; those after them move up.
+    /// Removes the images whose place in `keep` is false; those after them move up.
     pub fn retain(&mut self, keep: &[bool]) {
         for entries in &mut self.entries {
             let mut kept = keep.iter();
@@ -83,10 +84,10 @@ fn failed(error: std::io::Error) -> Error {
         .hint("TMPDIR names another folder for temporary files")
 }
 
-/// Score maps of methods and images, read as often as wanted, from any thread.
+/// Score maps of methods and images, readable from any thread any number of times.
 #[derive(Debug)]
 pub enum Scores {
-    /// What a network gave.
+    /// Grids of a network.
     Grids(GridStore),
     /// `.npy` files at the ground truth's size, by method and image.
     Files(Vec<Vec<PathBuf>>),

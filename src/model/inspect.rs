@@ -1,4 +1,4 @@
-//! What a model is and how it would be used, for people and machines; and the same model with its features as an output.
+//! Inspection of a model as `run` would use it, and the same model with its features as an output.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -57,7 +57,7 @@ impl Map {
     }
 }
 
-/// A model and what `run` would make of it.
+/// A model, and how `run` would use it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Inspection {
     /// The file.
@@ -100,7 +100,7 @@ pub struct Inspection {
     pub provider: &'static str,
     /// The precision that the provider was set to.
     pub precision: &'static str,
-    /// Why `auto` passed other providers by.
+    /// The reasons why `auto` skipped other providers.
     pub passed_by: Vec<String>,
     /// Where each operator ran.
     pub placement: Option<Placement>,

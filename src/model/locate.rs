@@ -1,4 +1,4 @@
-//! Where files that ship with the program are: the default model and the ONNX Runtime library.
+//! The locations of bundled files: the default model and the ONNX Runtime library.
 
 use std::env;
 use std::path::{Path, PathBuf};

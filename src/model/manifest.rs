@@ -10,7 +10,7 @@ use crate::compute::{Term, Upsampling};
 use crate::model::views::layout::Resize;
 use crate::{Error, Result};
 
-/// Everything a manifest may say. Sections and keys that are left out are read off the graph (see `Network::load`).
+/// The contents of a manifest. Sections and keys that are left out are read off the graph (see `Network::load`).
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Manifest {
@@ -18,7 +18,7 @@ pub struct Manifest {
     pub model: ModelSection,
     /// The input tensor.
     pub input: InputSection,
-    /// Which outputs are what.
+    /// The roles of the outputs.
     pub outputs: OutputSection,
     /// The classes of the logits' channels.
     pub classes: ClassSection,
@@ -30,7 +30,7 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelSection {
-    /// Name for people.
+    /// Name for display.
     pub name: Option<String>,
     /// SPDX expression or a short text.
     pub licence: Option<String>,
@@ -77,7 +77,7 @@ pub enum Layout {
 }
 
 impl Layout {
-    /// Name for people.
+    /// Name for display.
     pub fn name(self) -> &'static str {
         match self {
             Self::Nchw => "NCHW",

@@ -31,7 +31,7 @@ const MAX_ODD_SHARE: f64 = 0.25;
 /// Two frames whose logits differ by less than this on average, in units of their own spread, are the same picture.
 const SAME_PICTURE: f64 = 1e-3;
 
-/// What a calibration is asked for.
+/// The settings of a calibration.
 #[derive(Debug, Clone)]
 pub struct CalibrateOptions {
     /// Share of ordinary pixels that the thresholds may mark, 0..1.
@@ -67,7 +67,7 @@ impl FrameStore {
     /// Room for `limit` frames, at least 2.
     ///
     /// # Errors
-    /// No temporary file can be made.
+    /// No temporary file can be created.
     pub fn new(limit: usize) -> Result<Self> {
         let file = tempfile::tempfile().map_err(temporary)?;
         Ok(Self {
@@ -84,7 +84,7 @@ impl FrameStore {
         })
     }
 
-    /// Parts of the picture that frames are kept without.
+    /// Parts of the picture that are ignored.
     pub fn leave_out(&mut self, filler: Filler) {
         self.filler = filler;
     }
@@ -180,7 +180,7 @@ impl FrameStore {
     }
 }
 
-/// A term by itself, as it is measured.
+/// A single term, as it is measured.
 #[derive(Debug, Clone, PartialEq)]
 struct Measured {
     statistic: Statistic,
@@ -293,7 +293,7 @@ pub fn calibrate(
             threshold: 0.0,
             terms: method.recipe.terms.clone(),
         };
-        // The score is a sum of terms that are already there: it needs no other look at the frames.
+        // The score is a sum of terms that are already measured: the frames are not read again.
         let count = values.first().map_or(0, |frames| frames.iter().map(Vec::len).sum());
         let mut score = vec![0.0_f32; count];
         for term in &mut calibrated.terms {
@@ -329,8 +329,8 @@ fn check_footage(frames: &FrameStore) -> Result<()> {
 }
 
 fn constant_footage() -> Error {
-    Error::failed("calibration: the footage does not change, it says nothing about ordinary scenes").hint(format!(
-        "at least {MIN_FRAMES} different frames of ordinary driving are needed; a still or black picture will not do"
+    Error::failed("calibration: the footage does not change, so it cannot represent ordinary scenes").hint(format!(
+        "at least {MIN_FRAMES} different frames of ordinary driving are needed; a still or black picture is not enough"
     ))
 }
 
@@ -342,9 +342,7 @@ fn make_codebook(frames: &mut FrameStore, centroids: usize) -> Result<Codebook> 
     for index in (0..frames.len()).step_by(2) {
         let features = frames.with_frame(index, |maps| {
             if maps.features.is_empty() {
-                return Err(Error::usage(
-                    "the model has no feature output, so there is nothing to make a codebook from",
-                ));
+                return Err(Error::usage("the model has no feature output, so no codebook can be made"));
             }
             cpu.grid_features(maps, true)
         })?;
@@ -387,9 +385,9 @@ fn ordinary_frames(values: &[Vec<Vec<f32>>]) -> Result<Vec<bool>> {
     let odd = keep.iter().filter(|keep| !**keep).count();
     if odd as f64 > MAX_ODD_SHARE * frames as f64 {
         return Err(Error::failed(format!(
-            "calibration: {odd} of {frames} frames stand out from the others, at most a quarter may"
+            "calibration: {odd} of {frames} frames are outliers, at most a quarter may be"
         ))
-        .hint("leave out what is not ordinary driving, such as parking, tunnels or covered lenses"));
+        .hint("remove what is not ordinary driving, such as parking, tunnels or covered lenses"));
     }
     Ok(keep)
 }

@@ -1,6 +1,6 @@
-//! What ordinary footage says about a model's scores: thresholds, statistics, the codebook, in a small TOML file.
+//! Statistics of a model's scores on ordinary footage: thresholds, terms and the codebook, in a small TOML file.
 //!
-//! The codebook lies beside it as `NAME.codebook.npy`, `[M, D]` f32. Both carry the hash of what they belong to.
+//! The codebook lies beside it as `NAME.codebook.npy`, `[M, D]` f32. Hashes tie the files to the model and each other.
 
 use std::fs;
 use std::path::Path;
@@ -27,10 +27,10 @@ pub struct Calibration {
     pub format: u32,
     /// The model that it belongs to.
     pub model: ModelId,
-    /// How the frames were looked at; a file without it is of the days when all were stretched.
+    /// The views of the frames; a file without it means one stretched view.
     #[serde(default)]
     pub views: Views,
-    /// What it was made from.
+    /// The footage it was made from.
     pub footage: Footage,
     /// Thresholds and standardised terms by method.
     pub methods: Vec<CalibratedMethod>,
@@ -90,9 +90,9 @@ pub struct CalibratedMethod {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TermStatistics {
-    /// What was measured.
+    /// The statistic.
     pub statistic: Statistic,
-    /// Over what.
+    /// The unit it is averaged over.
     pub unit: Unit,
     /// Numbers of clusters, for cluster terms.
     #[serde(default)]
@@ -128,10 +128,11 @@ impl Calibration {
         }
     }
 
-    /// Reads a file and its codebook, for a model that looks at frames in this way.
+    /// Reads a file and its codebook, for a model with these views.
     ///
     /// # Errors
-    /// It cannot be read, is damaged, is of another format, or was made for another model, other features or another way of looking.
+    /// It cannot be read, is damaged, is of another format, or was made for another model, other features or another
+    /// way of looking.
     pub fn load(path: &Path, model: &ModelId, views: &Views) -> Result<Self> {
         let place = format!("calibration {}", path.display());
         let text = fs::read_to_string(path).map_err(|error| {
@@ -164,7 +165,7 @@ impl Calibration {
         }
         if !calibration.views.same(views) {
             return Err(Error::usage(format!(
-                "{place}: it was made with frames looked at by {}, and they are now looked at by {views}",
+                "{place}: it was made with the views {}, and the views in use are {views}",
                 calibration.views
             ))
             .hint("calibrate again with the same --resize, --tile-overlap, --flip and --scales as `run`"));
@@ -176,7 +177,7 @@ impl Calibration {
                 .map_err(|error| Error::usage(format!("{place}: its codebook {}: {error}", path.display())))?;
             if sha256_hex(&bytes) != file.sha256.to_ascii_lowercase() {
                 return Err(Error::usage(format!(
-                    "{place}: its codebook {} is another file than was written",
+                    "{place}: its codebook {} is not the file that was written",
                     path.display()
                 )));
             }
@@ -229,11 +230,11 @@ impl Calibration {
         file.persist(path).map(drop).map_err(|error| failed(error.error))
     }
 
-    /// Fills in what the method still lacks: statistics of its terms, the codebook, the threshold. A threshold that the
+    /// Completes the method: statistics of its terms, the codebook, the threshold. A threshold that the
     /// calibration does not know is dropped: one from elsewhere is not for what the calibration was made for.
     ///
     /// # Errors
-    /// The calibration lacks what the method cannot do without.
+    /// The calibration lacks something that the method requires.
     pub fn apply(&self, method: &mut Method) -> Result<()> {
         let known = self.methods.iter().find(|known| {
             known.name == method.name
@@ -279,7 +280,7 @@ impl Calibration {
 /// A method made ready to score, with a calibration where there is one.
 ///
 /// # Errors
-/// The method needs what the calibration does not have, or a calibration where there is none.
+/// The calibration is missing, or lacks something that the method requires.
 pub fn ready(mut method: Method, calibration: Option<&Calibration>) -> Result<Method> {
     match calibration {
         Some(calibration) => calibration.apply(&mut method)?,

@@ -1,6 +1,6 @@
 //! 8-connected components of a binary mask, by runs and union-find.
 
-/// The component of a run that is not kept: its component has fewer pixels than the smallest size asked for.
+/// The component index of runs whose component has fewer pixels than the smallest size requested.
 pub const DROPPED: u32 = u32::MAX;
 
 /// A horizontal stretch of set pixels.
@@ -42,7 +42,7 @@ impl Components {
     /// Labels the set (non-zero) pixels of a row-major mask of `width` columns; returns the number of components of at
     /// least `min_area` pixels, which are numbered in raster order of their first pixel.
     ///
-    /// Pixels touch when they share an edge or a corner. A last row that is not complete is not looked at.
+    /// Pixels touch when they share an edge or a corner. An incomplete last row is ignored.
     pub fn label(&mut self, mask: &[u8], width: usize, min_area: u64) -> usize {
         self.runs.clear();
         self.parent.clear();

@@ -21,7 +21,7 @@ use crate::{Error, Result};
 pub const SINGLE_K: &[usize] = &[10];
 /// K of the ensemble (`docs/method.md`, M7).
 pub const ENSEMBLE_K: &[usize] = &[5, 10, 20];
-/// Upper bound on Lloyd iterations where nothing else is said.
+/// Default upper bound on Lloyd iterations.
 pub const MAX_ITERATIONS: usize = 50;
 
 /// The named methods that need nothing but the network, for help texts and `--methods all`.
@@ -59,14 +59,14 @@ pub fn unit_name(unit: Unit) -> &'static str {
     }
 }
 
-/// What the user asked for, before a calibration fills in statistics, codebook and threshold.
+/// A requested score, before a calibration fills in statistics, codebook and threshold.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Method {
     /// As written.
     pub name: String,
     /// The score.
     pub recipe: Recipe,
-    /// What the manifest or a calibration marks from; `None` until one of them says.
+    /// The threshold of the manifest or a calibration; `None` until one is known.
     pub threshold: Option<f32>,
     /// Whether its terms must be standardised with statistics that are still missing.
     pub needs_statistics: bool,
@@ -130,7 +130,7 @@ impl Method {
     }
 }
 
-/// What a method can be called, for hints.
+/// The names of methods, for hints.
 fn known() -> String {
     format!(
         "known are default, {}, rba, no-object, bank, bank-cluster, msp-cluster, energy-cluster, or a sum such as \

@@ -1,4 +1,4 @@
-//! The method: which score is asked for, what ordinary footage says about it, and the regions, tracks and events in its mask.
+//! The method: scores by name, their calibration on ordinary footage, and regions, tracks and events in the mask.
 
 pub mod alarm;
 pub mod calibrate;

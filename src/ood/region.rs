@@ -1,4 +1,4 @@
-//! Regions: the components of the mask with what is worth knowing about each.
+//! Regions: the components of the mask with the measures of each.
 
 use ndarray::ArrayView3;
 use serde::Serialize;

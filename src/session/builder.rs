@@ -63,13 +63,13 @@ impl SessionBuilder {
         self
     }
 
-    /// Sets who follows the run.
+    /// Sets the observer of the run.
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observer = observer;
         self
     }
 
-    /// Sets where [`Handle::reload`] reads the configuration again.
+    /// Sets the source from which [`Handle::reload`] reads the configuration again.
     pub fn reload_from(self, read: impl Fn() -> Result<Config> + Send + Sync + 'static) -> Self {
         self.handle.set_reread(Box::new(read));
         self
@@ -78,8 +78,8 @@ impl SessionBuilder {
     /// Checks inputs and outputs against each other. No file is opened for writing yet and no model is loaded.
     ///
     /// # Errors
-    /// GStreamer cannot start, there is no input, an address is malformed, files are mixed with live inputs, or an output
-    /// does not fit the inputs.
+    /// GStreamer cannot start, there is no input, an address is malformed, files are mixed with live inputs, or an
+    /// output does not fit the inputs.
     pub fn build(mut self) -> Result<Session> {
         let outputs = Outputs::parse(&self.outputs)?;
         gst::init()?;
@@ -110,8 +110,8 @@ impl SessionBuilder {
 
 /// A run of one or more inputs through all stages.
 ///
-/// Files are worked on one after the other and nothing of them is dropped; live inputs run together until they are
-/// stopped, and drop frames by policy when they come too fast.
+/// Files are processed one after the other without dropping frames; live inputs run together until they are stopped,
+/// and drop frames by policy when they arrive too fast.
 ///
 /// ```no_run
 /// use oodstream::{Config, Session};
@@ -172,7 +172,7 @@ impl Session {
 
     /// Runs to the end of every input, or until it is stopped.
     ///
-    /// What goes wrong in one of several inputs stands in the report, and the others are still run.
+    /// An error in one of several inputs is in the report, and the others still run.
     ///
     /// # Errors
     /// Something that concerns all of them: the model, the compute device, an output that several inputs share.

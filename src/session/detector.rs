@@ -17,7 +17,8 @@ use crate::{Error, Result};
 /// Regions under this share of the picture are left out.
 const MIN_AREA_SHARE: f32 = 0.0005;
 
-/// Finds the unknown in single pictures: network, clustering and threshold as a run has them, without a video around them.
+/// Finds the unknown in single pictures: network, clustering and threshold as a run has them, without a video around
+/// them.
 ///
 /// Pictures are independent of each other: nothing is carried from one to the next.
 ///
@@ -62,8 +63,8 @@ impl Detector {
     /// Loads `model`, an ONNX file (the default model when `None`), with the settings of `config`.
     ///
     /// # Errors
-    /// The model does not load, or a setting does not fit it. A threshold must be known from the configuration, the model's
-    /// manifest or a calibration.
+    /// The model does not load, or a setting does not fit it. A threshold must be known from the configuration, the
+    /// model's manifest or a calibration.
     pub fn new(model: Option<&Path>, config: &Config) -> Result<Self> {
         let mut config = config.clone();
         if let Some(model) = model {

@@ -77,9 +77,9 @@ pub fn network(config: &Config) -> Result<Network> {
     Ok(network)
 }
 
-/// What a calibration remembers of a network and of the features that were `asked` for by name: those that are tapped all
-/// come out under one name.
-pub fn model_id(network: &Network, asked: &[String]) -> ModelId {
+/// The identity of a network for a calibration: its hash and the features `requested` by name, since tapped features
+/// all come out under one name.
+pub fn model_id(network: &Network, requested: &[String]) -> ModelId {
     ModelId {
         file: network.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
         sha256: network.sha256().to_owned(),
@@ -87,7 +87,8 @@ pub fn model_id(network: &Network, asked: &[String]) -> ModelId {
     }
 }
 
-/// The method of that name for that network, with the K and the seed of `detect` where it is the one that `detect` names.
+/// The method of that name for that network, with the K and the seed of `detect` where it is the one that `detect`
+/// names.
 ///
 /// # Errors
 /// It is not known, or needs a query-mask network and this is none.
@@ -103,7 +104,7 @@ pub fn method(name: &str, network: &Network, detect: &DetectConfig) -> Result<Me
     Ok(method)
 }
 
-/// The score that `config` asks for, and its threshold when one is known.
+/// The score of `config`, and its threshold when one is known.
 pub(crate) fn score(network: &Network, views: &Views, config: &Config) -> Result<(Recipe, Option<f32>)> {
     let detect = &config.detect;
     let model = model_id(network, &config.model.features);
@@ -134,7 +135,7 @@ pub(crate) fn score(network: &Network, views: &Views, config: &Config) -> Result
     }
     if threshold.is_some() && calibration.is_none() && detect.threshold.is_none() && !views.same(&made_with) {
         tracing::warn!(
-            "the threshold of model {} was found with {made_with}, and frames are looked at by {views}: it may mark too much or \
+            "the threshold of model {} was found with {made_with}, and the views in use are {views}: it may mark too much or \
              too little; `oodstream calibrate` with the same options finds another",
             network.path().display()
         );

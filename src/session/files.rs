@@ -1,4 +1,4 @@
-//! Files, one after the other, nothing of them dropped.
+//! Files, one after the other, without dropping frames.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ fn run_one(engine: &mut Engine, handle: &Handle, stream: Stream<'_>) -> pipeline
     pipeline::run(engine, &hub, vec![stream]).pop().unwrap_or_default()
 }
 
-/// Hands what a stream does to the session's observer.
+/// Forwards the progress of a stream to the session's observer.
 struct Follow<'a> {
     meter: &'a Meter,
     observer: &'a dyn Observer,

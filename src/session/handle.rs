@@ -22,7 +22,7 @@ pub struct StreamStatus {
 /// Reads the configuration again.
 pub(super) type Reread = Box<dyn Fn() -> Result<Config> + Send + Sync>;
 
-/// What there is to observe once everything is open.
+/// The observable state once everything is open.
 pub(super) struct Running {
     pub stages: Arc<Stages>,
     pub settings: Arc<Settings>,
@@ -63,7 +63,7 @@ impl Handle {
         self.0.interrupts.fetch_max(2, Ordering::Relaxed);
     }
 
-    /// Whether the run was asked to stop.
+    /// Whether a stop was requested.
     pub fn stopping(&self) -> bool {
         self.0.interrupts.load(Ordering::Relaxed) > 0
     }
@@ -73,7 +73,7 @@ impl Handle {
         self.0.running.get().is_some()
     }
 
-    /// The streams: all of a live run, or the file that is worked on now. Empty until they are open.
+    /// The streams: all of a live run, or the file being processed. Empty until they are open.
     pub fn streams(&self) -> Vec<StreamStatus> {
         self.0.streams.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -84,7 +84,8 @@ impl Handle {
     }
 
     /// Reads the configuration again, from where
-    /// [`SessionBuilder::reload_from`](super::SessionBuilder::reload_from) says, and applies it as [`Handle::apply`] does.
+    /// [`SessionBuilder::reload_from`](super::SessionBuilder::reload_from) says, and applies it as [`Handle::apply`]
+    /// does.
     ///
     /// # Errors
     /// There is nowhere to read it from, it is wrong, or see [`Handle::apply`].
@@ -93,8 +94,8 @@ impl Handle {
         self.apply(reread()?)
     }
 
-    /// Puts threshold, drawing and rules for alarms of `config` into force from the next frame on. Every other change needs a restart, which
-    /// is logged. Returns a sentence that names the values in force.
+    /// Applies the threshold, the drawing and the rules for alarms of `config` from the next frame on. Every other
+    /// change needs a restart, which is logged. Returns a sentence that names the values in force.
     ///
     /// # Errors
     /// The session is not ready, or the size of the picture would change; nothing changes then.
@@ -110,7 +111,7 @@ impl Handle {
         let mut rest = config;
         rest.detect.threshold = started_with.detect.threshold;
         rest.draw = started_with.draw;
-        // What is left out is read at the start.
+        // Ignored parts are read at the start.
         rest.events = EventsConfig { ignore: rest.events.ignore, ..started_with.events.clone() };
         if rest != *started_with {
             tracing::warn!(

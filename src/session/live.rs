@@ -21,7 +21,7 @@ use crate::output::publish::{self, OutputStatus, PublishOptions, Servers};
 use crate::pipeline::{self, Control, Flow, Meter, Policy, Stream};
 use crate::record::{BestEffortRecorder, EventLog, Existing, Recorder, Records};
 
-/// Everything of one stream that outlives its threads.
+/// The parts of one stream that outlive its threads.
 struct Opened {
     input: String,
     meter: Arc<Meter>,
@@ -48,7 +48,7 @@ pub(super) fn run(session: Session) -> Result<Report> {
         batch => batch,
     };
     engine.batch_wait = Duration::from_millis(config.live.batch_wait_ms);
-    // A service that starts again goes on with its events.
+    // A restarted service appends to its events.
     let existing = if config.encode.overwrite { Existing::Replace } else { Existing::Append };
     let records = Records::open(outputs.wanted(existing))?;
     let servers = Servers::new(&config.serve);
@@ -154,7 +154,7 @@ fn timer(
     (done, timer)
 }
 
-/// Hands what a stream does to the session's observer, and its losses and returns to the events.
+/// Forwards the progress of a stream to the session's observer, and its losses and returns to the events.
 struct Follow {
     meter: Arc<Meter>,
     events: Option<Arc<EventLog>>,

@@ -1,4 +1,4 @@
-//! Inputs opened by what they are.
+//! Opens inputs by their kind.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::output::file::{OpenFile, Opened, open_file, open_images, open_test};
 /// Opens an input, and beside it the video file that it is written to, if any.
 ///
 /// # Errors
-/// The input cannot be read, or the output cannot be made.
+/// The input cannot be read, or the output cannot be created.
 pub(crate) fn open_input(
     input: &Input,
     output: Option<&Path>,

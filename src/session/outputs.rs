@@ -1,4 +1,4 @@
-//! What `-o` asks for, by its form, and which file each input is written to.
+//! The `-o` options by form, and the output file of each input.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -8,10 +8,10 @@ use crate::output::publish::Target;
 use crate::record::{Existing, Wanted};
 use crate::{Error, Result};
 
-/// Everything that the `-o` options of one run ask for.
+/// The outputs that the `-o` options of one run name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Outputs {
-    /// Where the video goes, as it was given; nothing is `NAME.ood.mp4` in the working directory for files.
+    /// The destinations of the video as given; none is `NAME.ood.mp4` in the working directory for files.
     pub video: Vec<Address>,
     /// `events:FILE`, one JSON object a line.
     pub events: Option<PathBuf>,
@@ -21,7 +21,7 @@ pub(super) struct Outputs {
     pub scores: Option<PathBuf>,
 }
 
-/// Where the video goes.
+/// The destination of the video.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum VideoOutput {
     /// One file, `.mp4` or `.mkv`.
@@ -53,12 +53,12 @@ impl Outputs {
         Ok(outputs)
     }
 
-    /// Whether nothing at all is asked for.
+    /// Whether there are no outputs.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// What is to be kept beside the video.
+    /// The results to record beside the video.
     pub fn wanted(&self, existing: Existing) -> Wanted<'_> {
         Wanted {
             events: self.events.as_deref(),
@@ -68,7 +68,7 @@ impl Outputs {
         }
     }
 
-    /// Where the videos of files go.
+    /// The destination of the videos of files.
     ///
     /// # Errors
     /// More than one place, or one that files do not have.
@@ -105,10 +105,10 @@ impl VideoOutput {
         }
     }
 
-    /// Makes the folder that the videos go to.
+    /// Creates the folder for the videos.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// It cannot be created.
     pub fn make_folder(&self) -> Result<()> {
         let Self::Folder(folder) = self else { return Ok(()) };
         if folder.as_os_str().is_empty() {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn forms_are_told_apart() {
+    fn forms_are_distinguished() {
         let outputs = parse(&["x.mkv", "events:e.jsonl", "masks:m", "scores:s"]).unwrap();
         assert_eq!(outputs.of_files().unwrap(), VideoOutput::File("x.mkv".into()));
         assert_eq!((outputs.events, outputs.masks), (Some("e.jsonl".into()), Some("m".into())));

@@ -82,7 +82,7 @@ pub struct InputReport {
     /// The way in which it ended.
     #[serde(skip)]
     pub ending: Ending,
-    /// What only live inputs have.
+    /// The figures of live inputs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live: Option<LiveReport>,
 }

@@ -18,9 +18,9 @@ use crate::{Error, Result};
 pub(super) struct Planned {
     /// Unique in the run; letters, digits, `.`, `_` and `-` only.
     pub name: String,
-    /// Where its pictures come from.
+    /// The source of its pictures.
     pub input: LiveInput,
-    /// Where its video goes.
+    /// The destination of its video.
     pub targets: Vec<Target>,
 }
 
@@ -102,7 +102,7 @@ fn from_file(config: &Config, outputs: &Outputs) -> Result<Vec<Planned>> {
     }
     let mut taken = HashSet::new();
     for target in planned.iter().flat_map(|stream| &stream.targets) {
-        // Windows get into nobody's way.
+        // Windows never collide.
         if *target != Target::Display && !taken.insert(target.to_string()) {
             return Err(Error::usage(format!("{target} is the output of two streams")).hint("put {name} into it"));
         }

@@ -35,7 +35,7 @@ fn its_threshold_is_used() {
 }
 
 #[test]
-fn other_k_come_from_the_pipeline_file_or_are_told() {
+fn other_k_come_from_the_pipeline_file_or_are_reported() {
     let place = calibrated("--set detect.method=\"cluster-ensemble\" --set detect.k=[3,4]");
     let (ended, threshold) = run(&place, "--calibration c.toml --method cluster-ensemble --set detect.k=[3,4]");
     assert!(!ended.code(0).stderr.contains("has no threshold") && threshold.is_some());
@@ -64,7 +64,7 @@ fn another_model_or_other_features_are_refused() {
 }
 
 #[test]
-fn what_cannot_be_written_is_told_before_the_footage_is_looked_at() {
+fn unwritable_outputs_are_reported_before_the_footage_is_read() {
     let place = Place::new();
     // Endless: only a check at the start ends it.
     let endless = "calibrate test://snow?live=1&width=64&height=32 --calibrate-for 86400";
@@ -75,7 +75,7 @@ fn what_cannot_be_written_is_told_before_the_footage_is_looked_at() {
 }
 
 #[test]
-fn footage_that_will_not_do() {
+fn unsuitable_footage() {
     let place = Place::new();
     fs::write(place.path("c.toml"), "mine").unwrap();
     for (footage, words) in [

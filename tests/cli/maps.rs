@@ -57,7 +57,7 @@ fn score_maps_are_numpy_files() {
 }
 
 #[test]
-fn what_is_there_stays_unless_told_otherwise() {
+fn existing_files_stay_unless_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let mask = Array2::<u8>::zeros((4, 4));
     let mut careful = MaskFolder::new(folder.path(), "a", false).unwrap();
@@ -72,7 +72,7 @@ fn what_is_there_stays_unless_told_otherwise() {
 }
 
 #[test]
-fn a_file_in_the_place_of_the_folder_is_named() {
+fn a_file_in_place_of_the_folder_is_named() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let error = MaskFolder::new(file.path(), "a", false).unwrap_err().to_string();
     assert!(error.contains(file.path().to_str().unwrap()), "{error}");

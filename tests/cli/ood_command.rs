@@ -23,7 +23,7 @@ fn refused(arguments: &[&str], words: &[&str]) {
 }
 
 #[test]
-fn wrong_parts_to_leave_out_are_refused() {
+fn wrong_ignored_parts_are_refused() {
     let run = |part: &'static str, words: &[&str]| refused(&["run", PATTERN, "-o", "o.mp4", "--ignore", part], words);
     run("poly:0,0 1,1 1,0 0,1", &["poly:0,0 1,1 1,0 0,1", "crosses itself"]);
     run("poly:0,0 1.5,0 1,1", &["1.5,0", "outside the picture"]);

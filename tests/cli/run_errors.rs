@@ -9,7 +9,7 @@ use support::common::{Place, ffprobe};
 use support::onnx;
 
 #[test]
-fn an_input_that_is_not_there() {
+fn a_missing_input() {
     Place::new().run("run absent.mp4").code(1).says(&["absent.mp4"]);
 }
 
@@ -61,7 +61,7 @@ fn a_truncated_mkv_is_written_as_far_as_it_goes() {
 }
 
 #[test]
-fn damage_in_the_middle_is_concealed_and_told() {
+fn damage_in_the_middle_is_concealed_and_reported() {
     let place = Place::new();
     let mut bytes = fs::read(place.moving("whole.mkv", 100)).unwrap();
     let middle = bytes.len() / 2;
@@ -99,7 +99,7 @@ fn a_codec_without_a_decoder_names_the_package() {
 }
 
 #[test]
-fn an_output_folder_that_is_not_there() {
+fn a_missing_output_folder() {
     let place = Place::new();
     place.moving("a.mp4", 10);
     place.run("run a.mp4 -o nowhere/out.mp4").code(1).says(&["nowhere"]);
@@ -114,7 +114,7 @@ fn an_output_folder_that_cannot_be_written_to() {
 }
 
 #[test]
-fn a_full_disk_is_told_and_the_input_kept() {
+fn a_full_disk_is_reported_and_the_input_kept() {
     let place = Place::new();
     place.moving("a.mp4", 100);
     // A limit on the size of files stands for the full disk: write() fails half way with EFBIG instead of ENOSPC.

@@ -28,7 +28,7 @@ fn every_frame_gets_its_own_score() {
     }
     let place = Place::new();
     place.moving("a.mp4", 24);
-    // With a threshold and without one: then the first frame is looked at twice.
+    // With a threshold and without one: then the first frame is processed twice.
     for (name, threshold) in [("known", "--threshold 0.5"), ("unknown", "")] {
         let [cpu, gpu] = ["cpu", "gpu"].map(|compute| {
             let folder = format!("{name}-{compute}");

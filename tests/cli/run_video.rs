@@ -175,7 +175,7 @@ fn equal_seeds_give_equal_videos() {
 }
 
 #[test]
-fn the_ready_pipeline_file_runs_and_is_the_default() {
+fn the_shipped_pipeline_file_runs_and_holds_the_defaults() {
     let place = Place::new();
     place.moving("a.mp4", 5);
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/dashcam.toml");

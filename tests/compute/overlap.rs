@@ -1,4 +1,4 @@
-//! Frames in flight: in order, equal to one at a time, and all told of when the device is lost.
+//! Frames in flight: in order, equal to one at a time, and all reported when the device is lost.
 
 use oodstream::compute::cpu::Cpu;
 use oodstream::compute::{Backend, Collected, Detection, Gpu, Maps, Recipe, Size, Statistic, Target, Unit};
@@ -145,7 +145,7 @@ fn a_frame_that_is_refused_leaves_those_in_flight_alone() {
 }
 
 #[test]
-fn frames_in_flight_on_a_lost_device_are_told_of_once() {
+fn frames_in_flight_on_a_lost_device_are_reported_once() {
     let Some(mut gpu) = gpu() else { return };
     let (shots, recipe) = (shots(), video());
     let want = one_at_a_time(&mut gpu, &shots[..2], &recipe);

@@ -159,7 +159,7 @@ fn equals_the_reference_on_a_road_camera_size() {
 
 /// `Image.fromarray(row, mode="F").resize((n, 1), Image.BILINEAR)` of Pillow 13.0.0.
 #[test]
-fn filters_as_pillow_does() {
+fn filters_like_pillow() {
     let row = [0u8, 10, 40, 90, 160, 250, 120, 30, 200, 60, 255];
     let chroma = [128u8; 6];
     let plane = |data, columns| Plane { data, stride: columns, columns, rows: 1 };

@@ -272,7 +272,7 @@ fn the_legend_is_left_out_of_small_pictures() {
 }
 
 #[test]
-fn the_legend_says_what_changes() {
+fn the_legend_shows_what_changes() {
     let mut painter = painter(View::Overlay, 0.5, true);
     let before = Picture::flat(1280, 720, [140, 120, 130]);
     let mut draw = |share: f32, peak: f32, lines: &[&str]| {

@@ -1,4 +1,4 @@
-//! Data set layouts as they unpack, and what is said about damaged ones.
+//! Data set layouts as unpacked, and the errors of damaged ones.
 
 use std::fs;
 use std::path::Path;

@@ -113,7 +113,7 @@ fn binned_and_exact_agree_within_the_stated_error() {
 }
 
 #[test]
-fn without_anomalous_pixels_it_is_undefined_and_said_so() {
+fn without_anomalous_pixels_metrics_are_undefined_with_a_reason() {
     let root = tempfile::tempdir().unwrap();
     set(root.path(), 2, false);
     let (evaluation, gathered) = evaluate(root.path(), EXACT_PIXELS);
@@ -126,7 +126,7 @@ fn without_anomalous_pixels_it_is_undefined_and_said_so() {
 }
 
 #[test]
-fn the_report_stands_alone() {
+fn the_report_is_self_contained() {
     let root = tempfile::tempdir().unwrap();
     set(root.path(), 6, true);
     let (evaluation, gathered) = evaluate(root.path(), EXACT_PIXELS);

@@ -1,4 +1,4 @@
-//! The passes over a real set, where it is at hand, with a score that needs no network.
+//! The passes over a real set, where it is available, with a score that needs no network.
 
 use std::path::PathBuf;
 
@@ -36,7 +36,7 @@ fn binned_metrics_are_within_their_stated_error_on_real_masks() {
         .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared")), PathBuf::from);
     let root = shared.join("data/dev_eval/road_anomaly21_val");
     if !root.is_dir() {
-        eprintln!("skipped: {} is not there", root.display());
+        eprintln!("skipped: {} is missing", root.display());
         return;
     }
     let dataset = Dataset::open(&root, Layout::Pairs, None).unwrap();

@@ -216,7 +216,7 @@ fn back_pressure_gives_the_frame_back() {
 }
 
 #[test]
-fn a_full_disk_is_told_and_the_rest_kept() {
+fn a_full_disk_is_reported_and_the_rest_kept() {
     // A file size limit would raise a signal; a small file system needs leave to mount one.
     let folder = tempfile::tempdir().unwrap();
     let mount = |args: &[&str]| std::process::Command::new(args[0]).args(&args[1..]).output();

@@ -77,7 +77,7 @@ fn same_scores(place: &Place, library: &Path, provider: &str, options: &str) {
     }
 }
 
-/// Frames are looked at whole, as tiles, with bars, and together with their mirror image.
+/// Frames are run whole, as tiles, letterboxed, and together with their mirror image.
 fn same_scores_in_every_view(build: &str, provider: &str, more: &str) {
     let Some(library) = library(build) else { return };
     let place = Place::new();
@@ -131,7 +131,7 @@ fn streams_share_a_network_on_webgpu() {
 }
 
 #[test]
-fn what_runs_where_is_said() {
+fn the_placement_of_operators_is_reported() {
     let place = Place::new();
     for (build, provider, kind) in [
         ("onnxruntime-webgpu", "webgpu", "WebGpuExecutionProvider"),
@@ -147,7 +147,7 @@ fn what_runs_where_is_said() {
 }
 
 #[test]
-fn auto_says_why_it_passes_a_provider_by() {
+fn auto_reports_why_it_skips_a_provider() {
     let Some(library) = library("onnxruntime-webgpu") else { return };
     let place = Place::new();
     // SwiftShader is no hardware: the CPU is as good.
@@ -204,7 +204,7 @@ fn a_provider_that_cannot_start_says_why() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_is_said_and_done_without() {
+fn an_unwritable_cache_is_reported_and_skipped() {
     let Some(library) = library("onnxruntime-openvino") else { return };
     let place = Place::new();
     place.moving("a.mp4", 2);

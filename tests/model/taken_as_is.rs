@@ -108,7 +108,7 @@ fn mmseg_with_argmax_at_its_end() {
 }
 
 #[test]
-fn softmax_is_gone_back_over_and_binary_sigmoid_is_refused() {
+fn softmax_is_undone_and_binary_sigmoid_is_refused() {
     let place = Place::new();
     let body = |classes: u64| {
         Graph::default()
@@ -179,7 +179,7 @@ fn half_floats_in_and_out() {
 }
 
 #[test]
-fn a_chosen_feature_and_one_that_is_not_there() {
+fn a_chosen_feature_and_a_missing_one() {
     let place = Place::new();
     Graph::default()
         .input("input", &[1, 3, 64, 64])
@@ -228,7 +228,7 @@ fn tap_writes_a_network_that_gives_its_features() {
 }
 
 #[test]
-fn wrong_batch_and_a_provider_that_is_not_there() {
+fn wrong_batch_and_a_missing_provider() {
     let place = Place::new();
     Graph::default()
         .input("input", &[4, 3, 32, 32])

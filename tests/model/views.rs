@@ -293,7 +293,7 @@ fn what_cannot_be_laid_out_is_a_usage_error() {
 
 /// A white box on black in a picture of 160 x 90: columns 100 to 130, rows 20 to 60.
 const BOX: (u32, u32, u32, u32) = (100, 20, 30, 40);
-/// What `run` and `eval` are told, and how many pixels of the frame an edge may be off.
+/// Options of `run` and `eval`, and the tolerance of an edge in pixels of the frame.
 const RULES: [(&str, u32); 6] = [
     ("", 3),
     ("--resize letterbox", 3),
@@ -335,7 +335,7 @@ fn run_marks_the_same_place_by_every_rule() {
         );
         let report = place.run(&arguments).code(0).json();
         assert_eq!(report["inputs"][0]["frames_out"], 5);
-        // One frame is one frame, however often the network has looked at it.
+        // One frame is one frame, however often the network has run on it.
         assert_eq!(report["stages"]["infer"]["frames"], 5, "{rule}");
         let mask = image::open(place.path(&format!("masks{index}/box_000003.png"))).unwrap().to_luma8();
         assert_eq!(mask.dimensions(), (160, 90));

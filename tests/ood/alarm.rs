@@ -95,7 +95,7 @@ fn the_road_gate_is_off_by_switch_and_without_a_road_class() {
 }
 
 #[test]
-fn what_is_left_out_raises_no_alarm() {
+fn ignored_parts_raise_no_alarm() {
     let ignored = watcher(&CLASSES, EventsConfig::default(), &["poly:0.3,0.5 0.7,0.5 0.7,0.9 0.3,0.9"]);
     assert_eq!(first_alarm(ignored, &[ON_ROAD]), None);
     let beside = watcher(&CLASSES, EventsConfig::default(), &["poly:0,0.9 1,0.9 1,1 0,1"]);
@@ -178,7 +178,7 @@ fn a_cut_and_a_lost_signal_end_everything() {
 }
 
 #[test]
-fn masks_leave_out_what_is_white_and_must_fit() {
+fn masks_ignore_white_pixels_and_must_fit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bonnet.png");
     let mask =
@@ -194,7 +194,7 @@ fn masks_leave_out_what_is_white_and_must_fit() {
 }
 
 #[test]
-fn statistics_see_nothing_of_what_is_left_out() {
+fn statistics_leave_out_ignored_parts() {
     let part = Ignored::parse("poly:0,0.5 1,0.5 1,1 0,1").unwrap();
     let mut filler = Filler::new(Arc::new(IgnoreMap::load(&[part]).unwrap()));
     let mut map = Array3::from_shape_fn((2, 4, 6), |(channel, y, _)| if y < 2 { channel as f32 } else { 99.0 });

@@ -137,7 +137,7 @@ fn long_footage_is_thinned_evenly() {
 }
 
 #[test]
-fn the_file_comes_back_and_refuses_another_model_or_way_of_looking() {
+fn the_file_is_read_back_and_refuses_another_model_or_views() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.toml");
     let mut written = run(store(80, &[]), &options(&["max-logit", "bank", SUM], Some(16))).unwrap();
@@ -171,7 +171,7 @@ fn the_file_comes_back_and_refuses_another_model_or_way_of_looking() {
 }
 
 #[test]
-fn what_the_calibration_lacks_is_named() {
+fn missing_statistics_of_a_calibration_are_named() {
     let calibration = run(store(80, &[]), &options(&["max-logit"], None)).unwrap();
     for (name, part) in [("bank", "codebook"), (SUM, "cluster:entropy")] {
         let error = ready(Method::parse(name, None).unwrap(), Some(&calibration)).unwrap_err().to_string();

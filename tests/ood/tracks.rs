@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use oodstream::ood::alarm::event::{Gravity, nearness, severity};
-use oodstream::ood::alarm::track::{Step, Tracker};
+use oodstream::ood::alarm::tracker::{Step, Tracker};
 use oodstream::ood::alarm::{Event, EventType, EventsConfig, Moment, Rect, Region, Standing, rfc3339};
 use oodstream::ood::components::{Components, DROPPED};
 use proptest::prelude::*;
@@ -174,7 +174,7 @@ fn ids_are_stable_and_differ_between_tracks() {
 }
 
 #[test]
-fn flicker_makes_no_event_and_gaps_end_none() {
+fn flicker_makes_no_event_and_gaps_end_no_event() {
     let mut tracker = tracker(rules());
     let mut time = 0;
     let mut step = |tracker: &mut Tracker, regions: &[Region]| {
@@ -199,7 +199,7 @@ fn flicker_makes_no_event_and_gaps_end_none() {
 }
 
 #[test]
-fn what_is_small_off_the_road_or_early_is_no_alarm() {
+fn small_off_road_or_early_regions_raise_no_alarm() {
     let small = Region { area_share: 0.0005, ..region(0.4, 1.0) };
     let aside = Region { on_road: false, ..region(0.4, 1.0) };
     for never in [small, aside] {
@@ -284,7 +284,7 @@ fn alarms_above_the_limit_are_withheld_and_counted() {
 }
 
 #[test]
-fn severity_ranks_by_all_it_is_made_of() {
+fn severity_ranks_by_each_of_its_inputs() {
     let usual = Gravity { level: 0.3, area_share: 0.01, nearness: 0.5, seconds: 1.0 };
     let base = severity(&usual);
     for graver in [

@@ -46,7 +46,7 @@ fn tiles(k: usize) -> impl Iterator<Item = (usize, usize)> {
     })
 }
 
-/// What [`nearest`] finds for the points of a block.
+/// The result of [`nearest`] for the points of a block.
 #[derive(Clone, Copy)]
 pub(crate) struct Nearest {
     /// Largest `x.c - |c|^2 / 2`.

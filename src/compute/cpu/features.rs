@@ -1,4 +1,5 @@
-//! The network's feature maps as rows on the grid: resampled, made unit length each, concatenated (`docs/method.md` M2, M3).
+//! The network's feature maps as rows on the grid: resampled, made unit length each, concatenated (`docs/method.md` M2,
+//! M3).
 
 use ndarray::ArrayView3;
 

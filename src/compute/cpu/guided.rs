@@ -1,8 +1,8 @@
 //! Upsampling of the grid score along the edges of the picture: a fast guided filter (`docs/method.md`, M9).
 //!
-//! On twice the grid, with windows of 3x3: `a = cov(guide, score) / (var(guide) + epsilon)`, `b = mean(score) - a mean(guide)`.
-//! Their means over the same windows are brought to the guide's size, four times the grid, and the score there is
-//! `a * guide + b`. Both doublings are bilinear with half-pixel centres; all edges are clamped.
+//! On twice the grid, with windows of 3x3: `a = cov(guide, score) / (var(guide) + epsilon)`, `b = mean(score) - a
+//! mean(guide)`. Their means over the same windows are brought to the guide's size, four times the grid, and the score
+//! there is `a * guide + b`. Both doublings are bilinear with half-pixel centres; all edges are clamped.
 
 use super::super::plan::{EPSILON, FINE};
 use super::pool::{Parts, Pool};

@@ -98,8 +98,8 @@ impl Lloyd {
         }
     }
 
-    /// At most `max_iterations` of assignment and update per run, fewer when at most `converged` labels change; the labels
-    /// then belong to the centroids.
+    /// At most `max_iterations` of assignment and update per run, fewer when at most `converged` labels change; the
+    /// labels then belong to the centroids.
     pub fn iterate(&mut self, points: &Points, max_iterations: usize, converged: usize, level: Level, pool: &mut Pool) {
         for _ in 0..max_iterations {
             self.assign(points, level, pool);

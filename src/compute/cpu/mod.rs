@@ -1,4 +1,4 @@
-//! The dense maths on the CPU: SIMD chosen at run time, a few threads of its own, nothing allocated per frame.
+//! The dense maths on the CPU: SIMD chosen at run time, its own thread pool, no allocation per frame.
 
 mod aligned;
 mod assign;
@@ -59,7 +59,7 @@ pub struct Cpu {
     spare: Signature,
     streams: HashMap<u32, Stream>,
     steps: Vec<Step>,
-    /// The frame that is done and not collected yet.
+    /// The finished frame that has not been collected yet.
     done: Option<Detection>,
 }
 
@@ -135,8 +135,8 @@ impl Cpu {
         })
     }
 
-    /// The features of one frame as the clustering sees them, before the mean is taken off: `[N, D]`. What a codebook is
-    /// made from.
+    /// The features of one frame as the clustering sees them, before the mean is taken off: `[N, D]`. What a codebook
+    /// is made from.
     ///
     /// # Errors
     /// As [`Backend::detect`].

@@ -23,11 +23,11 @@ pub(crate) struct Points {
     pub blocks: Aligned,
     /// `|x|^2`, `[blocks * BLOCK]`, 0 for the padding.
     pub norms: Aligned,
-    /// What was taken off, `[stride]`.
+    /// The subtracted mean, `[stride]`.
     pub mean: Aligned,
     /// Mean of `|x|^2`.
     pub spread: f32,
-    /// [`CLOSE_SHARE`], or 0 where all points are equal but for rounding, so that no comparison is worth anything.
+    /// [`CLOSE_SHARE`], or 0 where all points are equal but for rounding, so that no comparison is meaningful.
     pub close: f32,
     /// Sums of the rows of each chunk, in f64 so that their order does not matter.
     partial: Vec<f64>,

@@ -1,7 +1,7 @@
 //! A fork-join pool: the same few threads for every frame, no allocation per job, and no thread that spins.
 //!
-//! Not rayon, which is as fast for long tasks, but takes three to six times as long for the short ones of small grids, and
-//! allocates (`cargo bench --bench libraries`).
+//! Not rayon, which is as fast for long tasks, but takes three to six times as long for the short ones of small grids,
+//! and allocates (`cargo bench --bench libraries`).
 
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -13,7 +13,7 @@ use crate::{Error, Result};
 
 type Task<'a> = &'a (dyn Fn(usize) + Sync);
 
-/// The job in hand, with its lifetime erased; `Pool::run` does not return before every worker has let go of it.
+/// The job in hand, with its lifetime erased; `Pool::run` does not return before every worker has released it.
 #[derive(Clone, Copy)]
 struct Job {
     task: Task<'static>,
@@ -109,8 +109,8 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `task(i)` for each i in 0..count, in any order, and returns when all are done. A panic of a task is passed on.
-    /// Takes `&mut self` because only one job can be in hand.
+    /// Calls `task(i)` for each i in 0..count, in any order, and returns when all are done. A panic of a task is passed
+    /// on. Takes `&mut self` because only one job can be in hand.
     pub fn run(&mut self, count: usize, task: Task<'_>) {
         if self.workers.is_empty() || count <= 1 {
             (0..count).for_each(task);

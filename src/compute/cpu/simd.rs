@@ -1,15 +1,15 @@
 //! Choice of the instruction set at run time.
 //!
-//! `pulp`'s registers are as fast in these kernels (`cargo bench --bench libraries`), but have no prefetch, and a level here can be
-//! chosen by a test that holds all of them equal.
+//! `pulp`'s registers are as fast in these kernels (`cargo bench --bench libraries`), but have no prefetch, and a level
+//! here can be chosen by a test that holds all of them equal.
 //!
-//! A kernel is a struct with an inlined `run`, generic over a vector type. [`Level::run`] compiles it once per instruction
-//! set, inside a function that enables that set, so that explicit vectors and plain loops alike use it.
+//! A kernel is a struct with an inlined `run`, generic over a vector type. [`Level::run`] compiles it once per
+//! instruction set, inside a function that enables that set, so that explicit vectors and plain loops alike use it.
 
 /// One SIMD register of f32.
 ///
-/// Implementations are private to this module and only named by [`Level::run`], so a value exists only where the CPU has
-/// been found to support its instructions.
+/// Implementations are private to this module and only named by [`Level::run`], so a value exists only where the CPU
+/// has been found to support its instructions.
 pub(crate) trait Lanes: Copy {
     /// f32 per register.
     const N: usize;
@@ -20,7 +20,7 @@ pub(crate) trait Lanes: Copy {
     /// # Safety
     /// `to` must be writable for `N` f32.
     unsafe fn store(self, to: *mut f32);
-    /// Asks for a cache line that will be read soon. Any address will do.
+    /// Prefetches a cache line. Any address is allowed.
     #[inline(always)]
     fn prefetch(_at: *const f32) {}
     fn sub(self, other: Self) -> Self;
@@ -32,7 +32,7 @@ pub(crate) trait Lanes: Copy {
     fn select_greater(a: Self, b: Self, yes: Self, no: Self) -> Self;
 }
 
-/// A piece of work that is compiled for each instruction set.
+/// A kernel that is compiled for each instruction set.
 pub(crate) trait Kernel {
     type Output;
     /// `P` registers of `V` are what a point-parallel loop should hold at once. Must be `#[inline(always)]`.
@@ -79,7 +79,7 @@ impl Level {
         Self::available()[0]
     }
 
-    /// The name, for people to read.
+    /// The name, for display.
     pub fn name(self) -> &'static str {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -96,7 +96,8 @@ impl Level {
     #[inline]
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
-            // SAFETY: a level other than `Plain` is only made by `available`, which has found these features in the CPU.
+            // SAFETY: a level other than `Plain` is only made by `available`, which has found these features in the
+            // CPU.
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => unsafe { x86::avx512(kernel) },
             // SAFETY: as above.
@@ -174,8 +175,8 @@ mod x86 {
     #[derive(Clone, Copy)]
     pub struct F32x16(__m512);
 
-    // SAFETY (all of this impl): values exist only inside `avx512`, so the CPU has AVX-512F; pointers are good for 16 f32
-    // by the contracts of `load` and `store`, and the unaligned forms are used.
+    // SAFETY (all of this impl): values exist only inside `avx512`, so the CPU has AVX-512F; pointers are good for 16
+    // f32 by the contracts of `load` and `store`, and the unaligned forms are used.
     impl Lanes for F32x16 {
         const N: usize = 16;
         #[inline(always)]
@@ -231,8 +232,8 @@ mod x86 {
     #[derive(Clone, Copy)]
     pub struct F32x8(__m256);
 
-    // SAFETY (all of this impl): values exist only inside `avx2`, so the CPU has AVX2 and FMA; pointers are good for 8 f32
-    // by the contracts of `load` and `store`, and the unaligned forms are used.
+    // SAFETY (all of this impl): values exist only inside `avx2`, so the CPU has AVX2 and FMA; pointers are good for 8
+    // f32 by the contracts of `load` and `store`, and the unaligned forms are used.
     impl Lanes for F32x8 {
         const N: usize = 8;
         #[inline(always)]

@@ -1,4 +1,4 @@
-//! The adapter, the device and what goes wrong with it.
+//! The adapter, the device and its errors.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

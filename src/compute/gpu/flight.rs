@@ -18,7 +18,7 @@ pub(super) struct Flight {
     pub layout: Readback,
     /// Points with padding.
     pub padded: usize,
-    /// What becomes the result.
+    /// The result under construction.
     pub out: Detection,
 }
 

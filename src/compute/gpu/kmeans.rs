@@ -1,4 +1,4 @@
-//! K-Means by itself, without a frame.
+//! K-Means alone, without a frame.
 
 use ndarray::{Array2, ArrayView2};
 

@@ -35,8 +35,8 @@ use super::scene::Signature;
 use super::{Backend, Collected, Detection, Maps, Recipe, Target};
 use crate::{Error, Result};
 
-/// Programs that are kept, one per shape of frame and recipe; more where there are more streams, since each may have a shape
-/// of its own.
+/// Programs in the cache, one per shape of frame and recipe; more where there are more streams, since each may have a
+/// shape of its own.
 const PROGRAMS: usize = 4;
 
 /// Frames in flight: one is uploaded or read back while the device works on the other.
@@ -102,8 +102,8 @@ impl Gpu {
         Self::with(software, u64::MAX, false)
     }
 
-    /// As [`Gpu::new`], with features stored as f16: half the upload and memory, and labels and scores that are no longer
-    /// those of the CPU to the last bit. All arithmetic stays in f32.
+    /// As [`Gpu::new`], with features stored as f16: half the upload and memory, and labels and scores that are no
+    /// longer those of the CPU to the last bit. All arithmetic stays in f32.
     ///
     /// # Errors
     /// As [`Gpu::new`], or the adapter lacks `SHADER_F16`.

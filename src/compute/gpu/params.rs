@@ -1,4 +1,5 @@
-//! The parameters of each pass as its WGSL declares them: same names, types and offsets, which a test holds against the shader.
+//! The parameters of each pass as its WGSL declares them: same names, types and offsets, which a test holds against the
+//! shader.
 //!
 //! The shader documents the fields.
 

@@ -1,7 +1,7 @@
-//! I420 pictures to a network's input on the device: the pass of `shaders/prepare.wgsl` by itself.
+//! I420 pictures to a network's input on the device: the pass of `shaders/prepare.wgsl` alone.
 //!
-//! For a network that runs on the same device and takes its input from there; `model::prepare` knows the input's form and drives
-//! the pass.
+//! For a network that runs on the same device and takes its input from there; `model::prepare` knows the input's form
+//! and drives the pass.
 
 use std::sync::Arc;
 
@@ -199,8 +199,8 @@ impl PicturePass {
         Ok(())
     }
 
-    /// Starts the work on `picture`, which has the size of the last placement. The result is in [`PicturePass::output`] for
-    /// all that is submitted to the device afterwards.
+    /// Starts the work on `picture`, which has the size of the last placement. The result is in [`PicturePass::output`]
+    /// for all that is submitted to the device afterwards.
     ///
     /// # Errors
     /// The planes do not fit each other, their data or the placement, or the device is lost.

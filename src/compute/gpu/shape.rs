@@ -1,4 +1,4 @@
-//! What a program is made for, and how its maps and points are divided so that each part can be bound.
+//! The key of a program, and the division of its maps and points into parts that can be bound.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::{Error, Result};
 /// Points per tile of the assignment.
 pub(super) const TILE: usize = 256;
 
-/// The key of a program: the shapes of a frame and of its result, and the recipe. What differs from frame to frame is not
-/// in it.
+/// The key of a program: the shapes of a frame and of its result, and the recipe. What differs from frame to frame is
+/// not in it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Spec {
     pub plan: Plan,

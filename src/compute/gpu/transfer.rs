@@ -154,7 +154,8 @@ fn in_order(map: &ArrayView3<'_, f32>, to: &mut Vec<f32>) {
     }
 }
 
-/// Staging and readback of one frame. While nobody uses it, the staging buffer is mapped and the readback buffer is not.
+/// Staging and readback of one frame. While it is free, the staging buffer is mapped and the readback buffer is
+/// not.
 pub(super) struct Slot {
     pub staging: wgpu::Buffer,
     pub readback: wgpu::Buffer,
@@ -196,13 +197,13 @@ impl Slot {
     }
 }
 
-/// The slots that nobody uses.
+/// The free slots.
 #[derive(Default)]
 pub(super) struct Pool(Vec<Slot>);
 
 impl Pool {
-    /// A slot with room for `staged` bytes up and `read` bytes down. One that is too small gives way to one that is large
-    /// enough for both, so that sizes in turn settle.
+    /// A slot with room for `staged` bytes up and `read` bytes down. One that is too small gives way to one that is
+    /// large enough for both, so that sizes in turn settle.
     pub fn take(&mut self, context: &Context, staged: u64, read: u64) -> Result<Slot> {
         if let Some(at) = self.0.iter().position(|s| s.staging.size() >= staged && s.readback.size() >= read) {
             return Ok(self.0.swap_remove(at));
@@ -219,7 +220,7 @@ impl Pool {
         self.0.push(slot);
     }
 
-    /// Lets go of all, with the device that they belong to.
+    /// Releases all, with the device that they belong to.
     pub fn clear(&mut self) {
         self.0.clear();
     }

@@ -36,7 +36,7 @@ pub enum Squash {
 }
 
 impl Squash {
-    /// Name for people.
+    /// Name for display.
     pub fn name(self) -> &'static str {
         match self {
             Self::Argmax => "argmax",

@@ -229,7 +229,7 @@ impl Network {
         }
     }
 
-    /// Why `--provider auto` passed others by, a line each.
+    /// The reasons why `--provider auto` skipped others, a line each.
     pub fn passed_by(&self) -> &[String] {
         &self.passed_by
     }

@@ -22,7 +22,7 @@ pub struct Opened {
     pub provider: Provider,
     /// The precision that the provider was set to; `Auto` leaves it to the graph or the device.
     pub precision: Precision,
-    /// Why `auto` passed others by, a line each.
+    /// The reasons why `auto` skipped others, a line each.
     pub passed_by: Vec<String>,
     /// Why ONNX Runtime does not optimise the graph in full, where it does not.
     pub unoptimised: Option<String>,

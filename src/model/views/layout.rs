@@ -1,4 +1,4 @@
-//! Which parts of a frame the network looks at, and at what size: resize rules, tiles, scales and mirror images.
+//! The parts and sizes of a frame that the network gets: resize rules, tiles, scales and mirror images.
 //!
 //! A *level* is the whole frame brought to one size; its *views* are windows of the network's input size that cover it. One
 //! view of one level is the common case. All others give several maps per frame, which [`crate::model::views::merge`] brings together.
@@ -63,9 +63,9 @@ pub struct Views {
     pub resize: Resize,
     /// Share of the input's sides that neighbouring tiles have in common at least, 0 to 0.5.
     pub tile_overlap: f32,
-    /// Look at the mirror image of each view as well.
+    /// Add the mirror image of each view.
     pub flip: bool,
-    /// Sizes that the frame is looked at, as multiples of the size by `resize`: 0.5 to 4. Above 1 the frame does not fit
+    /// Sizes of the frame, as multiples of the size by `resize`: 0.5 to 4. Above 1 the frame does not fit
     /// into the input and is cut into tiles.
     pub scales: Vec<f32>,
 }
@@ -119,7 +119,7 @@ impl Views {
         }
     }
 
-    /// Whether both look at frames in the same way; an overlap counts only where there are tiles.
+    /// Whether both give the same views; an overlap counts only where there are tiles.
     pub fn same(&self, other: &Self) -> bool {
         let overlap = |views: &Self| if views.has_tiles() { views.tile_overlap } else { 0.0 };
         overlap(self) == overlap(other)
@@ -239,7 +239,7 @@ impl Layout {
         self.input
     }
 
-    /// The sizes that the frame is looked at.
+    /// The sizes of the frame.
     pub fn levels(&self) -> &[Level] {
         &self.levels
     }

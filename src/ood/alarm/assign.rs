@@ -1,9 +1,9 @@
-//! Which region belongs to which track: the assignment with the highest sum of likenesses over all pairs.
+//! Assignment of regions to tracks, with the highest sum of similarities over all pairs.
 
 use pathfinding::kuhn_munkres::kuhn_munkres;
 use pathfinding::matrix::Matrix;
 
-/// Steps of a likeness in the integers of the solver.
+/// Steps of a similarity in the integers of the solver.
 const STEPS: f32 = 10_000.0;
 
 /// A track and a region that may be the same thing.
@@ -13,8 +13,8 @@ pub struct Pair {
     pub track: usize,
     /// Index of the region.
     pub region: usize,
-    /// How alike they are, above 0.
-    pub likeness: f32,
+    /// Their similarity, above 0.
+    pub similarity: f32,
 }
 
 /// Solves one assignment after the other. Allocates only where several tracks and regions compete, which is rare.
@@ -70,7 +70,7 @@ impl Assignment {
         let mut weights = Matrix::new(tracks.len(), regions.len().max(tracks.len()), 0_i64);
         for pair in &self.pairs {
             if let (Ok(row), Ok(column)) = (tracks.binary_search(&pair.track), regions.binary_search(&pair.region)) {
-                weights[(row, column)] = (pair.likeness * STEPS) as i64;
+                weights[(row, column)] = (pair.similarity * STEPS) as i64;
             }
         }
         let (_, columns) = kuhn_munkres(&weights);

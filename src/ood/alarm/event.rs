@@ -1,4 +1,4 @@
-//! Events: what is written about a track while it lasts and when it is over.
+//! Events: the records of a track while it lasts and when it ends.
 
 use std::time::{Duration, SystemTime};
 
@@ -20,7 +20,7 @@ pub struct Moment {
     pub wall: Option<SystemTime>,
 }
 
-/// What a line says about its event.
+/// The kind of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventType {
@@ -32,11 +32,11 @@ pub enum EventType {
     End,
 }
 
-/// Where the wall times of an event come from.
+/// The source of an event's wall times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TimeSource {
-    /// There are none; running times are all there is.
+    /// None: only running times are known.
     Running,
     /// The clock of this machine when the frame arrived.
     Arrival,
@@ -62,7 +62,7 @@ pub struct Event {
     pub schema: u32,
     /// The same for the same event of the same input with the same settings.
     pub id: String,
-    /// What the line says.
+    /// The kind of the line.
     #[serde(rename = "type")]
     pub kind: EventType,
     /// Name of the stream.
@@ -75,7 +75,7 @@ pub struct Event {
     pub label: String,
     /// Running time of its first frame, in seconds.
     pub start_s: f64,
-    /// Running time at which it had been seen for long enough, in seconds.
+    /// Running time at which it was raised, in seconds.
     pub raised_s: f64,
     /// Running time of its last frame so far, in seconds.
     pub end_s: f64,
@@ -92,7 +92,7 @@ pub struct Event {
     pub area_share: f32,
     /// Its highest score.
     pub peak_score: f32,
-    /// How much it matters, 0..1; see [`severity`].
+    /// Its severity, 0..1; see [`severity`].
     pub severity: f32,
     /// Mean over its frames of the mean confidence, the raw maximum logit.
     pub mean_confidence: f32,
@@ -118,7 +118,7 @@ pub fn event_id(stream: &str, track_id: u64, start: &Moment) -> String {
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What a severity is made of.
+/// The inputs of a severity.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Gravity {
     /// Highest level of the region (0 is the threshold).
@@ -131,16 +131,16 @@ pub struct Gravity {
     pub seconds: f64,
 }
 
-/// The severity of an event, 0..1: a weighted mean of its level (0.3; full at 1), its size (0.25; the square root of the
-/// area, full at 5 % of the picture), its nearness to the car's path (0.3) and its duration (0.15; full at 3 s).
+/// The severity of an event, 0..1: a weighted mean of its level (0.3; full at 1), its size (0.25; the square root of
+/// the area, full at 5 % of the picture), its nearness to the car's path (0.3) and its duration (0.15; full at 3 s).
 pub fn severity(gravity: &Gravity) -> f32 {
     let size = (gravity.area_share.max(0.0) / 0.05).sqrt().min(1.0);
     let duration = (gravity.seconds / 3.0).clamp(0.0, 1.0) as f32;
     0.3 * gravity.level.clamp(0.0, 1.0) + 0.25 * size + 0.3 * gravity.nearness.clamp(0.0, 1.0) + 0.15 * duration
 }
 
-/// How near the foot of a box is to the car's path, 0..1: 1 within the middle sixth of the picture at its lower edge, falling
-/// to the sides and with the distance ahead, which the foot's height in the picture stands for.
+/// Nearness of the foot of a box to the car's path, 0..1: 1 within the middle sixth of the picture at its lower edge,
+/// falling to the sides and with the distance ahead, which the foot's height in the picture stands for.
 pub fn nearness(rect: &Rect) -> f32 {
     let ahead = ((rect.bottom - 0.4) / 0.6).clamp(0.0, 1.0);
     // The path narrows towards the horizon.

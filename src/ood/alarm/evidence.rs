@@ -1,4 +1,5 @@
-//! From scores to levels: relative to what is usual, without class borders and speckles, smoothed along the camera's motion.
+//! From scores to levels: relative to the usual score, without class borders and speckles, smoothed along the camera's
+//! motion.
 
 use super::field::Field;
 use super::motion::Motion;
@@ -7,7 +8,7 @@ use super::motion::Motion;
 const RANGE: (f32, f32) = (-2.0, 2.0);
 /// Time constant of the usual score, in seconds.
 const USUAL_S: f64 = 5.0;
-/// Cells across and down in which a border cell looks for others of its kind.
+/// Cells across and down in which a border cell is compared with its surroundings.
 const NEAR: usize = 2;
 
 /// The level of each cell: -1 is the stream's usual score, 0 the threshold.

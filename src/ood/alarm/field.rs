@@ -1,4 +1,4 @@
-//! One frame on the small grid that all rules work on.
+//! One frame on the small grid that the rules use.
 
 use ndarray::ArrayView3;
 

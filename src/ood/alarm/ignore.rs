@@ -1,4 +1,4 @@
-//! Parts of the picture that are left out: a bonnet, a time stamp, the wall of a tunnel.
+//! Ignored parts of the picture: a bonnet, a time stamp, the wall of a tunnel.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -217,8 +217,8 @@ fn inside(corners: &[Corner], x: f32, y: f32) -> bool {
     inside
 }
 
-/// Takes what is left out away from the statistics of a frame: its cells get the values of their nearest neighbours in the
-/// row, so that clusters, means and thresholds see nothing of their own.
+/// Removes ignored parts from the statistics of a frame: its cells get the values of their nearest neighbours in
+/// the row, so that clusters, means and thresholds are unaffected.
 #[derive(Debug, Clone, Default)]
 pub struct Filler {
     map: Arc<IgnoreMap>,

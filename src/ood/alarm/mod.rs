@@ -1,12 +1,12 @@
-//! From marked pixels to alarms that people believe.
+//! From marked pixels to alarms with few false ones.
 //!
 //! All of it works on a small grid of at most 160 columns, in shares of the picture and seconds of running time:
 //! 1. [`field`]: score, class and luma of the frame on the grid.
 //! 2. [`motion`]: the camera's motion since the frame before.
-//! 3. [`evidence`]: scores to levels (the stream's usual score is -1, the threshold 0), without class borders and speckles,
-//!    smoothed along the motion.
-//! 4. [`region`]: hysteresis between two levels; [`road`]: what stands on the drivable surface.
-//! 5. [`track`]: identities by motion and assignment; an alarm after M seconds of N; [`event`]: what is written about it.
+//! 3. [`evidence`]: scores to levels (the stream's usual score is -1, the threshold 0), without class borders and
+//!    speckles, smoothed along the motion.
+//! 4. [`region`]: hysteresis between two levels; [`road`]: regions that stand on the drivable surface.
+//! 5. [`tracker`]: identities by motion and assignment; an alarm after M seconds of N; [`event`]: the records of it.
 //!
 //! Pixel scores and masks stay as they are: the rules decide about alarms alone.
 
@@ -20,6 +20,7 @@ pub mod region;
 pub mod road;
 pub mod settings;
 pub mod track;
+pub mod tracker;
 
 use std::sync::Arc;
 
@@ -29,14 +30,15 @@ pub use self::event::{Event, EventType, Moment, rfc3339};
 pub use self::ignore::{Filler, IgnoreMap, Ignored};
 pub use self::region::{Rect, Region};
 pub use self::settings::EventsConfig;
-pub use self::track::{Sighting, Standing};
+pub use self::track::Standing;
+pub use self::tracker::Sighting;
 
 use self::evidence::Evidence;
 use self::field::Field;
 use self::motion::{Motion, MotionFinder};
 use self::region::{RegionFinder, RegionRules};
 use self::road::{Road, is_drivable};
-use self::track::{Step, Tracker};
+use self::tracker::{Step, Tracker};
 use crate::Result;
 use crate::compute::Detection;
 use crate::frame::Plane;
@@ -47,11 +49,11 @@ const LONGEST_STEP_S: f64 = 0.5;
 /// One frame of a stream.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
-    /// When it is.
+    /// Its time.
     pub moment: Moment,
-    /// What was found in it.
+    /// Its detection.
     pub detection: &'a Detection,
-    /// What the network said, `[C, h, w]`.
+    /// The network's logits, `[C, h, w]`.
     pub logits: ArrayView3<'a, f32>,
     /// Its luma.
     pub luma: Plane<'a>,
@@ -61,7 +63,7 @@ pub struct Frame<'a> {
     pub fresh: bool,
 }
 
-/// What the rules made of one frame. Its buffers are reused from frame to frame.
+/// The result of the rules for one frame. Its buffers are reused from frame to frame.
 #[derive(Debug, Clone, Default)]
 pub struct Scene {
     /// The regions with their tracks.
@@ -76,12 +78,12 @@ pub struct Scene {
     pub labels: Vec<u16>,
     /// Cells at or above this level belong to a region.
     pub grow_level: f32,
-    /// What changed with this frame, as it is written to the events file.
+    /// The events of this frame, as written to the events file.
     pub events: Vec<Event>,
 }
 
 impl Scene {
-    /// Forgets everything but the buffers.
+    /// Clears everything but the buffers.
     pub fn clear(&mut self) {
         self.sightings.clear();
         self.trails.clear();

@@ -96,7 +96,8 @@ impl MotionFinder {
         Some(self.fit(width as f32 / 2.0))
     }
 
-    /// The smallest mean difference of the block at `(left, top)`, and its displacement with a weight where it is distinct.
+    /// The smallest mean difference of the block at `(left, top)`, and its displacement with a weight where it is
+    /// distinct.
     fn match_block(
         &self,
         luma: &[u8],

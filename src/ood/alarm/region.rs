@@ -1,4 +1,4 @@
-//! Regions on the small grid: what exceeds one level and holds a place that exceeds a higher one.
+//! Regions on the small grid: cells above one level around a cell above a higher one.
 
 use ndarray::ArrayView3;
 
@@ -86,7 +86,7 @@ pub struct Region {
     pub on_road: bool,
 }
 
-/// What makes a region.
+/// The conditions for a region.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RegionRules {
     /// Some cell reaches this level.

@@ -1,4 +1,4 @@
-//! The road gate: the convex hull of the drivable surface, and whether something stands on it.
+//! The road gate: the convex hull of the drivable surface, and a test for regions that stand on it.
 
 use super::field::Field;
 use crate::ood::components::{Components, DROPPED};
@@ -10,7 +10,7 @@ const MIN_ROAD: f32 = 0.01;
 /// Time for which the last hull stands in for a road that is not seen, in seconds.
 const REMEMBER_S: f64 = 2.0;
 
-/// Words by which a class of drivable surface is known.
+/// Names of classes of drivable surface.
 const DRIVABLE: [&str; 10] =
     ["road", "street", "drivable", "lane", "road marking", "lane marking", "asphalt", "trail", "track", "highway"];
 

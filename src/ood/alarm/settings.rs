@@ -70,7 +70,7 @@ impl Default for EventsConfig {
 }
 
 impl EventsConfig {
-    /// Checks all values by themselves.
+    /// Checks each value.
     ///
     /// # Errors
     /// A value is out of range; the message names its key.

@@ -170,6 +170,6 @@ pub fn shared(what: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    eprintln!("skipped: {} is not there", path.display());
+    eprintln!("skipped: {} is missing", path.display());
     None
 }

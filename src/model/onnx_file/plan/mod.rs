@@ -56,7 +56,7 @@ pub struct Plan {
     pub queries: bool,
     /// Names of the classes that the file's metadata has.
     pub classes: Vec<String>,
-    /// What had to be assumed, a sentence each.
+    /// The assumptions made, a sentence each.
     pub assumptions: Vec<String>,
     /// Tensors whose shapes the graph does not say and that decide what else the plan would be: see [`Shapes`].
     pub unknown: Vec<String>,

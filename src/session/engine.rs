@@ -83,7 +83,7 @@ pub fn model_id(network: &Network, requested: &[String]) -> ModelId {
     ModelId {
         file: network.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
         sha256: network.sha256().to_owned(),
-        features: if asked.is_empty() { network.feature_names() } else { asked }.to_vec(),
+        features: if requested.is_empty() { network.feature_names() } else { requested }.to_vec(),
     }
 }
 

@@ -277,8 +277,9 @@ pub(crate) struct Shared {
     pub metadata: OnceLock<Metadata>,
     /// As the container says, in nanoseconds.
     pub duration: OnceLock<u64>,
-    /// Neither container nor coded stream say how to read the colours of the pictures.
-    pub untagged: OnceLock<bool>,
+    /// How the input names the colours of its pictures, where GStreamer has no word for it: primaries, transfer and matrix
+    /// (ITU-T H.273), 2 for what it leaves open.
+    pub colours: OnceLock<[u8; 3]>,
     /// The number of the video track in the file.
     pub video: OnceLock<u64>,
     /// The input came to its end by itself: every packet is in its track.
@@ -304,7 +305,7 @@ impl Shared {
     pub fn metadata(&self) -> Metadata {
         self.metadata.get().cloned().unwrap_or_else(|| {
             let tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
-            tags.as_ref().map(|tags| Metadata::of_tags(tags)).unwrap_or_default()
+            tags.as_ref().map(Metadata::of_tags).unwrap_or_default()
         })
     }
 

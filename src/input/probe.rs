@@ -4,6 +4,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use crate::gst::mp4::edit_list::EditList;
 
+/// Colours that nothing names.
+pub(crate) const UNNAMED: [u8; 3] = [2, 2, 2];
+/// Those of JPEG: BT.601 by its number for 625 lines, as ffmpeg writes it.
+pub(crate) const JPEG: [u8; 3] = [2, 2, 5];
+/// Matrices that GStreamer has one word for.
+pub(crate) const BT601: [u8; 2] = [5, 6];
+
 /// What the pads of a pipeline tell about a stream, gathered in its streaming threads.
 #[derive(Default)]
 pub(crate) struct Probe {
@@ -27,8 +34,9 @@ pub(crate) struct Probe {
     pub codec: std::sync::Mutex<String>,
     /// The edit list of the video stream.
     pub edits: std::sync::Mutex<Option<EditList>>,
-    /// The caps of the coded video name no colours.
-    pub unnamed: AtomicBool,
+    /// How the coded video names its colours where caps do not, or have no word for it, see
+    /// [`Shared::colours`](crate::gst::track::Shared).
+    pub colours: std::sync::Mutex<Option<[u8; 3]>>,
     /// What the decoded pictures have that those of the output have not, in words.
     pub reduced: std::sync::Mutex<Vec<String>>,
     /// What kind of file it is.

@@ -17,7 +17,7 @@ use crate::gst::message::Trouble;
 use crate::gst::mp4::edit_list::EditList;
 use crate::gst::track::Shared;
 use crate::input::describe::{describe, gather_tags, hdr, is_default_colour, no_video, video_info_of};
-use crate::input::probe::{Format, Probe};
+use crate::input::probe::{Format, Probe, UNNAMED};
 use crate::input::{EndOfInput, FrameReader, Read, VideoInfo};
 use crate::{Error, Result};
 
@@ -168,8 +168,10 @@ impl PipelineReader {
             .field("height", frame_info.height() as i32)
             .field("pixel-aspect-ratio", frame_info.par());
         sink.set_caps(Some(&size.build()));
-        let unnamed = probe.unnamed.load(Ordering::Acquire) && is_default_colour(&frame_info);
-        let _ = shared.untagged.set(unnamed);
+        let colours = probe.colours.lock().map(|colours| *colours).unwrap_or_default();
+        if let Some(colours) = colours.filter(|colours| *colours != UNNAMED || is_default_colour(&frame_info)) {
+            let _ = shared.colours.set(colours);
+        }
         let duration = pipeline.query_duration::<gst::ClockTime>().map(gst::ClockTime::nseconds).filter(|d| *d > 0);
         let extension = || name.extension().map(|e| e.to_string_lossy().to_uppercase()).unwrap_or_default();
         let container = containers.into_iter().next().unwrap_or_else(extension);

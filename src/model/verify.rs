@@ -234,8 +234,11 @@ fn run(network: &mut Network, picture: &RgbPicture<'_>, way: Way) -> Result<Arra
     outputs.with_maps(|maps| Ok(maps.logits.as_standard_layout().into_owned()))
 }
 
-/// What is done to logits before they are saved.
-const SQUASHES: [(&str, fn(&mut [f32])); 4] = [
+/// A function of the logits of one pixel, in place.
+type Squash = fn(&mut [f32]);
+
+/// The functions that other programs apply to logits before saving them, by name.
+const SQUASHES: [(&str, Squash); 4] = [
     ("", |_| {}),
     ("softmax", |values| {
         let sum = exponentials(values);

@@ -226,6 +226,9 @@ fn mutations_end_in_time_and_claim_nothing_false() {
             }
             faults.push(index);
         }
+        if index % 100 == 99 {
+            println!("{} of {count} with seed {seed}", index + 1);
+        }
         for rest in [output, ".out.mkv.part", ".out.mp4.part"] {
             let _ = fs::remove_file(place.path(rest));
         }

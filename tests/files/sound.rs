@@ -56,7 +56,9 @@ fn the_tone_sets_in_where_it_did() {
         };
         let ((wanted, length), (got, now)) = (heard(&place.path(input)), heard(&place.path(output)));
         let (wanted, got) = (wanted - first(&place.path(input)), got - first(&place.path(output)));
-        assert!((wanted - got).abs() < 0.003, "{input} -> {output}: {wanted} -> {got}");
+        // GStreamer's Matroska demuxer cuts the samples that Opus decoders skip off the first packet's time.
+        let most = if input.starts_with("opus") { 0.008 } else { 0.003 };
+        assert!((wanted - got).abs() < most, "{input} -> {output}: {wanted} -> {got}");
         assert!((length - now).abs() < 0.14, "{input} -> {output}: {length} s -> {now} s");
     }
 }

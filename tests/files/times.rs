@@ -16,7 +16,7 @@ fn frames_without_times_are_all_kept() {
     let place = Place::new();
     let input = place.clip("raw.mjpg", &format!("{VIDEO} -c:v mjpeg -pix_fmt yuvj420p -f mjpeg"));
     let ended = pass(&place, "raw.mjpg", "out.mp4").code(0);
-    assert!(notes(&ended).contains("without a time"), "{}", notes(&ended));
+    assert!(notes(&ended).contains("frames a second are assumed"), "{}", notes(&ended));
     let times = frame_times(&place.path("out.mp4"));
     assert_eq!(times.len(), 50);
     rises(&times);

@@ -244,7 +244,7 @@ fn quantised_convolutions_are_tapped_as_values() {
         assert_eq!(found, expected);
         let rounded: Vec<f32> = relu.iter().map(|value| value.min(248.0 * 0.05)).collect();
         same(&features, &rounded, if chained { 0.026 } else { 1e3 });
-        assert!(features.iter().any(|&value| value == 0.0), "zero is zero, not its code");
+        assert!(features.contains(&0.0), "zero is zero, not its code");
     }
 }
 

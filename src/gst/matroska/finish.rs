@@ -9,8 +9,8 @@ use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom, Write};
 use super::ebml::{self, child, elements, push, push_text, push_uint, push_void};
 use super::metadata::{
     ATOM, ATOM_DISPLAY, ATOM_END, ATOM_START, ATOM_UID, CODEC_DELAY, CODEC_ID, DATE, DISPLAY_LANGUAGE, DISPLAY_TEXT,
-    EDITION, EPOCH, FLAG_DEFAULT, FLAG_FORCED, NAME, OF_TRACK, SIMPLE_TAG, TAG, TAG_NAME, TAG_STRING, TARGET_TRACK,
-    TARGETS, TITLE, TRACK_ENTRY, TRACK_NUMBER, TRACK_UID, WRITING_APP,
+    EDITION, EPOCH, FLAG_DEFAULT, FLAG_FORCED, NAME, SIMPLE_TAG, TAG, TAG_NAME, TAG_STRING, TARGET_TRACK, TARGETS,
+    TITLE, TRACK_ENTRY, TRACK_NUMBER, TRACK_UID, WRITING_APP,
 };
 use crate::gst::metadata::{Metadata, Original, TrackEdits};
 
@@ -127,8 +127,11 @@ fn info(head: &[u8], edits: &Edits) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// The tracks, and the identifier of each with its number in the input.
-fn tracks(head: &[u8], edits: &Edits) -> Result<(Vec<u8>, Vec<(Option<u64>, u64)>)> {
+/// The number of a track in the input, and its identifier in the output.
+type Uid = (Option<u64>, u64);
+
+/// The tracks, and the identifier of each.
+fn tracks(head: &[u8], edits: &Edits) -> Result<(Vec<u8>, Vec<Uid>)> {
     let old = child(head, ebml::TRACKS).ok_or_else(|| bad("no tracks"))?;
     let (mut body, mut uids) = (Vec::new(), Vec::new());
     for entry in elements(old.payload).into_iter().filter(|entry| entry.id == TRACK_ENTRY) {
@@ -161,7 +164,7 @@ fn tracks(head: &[u8], edits: &Edits) -> Result<(Vec<u8>, Vec<(Option<u64>, u64)
         let mut track = Vec::new();
         for element in elements(entry.payload) {
             let is_default_name = element.id == NAME && source.is_none_or(|source| source.name.is_none());
-            if !replaced.contains(&element.id) && !(OF_TRACK.contains(&element.id) && is_default_name) {
+            if !replaced.contains(&element.id) && !is_default_name {
                 track.extend(element.whole);
             }
         }
@@ -176,7 +179,7 @@ fn tracks(head: &[u8], edits: &Edits) -> Result<(Vec<u8>, Vec<(Option<u64>, u64)
 }
 
 /// Payloads of what follows the cues.
-fn tail_parts(edits: &Edits, uids: &[(Option<u64>, u64)]) -> Vec<(u32, Vec<u8>)> {
+fn tail_parts(edits: &Edits, uids: &[Uid]) -> Vec<(u32, Vec<u8>)> {
     let metadata = edits.metadata;
     let mut tags = Vec::new();
     let (mut chapters, mut attachments) = (chapters(metadata), Vec::new());

@@ -151,7 +151,7 @@ fn track(entry: &Element) -> TrackMetadata {
         if element.id == 0x6d80 {
             let encodings = elements(element.payload).into_iter().filter(|encoding| encoding.id == 0x6240);
             let encrypts = |encoding: Element| child(encoding.payload, 0x5033).is_some_and(|kind| kind.uint() == 1);
-            track.encrypted = encodings.map(encrypts).any(|encrypts| encrypts);
+            track.encrypted = encodings.into_iter().any(encrypts);
         }
         if OF_TRACK.contains(&element.id) {
             track.elements.extend(element.whole);

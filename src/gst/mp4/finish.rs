@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::boxes::{self, bad, child, descend, push_box, u32_at, u64_at};
 use super::copied::Copied;
-use super::headers::{Skip, handler, header, rewrite_elst, scaled};
+use super::headers::{Skip, correct_opus, handler, header, rewrite_elst, scaled};
 use super::index::entries;
 use super::metadata::{keys_of, user_data_of};
 use crate::gst::metadata::{Metadata, Original, TrackEdits, TrackMetadata};
@@ -71,7 +71,7 @@ pub(crate) fn apply(file: &mut File, edits: &Edits) -> Result<()> {
     // All of it before the file is touched: what is not understood leaves it as it is.
     rewrite_moov(&moov, edits, &[])?;
     file.seek(SeekFrom::Start(at))?;
-    let places = copy_samples(file, edits).and_then(|places| Ok(rewrite_moov(&moov, edits, &places)?));
+    let places = copy_samples(file, edits).and_then(|places| rewrite_moov(&moov, edits, &places));
     let new = match &places {
         Ok(new) => new,
         Err(_) => {
@@ -161,6 +161,7 @@ fn rewrite_moov(moov: &[u8], edits: &Edits, places: &[Vec<u64>]) -> Result<Vec<u
                 // A stream that never brought a packet has no description, and players refuse the file.
                 if has_description(child) {
                     let mut new = rewrite_trak(child, edits, track, skip, priming)?;
+                    correct_opus(&mut new);
                     if track == 0 {
                         push_references(&mut new, edits, &number_of)?;
                     }

@@ -6,6 +6,19 @@ use super::boxes::{bad, u32_at, u64_at};
 use super::index::entries;
 use super::metadata::EPOCH;
 
+/// Corrects what the muxer of GStreamer 1.22 writes of Opus: it takes the numbers of an Ogg header, which has their bytes in
+/// the other order, so that players skip a third of a second.
+pub(super) fn correct_opus(trak: &mut [u8]) {
+    let Some(at) = trak.windows(4).position(|kind| kind == b"dOps") else { return };
+    // Version and channels, then samples to skip, samples a second and gain.
+    let Some(fields) = trak.get_mut(at + 6..at + 14) else { return };
+    if u32_at(fields, 2).is_ok_and(|rate| rate > 1_000_000) {
+        fields[..2].reverse();
+        fields[2..6].reverse();
+        fields[6..].reverse();
+    }
+}
+
 /// A handler with another name: QuickTime counts the letters, ISO ends them with a zero.
 pub(super) fn handler(hdlr: &[u8], name: &str, quicktime: bool) -> Vec<u8> {
     let mut out = hdlr[..hdlr.len().min(24)].to_vec();

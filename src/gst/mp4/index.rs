@@ -36,6 +36,8 @@ pub(crate) struct IndexTrack {
     pub edits: Option<EditList>,
     /// The whole range of code values is in use, says the container.
     pub full_range: bool,
+    /// Primaries, transfer and matrix (ITU-T H.273), says the container.
+    pub colours: Option<[u8; 3]>,
     /// How to turn the pictures, as `videoflip` names it; none where the matrix is none of the eight that turn and mirror.
     pub direction: Option<&'static str>,
 }
@@ -109,6 +111,9 @@ impl Index {
         if let Some(stsd) = descend(stbl.payload, &[b"stsd"]) {
             track.coding = stsd.payload.get(12..16).and_then(|kind| kind.try_into().ok()).unwrap_or_default();
             let stsd_at = at + (mdia.at + stbl.at + stsd.at) as u64;
+            if &handler == b"vide" {
+                track.colours = colours(stsd.payload);
+            }
             if &handler == b"vide"
                 && let Some(colr) = full_range(stsd.payload)
             {
@@ -177,6 +182,15 @@ fn open_ended(version: u8) -> Vec<u8> {
     list.resize(8 + if version == 1 { 16 } else { 8 }, 0);
     list.extend(0x0001_0000u32.to_be_bytes());
     list
+}
+
+/// The colours that a `colr` box names.
+fn colours(stsd: &[u8]) -> Option<[u8; 3]> {
+    let entry = boxes(stsd.get(8..)?).ok()?.into_iter().next()?;
+    let colr = descend(entry.payload.get(78..)?, &[b"colr"])?.payload;
+    let named = colr.starts_with(b"nclx") || colr.starts_with(b"nclc");
+    // Two bytes each, of which the first is 0.
+    named.then_some([*colr.get(5)?, *colr.get(7)?, *colr.get(9)?])
 }
 
 /// Where the kind of the `colr` box is that says full range, counted from the start of the payload of `stsd`.

@@ -64,8 +64,8 @@ fn parse(moov: &[u8], length: u64, file: &mut File) -> Result<Metadata> {
     let (movie_scale, ..) = scale_and_duration(movie)?;
     let seconds = if movie[0] == 1 { u64_at(movie, 4)? } else { u32_at(movie, 4)?.into() };
     let mut metadata = Metadata {
-        // Cameras without a clock write 0, or 1970.
-        created: i64::try_from(seconds).ok().map(|seconds| seconds - EPOCH).filter(|seconds| *seconds > 0),
+        // Cameras without a clock write 0.
+        created: i64::try_from(seconds).ok().map(|seconds| seconds - EPOCH).filter(|seconds| *seconds >= 0),
         ..Metadata::default()
     };
     let mut original = Boxes {

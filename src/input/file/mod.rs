@@ -27,7 +27,7 @@ use crate::gst::track::{Kind, Shared, Track};
 use crate::gst::{element, gst_failed, init, link};
 use crate::input::VideoInfo;
 use crate::input::picture::{FLIP, picture_chain};
-use crate::input::probe::{Format, Probe};
+use crate::input::probe::{BT601, Format, JPEG, Probe, UNNAMED};
 use crate::input::reader::{Pace, PipelineReader, frame_sink};
 use crate::{Error, Result};
 
@@ -161,6 +161,9 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, options: FileOptions, pac
     if let Some(metadata) = file.as_mut().and_then(Metadata::read) {
         let _ = shared.metadata.set(metadata);
     }
+    if let Some(bytes) = file.as_mut().and_then(structure::before_tables) {
+        shared.note(format!("the first {bytes} bytes of the stream come before its tables: sound in them is left out"));
+    }
     let duration = index.duration;
     let (streams, known) = (Arc::clone(&probe), Arc::clone(&shared));
     // The pipeline owns the handler: weak references, or neither would ever be freed.
@@ -207,16 +210,24 @@ fn reductions(info: &gst_video::VideoInfo) -> Vec<String> {
     lost
 }
 
-/// Notes whether coded pictures say how their colours are to be read. Images and uncompressed pictures have rules of their
-/// own.
-fn watch_colours(pad: &gst::Pad, probe: &Arc<Probe>) {
+/// Notes how coded pictures say that their colours are to be read; `container` is what the file says. Images and uncompressed
+/// pictures have rules of their own.
+fn watch_colours(pad: &gst::Pad, container: Option<[u8; 3]>, probe: &Arc<Probe>) {
     let probe = Arc::clone(probe);
     pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
         if let Some(gst::EventView::Caps(caps)) = info.event().map(|event| event.view())
             && let Some(structure) = caps.caps().structure(0)
         {
-            let coded = structure.name().starts_with("video/") && structure.name() != "video/x-raw";
-            probe.unnamed.store(coded && !structure.has_field("colorimetry"), Ordering::Release);
+            let name = structure.name().as_str();
+            let coded = name.starts_with("video/") && name != "video/x-raw";
+            let new = match container {
+                Some(codes) if BT601.contains(&codes[2]) => Some(codes),
+                _ if name == "image/jpeg" => Some(JPEG),
+                _ => (coded && !structure.has_field("colorimetry")).then_some(UNNAMED),
+            };
+            if let Ok(mut colours) = probe.colours.lock() {
+                *colours = new;
+            }
         }
         gst::PadProbeReturn::Ok
     });
@@ -271,7 +282,7 @@ fn add_stream(into: &Into, pad: &gst::Pad, probe: &Arc<Probe>, shared: &Shared, 
                 *codec =
                     if caps.is_fixed() { gst_pbutils::pb_utils_get_codec_description(&caps).to_string() } else { name };
             }
-            watch_colours(pad, probe);
+            watch_colours(pad, listed.and_then(|track| track.colours), probe);
             let coded = Arc::clone(probe);
             // Pieces of a raw stream are no frames.
             let framed =

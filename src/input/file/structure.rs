@@ -71,6 +71,17 @@ fn matroska(file: &mut File, length: u64) -> Result<Missing> {
     Ok(None)
 }
 
+/// How many bytes of a transport stream come before its first table, where that is more than a few packets.
+pub(super) fn before_tables(file: &mut File) -> Option<usize> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0)).ok()?;
+    file.take(4 << 20).read_to_end(&mut bytes).ok()?;
+    let packets = || bytes.chunks_exact(188).take_while(|packet| packet[0] == 0x47);
+    // The association table is packet number 0.
+    let first = packets().position(|packet| packet[1] & 0x1f == 0 && packet[2] == 0)?;
+    (first > 20).then_some(first * 188)
+}
+
 /// Whether a transport stream is scrambled: most of its packets say so.
 pub(super) fn scrambled(file: &mut File) -> bool {
     const PACKET: usize = 188;

@@ -142,7 +142,7 @@ impl<'a> Collector<'a> {
                 // A longer list than is kept is no error: weights may come as one.
                 8 => {
                     list =
-                        list.take().and_then(|mut list| field.integers(&mut list, MAX_VALUES).is_ok().then_some(list))
+                        list.take().and_then(|mut list| field.integers(&mut list, MAX_VALUES).is_ok().then_some(list));
                 }
                 5 | 10 => {
                     if let (_, Some(values)) = self.tensor(&field)? {

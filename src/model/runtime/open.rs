@@ -153,7 +153,7 @@ fn at_the_highest_level<T>(
 ) -> Result<(T, Option<String>)> {
     let mut first: Option<Error> = None;
     for (level, how) in levels {
-        match attempt(level.clone()) {
+        match attempt(*level) {
             Ok(made) => {
                 let reason = |error| format!("the graph runs {how}, which is slower, since with all of them: {error}");
                 return Ok((made, first.map(reason)));

@@ -4,11 +4,11 @@
 //! subtitle packets go from one to the other inside ([`crate::gst::track`]), untouched. Two pipelines rather than one,
 //! so that stopping early, a damaged input or a full disk at one end leaves the other end able to finish properly.
 
+mod colours;
 pub(crate) mod mux;
 mod plain;
 pub(crate) mod target;
 mod text;
-mod untagged;
 pub(crate) mod writer;
 
 use std::path::{Path, PathBuf};

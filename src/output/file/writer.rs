@@ -12,9 +12,9 @@ use gstreamer_video as gst_video;
 use crate::gst::message::Trouble;
 use crate::gst::track::Shared;
 use crate::gst::{Frame, bounded_source, element, gst_failed, link};
+use crate::output::file::colours::name_colours;
 use crate::output::file::mux;
 use crate::output::file::target::{Container, Target};
-use crate::output::file::untagged::unname_colours;
 use crate::output::{Encoding, FrameWriter, Written, encoder};
 use crate::{Error, Result};
 
@@ -98,14 +98,15 @@ impl FileWriter {
         }
         let encoded = encode.static_pad("src");
         chain.push(encode);
-        if shared.untagged.get() == Some(&true) && parser.factory().is_some_and(|factory| factory.name() == "h264parse")
+        if let Some(codes) = shared.colours.get()
+            && parser.factory().is_some_and(|factory| factory.name() == "h264parse")
         {
             let filter = element("capsfilter")?;
             let stream = gst::Caps::builder("video/x-h264").field("stream-format", "byte-stream");
             filter.set_property("caps", stream.build());
             chain.push(filter);
             if let Some(pad) = encoded {
-                unname_colours(&pad);
+                name_colours(&pad, *codes);
             }
         }
         chain.extend([queue, parser.clone()]);

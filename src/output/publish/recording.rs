@@ -170,7 +170,7 @@ impl Recorder {
                     self.finished -= segment.bytes;
                 }
                 Err(e) => {
-                    tracing::warn!("{} cannot be deleted to keep to record.budget_mb: {e}", segment.path.display())
+                    tracing::warn!("{} cannot be deleted to keep to record.budget_mb: {e}", segment.path.display());
                 }
             }
         }

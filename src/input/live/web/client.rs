@@ -324,9 +324,8 @@ impl tower_service::Service<Uri> for Connector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let Self { tls, report } = self.clone();
         Box::pin(async move {
-            let server = match LiveInput::parse(&uri.to_string()) {
-                Ok(Some(LiveInput { source: Source::Http(server), .. })) => server,
-                _ => return Err(Unreachable("the address is malformed".to_owned())),
+            let Ok(Some(LiveInput { source: Source::Http(server), .. })) = LiveInput::parse(&uri.to_string()) else {
+                return Err(Unreachable("the address is malformed".to_owned()));
             };
             let stream = tokio::task::spawn_blocking(move || open(&server, &tls)).await;
             let stream = stream.map_err(|e| Unreachable(e.to_string()))?.map_err(Unreachable)?;

@@ -1,24 +1,22 @@
-//! H.264 without a word on colour, where the input has none.
+//! H.264 with the names of colours that its input has, or without any.
 //!
 //! GStreamer's caps always name a matrix, and encoders write it into the stream. What players take for the colours of an
 //! unnamed matrix differs between them, so that a name, whichever it is, would change the colours in some: the output stays
-//! unnamed as well.
+//! unnamed as well. And GStreamer has one word for the two numbers of BT.601.
 
 use gst::prelude::*;
 use gstreamer as gst;
 
-/// "Unspecified" as primaries, transfer and matrix (ITU-T H.273).
-const UNSPECIFIED: [u8; 3] = [2, 2, 2];
 /// Sequence parameter sets.
 const SPS: u8 = 7;
 /// Profiles whose parameter sets say how chroma is sampled (ITU-T H.264, 7.3.2.1.1).
 const HIGH: [u32; 13] = [44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244];
 
-/// Takes the description of colours out of the parameter sets that pass `pad` as a byte stream.
-pub(crate) fn unname_colours(pad: &gst::Pad) {
-    pad.add_probe(gst::PadProbeType::BUFFER, |_, info| {
+/// Sets primaries, transfer and matrix (ITU-T H.273) in the parameter sets that pass `pad` as a byte stream.
+pub(crate) fn name_colours(pad: &gst::Pad, codes: [u8; 3]) {
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         if let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data {
-            let changed = buffer.map_readable().ok().and_then(|map| changed(&map));
+            let changed = buffer.map_readable().ok().and_then(|map| changed(&map, codes));
             if let Some(bytes) = changed {
                 let mut new = gst::Buffer::from_slice(bytes);
                 let all = gst::BufferCopyFlags::FLAGS | gst::BufferCopyFlags::TIMESTAMPS | gst::BufferCopyFlags::META;
@@ -32,7 +30,7 @@ pub(crate) fn unname_colours(pad: &gst::Pad) {
 }
 
 /// The stream with its parameter sets changed; none if there are none to change.
-fn changed(stream: &[u8]) -> Option<Vec<u8>> {
+fn changed(stream: &[u8], codes: [u8; 3]) -> Option<Vec<u8>> {
     let mut starts = Vec::new();
     for at in 0..stream.len().saturating_sub(3) {
         if stream[at..].starts_with(&[0, 0, 1]) {
@@ -49,7 +47,7 @@ fn changed(stream: &[u8]) -> Option<Vec<u8>> {
         while end > *start && stream[end - 1] == 0 {
             end -= 1;
         }
-        let Some(new) = unnamed(&stream[*start..end]) else { continue };
+        let Some(new) = named(&stream[*start..end], codes) else { continue };
         out.extend(&stream[done..*start]);
         out.extend(new);
         done = end;
@@ -60,8 +58,8 @@ fn changed(stream: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// A sequence parameter set with its description of colours unspecified.
-fn unnamed(sps: &[u8]) -> Option<Vec<u8>> {
+/// A sequence parameter set with another description of colours.
+fn named(sps: &[u8], codes: [u8; 3]) -> Option<Vec<u8>> {
     // Without the bytes that keep start codes from appearing.
     let (mut plain, mut zeros) = (Vec::with_capacity(sps.len()), 0);
     for byte in sps {
@@ -71,7 +69,7 @@ fn unnamed(sps: &[u8]) -> Option<Vec<u8>> {
         zeros = if *byte == 0 { zeros + 1 } else { 0 };
     }
     let at = colours(&plain)?;
-    for (index, code) in UNSPECIFIED.iter().enumerate() {
+    for (index, code) in codes.iter().enumerate() {
         for bit in 0..8 {
             let place = at + index * 8 + bit;
             let (byte, mask) = (place / 8, 0x80 >> (place % 8));
@@ -186,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_colours_of_a_parameter_set_become_unspecified() {
+    fn the_colours_of_a_parameter_set_become_others() {
         // x264's, for 320x240 in BT.601.
         let sps = [
             0x67, 0x64, 0x00, 0x0d, 0xac, 0xd9, 0x41, 0x41, 0xfb, 0x01, 0x6a, 0x0c, 0x0c, 0x0d, 0x4a, 0x00, 0x00, 0x03,
@@ -195,15 +193,15 @@ mod tests {
         let mut stream = vec![0, 0, 0, 1];
         stream.extend(sps);
         stream.extend([0, 0, 0, 1, 0x68, 0xee, 0, 0, 1, 0x65, 1, 2, 3]);
-        let new = changed(&stream).unwrap();
+        let new = changed(&stream, [2, 2, 5]).unwrap();
         let at = colours(&sps).unwrap();
         let of = |data: &[u8]| Bits { data, at }.take(24).unwrap();
-        assert_eq!((of(&sps), of(&new[4..])), (0x06_0606, 0x02_0202));
+        assert_eq!((of(&sps), of(&new[4..])), (0x06_0606, 0x02_0205));
         assert!(new.ends_with(&[0, 0, 0, 1, 0x68, 0xee, 0, 0, 1, 0x65, 1, 2, 3]));
-        assert_eq!(changed(&[0, 0, 1, 0x65, 9, 9]), None);
+        assert_eq!(changed(&[0, 0, 1, 0x65, 9, 9], [2; 3]), None);
         for end in 0..stream.len() {
             // Must return, not panic.
-            let _ = changed(&stream[..end]);
+            let _ = changed(&stream[..end], [2; 3]);
         }
     }
 }

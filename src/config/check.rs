@@ -28,7 +28,7 @@ impl Config {
         at_least_one("live.queue", self.live.queue)?;
         if (self.live.policy, self.live.sync) == (Policy::Wait, Sync::Newest) {
             return Err(Error::usage("live.sync = newest never waits for the network, and live.policy = wait does")
-                .hint("leave the policy out, or take drop-oldest"));
+                .hint("leave the policy out, or use drop-oldest"));
         }
         for (key, seconds) in
             [("live.max_latency_s", self.live.max_latency_s), ("source.stall_s", Some(self.source.stall_s))]

@@ -48,7 +48,8 @@ fn place_in(error: &toml::de::Error, text: &str) -> String {
     format!("{}: {}", place.as_deref().unwrap_or_default().trim_end(), hide_credentials(error.message()))
 }
 
-/// Puts one `section.key=value` into `table`. A value that is not TOML is taken as text, so that no shell quoting is needed.
+/// Puts one `section.key=value` into `table`. A value that is not TOML is taken as text, so that no shell quoting is
+/// needed.
 fn apply(table: &mut Table, text: &str) -> Result<()> {
     let place = || format!("--set {}", hide_credentials(text));
     let (path, value) =

@@ -1,8 +1,8 @@
 //! The pipeline file (TOML) and what the command line changes in it.
 //!
-//! One file is enough for everything that `run` can be told. Values come from three places, each over the one before:
-//! the defaults, the file of `-c`, `--set section.key=value` and the options that stand for such a key. Relative paths of the
-//! file start at its folder, all others at the working directory.
+//! One file holds all settings of `run`. Values come from three places, each overriding the one before:
+//! the defaults, the file of `-c`, `--set section.key=value` and the options that stand for such a key. Relative paths
+//! of the file start at its folder, all others at the working directory.
 
 mod check;
 mod layers;
@@ -30,19 +30,19 @@ use crate::{Error, Result};
 pub struct Config {
     /// The network.
     pub model: ModelConfig,
-    /// How the score is made and what is marked.
+    /// The score and the threshold.
     pub detect: DetectConfig,
-    /// Which marked regions become alarms.
+    /// The rules by which marked regions become alarms.
     pub events: EventsConfig,
-    /// What is drawn.
+    /// The drawing.
     pub draw: Style,
-    /// How the video is encoded again.
+    /// The encoding of the output.
     pub encode: EncodeConfig,
     /// Sizes of the pipeline itself.
     pub pipeline: PipelineConfig,
-    /// What happens when live pictures come faster than they are worked on.
+    /// The handling of live pictures that arrive faster than they are processed.
     pub live: LiveConfig,
-    /// How live inputs are read.
+    /// The reading of live inputs.
     pub source: SourceOptions,
     /// The RTSP server.
     pub serve: ServeOptions,
@@ -66,7 +66,7 @@ pub struct ModelConfig {
     pub provider: Provider,
     /// Threads within one operator; one per core when left out.
     pub threads: Option<usize>,
-    /// Which of the provider's devices: a number, or for OpenVINO a name such as `"NPU"`; its first when left out.
+    /// Device of the provider: a number, or for OpenVINO a name such as `"NPU"`; its first when left out.
     pub device: Option<Device>,
     /// The number format in which the provider computes.
     pub precision: Precision,
@@ -76,13 +76,13 @@ pub struct ModelConfig {
     pub features: Vec<String>,
     /// Order of the channels of the network's pictures; as the manifest says, else `rgb`, when left out.
     pub colour: Option<Colour>,
-    /// How a frame is brought to the network's size; as the manifest says, else `stretch`, when left out.
+    /// Fit of a frame to the network's input size; as the manifest says, else `stretch`, when left out.
     pub resize: Option<Resize>,
-    /// Share of the network's input that neighbouring tiles have in common, 0 to 0.5.
+    /// Overlap of neighbouring tiles as a share of the network's input, 0 to 0.5.
     pub tile_overlap: f32,
-    /// Look at the mirror image, too, and take the mean.
+    /// Also run the network on the mirrored frame, and average the results.
     pub flip: bool,
-    /// Look at the frame at these sizes and take the mean, 0.5 to 4; above 1 it is cut into tiles.
+    /// Run the network at these scales of the frame, 0.5 to 4, and average the results; above 1 in tiles.
     pub scales: Vec<f32>,
 }
 
@@ -107,7 +107,7 @@ impl Default for ModelConfig {
 }
 
 impl ModelConfig {
-    /// What `precision` and `fp16` say together.
+    /// The precision by `precision` and `fp16` together.
     ///
     /// # Errors
     /// They contradict each other.
@@ -117,12 +117,12 @@ impl ModelConfig {
             (true, Precision::Auto | Precision::F16) => Ok(Precision::F16),
             (true, other) => {
                 Err(Error::usage(format!("model.fp16 = true contradicts model.precision = \"{}\"", other.name()))
-                    .hint("leave model.fp16 out: model.precision says all"))
+                    .hint("leave model.fp16 out: model.precision is enough"))
             }
         }
     }
 
-    /// How frames are looked at with a model that has this manifest.
+    /// The views for a model with this manifest.
     pub(crate) fn views(&self, manifest: &Manifest) -> Views {
         Views {
             resize: self.resize.or(manifest.input.resize).unwrap_or_default(),
@@ -147,7 +147,7 @@ pub struct DetectConfig {
     pub max_iterations: usize,
     /// Pixels with `score >= threshold` are marked; the manifest's when left out.
     pub threshold: Option<f32>,
-    /// Where K-Means and the maps are computed.
+    /// The back end of K-Means and the score maps.
     pub compute: ComputeChoice,
     /// Store features as f16 on a GPU: half the upload and memory, slightly other clusters.
     pub gpu_f16: bool,
@@ -155,9 +155,9 @@ pub struct DetectConfig {
     pub warm_start: bool,
     /// Weight of the newest score map in the exponential mean over time, above 0 to 1; 1 is off.
     pub smoothing: f32,
-    /// How the score comes from the grid to the frame's size; the method's own when left out.
+    /// Upsampling of the score from the grid to the frame's size; the method's own when left out.
     pub upsampling: Option<Upsampling>,
-    /// A file written by `oodstream calibrate`.
+    /// Calibration file, written by `oodstream calibrate`.
     pub calibration: Option<LocatedPath>,
 }
 
@@ -213,11 +213,11 @@ impl Default for PipelineConfig {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LiveConfig {
-    /// Which frames are left out when there are too many.
+    /// The frames to drop when there are too many.
     pub policy: Policy,
-    /// Whether the drawing belongs to the frame, or the video keeps its full rate.
+    /// The result that is drawn on a frame.
     pub sync: Sync,
-    /// Frames older than this when the network could take them are left out, in seconds; no limit when left out.
+    /// Frames older than this when the network becomes free are dropped, in seconds; no limit when left out.
     #[serde(deserialize_with = "optional_seconds")]
     pub max_latency_s: Option<f64>,
     /// Frames that may wait for the network per stream, for `drop-oldest` and `wait`.
@@ -246,7 +246,8 @@ impl Default for LiveConfig {
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
-    /// Address of `/healthz`, `/readyz`, `/metrics` and `/reload`: a port on loopback, or `HOST:PORT`; none when left out.
+    /// Address of `/healthz`, `/readyz`, `/metrics` and `/reload`: a port on loopback, or `HOST:PORT`; none when left
+    /// out.
     pub listen: Option<String>,
 }
 
@@ -262,7 +263,7 @@ pub struct StreamConfig {
     /// The outputs, as `-o` takes them; relative paths start at the working directory.
     #[serde(default)]
     pub output: Vec<Address>,
-    /// A file, played at the speed at which it was taken.
+    /// Play a file at its recorded speed.
     #[serde(default)]
     pub realtime: bool,
 }

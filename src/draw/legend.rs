@@ -46,7 +46,7 @@ struct Key {
 
 /// Positions in pixels of the panel.
 #[derive(Debug, Clone, Copy, Default)]
-struct Layout {
+struct Geometry {
     /// Size of body text, pixels per em; all else is in multiples of it.
     em: f32,
     pad: f32,
@@ -66,7 +66,7 @@ const SMALL: f32 = 0.92;
 const BAR: f32 = 0.55;
 const LINE: f32 = 1.4;
 
-impl Layout {
+impl Geometry {
     fn new(width: usize, height: usize, with_bar: bool, lines: usize, widest: f32) -> Self {
         let side = (height as f32).min(width as f32 * 9.0 / 16.0);
         let em = (0.019 * side).max(11.0);
@@ -103,7 +103,7 @@ impl Layout {
 pub(super) struct Legend {
     font: Font,
     key: Option<Key>,
-    layout: Layout,
+    geometry: Geometry,
     /// Panel and bar, without what changes from frame to frame.
     base: Canvas,
     canvas: Canvas,
@@ -119,7 +119,7 @@ impl Legend {
         Ok(Self {
             font: Font::new()?,
             key: None,
-            layout: Layout::default(),
+            geometry: Geometry::default(),
             base: Canvas::default(),
             canvas: Canvas::default(),
             sprite: Sprite::default(),
@@ -133,14 +133,14 @@ impl Legend {
     pub(super) fn draw(&mut self, picture: &mut I420Mut<'_>, view: View, table: &Table, facts: &Facts<'_>) {
         let (width, height) = (picture.width(), picture.height());
         let with_bar = view != View::Mask;
-        let plain = Layout::new(width, height, with_bar, facts.lines.len(), 0.0);
+        let plain = Geometry::new(width, height, with_bar, facts.lines.len(), 0.0);
         // Caption lines widen the panel, in whole steps so that a changing number does not make it tremble.
         let longest =
             facts.lines.iter().map(|l| self.font.width(Weight::Regular, SMALL * plain.em, l)).fold(0.0, f32::max);
         let step = 2.0 * plain.em;
         let widest = ((longest / step).ceil() * step).min((0.5 * width as f32 - 4.0 * plain.em).max(0.0));
-        let layout = Layout::new(width, height, with_bar, facts.lines.len(), widest);
-        if !layout.fits(width, height) {
+        let geometry = Geometry::new(width, height, with_bar, facts.lines.len(), widest);
+        if !geometry.fits(width, height) {
             return;
         }
         let key = Key {
@@ -150,10 +150,10 @@ impl Legend {
             scale: facts.scale,
             threshold: facts.threshold,
             lines: facts.lines.len(),
-            width: layout.width,
+            width: geometry.width,
         };
         if self.key != Some(key) {
-            self.layout = layout;
+            self.geometry = geometry;
             self.paint_base(picture.colour, view, table, facts);
             self.key = Some(key);
             self.shown.clear();
@@ -163,7 +163,7 @@ impl Legend {
             self.write(picture.colour, facts);
             std::mem::swap(&mut self.text, &mut self.shown);
         }
-        let margin = self.layout.margin();
+        let margin = self.geometry.margin();
         self.sprite.lay(picture, margin, margin);
     }
 
@@ -182,7 +182,7 @@ impl Legend {
     }
 
     fn write(&mut self, colour: Colour, facts: &Facts<'_>) {
-        let Layout { em, pad, inner, headline, lines, .. } = self.layout;
+        let Geometry { em, pad, inner, headline, lines, .. } = self.geometry;
         let (white, grey) = (encode([255; 3], colour), encode([205; 3], colour));
         let Self { font, base, canvas, sprite, text, scratch, .. } = self;
         canvas.copy(base);
@@ -201,7 +201,7 @@ impl Legend {
     }
 
     fn paint_base(&mut self, colour: Colour, view: View, table: &Table, facts: &Facts<'_>) {
-        let Layout { em, pad, inner, width, height, bar, labels, .. } = self.layout;
+        let Geometry { em, pad, inner, width, height, bar, labels, .. } = self.geometry;
         let (black, white, grey) = (encode([0; 3], colour), encode([255; 3], colour), encode([180; 3], colour));
         let base = &mut self.base;
         base.clear(width.ceil() as usize, height.ceil() as usize);

@@ -57,7 +57,7 @@ pub struct Cpu {
     means: Vec<f32>,
     sums: Vec<f64>,
     spare: Signature,
-    streams: HashMap<u32, Stream>,
+    streams: HashMap<u32, StreamState>,
     steps: Vec<Step>,
     /// The finished frame that has not been collected yet.
     done: Option<Detection>,
@@ -65,7 +65,7 @@ pub struct Cpu {
 
 /// A stream's state between frames.
 #[derive(Default)]
-struct Stream {
+struct StreamState {
     scene: Signature,
     /// The K of the last frame; empty when there is none to start from.
     k: Vec<usize>,
@@ -77,7 +77,7 @@ struct Stream {
     smooth: Vec<f32>,
 }
 
-impl Stream {
+impl StreamState {
     fn clear(&mut self) {
         self.scene.clear();
         self.forget();
@@ -148,7 +148,7 @@ impl Cpu {
         Ok(Array2::from_shape_fn((plan.pixels, dims), |(i, d)| self.points.rows[i * stride + d]))
     }
 
-    fn cluster(&mut self, stream: &mut Stream, plan: &Plan, recipe: &Recipe) {
+    fn cluster(&mut self, stream: &mut StreamState, plan: &Plan, recipe: &Recipe) {
         let Self { level, pool, points, lloyd, seeding, steps, .. } = self;
         let begin = Instant::now();
         lloyd.resize(points, recipe.k.iter().copied());

@@ -7,7 +7,7 @@ use super::super::kmeans::{self, Clustering, KMeans, Seeds};
 use super::super::plan::{Blend, Plan};
 use super::params::{Frame, Run};
 use super::shape::Spec;
-use super::transfer::{self, Source};
+use super::transfer::{self, Inputs};
 use super::{Gpu, builder};
 use crate::{Error, Result};
 
@@ -49,7 +49,7 @@ impl Gpu {
         let Some(program) = programs.last() else { return Err(Error::failed("no program")) };
         let slot = pool.take(context, program.staging.bytes, program.layout.bytes)?;
         let frame = Frame { threshold: f32::INFINITY };
-        let source = Source { logits: None, features: &[map], guide: &[], frame };
+        let source = Inputs { logits: None, features: &[map], guide: &[], frame };
         transfer::write(&program.staging, &slot, &source, context.half, scratch)?;
         let start = match seeds {
             Seeds::PlusPlus { .. } => &program.cold,

@@ -27,7 +27,7 @@ use self::params::Frame;
 pub use self::picture::{Axis, PicturePass, Placement, ToRgb};
 use self::program::Program;
 use self::shape::Spec;
-use self::transfer::{Pool, Scratch, Source};
+use self::transfer::{Inputs, Pool, Scratch};
 use super::cpu::{Guide, Level};
 use super::plan::Plan;
 use super::report::{self, Step};
@@ -57,7 +57,7 @@ pub struct Gpu {
     /// In the order of submission; none for a frame that was lost with its device.
     flights: VecDeque<Option<Flight>>,
     pool: Pool,
-    streams: HashMap<u32, Stream>,
+    streams: HashMap<u32, StreamState>,
     spare: Signature,
     guide: Guide,
     level: Level,
@@ -67,7 +67,7 @@ pub struct Gpu {
 }
 
 /// A stream's state between frames; all but the scene is on the device.
-struct Stream {
+struct StreamState {
     scene: Signature,
     /// The K, D and unit length that the centroids belong to.
     seeded: Option<(Vec<usize>, usize, bool)>,
@@ -77,7 +77,7 @@ struct Stream {
     score: Option<wgpu::Buffer>,
 }
 
-impl Stream {
+impl StreamState {
     fn new() -> Self {
         Self { scene: Signature::default(), seeded: None, centroids: None, smoothed: None, score: None }
     }
@@ -210,7 +210,7 @@ impl Gpu {
         mut out: Detection,
     ) -> Result<Flight> {
         let begin = Instant::now();
-        self.streams.entry(stream).or_insert_with(Stream::new);
+        self.streams.entry(stream).or_insert_with(StreamState::new);
         let needed = if plan.dims > 0 { maps.features } else { &[] };
         let dim = |m: &ArrayView3<'_, f32>| <[usize; 3]>::from(m.dim());
         let (mut features, mut k) = std::mem::take(&mut self.lists);
@@ -234,7 +234,7 @@ impl Gpu {
         let Self { programs, context, pool, streams, spare, guide, level, scratch, steps, .. } = self;
         let Some(program) = programs.last() else { return Err(Error::failed("no program")) };
         let begin = report::step(steps, "program", begin);
-        let carried = streams.entry(stream).or_insert_with(Stream::new);
+        let carried = streams.entry(stream).or_insert_with(StreamState::new);
         if (recipe.warm_start || recipe.smoothing.is_some()) && carried.scene.update(&maps.logits, spare) {
             carried.forget();
         }
@@ -244,7 +244,7 @@ impl Gpu {
             guide.fill(&picture, plan.fine(), *level, |count, task| (0..count).for_each(task));
         }
         let frame = Frame { threshold: target.threshold };
-        let source = Source { logits: Some(maps.logits), features: needed, guide: &guide.luma, frame };
+        let source = Inputs { logits: Some(maps.logits), features: needed, guide: &guide.luma, frame };
         let slot = pool.take(context, program.staging.bytes, program.layout.bytes)?;
         transfer::write(&program.staging, &slot, &source, context.half, scratch)?;
         let begin = report::step(steps, "upload", begin);

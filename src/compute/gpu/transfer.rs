@@ -47,7 +47,7 @@ pub(super) struct Readback {
 }
 
 /// The inputs of a frame.
-pub(super) struct Source<'a> {
+pub(super) struct Inputs<'a> {
     pub logits: Option<ArrayView3<'a, f32>>,
     pub features: &'a [ArrayView3<'a, f32>],
     /// Luma at four times the grid; empty where nothing is guided.
@@ -66,7 +66,7 @@ pub(super) struct Scratch {
 pub(super) fn write(
     staging: &Staging,
     slot: &Slot,
-    source: &Source<'_>,
+    source: &Inputs<'_>,
     half: bool,
     scratch: &mut Scratch,
 ) -> Result<()> {

@@ -61,6 +61,10 @@ impl Frames {
             self.next = self.next.zip(self.step).map(|(next, step)| next + step);
             at = end;
         }
+        // The first bytes of a head whose rest comes with the next packet: the frame starts here, too.
+        if at >= border && self.rest.get(at) == Some(&0x56) {
+            self.next = time.take().or(self.next);
+        }
         self.rest.drain(..at.min(self.rest.len()));
         found
     }

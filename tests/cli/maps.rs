@@ -43,7 +43,8 @@ fn score_maps_are_numpy_files() {
         let header = std::str::from_utf8(&bytes[10..10 + length]).unwrap();
         assert_eq!(
             header.trim_end_matches([' ', '\n']),
-            format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': (3, 5), }}")
+            // The comma behind the last size is Python's, and optional.
+            format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': (3, 5, ), }}")
         );
         assert!(header.ends_with('\n'));
         let data = &bytes[10 + length..];

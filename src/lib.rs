@@ -30,6 +30,7 @@
 //! Further modules are the rooms of the program, public for its own tests and benches; their items may change with any
 //! release. `ARCHITECTURE.md` maps them and lists which may import which; a test holds the code to it.
 
+pub mod archive;
 pub mod atomic_file;
 pub mod bench;
 #[cfg(feature = "cli")]

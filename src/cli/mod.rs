@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+pub mod archive;
 pub mod bench;
 pub mod calibrate;
 pub mod doctor;
@@ -28,6 +29,8 @@ use crate::{Error, ErrorKind, Result};
 pub const DAMAGED: u8 = 3;
 /// Exit code when the user stopped the run and the output so far was finished.
 pub const INTERRUPTED: u8 = 130;
+/// Exit code when an archive was stopped before every file had a record: the same command goes on from there.
+pub const STOPPED: u8 = 75;
 
 /// Marks what a segmentation network does not know in road video.
 #[derive(Debug, Parser)]
@@ -35,10 +38,13 @@ pub const INTERRUPTED: u8 = 130;
 Examples:
   oodstream run drive.mp4                       writes drive.ood.mp4 into the working directory
   oodstream run archive/ -o marked/ --json -    a folder of videos, with a report for machines
+  oodstream run -r archive/ -o marked/          a tree, with records to go on from after a stop
   oodstream doctor                              check this machine
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 input was damaged but all that could be
-read was written, 130 interrupted and the output finished.")]
+read was written, 75 an archive was stopped before its end, call again, 130 interrupted and the
+output finished. Archives (-r, --inputs-from, --resume): 0 once every input has a record, also of
+damage or failure.")]
 struct Cli {
     #[command(flatten)]
     verbosity: Verbosity,
@@ -61,6 +67,8 @@ struct Verbosity {
 enum Command {
     /// Mark the unknown in videos and live streams
     Run(Box<options::RunArgs>),
+    /// Print what is done, failed and left of an archive
+    Status(archive::StatusArgs),
     /// Measure speed on this machine
     Bench(bench::BenchArgs),
     /// Fit thresholds and statistics to ordinary footage
@@ -91,6 +99,7 @@ pub fn main() -> ExitCode {
     let quiet = cli.verbosity.quiet;
     let result: Result<u8> = match cli.command {
         Command::Run(args) => run::run(&args, quiet),
+        Command::Status(args) => archive::status(&args, quiet),
         Command::Bench(args) => bench::run(&args, quiet),
         Command::Calibrate(args) => calibrate::run(&args, quiet),
         Command::Eval(args) => eval::run(&args, quiet),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::archive::ArchiveArgs;
 use super::network::NetworkArgs;
 use super::source::SourceArgs;
 use crate::Result;
@@ -21,6 +22,11 @@ Examples:
   oodstream run drive.mp4 -o none -o events:e.jsonl -o masks:masks/
   oodstream run 'test://ball?frames=100' -o t.mp4     a built-in pattern
   oodstream run drive.mp4 -c pipelines/dashcam.toml --set detect.threshold=1.5
+Archives:
+  oodstream run -r archive/ -o marked/ -o events:events/      a tree; after a stop the same command goes on
+  find /data -name '*.mp4' | oodstream run --inputs-from - -o none -o events:events/ --jobs 2
+  oodstream run -r archive/ --include 'front/**' --exclude '*_LOW.mp4' -o marked/ --shard 3/10
+  oodstream status marked/                                    done, failed, left
 Live:
   oodstream run rtsp://camera/1 -o rtsp://127.0.0.1:8554/front -o events:front.jsonl --http 9090
   oodstream run v4l2:///dev/video0 -o hls:/var/www/road -o 'rec/%Y%m%d-%H%M%S.mp4'
@@ -89,6 +95,8 @@ pub struct RunArgs {
     /// Report for machines; - is standard output
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    #[command(flatten)]
+    pub archive: ArchiveArgs,
     /// Play files at the speed at which they were taken, as a live input
     #[arg(long, help_heading = "Live")]
     pub realtime: bool,
@@ -157,7 +165,7 @@ impl RunArgs {
 }
 
 /// A time such as `90`, `90s`, `5m` or `2h`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
     let scale = match unit {
         "" | "s" => 1.0,

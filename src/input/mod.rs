@@ -15,7 +15,7 @@ pub(crate) mod test_source;
 
 use std::time::Duration;
 
-pub use expand::{Input, expand_input};
+pub use expand::{Input, expand_input, is_video};
 pub use live::{LiveInput, open_live};
 
 use crate::Result;

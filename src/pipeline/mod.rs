@@ -6,6 +6,8 @@
 //! stream 2: source -'                               '-> track -> draw -> sink
 //!              ^----------------------- permits -------------------------'
 //! ```
+//! A stream has a lane for as long as it lasts; lanes of files run one stream after the other.
+//!
 //! A message carries one frame and what its stages found; its type says what that is. The permits of a stream go round with the
 //! memory that is used again: the sink hands each back to the source, so that their number bounds the memory, nothing is
 //! allocated per frame after the first round, and a stream whose sink is stuck has no permits left that could hold up the others.
@@ -25,11 +27,13 @@ pub mod run;
 mod settings;
 pub mod stage;
 pub mod stats;
+mod stream;
 
 pub use control::Control;
 pub use meter::{LATENCY_BOUNDS, LatencyReport, Link, Meter, Reading};
 pub use observer::Observer;
 pub use policy::{Flow, Policy, Sync};
-pub use run::{Engine, Outcome, Stream, run};
+pub use run::{Engine, Outcome, Stream, run, run_lanes};
 pub use settings::{Settings, Tunable};
 pub use stats::{StageReport, StageStats};
+pub use stream::Lane;

@@ -91,28 +91,23 @@ impl<'a> Records<'a> {
         self.events.as_ref()
     }
 
-    /// The recorders of the stream called `stream`.
+    /// The recorders of a stream whose files have names that begin with `base`.
     ///
     /// # Errors
     /// A folder cannot be made.
-    pub fn of_stream(&self, stream: &str) -> Result<Vec<Box<dyn Recorder>>> {
+    pub fn of_stream(&self, base: &str) -> Result<Vec<Box<dyn Recorder>>> {
         let mut recorders: Vec<Box<dyn Recorder>> = Vec::new();
         let overwrite = self.wanted.existing == Existing::Replace;
         if let Some(log) = &self.events {
             recorders.push(Box::new(EventRecorder::new(Arc::clone(log))));
         }
         if let Some(folder) = self.wanted.masks {
-            recorders.push(Box::new(maps::MaskFolder::new(folder, &stem(stream), overwrite)?));
+            recorders.push(Box::new(maps::MaskFolder::new(folder, base, overwrite)?));
         }
         if let Some(folder) = self.wanted.scores {
             let precision = maps::Precision::default();
-            recorders.push(Box::new(maps::ScoreFolder::new(folder, &stem(stream), precision, overwrite)?));
+            recorders.push(Box::new(maps::ScoreFolder::new(folder, base, precision, overwrite)?));
         }
         Ok(recorders)
     }
-}
-
-/// A file name's worth of a stream's name: `drives/a b.mp4` gives `a b`.
-fn stem(stream: &str) -> String {
-    Path::new(stream).file_stem().map_or_else(|| "stream".to_owned(), |stem| stem.to_string_lossy().into_owned())
 }

@@ -1,7 +1,8 @@
-//! Files, one after the other, nothing of them dropped.
+//! Files: each a stream that waits for everything, one after the other on each lane.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::builder::{Session, conclude, encoding};
@@ -9,19 +10,21 @@ use super::engine;
 use super::handle::{Handle, Running, StreamStatus};
 use super::observer::Observer;
 use super::open::open_input;
-use super::report::{Ending, InputReport, Report};
+use super::report::{InputReport, Report};
 use super::streams::Inputs;
 use crate::Result;
+use crate::config::Config;
 use crate::input::live::SourceOptions;
 use crate::input::own::OwnReader;
 use crate::input::{Input, Signal};
+use crate::ood::alarm::IgnoreMap;
 use crate::output::Encoding;
 use crate::output::file::{Opened, open_own};
-use crate::pipeline::{self, Control, Engine, Flow, Meter, Stream};
-use crate::record::{Existing, Records};
+use crate::pipeline::{self, Control, Engine, Flow, Lane, Meter, Stream};
+use crate::record::{Existing, Recorder, Records};
 
 /// One input before it is opened.
-enum Opener {
+pub(crate) enum Opener {
     Address(Input),
     Own(OwnReader),
 }
@@ -42,6 +45,160 @@ impl Opener {
     }
 }
 
+/// A file to be run.
+pub(crate) struct Job {
+    /// Where its frames come from.
+    pub input: Opener,
+    /// In reports.
+    pub path: String,
+    /// In events and metrics.
+    pub stream: String,
+    /// The video that is written.
+    pub output: Option<PathBuf>,
+    /// What is kept of its results.
+    pub recorders: Vec<Box<dyn Recorder>>,
+}
+
+/// The files of a run, which its lanes take one after the other.
+pub(crate) trait Queue: Sync {
+    /// The number of the next file; none when there are no more.
+    fn next(&self) -> Option<usize>;
+
+    /// What is to be done for it, or the report of a file for which nothing can be done.
+    fn job(&self, number: usize) -> Result<Job, Box<InputReport>>;
+
+    /// It has ended; `shared` says that an error of what all files share has ended it.
+    fn ended(&self, number: usize, report: InputReport, shared: bool);
+}
+
+/// Runs the files of `queue`, `jobs` of them at the same time, until there are no more or the run is interrupted.
+///
+/// An error of what all files share, such as the network, ends those that run at that moment. Where there were several,
+/// each is run again by itself, as only one of them is to blame; the others are run as usual.
+pub(crate) fn run_queue(
+    engine: &mut Engine,
+    config: &Config,
+    handle: &Handle,
+    observer: &dyn Observer,
+    jobs: usize,
+    queue: &dyn Queue,
+) {
+    handle.set_running(Running {
+        stages: Arc::clone(&engine.stages),
+        settings: Arc::clone(&engine.settings),
+        first: engine.settings.get(),
+        started_with: config.clone(),
+        classes: engine.network.manifest().classes.names.clone(),
+    });
+    let files = Files { config, handle, observer, encoding: encoding(config), ignore: Arc::clone(&engine.ignore) };
+    let again = Mutex::new(Vec::new());
+    let next = || lock(&again).pop().or_else(|| queue.next());
+    let mut number = next();
+    while let Some(first) = number.filter(|_| !handle.stopping()) {
+        let hub = Control::watching(handle.interrupts());
+        let first = Mutex::new(Some(first));
+        // What has been taken down with others is run alone.
+        let lanes = if lock(&again).is_empty() { jobs } else { 1 };
+        // The error of a shared stage is in the reports of the files that it ended.
+        let _ = pipeline::run_lanes(engine, &hub, lanes, config.pipeline.queue, |lane| {
+            while !lane.stopping()
+                && let Some(number) = lock(&first).take().or_else(|| if lanes == jobs { queue.next() } else { None })
+            {
+                match files.run(lane, queue.job(number)) {
+                    (_, true) if lanes > 1 => lock(&again).push(number),
+                    (report, shared) => {
+                        observer.ended(&report);
+                        queue.ended(number, report, shared);
+                    }
+                }
+            }
+        });
+        number = lock(&first).take().or_else(next);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the files of a run have in common.
+struct Files<'a> {
+    config: &'a Config,
+    handle: &'a Handle,
+    observer: &'a dyn Observer,
+    encoding: Encoding,
+    ignore: Arc<IgnoreMap>,
+}
+
+impl Files<'_> {
+    /// Runs one file; its report, and whether an error of what all files share has ended it.
+    fn run(&self, lane: &mut Lane<'_>, job: Result<Job, Box<InputReport>>) -> (InputReport, bool) {
+        let Job { input, path, stream, output, recorders } = match job {
+            Ok(job) => job,
+            Err(report) => return (*report, false),
+        };
+        let number = lane.number() as u32;
+        let opened = input.open(output.as_deref(), &self.encoding, &self.config.source, number);
+        let checked = opened.and_then(|(reader, writer)| {
+            reader.info().map_or(Ok(()), |info| self.ignore.check_size(info.width, info.height))?;
+            Ok((reader, writer))
+        });
+        let (reader, writer) = match checked {
+            Ok(opened) => opened,
+            Err(error) => return (InputReport::unopened(path, error), false),
+        };
+        let meter = Arc::new(Meter::new(&stream));
+        let info = reader.info().cloned();
+        tracing::debug!(?info, "opened {path}");
+        self.handle.begin_file(StreamStatus { meter: Arc::clone(&meter), outputs: Vec::new() }, lane.number());
+        self.observer.started(&meter, info.as_ref());
+        let outcome = lane.run(Stream {
+            reader,
+            writer,
+            recorders,
+            observer: &Follow { meter: &meter, observer: self.observer },
+            control: Arc::new(Control::watching(self.handle.interrupts())),
+            meter: Arc::clone(&meter),
+            flow: Flow::all(self.config.pipeline.queue),
+        });
+        let shared = outcome.shared;
+        (InputReport::new(path, &meter, outcome, false), shared)
+    }
+}
+
+/// Files given one by one, with one events file for all of them.
+struct Listed<'a> {
+    records: &'a Records<'a>,
+    /// Input, base name and video file of each.
+    files: Vec<Mutex<Option<Listing>>>,
+    next: AtomicUsize,
+    reports: Mutex<Vec<InputReport>>,
+}
+
+type Listing = (Opener, String, Option<PathBuf>);
+
+impl Queue for Listed<'_> {
+    fn next(&self) -> Option<usize> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        (number < self.files.len()).then_some(number)
+    }
+
+    fn job(&self, number: usize) -> Result<Job, Box<InputReport>> {
+        let Some((input, base, output)) = lock(&self.files[number]).take() else {
+            return Err(Box::default());
+        };
+        let path = input.name();
+        match self.records.of_stream(&base) {
+            Ok(recorders) => Ok(Job { input, stream: path.clone(), path, output, recorders }),
+            Err(error) => Err(Box::new(InputReport::unopened(path, error))),
+        }
+    }
+
+    fn ended(&self, _: usize, report: InputReport, _: bool) {
+        lock(&self.reports).push(report);
+    }
+}
+
 pub(super) fn run(session: Session) -> Result<Report> {
     let start = Instant::now();
     let Session { config, inputs, files, outputs, observer, handle, .. } = session;
@@ -53,52 +210,12 @@ pub(super) fn run(session: Session) -> Result<Report> {
     let mut engine = engine::open(&config)?;
     let existing = if config.encode.overwrite { Existing::Replace } else { Existing::Refuse };
     let records = Records::open(outputs.wanted(existing))?;
-    handle.set_running(Running {
-        stages: Arc::clone(&engine.stages),
-        settings: Arc::clone(&engine.settings),
-        first: engine.settings.get(),
-        started_with: config.clone(),
-        classes: engine.network.manifest().classes.names.clone(),
-    });
-    let encoding = encoding(&config);
-    let mut reports = Vec::new();
-    for (index, (input, file)) in inputs.into_iter().zip(files).enumerate() {
-        let name = input.name();
-        let opened = records.of_stream(&name).and_then(|recorders| {
-            let (reader, writer) = input.open(file.as_deref(), &encoding, &config.source, index as u32)?;
-            reader.info().map_or(Ok(()), |info| engine.ignore.check_size(info.width, info.height))?;
-            Ok((recorders, reader, writer))
-        });
-        let report = match opened {
-            Err(error) => InputReport::unopened(name, error),
-            Ok((recorders, reader, writer)) => {
-                let meter = Arc::new(Meter::new(&name));
-                let info = reader.info().cloned();
-                tracing::debug!(?info, "opened {name}");
-                handle.set_streams(vec![StreamStatus { meter: Arc::clone(&meter), outputs: Vec::new() }]);
-                observer.started(&meter, info.as_ref());
-                let follow = Follow { meter: &meter, observer: observer.as_ref() };
-                let control = Control::watching(handle.interrupts());
-                let flow = Flow::all(config.pipeline.queue);
-                let stream =
-                    Stream { reader, writer, recorders, observer: &follow, control: &control, meter: &meter, flow };
-                let outcome = run_one(&mut engine, &handle, stream);
-                InputReport::new(name, &meter, outcome, false)
-            }
-        };
-        observer.ended(&report);
-        let interrupted = matches!(report.ending, Ending::Interrupted);
-        reports.push(report);
-        if interrupted {
-            break;
-        }
-    }
+    let files = inputs.into_iter().zip(files).map(|(input, (base, file))| Mutex::new(Some((input, base, file))));
+    let queue =
+        Listed { records: &records, files: files.collect(), next: AtomicUsize::new(0), reports: Mutex::default() };
+    run_queue(&mut engine, &config, &handle, observer.as_ref(), 1, &queue);
+    let reports = queue.reports.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(conclude(&engine, &config, reports, start))
-}
-
-fn run_one(engine: &mut Engine, handle: &Handle, stream: Stream<'_>) -> pipeline::Outcome {
-    let hub = Control::watching(handle.interrupts());
-    pipeline::run(engine, &hub, vec![stream]).pop().unwrap_or_default()
 }
 
 /// Hands what a stream does to the session's observer.

@@ -109,8 +109,8 @@ pub(super) fn run(session: Session) -> Result<Report> {
             writer: stream.writer.take(),
             recorders: std::mem::take(&mut stream.recorders),
             observer: &stream.follow,
-            control: &stream.control,
-            meter: &stream.meter,
+            control: Arc::clone(&stream.control),
+            meter: Arc::clone(&stream.meter),
             flow,
         })
     });

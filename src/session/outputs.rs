@@ -10,7 +10,7 @@ use crate::{Error, Result};
 
 /// Everything that the `-o` options of one run ask for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Outputs {
+pub(crate) struct Outputs {
     /// Where the video goes, as it was given; nothing is `NAME.ood.mp4` in the working directory for files.
     pub video: Vec<String>,
     /// `events:FILE`, one JSON object a line.
@@ -23,7 +23,7 @@ pub(super) struct Outputs {
 
 /// Where the video goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum VideoOutput {
+pub(crate) enum VideoOutput {
     /// One file, `.mp4` or `.mkv`.
     File(PathBuf),
     /// A folder, one `NAME.ood.mp4` per input.
@@ -114,6 +114,19 @@ impl VideoOutput {
         }
     }
 
+    /// The folder of the videos of a tree; none for no videos.
+    ///
+    /// # Errors
+    /// It is one file.
+    pub fn folder(self) -> Result<Option<PathBuf>> {
+        match self {
+            Self::Nothing => Ok(None),
+            Self::Folder(folder) => Ok(Some(folder)),
+            Self::File(path) => Err(Error::usage(format!("-o {}: one file for a tree", path.display()))
+                .hint("give a folder: -o DIR/ writes one NAME.ood.mp4 per input, in the folders of the inputs")),
+        }
+    }
+
     /// Makes the folder that the videos go to.
     ///
     /// # Errors
@@ -127,37 +140,42 @@ impl VideoOutput {
             .map_err(|error| Error::failed(format!("-o {}: cannot be made: {error}", folder.display())))
     }
 
-    /// The video file for each of `inputs` (`name` is the file name that an input gives to its output), in order.
+    /// For each input, in order, the name that its outputs begin with, and its video file. `names` are the file names of
+    /// the inputs.
     ///
     /// # Errors
     /// One file for several inputs.
-    pub fn files(&self, names: &[PathBuf]) -> Result<Vec<Option<PathBuf>>> {
-        let folder = match self {
-            Self::Nothing => return Ok(vec![None; names.len()]),
-            Self::File(path) if names.len() == 1 => return Ok(vec![Some(path.clone())]),
-            Self::File(path) => {
-                return Err(Error::usage(format!("-o {}: one file for {} inputs", path.display(), names.len()))
-                    .hint("give a folder: -o DIR/ writes one NAME.ood.mp4 per input"));
-            }
-            Self::Folder(folder) => folder.as_path(),
+    pub fn files(&self, names: &[PathBuf]) -> Result<Vec<(String, Option<PathBuf>)>> {
+        let bases = bases(names);
+        let video = |base: &str| match self {
+            Self::Nothing => None,
+            Self::File(path) => Some(path.clone()),
+            Self::Folder(folder) => Some(folder.join(format!("{base}.ood.mp4"))),
         };
-        let mut taken = HashSet::new();
-        Ok(names
-            .iter()
-            .map(|name| {
-                let stem = name.file_stem().unwrap_or(name.as_os_str()).to_string_lossy().into_owned();
-                let full = name.file_name().unwrap_or(name.as_os_str()).to_string_lossy().into_owned();
-                // a.mp4 and a.avi of one folder must not meet in a.ood.mp4.
-                let mut base = stem;
-                let mut number = 2;
-                while !taken.insert(base.clone()) {
-                    base = if number == 2 { full.clone() } else { format!("{full}.{}", number - 1) };
-                    number += 1;
-                }
-                Some(folder.join(format!("{base}.ood.mp4")))
-            })
-            .collect())
+        if let (Self::File(path), true) = (self, names.len() > 1) {
+            return Err(Error::usage(format!("-o {}: one file for {} inputs", path.display(), names.len()))
+                .hint("give a folder: -o DIR/ writes one NAME.ood.mp4 per input"));
+        }
+        Ok(bases.into_iter().map(|base| (base.clone(), video(&base))).collect())
     }
+}
+
+/// A name for the outputs of each input, no two of them the same.
+fn bases(names: &[PathBuf]) -> Vec<String> {
+    let mut taken = HashSet::new();
+    let base = |name: &PathBuf| {
+        let stem = name.file_stem().unwrap_or(name.as_os_str()).to_string_lossy().into_owned();
+        let full = name.file_name().unwrap_or(name.as_os_str()).to_string_lossy().into_owned();
+        // a.mp4 and a.avi of one folder must not meet in a.ood.mp4.
+        let mut base = stem;
+        let mut number = 2;
+        while !taken.insert(base.clone()) {
+            base = if number == 2 { full.clone() } else { format!("{full}.{}", number - 1) };
+            number += 1;
+        }
+        base
+    };
+    names.iter().map(base).collect()
 }
 
 #[cfg(test)]
@@ -192,8 +210,8 @@ mod tests {
     fn inputs_of_one_stem_get_files_of_their_own() {
         let files =
             Outputs::default().of_files().unwrap().files(&paths(&["d/a.mp4", "d/a.avi", "e/a.avi", "b.mov"])).unwrap();
-        let expected =
-            ["a.ood.mp4", "a.avi.ood.mp4", "a.avi.2.ood.mp4", "b.ood.mp4"].map(|name| Some(PathBuf::from(name)));
+        let expected = ["a", "a.avi", "a.avi.2", "b"]
+            .map(|base| (base.to_owned(), Some(PathBuf::from(format!("{base}.ood.mp4")))));
         assert_eq!(files, expected);
     }
 

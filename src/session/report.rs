@@ -98,14 +98,14 @@ pub struct LiveReport {
 
 impl InputReport {
     /// An input that could not be opened.
-    pub(super) fn unopened(path: String, error: Error) -> Self {
+    pub(crate) fn unopened(path: String, error: Error) -> Self {
         Self { path, error: Some(error.to_string()), ending: Ending::Failed(error), ..Self::default() }
     }
 
     /// The end of the input `path`, whose frames `meter` counted.
     pub(super) fn new(path: String, meter: &Meter, outcome: Outcome, live: bool) -> Self {
         let seen = meter.read();
-        let Outcome { end, written, interrupted, error } = outcome;
+        let Outcome { end, written, interrupted, error, .. } = outcome;
         let EndOfInput { damaged, truncated, notes } = end.unwrap_or_default();
         let mut said: Vec<String> = Vec::new();
         for note in notes.into_iter().chain(written.iter().flat_map(|written| written.notes.clone())) {

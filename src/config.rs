@@ -19,6 +19,7 @@ use crate::model::views::{Resize, Views};
 use crate::ood::alarm::EventsConfig;
 use crate::output::publish::{HlsOptions, RecordOptions, ServeOptions};
 use crate::pipeline::{Policy, Sync};
+use crate::record::ArchiveConfig;
 use crate::{Error, Result};
 
 /// A whole pipeline file. Every key is optional.
@@ -49,6 +50,8 @@ pub struct Config {
     pub hls: HlsOptions,
     /// Health, metrics and reload over HTTP.
     pub http: HttpConfig,
+    /// How recorded footage is read.
+    pub archive: ArchiveConfig,
     /// Inputs that run at the same time, each with its outputs.
     pub stream: Vec<StreamConfig>,
 }
@@ -278,6 +281,7 @@ impl Config {
         };
         self.draw.check()?;
         self.events.check()?;
+        self.archive.check()?;
         share("detect.smoothing", self.detect.smoothing, true)?;
         let at_least_one = |key: &str, value: usize| {
             if value == 0 { Err(Error::usage(format!("{key} is 0, it must be at least 1"))) } else { Ok(()) }

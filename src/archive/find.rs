@@ -424,8 +424,7 @@ mod tests {
         for key in &keys {
             assert_eq!(shards.iter().filter(|shard| shard.has(key)).count(), 1, "{key}");
         }
-        let sizes: Vec<usize> =
-            shards.iter().map(|shard| keys.iter().filter(|key| shard.has(key)).count()).collect();
+        let sizes: Vec<usize> = shards.iter().map(|shard| keys.iter().filter(|key| shard.has(key)).count()).collect();
         assert!(sizes.iter().all(|size| (40..110).contains(size)), "{sizes:?}");
         for wrong in ["0/7", "8/7", "7", "a/b", "1/0", "-1/7"] {
             assert!(wrong.parse::<Shard>().unwrap_err().to_string().contains("--shard"), "{wrong}");

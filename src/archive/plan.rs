@@ -27,6 +27,7 @@ fn file_name(kind: &str, base: &str) -> String {
         "events" => format!("{base}.jsonl"),
         "regions" => format!("{base}.regions.jsonl"),
         "csv" => format!("{base}.csv"),
+        "chapters" => format!("{base}.vtt"),
         "embeddings" => format!("{base}.npy"),
         "masks" => format!("{base}_*.png"),
         "scores" => format!("{base}_*.npy"),
@@ -57,7 +58,8 @@ impl Folders {
     pub fn places(&self, base: &str) -> Result<Places> {
         let (folder, name) = base.rsplit_once('/').unwrap_or(("", base));
         let records = self.records()?.join(folder);
-        let outputs = self.0.iter().map(|(kind, root)| (*kind, root.join(folder).join(file_name(kind, name)))).collect();
+        let outputs =
+            self.0.iter().map(|(kind, root)| (*kind, root.join(folder).join(file_name(kind, name)))).collect();
         Ok(Places {
             base: name.to_owned(),
             record: records.join(format!("{name}{SUFFIX}")),

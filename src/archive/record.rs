@@ -112,6 +112,9 @@ pub struct Record {
     /// Frames that the network looked at.
     #[serde(default)]
     pub frames_looked_at: u64,
+    /// Seconds that its container says it lasts.
+    #[serde(default)]
+    pub duration_s: Option<f64>,
     /// Frames lost or concealed.
     pub damaged: u64,
     /// Mean share of marked pixels, 0..1.

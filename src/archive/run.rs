@@ -20,7 +20,7 @@ use crate::input::Input;
 use crate::model::locate;
 use crate::model::manifest::sha256_hex;
 use crate::ood::alarm::{Event, EventType};
-use crate::record::{Existing, Recorder, Records, Seen, Wanted};
+use crate::record::{Existing, Of, Recorder, Records, Seen, Wanted};
 use crate::session::builder::conclude;
 use crate::session::files::{Job, Opener, Queue, run_queue};
 use crate::session::outputs::Outputs;
@@ -29,6 +29,9 @@ use crate::{Error, ErrorKind, Result};
 
 /// Shared errors of files in a row from which on the run is not worth going on with.
 const HOPELESS: usize = 2;
+
+/// Outputs that are one file for each input, and get their names when they are complete.
+const ONE_FILE: [&str; 4] = ["events", "regions", "csv", "chapters"];
 
 /// Follows the work on an archive.
 pub trait Follow: Observer {
@@ -148,9 +151,9 @@ impl Archive {
         let folders = folders(outputs)?;
         let records = folders.records()?.to_path_buf();
         let model_path = config.model.path.clone().map_or_else(locate::default_model, Ok)?;
-        let model = fs::read(&model_path)
-            .map(|bytes| sha256_hex(&bytes))
-            .map_err(|error| Error::io(format!("model {}", model_path.display()), error).hint("--model names another"))?;
+        let model = fs::read(&model_path).map(|bytes| sha256_hex(&bytes)).map_err(|error| {
+            Error::io(format!("model {}", model_path.display()), error).hint("--model names another")
+        })?;
         let settings = fingerprint(&config, &model_path, &folders.kinds())?;
         let Options { find: mut finding, shard, resume, jobs } = options;
         finding.outputs.extend(folders.0.values().cloned());
@@ -158,7 +161,8 @@ impl Archive {
         // Of all shards, so that a name does not depend on the shard.
         let bases = bases(&sources, &folders)?;
         let all = sources.len();
-        let mine = sources.into_iter().zip(bases).filter(|(source, _)| shard.is_none_or(|shard| shard.has(&source.key)));
+        let mine =
+            sources.into_iter().zip(bases).filter(|(source, _)| shard.is_none_or(|shard| shard.has(&source.key)));
         let plan = |(source, base): (Source, String)| {
             let task = task(&source, &folders.places(&base)?, &model, &settings, resume);
             Ok(Planned { source, base, task })
@@ -220,6 +224,7 @@ impl Archive {
             settings: &settings,
             stop: &stop,
             follow,
+            classes: engine.as_ref().map_or_else(Vec::new, |engine| engine.network.manifest().classes.names.clone()),
             begun: Mutex::default(),
             state: Mutex::default(),
         };
@@ -273,10 +278,14 @@ fn folders(options: &[String]) -> Result<Folders> {
         ("events", outputs.events),
         ("masks", outputs.masks),
         ("scores", outputs.scores),
+        ("regions", outputs.regions),
+        ("csv", outputs.csv),
+        ("chapters", outputs.chapters),
+        ("snapshots", outputs.snapshots),
     ];
     for (kind, path) in kinds {
         let Some(path) = path else { continue };
-        let file = ["events"].contains(&kind) && path.extension().is_some() && !path.is_dir();
+        let file = ONE_FILE.contains(&kind) && path.extension().is_some() && !path.is_dir();
         if file {
             return Err(Error::usage(format!("-o {kind}:{}: one file for a tree", path.display()))
                 .hint(format!("-o {kind}:FOLDER/ writes one file per input; `oodstream merge` joins them")));
@@ -321,6 +330,7 @@ struct Work<'a> {
     settings: &'a str,
     stop: &'a Stop,
     follow: &'a dyn Follow,
+    classes: Vec<String>,
     begun: Mutex<BTreeMap<usize, Begun>>,
     state: Mutex<Done>,
 }
@@ -429,7 +439,8 @@ impl Work<'_> {
         }
         let make = |path: &Path| {
             let folder = path.parent().unwrap_or(Path::new(""));
-            fs::create_dir_all(folder).map_err(|error| Error::io(format!("{}: cannot be made", folder.display()), error))
+            fs::create_dir_all(folder)
+                .map_err(|error| Error::io(format!("{}: cannot be made", folder.display()), error))
         };
         make(&places.record)?;
         places.outputs.values().try_for_each(|path| make(path))?;
@@ -448,15 +459,20 @@ impl Work<'_> {
             begun.staged.push((staged.clone(), path.clone()));
             Some(staged)
         };
-        let events = stage("events");
+        let [events, regions, csv, chapters] = ONE_FILE.map(&mut stage);
         let folder = |kind: &str| places.outputs.get(kind).and_then(|path| path.parent());
         let records = Records::open(Wanted {
             events: events.as_deref(),
+            regions: regions.as_deref(),
+            csv: csv.as_deref(),
+            chapters: chapters.as_deref(),
             masks: folder("masks"),
             scores: folder("scores"),
+            snapshots: folder("snapshots"),
             existing: Existing::Replace,
         })?;
-        let mut recorders = records.of_stream(&places.base)?;
+        let (style, classes) = (self.config.draw, self.classes.as_slice());
+        let mut recorders = records.of_stream(&Of { stream: &source.key, base: &places.base, style, classes })?;
         recorders.push(Box::new(CountEvents(Arc::clone(&begun.events))));
         Ok(Job {
             input: Opener::Address(Input::File(source.path.clone())),
@@ -530,7 +546,8 @@ impl Work<'_> {
             status,
             reason,
             frames: report.frames_in,
-            frames_looked_at: report.frames_in,
+            frames_looked_at: report.frames_looked_at,
+            duration_s: report.duration_s,
             damaged: report.damaged,
             ood_share_mean: report.ood_share_mean,
             events: begun.events.load(Ordering::Relaxed),

@@ -26,13 +26,17 @@ const LIVE: &[&str] = &["pipeline", "live", "source", "serve", "record", "hls", 
 /// A file that `config` names cannot be read.
 pub fn fingerprint(config: &Config, model: &Path, outputs: &[&str]) -> Result<String> {
     let value = |config: &Config| {
-        serde_json::to_value(config).map_err(|error| Error::failed("the configuration cannot be hashed").caused_by(error))
+        serde_json::to_value(config)
+            .map_err(|error| Error::failed("the configuration cannot be hashed").caused_by(error))
     };
     let mut settings = differences(value(config)?, value(&Config::default())?).unwrap_or_default();
     if let Value::Object(sections) = &mut settings {
         sections.retain(|name, _| !LIVE.contains(&name.as_str()));
         if !outputs.contains(&"video") {
-            sections.retain(|name, _| !["draw", "encode"].contains(&name.as_str()));
+            sections.remove("encode");
+            if !outputs.contains(&"snapshots") {
+                sections.remove("draw");
+            }
         }
         for (section, keys) in WITHOUT {
             if let Some(Value::Object(section)) = sections.get_mut(*section) {
@@ -90,7 +94,9 @@ mod tests {
             fingerprint(&Config::load(None, &sets).unwrap(), Path::new("absent.onnx"), outputs).unwrap()
         };
         let usual = hash(&[], &["events"]);
-        for same in ["model.threads=3", "detect.compute=cpu", "encode.overwrite=true", "draw.opacity=0.1", "live.queue=9"] {
+        for same in
+            ["model.threads=3", "detect.compute=cpu", "encode.overwrite=true", "draw.opacity=0.1", "live.queue=9"]
+        {
             assert_eq!(hash(&[same], &["events"]), usual, "{same}");
         }
         for other in ["detect.threshold=0.5", "events.min_area=0.1", "model.flip=true"] {

@@ -10,6 +10,7 @@ use super::{INTERRUPTED, STOPPED, signals};
 use crate::archive::run::{Options, Summary};
 use crate::archive::status::Records;
 use crate::archive::{Archive, Find, Follow, Record, Resume, Shard, State};
+use crate::record::ArchiveConfig;
 use crate::session::Observer;
 use crate::{Error, Result};
 
@@ -46,12 +47,41 @@ pub struct ArchiveArgs {
     /// Take only part I of N of the files, by a hash of their paths
     #[arg(long, value_name = "I/N", help_heading = "Archives")]
     shard: Option<String>,
+    /// Time zone of the clock by which the names of files were given, such as Europe/Berlin or +02:00
+    /// [default: that of this machine]
+    #[arg(long, value_name = "ZONE", allow_hyphen_values = true, help_heading = "Archives")]
+    time_zone: Option<String>,
+    /// Where the time is in the names of files, such as `cam_%Y%m%d-%H%M%S` [default: the names of known cameras]
+    #[arg(long, value_name = "PATTERN", help_heading = "Archives")]
+    time_pattern: Option<String>,
+    /// Look at one frame in this time, such as 0.5s; a written video shows the last result with its age
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Archives")]
+    every: Option<Duration>,
+    /// Decode only key frames; events keep their true times
+    #[arg(long, help_heading = "Archives")]
+    keyframes: bool,
+    /// Do not look at frames that equal the last one that was looked at, as in parked hours
+    #[arg(long, help_heading = "Archives")]
+    skip_still: bool,
     /// How long files that are worked on may take to finish after SIGTERM [default: 20]
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Archives")]
     grace: Option<Duration>,
 }
 
 impl ArchiveArgs {
+    /// Puts what was given into `config`.
+    pub fn apply(&self, config: &mut ArchiveConfig) {
+        for (key, option) in [(&mut config.time_zone, &self.time_zone), (&mut config.time_pattern, &self.time_pattern)]
+        {
+            if option.is_some() {
+                key.clone_from(option);
+            }
+        }
+        config.every_s = self.every.map(|every| every.as_secs_f64()).or(config.every_s);
+        config.keyframes |= self.keyframes;
+        config.skip_still |= self.skip_still;
+    }
+
     /// Whether the inputs are run as an archive.
     pub fn is_wanted(&self) -> bool {
         self.recursive || self.inputs_from.is_some() || self.resume || self.no_resume || self.shard.is_some()
@@ -112,7 +142,10 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
     let interrupted = signals::watch(move |signal, count| match (signal, count) {
         (signals::SIGTERM, 1) => {
             stop.within(grace);
-            format!("no further file is begun; {:.0} s for those at work, once more to give up on them", grace.as_secs_f64())
+            format!(
+                "no further file is begun; {:.0} s for those at work, once more to give up on them",
+                grace.as_secs_f64()
+            )
         }
         _ => {
             stop.within(Duration::ZERO);

@@ -6,12 +6,14 @@ pub mod calibrate;
 pub mod doctor;
 pub mod eval;
 mod eval_clip;
+pub mod export;
 pub mod manual;
 pub mod model;
 mod network;
 pub mod options;
 pub mod progress;
 pub mod report;
+mod review;
 pub mod run;
 pub mod signals;
 mod source;
@@ -69,6 +71,12 @@ enum Command {
     Run(Box<options::RunArgs>),
     /// Print what is done, failed and left of an archive
     Status(archive::StatusArgs),
+    /// Write a page to look through the events of an archive
+    Report(review::ReportArgs),
+    /// Join the results of shards
+    Merge(review::MergeArgs),
+    /// Write regions in the formats of annotation tools
+    Export(export::ExportArgs),
     /// Measure speed on this machine
     Bench(bench::BenchArgs),
     /// Fit thresholds and statistics to ordinary footage
@@ -100,6 +108,9 @@ pub fn main() -> ExitCode {
     let result: Result<u8> = match cli.command {
         Command::Run(args) => run::run(&args, quiet),
         Command::Status(args) => archive::status(&args, quiet),
+        Command::Report(args) => review::run(&args, quiet),
+        Command::Merge(args) => review::run_merge(&args, quiet),
+        Command::Export(args) => export::run(&args, quiet),
         Command::Bench(args) => bench::run(&args, quiet),
         Command::Calibrate(args) => calibrate::run(&args, quiet),
         Command::Eval(args) => eval::run(&args, quiet),

@@ -37,7 +37,8 @@ pub struct RunArgs {
     /// A video, a folder of videos or images, a glob, test://, or live: rtsp://, rtsps://, http://, v4l2:///dev/videoN
     #[arg(value_name = "INPUT")]
     pub inputs: Vec<String>,
-    /// x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, masks:DIR, scores:DIR; live also rtsp://HOST:PORT/NAME,
+    /// x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, regions:x.jsonl, csv:x.csv, chapters:x.vtt, snapshots:DIR,
+    /// masks:DIR, scores:DIR; live also rtsp://HOST:PORT/NAME,
     /// rtsp+push://, hls:DIR, display:, x-%Y%m%d-%H%M%S.mp4; {name} is the stream's name; repeatable
     #[arg(short, long, value_name = "OUT")]
     pub output: Vec<String>,
@@ -156,6 +157,7 @@ impl RunArgs {
         put(&mut config.live.sync, self.sync.as_ref());
         put_some(&mut config.live.max_latency_s, self.max_latency.as_ref());
         self.source.apply(&mut config.source);
+        self.archive.apply(&mut config.archive);
         put_some(&mut config.http.listen, self.http.as_ref());
         config.draw.legend &= !self.no_legend;
         config.encode.overwrite |= self.overwrite;

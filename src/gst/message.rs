@@ -6,9 +6,9 @@ use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_pbutils::MissingPluginMessage;
 
-use crate::{Error, ErrorKind};
 use crate::gst::doctor;
 use crate::gst::mp4_index::Fault;
+use crate::{Error, ErrorKind};
 
 /// Everything a bus said that bears on failure, gathered as it comes.
 #[derive(Debug, Default)]

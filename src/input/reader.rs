@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use gst::prelude::*;
 use gstreamer as gst;
@@ -43,6 +43,8 @@ pub(crate) struct Probe {
     /// Compressed frames that went into the decoder, and frames that came out of it.
     pub coded: AtomicU64,
     pub decoded: AtomicU64,
+    /// Only key frames go into the decoder.
+    pub only_keys: bool,
     /// Codec of the video stream, in words.
     pub codec: std::sync::Mutex<String>,
     /// The edit list of the video stream.
@@ -84,6 +86,10 @@ impl Format {
 }
 
 impl Probe {
+    pub fn new(only_keys: bool) -> Self {
+        Self { only_keys, ..Self::default() }
+    }
+
     pub fn format(&self) -> Format {
         self.format.get().copied().unwrap_or_default()
     }
@@ -446,6 +452,13 @@ impl FrameReader for PipelineReader {
                 }
             }
         }
+    }
+
+    fn created(&self) -> Option<SystemTime> {
+        let tags = self.shared.tags()?;
+        let date = tags.get::<gst::tags::DateTime>()?.get();
+        let seconds = date.to_g_date_time().ok()?.to_unix();
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.try_into().ok()?))
     }
 
     fn info(&self) -> Option<&VideoInfo> {

@@ -193,7 +193,7 @@ pub(super) fn prepare(
         begun.append(&mut gathered.begun);
         ended.append(&mut gathered.ended);
         for (lane, captured) in gathered.frames.drain(..) {
-            if captured.frame.lost.is_some() {
+            if captured.frame.lost.is_some() || !captured.look {
                 frames.push((lane, Passage::Bare(captured)));
                 continue;
             }
@@ -235,7 +235,12 @@ mod tests {
 
     use super::*;
 
-    fn inlet(waiting: Receiver<Captured>, permits: &Sender<Permit>, control: &Arc<Control>, meter: &Arc<Meter>) -> Inlet {
+    fn inlet(
+        waiting: Receiver<Captured>,
+        permits: &Sender<Permit>,
+        control: &Arc<Control>,
+        meter: &Arc<Meter>,
+    ) -> Inlet {
         let (control, meter) = (Arc::clone(control), Arc::clone(meter));
         Inlet { waiting, permits: permits.clone(), control, meter, max_age: None }
     }
@@ -254,7 +259,7 @@ mod tests {
         let spec = format!("test://black?width=16&height=16&frames={count}");
         let (mut reader, _) = crate::output::file::open_test(&spec, None, &Default::default(), 0).unwrap();
         let mut read = || match reader.read(Duration::from_secs(20)).unwrap() {
-            crate::input::Read::Frame(frame) => Captured { frame, fresh: false, permit: Permit::default() },
+            crate::input::Read::Frame(frame) => Captured { frame, fresh: false, look: true, permit: Permit::default() },
             _ => panic!("there are {count} frames"),
         };
         (0..count).map(|_| read()).collect()

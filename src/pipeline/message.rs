@@ -30,6 +30,8 @@ pub(super) struct Captured {
     pub frame: Frame,
     /// The first frame after a loss of signal: nothing is carried over from before.
     pub fresh: bool,
+    /// Whether the network looks at it.
+    pub look: bool,
     pub permit: Permit,
 }
 
@@ -43,7 +45,7 @@ pub(super) struct Prepared {
 
 impl Captured {
     pub fn prepared(self, layout: Arc<Layout>) -> Prepared {
-        let Self { frame, fresh, permit } = self;
+        let Self { frame, fresh, permit, .. } = self;
         Prepared { frame, fresh, layout, permit }
     }
 }

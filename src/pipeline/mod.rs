@@ -19,6 +19,7 @@ pub mod control;
 mod drawing;
 mod gather;
 mod lane;
+mod looks;
 mod message;
 mod meter;
 mod observer;
@@ -30,6 +31,7 @@ pub mod stats;
 mod stream;
 
 pub use control::Control;
+pub use looks::Looks;
 pub use meter::{LATENCY_BOUNDS, LatencyReport, Link, Meter, Reading};
 pub use observer::Observer;
 pub use policy::{Flow, Policy, Sync};

@@ -9,6 +9,7 @@ use crossbeam::channel::{bounded, unbounded};
 use super::analyse::{Detect, infer};
 use super::control::Control;
 use super::gather::{Gatherer, prepare};
+use super::looks::Looks;
 use super::message::Batch;
 use super::meter::Meter;
 use super::observer::Observer;
@@ -41,6 +42,8 @@ pub struct Engine {
     pub settings: Arc<Settings>,
     /// Parts of the picture that are left out.
     pub ignore: Arc<IgnoreMap>,
+    /// Which frames are looked at.
+    pub looks: Looks,
     /// Prepared pictures that may wait for the network; 0 chooses each picture when the network is free for it.
     pub ahead: usize,
     /// Pictures of different streams that the network takes at once, at most.
@@ -141,7 +144,9 @@ pub fn run(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>) -> Vec<
     let ended = outcomes.into_iter().map(|outcome| outcome.into_inner().unwrap_or_else(PoisonError::into_inner));
     match ran {
         Ok(()) => ended.collect(),
-        Err(error) => ended.map(|outcome| Outcome { error: outcome.error.or(Some(error.clone())), ..outcome }).collect(),
+        Err(error) => {
+            ended.map(|outcome| Outcome { error: outcome.error.or(Some(error.clone())), ..outcome }).collect()
+        }
     }
 }
 
@@ -174,7 +179,7 @@ fn start(
     queue: usize,
     body: &(impl Fn(&mut Lane<'_>) + Sync),
 ) -> Result<()> {
-    let Engine { network, views, backend, recipe, settings, ignore, ahead, batch, batch_wait, stages } = engine;
+    let Engine { network, views, backend, recipe, settings, ignore, looks, ahead, batch, batch_wait, stages } = engine;
     let (settings, stages, recipe) = (&**settings, &**stages, &*recipe);
     let preparing = Prepare::new(*network.input())?;
     let classes = network.manifest().classes.names.clone();
@@ -187,7 +192,8 @@ fn start(
         stages,
         classes: &classes,
         ignore,
-        detections: DETECTIONS + backend.depth() - 1,
+        looks: *looks,
+        detections: DETECTIONS + backend.depth() - 1 + usize::from(!looks.all()),
         several: lanes > 1,
     };
     thread::scope(|scope| {

@@ -11,6 +11,7 @@ use super::control::{Control, PATIENCE, receive_unless};
 use super::drawing::{Drawing, Newest};
 use super::gather::{Arrival, Inlet};
 use super::lane::{Display, Sink, Source, Tracking};
+use super::looks::{Looker, Looks};
 use super::message::Permit;
 use super::policy::Sync as Drawn;
 use super::run::{Outcome, Stages, Stream};
@@ -35,6 +36,7 @@ pub(super) struct Shared<'a> {
     pub stages: &'a Stages,
     pub classes: &'a [String],
     pub ignore: &'a Arc<IgnoreMap>,
+    pub looks: Looks,
     /// Detections of one stream that may be between detect and draw.
     pub detections: usize,
     /// Whether there are other lanes.
@@ -86,7 +88,7 @@ impl Lane<'_> {
     }
 
     fn serve(&mut self, stream: Stream<'_>, left: Sender<()>, outcome: &mut Outcome) -> Result<()> {
-        let Shared { hub, settings, stages, classes, ignore, detections, several } = *self.shared;
+        let Shared { hub, settings, stages, classes, ignore, looks, detections, several } = *self.shared;
         let Stream { mut reader, writer, recorders, observer, control, meter, flow } = stream;
         let only_written = recorders.is_empty();
         let permits = permits(flow.queue);
@@ -142,11 +144,14 @@ impl Lane<'_> {
                 to_network,
                 waiting,
                 display,
+                looker: Looker::new(looks),
+                // Frames that nobody looks at are shown, or else they are done with.
+                shows: writer.is_some(),
             };
             spawn(scope, control, stages.source.name(), move || source.run(reader.as_mut(), end))?;
             let rules = (*settings.get().events).clone();
             let watcher = Watcher::new(meter.name(), classes, rules, Arc::clone(ignore));
-            let mut tracking = Tracking::new(settings, watcher, recorders);
+            let mut tracking = Tracking::new(settings, watcher, recorders, meter);
             spawn(scope, control, stages.track.name(), move || {
                 relay(control, &stages.track, &track_in, &finished, |frame| tracking.work(frame))?;
                 tracking.finish(meter.name())
@@ -154,6 +159,7 @@ impl Lane<'_> {
             let (drawn, ignored) = (classes.to_vec(), ignore.share());
             spawn(scope, control, stages.draw.name(), move || {
                 let mut drawing = Drawing::new(settings, drawn, ignored, detections_in, newest)?;
+                drawing.keep_last(!looks.all());
                 relay(control, &stages.draw, &draw_in, &to_sink, |frame| drawing.draw(frame))
             })?;
             let sink = Sink { control, stats: &stages.sink, meter, observer, permits: back, only_written };

@@ -12,16 +12,17 @@ use super::observer::Observer;
 use super::open::open_input;
 use super::report::{InputReport, Report};
 use super::streams::Inputs;
-use crate::Result;
 use crate::config::Config;
-use crate::input::live::SourceOptions;
+use crate::draw::Style;
 use crate::input::own::OwnReader;
 use crate::input::{Input, Signal};
 use crate::ood::alarm::IgnoreMap;
 use crate::output::Encoding;
-use crate::output::file::{Opened, open_own};
+use crate::output::file::{OpenFile, Opened, open_key_frames, open_own};
 use crate::pipeline::{self, Control, Engine, Flow, Lane, Meter, Stream};
-use crate::record::{Existing, Recorder, Records};
+use crate::record::wall::{WallClock, WallTimes};
+use crate::record::{Existing, Of, Recorder, Records};
+use crate::{Error, Result};
 
 /// One input before it is opened.
 pub(crate) enum Opener {
@@ -37,10 +38,13 @@ impl Opener {
         }
     }
 
-    fn open(self, output: Option<&Path>, encoding: &Encoding, source: &SourceOptions, index: u32) -> Result<Opened> {
+    fn open(self, output: Option<&Path>, encoding: &Encoding, config: &Config, stream: u32) -> Result<Opened> {
         match self {
-            Self::Address(input) => open_input(&input, output, encoding, source, index),
-            Self::Own(own) => open_own(own, output, encoding, index),
+            Self::Address(Input::File(path)) if config.archive.keyframes => {
+                open_key_frames(&OpenFile { path: &path, output, encoding, stream })
+            }
+            Self::Address(input) => open_input(&input, output, encoding, &config.source, stream),
+            Self::Own(own) => open_own(own, output, encoding, stream),
         }
     }
 }
@@ -90,7 +94,15 @@ pub(crate) fn run_queue(
         started_with: config.clone(),
         classes: engine.network.manifest().classes.names.clone(),
     });
-    let files = Files { config, handle, observer, encoding: encoding(config), ignore: Arc::clone(&engine.ignore) };
+    let files = Files {
+        config,
+        handle,
+        observer,
+        encoding: encoding(config),
+        ignore: Arc::clone(&engine.ignore),
+        // Checked with the configuration.
+        wall_times: WallTimes::new(&config.archive).ok(),
+    };
     let again = Mutex::new(Vec::new());
     let next = || lock(&again).pop().or_else(|| queue.next());
     let mut number = next();
@@ -128,17 +140,22 @@ struct Files<'a> {
     observer: &'a dyn Observer,
     encoding: Encoding,
     ignore: Arc<IgnoreMap>,
+    wall_times: Option<WallTimes>,
 }
 
 impl Files<'_> {
     /// Runs one file; its report, and whether an error of what all files share has ended it.
     fn run(&self, lane: &mut Lane<'_>, job: Result<Job, Box<InputReport>>) -> (InputReport, bool) {
-        let Job { input, path, stream, output, recorders } = match job {
+        let Job { input, path, stream, output, mut recorders } = match job {
             Ok(job) => job,
             Err(report) => return (*report, false),
         };
+        let file = match &input {
+            Opener::Address(Input::File(path)) => Some(path.clone()),
+            _ => None,
+        };
         let number = lane.number() as u32;
-        let opened = input.open(output.as_deref(), &self.encoding, &self.config.source, number);
+        let opened = input.open(output.as_deref(), &self.encoding, self.config, number);
         let checked = opened.and_then(|(reader, writer)| {
             reader.info().map_or(Ok(()), |info| self.ignore.check_size(info.width, info.height))?;
             Ok((reader, writer))
@@ -147,6 +164,12 @@ impl Files<'_> {
             Ok(opened) => opened,
             Err(error) => return (InputReport::unopened(path, error), false),
         };
+        let times = self.wall_times.as_ref().filter(|_| !recorders.is_empty()).zip(file);
+        let clock = times.and_then(|(times, file)| times.start(&file, reader.created()));
+        let note = clock.as_ref().map(|clock| clock.note.clone());
+        if let Some(clock) = clock {
+            recorders.insert(0, Box::new(WallClock(clock)));
+        }
         let meter = Arc::new(Meter::new(&stream));
         let info = reader.info().cloned();
         tracing::debug!(?info, "opened {path}");
@@ -162,7 +185,10 @@ impl Files<'_> {
             flow: Flow::all(self.config.pipeline.queue),
         });
         let shared = outcome.shared;
-        (InputReport::new(path, &meter, outcome, false), shared)
+        let mut report = InputReport::new(path, &meter, outcome, false);
+        report.notes.extend(note);
+        report.duration_s = info.and_then(|info| info.duration).map(|duration| duration as f64 / 1e9);
+        (report, shared)
     }
 }
 
@@ -173,6 +199,8 @@ struct Listed<'a> {
     files: Vec<Mutex<Option<Listing>>>,
     next: AtomicUsize,
     reports: Mutex<Vec<InputReport>>,
+    style: Style,
+    classes: Vec<String>,
 }
 
 type Listing = (Opener, String, Option<PathBuf>);
@@ -188,7 +216,8 @@ impl Queue for Listed<'_> {
             return Err(Box::default());
         };
         let path = input.name();
-        match self.records.of_stream(&base) {
+        let of = Of { stream: &path, base: &base, style: self.style, classes: &self.classes };
+        match self.records.of_stream(&of) {
             Ok(recorders) => Ok(Job { input, stream: path.clone(), path, output, recorders }),
             Err(error) => Err(Box::new(InputReport::unopened(path, error))),
         }
@@ -202,17 +231,27 @@ impl Queue for Listed<'_> {
 pub(super) fn run(session: Session) -> Result<Report> {
     let start = Instant::now();
     let Session { config, inputs, files, outputs, observer, handle, .. } = session;
-    let inputs = match inputs {
+    let inputs: Vec<Opener> = match inputs {
         Inputs::Files(inputs) => inputs.into_iter().map(Opener::Address).collect(),
         Inputs::Own(own) => vec![Opener::Own(own)],
         Inputs::Live(_) => Vec::new(),
     };
     let mut engine = engine::open(&config)?;
     let existing = if config.encode.overwrite { Existing::Replace } else { Existing::Refuse };
+    if let (Some(path), true) = (&outputs.chapters, inputs.len() > 1) {
+        return Err(Error::usage(format!("-o chapters:{}: one file for {} inputs", path.display(), inputs.len()))
+            .hint("-r or --resume with -o chapters:FOLDER/ writes one file per input"));
+    }
     let records = Records::open(outputs.wanted(existing))?;
     let files = inputs.into_iter().zip(files).map(|(input, (base, file))| Mutex::new(Some((input, base, file))));
-    let queue =
-        Listed { records: &records, files: files.collect(), next: AtomicUsize::new(0), reports: Mutex::default() };
+    let queue = Listed {
+        records: &records,
+        files: files.collect(),
+        next: AtomicUsize::new(0),
+        reports: Mutex::default(),
+        style: config.draw,
+        classes: engine.network.manifest().classes.names.clone(),
+    };
     run_queue(&mut engine, &config, &handle, observer.as_ref(), 1, &queue);
     let reports = queue.reports.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(conclude(&engine, &config, reports, start))

@@ -19,6 +19,14 @@ pub(crate) struct Outputs {
     pub masks: Option<PathBuf>,
     /// `scores:DIR`, one `.npy` a frame.
     pub scores: Option<PathBuf>,
+    /// `regions:FILE`, one JSON object a line for each frame.
+    pub regions: Option<PathBuf>,
+    /// `csv:FILE`, one row an event.
+    pub csv: Option<PathBuf>,
+    /// `chapters:FILE`, WebVTT.
+    pub chapters: Option<PathBuf>,
+    /// `snapshots:DIR`, two JPEG files an event.
+    pub snapshots: Option<PathBuf>,
 }
 
 /// Where the video goes.
@@ -41,26 +49,35 @@ impl Outputs {
         let mut outputs = Self::default();
         for option in options {
             let place = format!("-o {}", hide_credentials(option));
-            let once = |taken: bool, what: &str| {
-                if taken { Err(Error::usage(format!("{place}: {what} is given twice"))) } else { Ok(()) }
-            };
-            match option.split_once(':') {
-                Some(("events", path)) => {
-                    once(outputs.events.is_some(), "events:")?;
-                    outputs.events = Some(path.into());
+            let kept = option.split_once(':').and_then(|(kind, path)| Some((outputs.kept(kind)?, kind, path)));
+            match kept {
+                Some((kept, kind, path)) => {
+                    if kept.is_some() {
+                        return Err(Error::usage(format!("{place}: {kind}: is given twice")));
+                    }
+                    if path.is_empty() {
+                        return Err(Error::usage(format!("{place}: {kind}: needs a path")));
+                    }
+                    *kept = Some(path.into());
                 }
-                Some(("masks", path)) => {
-                    once(outputs.masks.is_some(), "masks:")?;
-                    outputs.masks = Some(path.into());
-                }
-                Some(("scores", path)) => {
-                    once(outputs.scores.is_some(), "scores:")?;
-                    outputs.scores = Some(path.into());
-                }
-                _ => outputs.video.push(option.clone()),
+                None => outputs.video.push(option.clone()),
             }
         }
         Ok(outputs)
+    }
+
+    /// Where what is kept beside the video goes, by its kind.
+    fn kept(&mut self, kind: &str) -> Option<&mut Option<PathBuf>> {
+        Some(match kind {
+            "events" => &mut self.events,
+            "masks" => &mut self.masks,
+            "scores" => &mut self.scores,
+            "regions" => &mut self.regions,
+            "csv" => &mut self.csv,
+            "chapters" => &mut self.chapters,
+            "snapshots" => &mut self.snapshots,
+            _ => return None,
+        })
     }
 
     /// Whether nothing at all is asked for.
@@ -74,6 +91,10 @@ impl Outputs {
             events: self.events.as_deref(),
             masks: self.masks.as_deref(),
             scores: self.scores.as_deref(),
+            regions: self.regions.as_deref(),
+            csv: self.csv.as_deref(),
+            chapters: self.chapters.as_deref(),
+            snapshots: self.snapshots.as_deref(),
             existing,
         }
     }
@@ -110,7 +131,7 @@ impl VideoOutput {
         match path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase).as_deref() {
             Some("mp4" | "mkv" | "m4v" | "mov") => Ok(Self::File(path)),
             _ => Err(Error::usage(format!("{place}: not an output that is known"))
-                .hint("x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, masks:DIR or scores:DIR")),
+                .hint("x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, regions:x.jsonl, csv:x.csv, chapters:x.vtt, masks:DIR, scores:DIR or snapshots:DIR")),
         }
     }
 

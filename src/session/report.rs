@@ -56,6 +56,10 @@ pub struct InputReport {
     pub frames_in: u64,
     /// Frames encoded.
     pub frames_out: u64,
+    /// Frames that the network looked at.
+    pub frames_looked_at: u64,
+    /// Frames that equalled the last one that was looked at, and were not, see `archive.skip_still`.
+    pub still: u64,
     /// Frames dropped by policy; always 0 for files.
     pub dropped: u64,
     /// Frames or packets that could not be decoded, or were concealed.
@@ -64,6 +68,8 @@ pub struct InputReport {
     pub truncated: bool,
     /// Mean share of marked pixels.
     pub ood_share_mean: f64,
+    /// How long the input lasts, as its container says.
+    pub duration_s: Option<f64>,
     /// The finished file.
     pub output: Option<String>,
     /// The encoder in use.
@@ -129,10 +135,13 @@ impl InputReport {
             path,
             frames_in: seen.frames_in,
             frames_out: seen.frames_out,
+            frames_looked_at: seen.looked_at,
+            still: seen.still,
             dropped: seen.dropped(),
             damaged,
             truncated,
             ood_share_mean: seen.share_mean,
+            duration_s: None,
             output,
             encoder,
             error: error.map(|error| error.to_string()),

@@ -65,7 +65,16 @@ pub(crate) fn file_reader(path: &Path, stream: u32) -> Result<PipelineReader> {
     file_reader_at(path, stream, Pace::Taken)
 }
 
+/// As [`file_reader`], of the key frames alone; the others are not decoded.
+pub(crate) fn key_frame_reader(path: &Path, stream: u32) -> Result<PipelineReader> {
+    open(path, stream, Pace::Taken, true)
+}
+
 pub(crate) fn file_reader_at(path: &Path, stream: u32, pace: Pace) -> Result<PipelineReader> {
+    open(path, stream, pace, false)
+}
+
+fn open(path: &Path, stream: u32, pace: Pace, only_keys: bool) -> Result<PipelineReader> {
     let pipeline = gst::Pipeline::new();
     size::bound(&pipeline, size::MAX_SIDE_OF_FILES, "this program");
     let source = element("filesrc")?;
@@ -94,7 +103,7 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, pace: Pace) -> Result<Pip
     link(&pipeline, &chain)?;
     let entry = chain[0].static_pad("sink").ok_or_else(|| Error::failed("an element without a sink pad"))?;
 
-    let probe = Arc::new(Probe::default());
+    let probe = Arc::new(Probe::new(only_keys));
     watch_format(&parse, &probe);
     let decoded = Arc::clone(&probe);
     let size = std::sync::Mutex::new((0, 0));
@@ -185,6 +194,9 @@ fn add_stream(
             let framed =
                 probe.format() != Format::Raw || caps.structure(0).is_some_and(|s| s.get("parsed") == Ok(true));
             pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+                if coded.only_keys && info.buffer().is_some_and(|b| b.flags().contains(gst::BufferFlags::DELTA_UNIT)) {
+                    return gst::PadProbeReturn::Drop;
+                }
                 let header = !framed
                     || info.buffer().is_some_and(|b| b.flags().contains(gst::BufferFlags::HEADER) && b.size() < 64);
                 if !header {

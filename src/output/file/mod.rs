@@ -17,7 +17,7 @@ use gstreamer_video::VideoInfo;
 
 use crate::gst::init;
 use crate::gst::track::Shared;
-use crate::input::file::{check_readable, file_reader, images};
+use crate::input::file::{check_readable, file_reader, images, key_frame_reader};
 use crate::input::own::OwnReader;
 use crate::input::reader::PipelineReader;
 use crate::input::{FrameReader, test_source};
@@ -49,11 +49,22 @@ pub type Opened = (Box<dyn FrameReader>, Option<Box<dyn FrameWriter>>);
 /// Not there, not a video, no video stream, no decoder, damaged from the start; an output that exists, equals the
 /// input, or cannot be written.
 pub fn open_file(open: &OpenFile) -> Result<Opened> {
+    open_by(open, file_reader)
+}
+
+/// As [`open_file`], for the key frames alone; the others are not decoded.
+///
+/// # Errors
+/// As [`open_file`].
+pub fn open_key_frames(open: &OpenFile) -> Result<Opened> {
+    open_by(open, key_frame_reader)
+}
+
+fn open_by(open: &OpenFile, reader: impl Fn(&Path, u32) -> Result<PipelineReader>) -> Result<Opened> {
     init()?;
     check_readable(open.path)?;
     let target = open.output.map(|path| Target::check(path, Some(open.path), open.encoding)).transpose()?;
-    let reader = file_reader(open.path, open.stream)?;
-    with_writer(reader, target, open.encoding)
+    with_writer(reader(open.path, open.stream)?, target, open.encoding)
 }
 
 /// Opens a synthetic input: `test://PATTERN?width=640&height=360&fps=25&frames=100`, PATTERN one of videotestsrc's; 250

@@ -1,6 +1,6 @@
 # Everything from a bare Debian 12 with Rust, make and python3. `make help` lists the targets.
 
-.PHONY: help deps build demo test check lint deny manual deb package clean
+.PHONY: help deps gpu openvino providers build demo test check lint deny manual deb package clean
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
@@ -15,6 +15,15 @@ help: ## this list
 deps: ## system packages and ONNX Runtime (pinned, by hash)
 	@scripts/deps.sh
 
+gpu: deps ## ONNX Runtime with the WebGPU provider, for any GPU (pinned, by hash)
+	@scripts/onnxruntime.sh onnxruntime-webgpu
+
+openvino: deps ## ONNX Runtime with the OpenVINO provider, for faster CPUs (pinned, by hash)
+	@scripts/onnxruntime.sh onnxruntime-openvino
+
+providers: deps ## what the tests of the providers need, in target/providers: both libraries and a software Vulkan
+	@scripts/providers.sh
+
 build: deps ## the program, optimised
 	$(CARGO) build --release --locked
 
@@ -22,8 +31,8 @@ demo: build ## mark the unknown things in the sample clip
 	$(BIN) run samples/street.mp4 -o $(DEMO) --overwrite
 	@echo "The annotated video is $(abspath $(DEMO))"
 
-test: deps ## the whole test suite (shaders on lavapipe)
-	OODSTREAM_REQUIRE_GPU=1 $(CARGO) test --release --locked
+test: deps providers ## the whole test suite (shaders on lavapipe, WebGPU on SwiftShader)
+	OODSTREAM_REQUIRE_GPU=1 OODSTREAM_REQUIRE_PROVIDERS=1 $(CARGO) test --release --locked
 
 check: lint deny ## format, clippy, documents and licences
 

@@ -14,7 +14,7 @@ use crate::draw::Style;
 use crate::gst::hide_credentials;
 use crate::input::live::SourceOptions;
 use crate::model::Manifest;
-use crate::model::runtime::provider::Provider;
+use crate::model::runtime::provider::{Device, Precision, Provider};
 use crate::model::views::{Resize, Views};
 use crate::ood::alarm::EventsConfig;
 use crate::output::publish::{HlsOptions, RecordOptions, ServeOptions};
@@ -66,9 +66,11 @@ pub struct ModelConfig {
     pub provider: Provider,
     /// Threads within one operator; one per core when left out.
     pub threads: Option<usize>,
-    /// Number of the device among those of the provider; the first when left out.
-    pub device: Option<i32>,
-    /// Let TensorRT and OpenVINO compute in f16.
+    /// Which of the provider's devices: a number, or for OpenVINO a name such as `"NPU"`; its first when left out.
+    pub device: Option<Device>,
+    /// The number format in which the provider computes.
+    pub precision: Precision,
+    /// The same as `precision = "f16"`.
     pub fp16: bool,
     /// Tensors or operators to take features from; as the manifest says, else found, when left out.
     pub features: Vec<String>,
@@ -90,6 +92,7 @@ impl Default for ModelConfig {
             provider: Provider::default(),
             threads: None,
             device: None,
+            precision: Precision::default(),
             fp16: false,
             features: Vec::new(),
             resize: None,
@@ -101,6 +104,21 @@ impl Default for ModelConfig {
 }
 
 impl ModelConfig {
+    /// What `precision` and `fp16` say together.
+    ///
+    /// # Errors
+    /// They contradict each other.
+    pub fn precision(&self) -> Result<Precision> {
+        match (self.fp16, self.precision) {
+            (false, precision) => Ok(precision),
+            (true, Precision::Auto | Precision::F16) => Ok(Precision::F16),
+            (true, other) => {
+                Err(Error::usage(format!("model.fp16 = true contradicts model.precision = \"{}\"", other.name()))
+                    .hint("leave model.fp16 out: model.precision says all"))
+            }
+        }
+    }
+
     /// How frames are looked at with a model that has this manifest.
     pub fn views(&self, manifest: &Manifest) -> Views {
         Views {

@@ -125,6 +125,11 @@ impl fmt::Display for Cause {
     }
 }
 
+/// The error of an enum's parser.
+pub(crate) fn unknown_name(name: &str) -> Error {
+    Error::usage(format!("`{name}` is not known here"))
+}
+
 /// Two errors are equal when they are of one kind and read the same.
 impl PartialEq for Error {
     fn eq(&self, other: &Self) -> bool {

@@ -30,6 +30,18 @@
 //! Further modules are the rooms of the program, public for its own tests and benches; their items may change with any
 //! release. `ARCHITECTURE.md` maps them and lists which may import which; a test holds the code to it.
 
+#![warn(
+    clippy::allow_attributes_without_reason,
+    clippy::exit,
+    clippy::expect_used,
+    clippy::manual_let_else,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::rc_buffer,
+    clippy::unwrap_used
+)]
+
 pub mod archive;
 pub mod atomic_file;
 pub mod bench;

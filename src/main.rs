@@ -1,3 +1,5 @@
+//! The program: the heap, the environment, then [`oodstream::cli`].
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

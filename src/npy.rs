@@ -12,8 +12,19 @@ use ndarray::{Array2, ArrayView2};
 use crate::{Error, Result};
 
 /// Element type of a written file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    strum::EnumMessage,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "kebab-case", parse_err_ty = Error, parse_err_fn = crate::error::unknown_name)]
 pub enum FloatType {
     /// 16 bits: half the size, about three decimal digits.
     F16,

@@ -2,7 +2,7 @@
 //!
 //!     cargo +nightly fuzz run graph
 //!
-//! `tests/model_hostile.rs` does the same with a fixed number of mutations on the stable compiler.
+//! `tests/model/hostile.rs` does the same with a fixed number of mutations on the stable compiler.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

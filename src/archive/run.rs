@@ -252,6 +252,7 @@ impl Archive {
                 stages: BTreeMap::new(),
                 compute: "none",
                 provider: "none",
+                precision: config.model.precision.into(),
                 model: model_path.display().to_string(),
                 method: config.detect.method.clone(),
                 threshold: config.detect.threshold,

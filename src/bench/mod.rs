@@ -7,7 +7,7 @@ mod stages;
 mod synthetic;
 
 pub use self::kmeans::{KMeansJob, KMeansReport, Python, kmeans};
-pub use self::pipeline::{PipelineReport, Round, frames_of, pipeline};
+pub use self::pipeline::{PipelineJob, PipelineReport, Round, frames_of, pipeline};
 pub use self::prepare::{PrepareReport, prepare};
 pub use self::stages::{FrameMaps, Grey, Pass, StagesReport, StepReport, stages};
 pub use self::synthetic::{MapShapes, points, scene};

@@ -1,5 +1,6 @@
 //! The whole program against the least that the same job can cost: plain decode and encode, and a bare network loop.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -13,6 +14,19 @@ use crate::model::views::look::Look;
 use crate::output::file::plain_copy;
 use crate::pipeline::control::PATIENCE;
 use crate::{Error, Result};
+
+/// What is measured.
+#[derive(Debug, Clone)]
+pub struct PipelineJob<'a> {
+    /// The clip.
+    pub clip: &'a Path,
+    /// Options of `run` that the network was loaded with, too.
+    pub options: Vec<String>,
+    /// Runs of each side.
+    pub repeats: usize,
+    /// Numbers of pictures to time the network on at once.
+    pub batches: Vec<usize>,
+}
 
 /// The report of `bench pipeline`; medians over the repeats.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -29,6 +43,10 @@ pub struct PipelineReport {
     pub frames: u64,
     /// Runs of each side.
     pub repeats: usize,
+    /// The provider of the network.
+    pub provider: String,
+    /// The time of a picture by the number of pictures at once, in milliseconds.
+    pub batch_ms: BTreeMap<usize, f64>,
     /// Every measurement, in the order in which they were taken.
     pub runs: Vec<Round>,
 }
@@ -44,28 +62,49 @@ pub struct Round {
     pub ort_s: f64,
 }
 
-/// Measures `repeats` rounds, the three sides in turn within each, so that a slow moment of the machine meets all of them.
+/// Measures the rounds, the three sides in turn within each, so that a slow moment of the machine meets all of them.
+/// `round_done` gets each round with its number, from 1.
 ///
 /// # Errors
 /// A side fails; the message says which.
-pub fn pipeline(clip: &Path, mut network: Network, repeats: usize, quiet: bool) -> Result<PipelineReport> {
+pub fn pipeline(
+    job: &PipelineJob<'_>,
+    mut network: Network,
+    round_done: impl Fn(usize, &Round),
+) -> Result<PipelineReport> {
+    let &PipelineJob { clip, repeats, .. } = job;
     let folder =
         tempfile::tempdir().map_err(|error| Error::failed(format!("cannot make a temporary folder: {error}")))?;
     let tensor = vec![0.1; 3 * network.input().width * network.input().height];
     let frames = plain_copy(clip, &folder.path().join("warm.mp4"))?;
     let mut runs = Vec::with_capacity(repeats);
     for round in 1..=repeats {
-        let run_s = seconds(|| run(clip, network.path(), &folder.path().join(format!("run{round}.mp4"))))?;
+        let run_s = seconds(|| run(job, network.path(), &folder.path().join(format!("run{round}.mp4"))))?;
         let gst_s = seconds(|| plain_copy(clip, &folder.path().join(format!("copy{round}.mp4"))).map(|_| ()))?;
         let ort_s = seconds(|| (0..frames).try_for_each(|_| network.infer(&tensor).map(|_| ())))?;
-        if !quiet {
-            eprintln!("round {round}: run {run_s:.2} s, decode and encode {gst_s:.2} s, network {ort_s:.2} s");
-        }
-        runs.push(Round { run_s, gst_s, ort_s });
+        let times = Round { run_s, gst_s, ort_s };
+        round_done(round, &times);
+        runs.push(times);
     }
     let middle = |side: fn(&Round) -> f64| median(&mut runs.iter().map(side).collect::<Vec<_>>());
     let (run_s, gst_s, ort_s) = (middle(|r| r.run_s), middle(|r| r.gst_s), middle(|r| r.ort_s));
-    Ok(PipelineReport { run_s, gst_s, ort_s, ratio: run_s / (gst_s + ort_s), frames, repeats, runs })
+    let batch_ms = job
+        .batches
+        .iter()
+        .map(|&size| Ok((size, batch_time(&mut network, size, repeats)?)))
+        .collect::<Result<BTreeMap<_, _>>>()?;
+    let (ratio, provider) = (run_s / (gst_s + ort_s), network.runs_on());
+    Ok(PipelineReport { run_s, gst_s, ort_s, ratio, frames, repeats, provider, batch_ms, runs })
+}
+
+/// The median time of a picture in milliseconds, with `size` of them at once.
+fn batch_time(network: &mut Network, size: usize, repeats: usize) -> Result<f64> {
+    let tensor = vec![0.1; size * 3 * network.input().width * network.input().height];
+    // The first run of a size builds what the provider keeps for it.
+    drop(network.infer_batch(&tensor, size)?);
+    let mut times =
+        (0..repeats).map(|_| seconds(|| network.infer_batch(&tensor, size).map(drop))).collect::<Result<Vec<_>>>()?;
+    Ok(median(&mut times) * 1e3 / size as f64)
 }
 
 fn seconds(work: impl FnOnce() -> Result<()>) -> Result<f64> {
@@ -74,12 +113,13 @@ fn seconds(work: impl FnOnce() -> Result<()>) -> Result<f64> {
     Ok(start.elapsed().as_secs_f64())
 }
 
-fn run(clip: &Path, model: &Path, output: &Path) -> Result<()> {
+fn run(job: &PipelineJob<'_>, model: &Path, output: &Path) -> Result<()> {
     let program =
         std::env::current_exe().map_err(|error| Error::failed(format!("cannot find the program itself: {error}")))?;
     let status = Command::new(program)
         .arg("run")
-        .arg(clip)
+        .arg(job.clip)
+        .args(&job.options)
         .arg("-o")
         .arg(output)
         .arg("--model")
@@ -91,7 +131,7 @@ fn run(clip: &Path, model: &Path, output: &Path) -> Result<()> {
     if status.success() {
         Ok(())
     } else {
-        Err(Error::failed(format!("`oodstream run {}` ended with {status}", clip.display())))
+        Err(Error::failed(format!("`oodstream run {}` ended with {status}", job.clip.display())))
     }
 }
 

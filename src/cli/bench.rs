@@ -6,11 +6,13 @@ use clap::{Args, Subcommand};
 use ndarray::ArrayView3;
 use serde::Serialize;
 
+use super::network::RuntimeArgs;
 use super::report::write_json;
-use crate::bench::{self, KMeansJob, MapShapes, PrepareReport, Python, StagesReport};
+use super::values::choice;
+use crate::bench::{self, KMeansJob, MapShapes, PipelineJob, PrepareReport, Python, Round, StagesReport};
 use crate::compute::{self, ComputeChoice, Size};
 use crate::config::Config;
-use crate::model::runtime::{Network, SessionOptions};
+use crate::model::runtime::Network;
 use crate::session::engine;
 use crate::session::open::open_input;
 use crate::{Error, Result, gst, input};
@@ -44,9 +46,14 @@ struct PipelineArgs {
     /// Runs of each side; the medians are compared
     #[arg(long, default_value_t = 5)]
     repeats: usize,
+    /// Time the network on so many pictures at once, too
+    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    batch: Vec<usize>,
     /// Network [default: the one that ships with the program]
     #[arg(short, long, value_name = "FILE.onnx")]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    runtime: RuntimeArgs,
     /// Report for machines; - is standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -73,7 +80,7 @@ struct KMeansArgs {
     #[arg(long, default_value_t = 5)]
     repeats: usize,
     /// Back end
-    #[arg(long, default_value = "cpu")]
+    #[arg(long, default_value = "cpu", value_parser = choice::<ComputeChoice>())]
     compute: ComputeChoice,
     /// A Python with scikit-learn and faiss-cpu to compare with
     #[arg(long, value_name = "PROGRAM")]
@@ -95,7 +102,7 @@ struct StagesArgs {
     #[arg(long, default_value_t = 60)]
     frames: usize,
     /// Back end
-    #[arg(long, default_value = "cpu")]
+    #[arg(long, default_value = "cpu", value_parser = choice::<ComputeChoice>())]
     compute: ComputeChoice,
     /// Threads [default: one per core]
     #[arg(long)]
@@ -130,11 +137,27 @@ fn tell(report: &impl Serialize, json: Option<&Path>, text: &str) -> Result<()> 
 }
 
 fn pipeline(args: &PipelineArgs, quiet: bool) -> Result<()> {
-    let network = Network::load(args.model.as_deref(), &SessionOptions::default())?;
-    let report = bench::pipeline(&args.clip, network, args.repeats.max(1), quiet)?;
-    let text = format!(
-        "{} frames: run {:.2} s, decode and encode {:.2} s + network {:.2} s = {:.2} s, ratio {:.3} (medians of {})",
+    let network = Network::load(args.model.as_deref(), &args.runtime.options())?;
+    if let Some(most) = network.max_batch().filter(|most| args.batch.iter().any(|size| size > most)) {
+        return Err(Error::usage(format!("--batch: the network takes {most} picture at once, its batch is fixed"))
+            .hint("export it with a free batch axis"));
+    }
+    let job = PipelineJob {
+        clip: &args.clip,
+        options: args.runtime.arguments(),
+        repeats: args.repeats.max(1),
+        batches: args.batch.iter().map(|size| (*size).max(1)).collect(),
+    };
+    let report = bench::pipeline(&job, network, |round, times| {
+        if !quiet {
+            let Round { run_s, gst_s, ort_s } = times;
+            eprintln!("round {round}: run {run_s:.2} s, decode and encode {gst_s:.2} s, network {ort_s:.2} s");
+        }
+    })?;
+    let mut text = format!(
+        "{} frames on {}: run {:.2} s, decode and encode {:.2} s + network {:.2} s = {:.2} s, ratio {:.3} (medians of {})",
         report.frames,
+        report.provider,
         report.run_s,
         report.gst_s,
         report.ort_s,
@@ -142,6 +165,9 @@ fn pipeline(args: &PipelineArgs, quiet: bool) -> Result<()> {
         report.ratio,
         report.repeats
     );
+    for (size, ms) in &report.batch_ms {
+        text += &format!("\nbatch of {size}: {ms:.3} ms a picture");
+    }
     tell(&report, args.json.as_deref(), &text)
 }
 

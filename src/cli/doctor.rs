@@ -1,13 +1,15 @@
 //! `oodstream doctor`: what this machine has, what is missing, and how to get it.
 
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use serde::Serialize;
 
 use super::report::write_json;
 use crate::compute::{self, ComputeChoice};
+use crate::model::runtime::library::{self, Build};
 use crate::model::runtime::provider::Provider;
-use crate::model::runtime::{Network, SessionOptions, library};
+use crate::model::runtime::{Network, SessionOptions};
 use crate::{Result, gst, output};
 
 /// Options of `doctor`.
@@ -67,27 +69,23 @@ pub fn run(args: &DoctorArgs) -> Result<u8> {
         checks.push(elements());
         checks.push(encoder());
     }
+    let network = Network::load(args.model.as_deref(), &SessionOptions::default());
     checks.push(Check::of(
         "onnxruntime",
-        library::get().map(|runtime| format!("{} ({})", ort::info(), runtime.library.display())),
+        library::load(Build::Plain).map(|runtime| format!("{} ({})", ort::info(), runtime.library.display())),
     ));
-    if checks.last().is_some_and(|check| check.ok) {
-        let names: Vec<&str> = [Provider::Cpu, Provider::Cuda, Provider::Tensorrt, Provider::Openvino]
-            .into_iter()
-            .filter(|provider| provider.compiled_in())
-            .map(Provider::name)
-            .collect();
-        checks.push(Check::good("providers", names.join(", ")));
-    }
     checks.push(adapters());
     checks.push(Check::of(
         "compute",
         compute::open(ComputeChoice::Auto, None).map(|backend| format!("auto takes {}", backend.describe())),
     ));
-    checks.push(Check::of(
-        "model",
-        Network::load(args.model.as_deref(), &SessionOptions::default()).map(|network| describe(&network)),
-    ));
+    match network {
+        Ok(network) => {
+            checks.push(Check::good("model", describe(&network)));
+            checks.push(providers(&network));
+        }
+        Err(error) => checks.push(Check::bad("model", error.to_string(), None)),
+    }
     for check in &checks {
         println!(
             "{} {:<12} {}",
@@ -151,6 +149,65 @@ fn adapters() -> Check {
         "adapters",
         if lines.is_empty() { "no GPU; the CPU back end is used".to_owned() } else { lines.join("\n") },
     )
+}
+
+/// What the network takes on each provider that is installed, and how to install the others.
+fn providers(network: &Network) -> Check {
+    let chosen = network.provider();
+    let mut lines = vec![format!("auto takes {}", network.runs_on())];
+    lines.extend(network.passed_by().iter().map(|reason| format!("passed by: {reason}")));
+    let mut times = Vec::new();
+    let passed_by = |provider: &Provider| {
+        network.passed_by().iter().any(|reason| reason.starts_with(&format!("{}: ", provider.name())))
+    };
+    for provider in Provider::ALL.into_iter().filter(|provider| !passed_by(provider)) {
+        match measure(network, provider) {
+            Ok(found) => {
+                lines.push(format!("{} {:.1} ms a picture", found.provider, found.ms));
+                times.push((provider, found.ms));
+            }
+            Err(reason) => lines.push(format!("{}: {reason}", provider.name())),
+        }
+    }
+    let time = |wanted| times.iter().find(|(provider, _)| *provider == wanted).map(|(_, ms)| *ms);
+    let fastest = times.iter().min_by(|a, b| a.1.total_cmp(&b.1));
+    let remedy = match (fastest, time(chosen)) {
+        (Some((provider, ms)), Some(now)) if *provider != chosen && *ms < 0.9 * now => {
+            Some(format!("--provider {} would take {ms:.1} ms instead of {now:.1} ms a picture", provider.name()))
+        }
+        _ if chosen == Provider::Cpu && time(Provider::Openvino).is_none() => {
+            Some(format!("OpenVINO is often faster on a CPU: {}", Provider::Openvino.remedy()))
+        }
+        _ => None,
+    };
+    Check { remedy, ..Check::good("providers", lines.join("\n")) }
+}
+
+/// A provider and the time that a picture takes on it.
+struct Measured {
+    provider: String,
+    ms: f64,
+}
+
+/// Measures `provider` in a process of its own, since a process can load one build of ONNX Runtime.
+fn measure(network: &Network, provider: Provider) -> std::result::Result<Measured, String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut command = Command::new(program);
+    command.args(["model", "inspect", "--provider", provider.name(), "--json", "-"]).arg(network.path());
+    let output = command.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let line = said.lines().find_map(|line| line.strip_prefix("oodstream: error: ")).unwrap_or("does not start");
+        // The message begins with the model's path, which is known here.
+        let place = format!("model {}: ", network.path().display());
+        return Err(line.strip_prefix(&place).unwrap_or(line).to_owned());
+    }
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())?;
+    let name = match found["precision"].as_str() {
+        None | Some("auto") => provider.name().to_owned(),
+        Some(precision) => format!("{} in {precision}", provider.name()),
+    };
+    found["run_ms"].as_f64().map(|ms| Measured { provider: name, ms }).ok_or_else(|| "gave no time".to_owned())
 }
 
 fn describe(network: &Network) -> String {

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::eval_clip;
 use super::network::NetworkArgs;
 use super::report::write_json;
+use super::values::choice;
 use crate::compute::{self, Unit, Upsampling};
 use crate::config::Config;
 use crate::eval::components::SizeLimits;
@@ -42,7 +43,7 @@ pub struct EvalArgs {
     #[arg(value_name = "INPUT", required = true)]
     pub(super) inputs: Vec<String>,
     /// How the set is laid out
-    #[arg(long, required_unless_present_any = ["ordinary", "truth"], conflicts_with_all = ["ordinary", "truth"])]
+    #[arg(long, value_parser = choice::<Layout>(), required_unless_present_any = ["ordinary", "truth"], conflicts_with_all = ["ordinary", "truth"])]
     layout: Option<Layout>,
     /// The inputs are ordinary videos: report the alarms in them, all of which are false
     #[arg(long, conflicts_with = "truth", help_heading = "Alarms in videos")]
@@ -71,7 +72,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FILE.toml")]
     pub(super) calibration: Option<PathBuf>,
     /// How all scores come from the grid to the picture's size [default: each method's own]
-    #[arg(long, value_name = "HOW", value_enum)]
+    #[arg(long, value_name = "HOW", value_parser = choice::<Upsampling>())]
     upsampling: Option<Upsampling>,
     /// Only the first N images
     #[arg(long, value_name = "N")]
@@ -95,7 +96,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "DIR")]
     save_scores: Option<PathBuf>,
     /// Element type of kept score maps
-    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = choice::<FloatType>())]
     score_type: FloatType,
     /// Evaluate score maps DIR/METHOD/NAME.npy or DIR/NAME.npy instead of a network's
     #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "calibration", "methods", "upsampling", "save_scores"])]
@@ -229,7 +230,7 @@ fn from_network(
     tracing::info!(
         "network {} on {}, frames by {views}, {} methods on {}",
         network.path().display(),
-        network.provider().name(),
+        network.runs_on(),
         methods.len(),
         backend.describe()
     );

@@ -1,5 +1,7 @@
 //! The command line: one file per command.
 
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "the command line is the one room that prints")]
+
 pub mod archive;
 pub mod bench;
 pub mod calibrate;
@@ -17,6 +19,7 @@ mod review;
 pub mod run;
 pub mod signals;
 mod source;
+mod values;
 mod view;
 
 use std::io::IsTerminal;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::cli::network::RuntimeArgs;
 use crate::cli::report::write_json;
 use crate::model::Manifest;
 use crate::model::inspect::{self, Inspection, Map};
@@ -48,12 +49,8 @@ struct InspectArgs {
     /// Tensor or operator to take features from; repeatable [default: as the manifest says, else found]
     #[arg(long, value_name = "NAME")]
     feature: Vec<String>,
-    /// Where it runs
-    #[arg(long, value_name = "WHERE", default_value = "auto")]
-    provider: Provider,
-    /// Threads of the network [default: one per core]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    runtime: RuntimeArgs,
     /// A report for machines, `-` for standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -88,12 +85,7 @@ pub fn run(args: &ModelArgs) -> Result<u8> {
 }
 
 fn inspect(args: &InspectArgs) -> Result<u8> {
-    let options = SessionOptions {
-        threads: args.threads,
-        provider: args.provider,
-        features: args.feature.clone(),
-        ..SessionOptions::default()
-    };
+    let options = SessionOptions { features: args.feature.clone(), ..args.runtime.options() };
     let found = inspect::inspect(&args.model, &options)?;
     match &args.json {
         Some(path) => write_json(&found, path)?,
@@ -140,7 +132,11 @@ fn print(found: &Inspection) {
     let classes = if found.classes.is_empty() { "not named".to_owned() } else { found.classes.join(", ") };
     line("classes", &format!("{}: {classes}", found.logits.channels));
     let placement = found.placement.as_ref().map_or_else(String::new, |placement| format!(", {placement}"));
-    line("provider", &format!("{}, {:.1} ms a picture{placement}", found.provider, found.run_ms));
+    let precision = if found.precision == "auto" { String::new() } else { format!(" in {}", found.precision) };
+    line("provider", &format!("{}{precision}, {:.1} ms a picture{placement}", found.provider, found.run_ms));
+    for reason in &found.passed_by {
+        line("passed by", reason);
+    }
     for assumption in &found.assumptions {
         line("assumed", assumption);
     }

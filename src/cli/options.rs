@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::archive::ArchiveArgs;
 use super::network::NetworkArgs;
 use super::source::SourceArgs;
+use super::values::choice;
 use crate::Result;
 use crate::config::Config;
 use crate::draw::{Palette, View};
@@ -67,13 +68,13 @@ pub struct RunArgs {
     #[arg(long, value_name = "CLASS,...", value_delimiter = ',', help_heading = "Alarms")]
     known: Vec<String>,
     /// What the output shows
-    #[arg(long)]
+    #[arg(long, value_parser = choice::<View>())]
     view: Option<View>,
     /// Share of the heat map in the mix, 0 to 1
     #[arg(long, value_name = "SHARE")]
     opacity: Option<f32>,
     /// Colour map of the heat map
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = choice::<Palette>())]
     palette: Option<Palette>,
     /// Leave the legend out
     #[arg(long)]
@@ -96,16 +97,17 @@ pub struct RunArgs {
     /// Report for machines; - is standard output
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Trees and lists of files.
     #[command(flatten)]
     pub archive: ArchiveArgs,
     /// Play files at the speed at which they were taken, as a live input
     #[arg(long, help_heading = "Live")]
     pub realtime: bool,
     /// Which frames are left out when they come too fast [default: latest]
-    #[arg(long, value_name = "POLICY", help_heading = "Live")]
+    #[arg(long, value_name = "POLICY", value_parser = choice::<Policy>(), help_heading = "Live")]
     policy: Option<Policy>,
     /// exact: what is drawn belongs to the frame; newest: full rate, with the newest result and its age
-    #[arg(long, value_name = "HOW", help_heading = "Live")]
+    #[arg(long, value_name = "HOW", value_parser = choice::<Sync>(), help_heading = "Live")]
     sync: Option<Sync>,
     /// Leave out frames that are older than this when the network could take them
     #[arg(long, value_name = "SECONDS", help_heading = "Live")]
@@ -122,6 +124,9 @@ pub struct RunArgs {
 
 impl RunArgs {
     /// The configuration that the options ask for.
+    ///
+    /// # Errors
+    /// The pipeline file cannot be used, or a value is out of range.
     pub fn config(&self) -> Result<Config> {
         let mut config = Config::load(self.config.as_deref(), &self.set)?;
         fn put<T: Clone>(target: &mut T, option: Option<&T>) {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::values::choice;
 use crate::input::Signal;
 use crate::input::live::{SourceOptions, Transport};
 
@@ -9,7 +10,7 @@ use crate::input::live::{SourceOptions, Transport};
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct SourceArgs {
     /// How RTP comes from RTSP cameras [default: auto, UDP and then TCP]
-    #[arg(long, value_name = "HOW", help_heading = "Live")]
+    #[arg(long, value_name = "HOW", value_parser = choice::<Transport>(), help_heading = "Live")]
     transport: Option<Transport>,
     /// File with user:password of the cameras, for addresses without any
     #[arg(long, value_name = "FILE", help_heading = "Live")]

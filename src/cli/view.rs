@@ -1,5 +1,6 @@
 //! The options that say how frames are looked at; several commands have them.
 
+use super::values::choice;
 use crate::config::ModelConfig;
 use crate::model::views::Resize;
 
@@ -7,7 +8,7 @@ use crate::model::views::Resize;
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ViewArgs {
     /// How a frame is brought to the network's size [default: as the manifest says, else stretch]
-    #[arg(long, value_name = "RULE", help_heading = "Views")]
+    #[arg(long, value_name = "RULE", value_parser = choice::<Resize>(), help_heading = "Views")]
     resize: Option<Resize>,
     /// Share of the network's input that neighbouring tiles have in common, 0 to 0.5 [default: 0.25]
     #[arg(long, value_name = "SHARE", help_heading = "Views")]

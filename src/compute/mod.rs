@@ -20,7 +20,7 @@ use ndarray::{Array2, ArrayView3};
 
 pub use self::gpu::{AdapterInfo, Gpu, PicturePass, adapters};
 pub use self::kmeans::{Clustering, KMeans, Seeds};
-pub use self::open::{ComputeChoice, open, open_with};
+pub use self::open::{ComputeChoice, has_hardware_adapter, open, open_with};
 pub use self::report::Step;
 use crate::frame::{Plane, Range};
 use crate::{Error, Result};
@@ -46,15 +46,28 @@ pub struct Luma<'a> {
 }
 
 /// The way from the score on the grid to the score at the frame's size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+    strum::EnumMessage,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "kebab-case", parse_err_ty = Error, parse_err_fn = crate::error::unknown_name)]
 #[serde(rename_all = "kebab-case")]
 pub enum Upsampling {
     /// Bilinear, half-pixel centres, edges clamped (`docs/method.md` M9).
     #[default]
     Bilinear,
-    /// To four times the grid along the edges of the picture, by a fast guided filter (He and Sun, arXiv 1505.00996), and
-    /// bilinear from there.
+    /// A fast guided filter (He and Sun, arXiv 1505.00996) to four times the grid, bilinear from there.
     Guided,
 }
 

@@ -8,8 +8,21 @@ use super::gpu::{Gpu, adapters};
 use crate::Result;
 
 /// Which back end is wanted: `--compute auto|gpu|cpu`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+    strum::EnumMessage,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "lowercase", parse_err_ty = crate::Error, parse_err_fn = crate::error::unknown_name)]
 #[serde(rename_all = "lowercase")]
 pub enum ComputeChoice {
     /// A hardware GPU where there is one, else the CPU.
@@ -61,6 +74,11 @@ pub fn open_with(choice: ComputeChoice, threads: Option<usize>, gpu_f16: bool) -
         tracing::warn!("detect.gpu_f16 is for a GPU: the CPU keeps features as f32");
     }
     Ok(Box::new(Cpu::new(threads)?))
+}
+
+/// Whether there is a graphics adapter that is no software, without loading any driver where the kernel shows no device.
+pub fn has_hardware_adapter() -> bool {
+    may_have_gpu() && adapters().iter().any(|adapter| !adapter.software)
 }
 
 /// Whether the kernel shows any graphics device. Asking Vulkan on a machine without one loads the software adapter and its

@@ -9,8 +9,22 @@ use crate::frame::Colour;
 use super::colour::{Ycc, encode};
 
 /// A colour map by name, dark for low scores and bright for high ones (turbo: blue to red).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+    strum::EnumMessage,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "kebab-case", parse_err_ty = crate::Error, parse_err_fn = crate::error::unknown_name)]
 #[serde(rename_all = "kebab-case")]
 pub enum Palette {
     /// Blue over green to yellow.

@@ -18,8 +18,10 @@ use super::components::{ANOMALY, KNOWN, VOID};
 use crate::{Error, Result};
 
 /// How a set is laid out on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, strum::EnumMessage, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "kebab-case", parse_err_ty = Error, parse_err_fn = crate::error::unknown_name)]
 pub enum Layout {
     /// RoadAnomaly (Lis et al. 2019).
     RoadAnomaly,
@@ -36,13 +38,7 @@ pub enum Layout {
 impl Layout {
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::RoadAnomaly => "road-anomaly",
-            Self::Smiyc => "smiyc",
-            Self::Fishyscapes => "fishyscapes",
-            Self::AdeOod => "ade-ood",
-            Self::Pairs => "pairs",
-        }
+        self.into()
     }
 
     fn expects(self) -> &'static str {

@@ -81,7 +81,7 @@ pub fn gather(
         drop(sender);
         // The receiver lives in this closure: an early return drops it, which ends the decoders.
         let receiver = receiver;
-        for (index, decoded) in receiver.iter() {
+        for (index, decoded) in &receiver {
             let sample = &dataset.samples[index];
             match decoded {
                 Ok((picture, mask)) => {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ort::value::ValueType;
 use serde::Serialize;
@@ -15,8 +15,8 @@ use crate::model::onnx_file::plan::Keep;
 use crate::model::onnx_file::tap;
 use crate::model::runtime::network;
 use crate::model::runtime::network::Network;
-use crate::model::runtime::provider;
-use crate::model::runtime::provider::Placement;
+use crate::model::runtime::open::{self, Opened};
+use crate::model::runtime::placement::Placement;
 use crate::model::runtime::provider::{Provider, SessionOptions};
 use crate::model::views::Resize;
 use crate::{Error, Result};
@@ -26,6 +26,9 @@ const MOST_TAPS: usize = 64;
 /// K-Means work that the cost of a tap is given for: the default ensemble of K = 5, 10, 20, ten rounds each.
 const CLUSTERS: usize = 35;
 const ROUNDS: usize = 10;
+
+/// How long runs are timed for.
+const MEASURED: Duration = Duration::from_millis(500);
 
 /// A map among the network's outputs for one picture.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -91,9 +94,13 @@ pub struct Inspection {
     pub taps: Vec<Map>,
     /// Where it runs.
     pub provider: &'static str,
+    /// The precision that the provider was set to.
+    pub precision: &'static str,
+    /// Why `auto` passed other providers by.
+    pub passed_by: Vec<String>,
     /// Where each operator ran.
     pub placement: Option<Placement>,
-    /// Time of one run, in milliseconds.
+    /// Time of one run in milliseconds, the median of as many as half a second holds.
     pub run_ms: f64,
 }
 
@@ -108,9 +115,7 @@ pub fn inspect(path: &Path, options: &SessionOptions) -> Result<Inspection> {
     let mut loaded = Network::load(Some(path), &SessionOptions { profile: true, ..options.clone() })?;
     let input = *loaded.input();
     let grey = vec![0.0; 3 * input.width * input.height];
-    let start = Instant::now();
     let outputs = loaded.infer(&grey)?;
-    let run_ms = start.elapsed().as_secs_f64() * 1e3;
     let mut maps = maps(&outputs, &loaded)?;
     let logits = maps.remove(0);
 
@@ -139,6 +144,7 @@ pub fn inspect(path: &Path, options: &SessionOptions) -> Result<Inspection> {
         };
         *operators.entry(name).or_insert(0) += 1;
     }
+    let run_ms = median_run(&mut loaded, &grey)?;
     Ok(Inspection {
         path: path.display().to_string(),
         bytes: bytes.len(),
@@ -158,9 +164,24 @@ pub fn inspect(path: &Path, options: &SessionOptions) -> Result<Inspection> {
         assumptions: loaded.assumptions().to_vec(),
         taps: places,
         provider: loaded.provider().name(),
+        precision: loaded.precision().name(),
+        passed_by: loaded.passed_by().to_vec(),
         placement: loaded.placement().cloned(),
         run_ms,
     })
+}
+
+/// The median time of a run on `picture`, of as many runs as half a second holds.
+fn median_run(network: &mut Network, picture: &[f32]) -> Result<f64> {
+    let start = Instant::now();
+    let mut times = Vec::new();
+    while times.is_empty() || start.elapsed() < MEASURED {
+        let before = Instant::now();
+        drop(network.infer(picture)?);
+        times.push(before.elapsed());
+    }
+    times.sort_unstable();
+    Ok(times[times.len() / 2].as_secs_f64() * 1e3)
 }
 
 /// The logits, then the features.
@@ -193,7 +214,7 @@ pub fn tapped(path: &Path, features: &[String]) -> Result<(Vec<u8>, Vec<String>)
         }
         // ONNX Runtime knows the shapes; the format wants them written down.
         let options = SessionOptions { provider: Provider::Cpu, ..SessionOptions::default() };
-        let (session, ..) = provider::open(&planned.edit.apply(&model), network::folder_of(path), &options)?;
+        let Opened { session, .. } = open::open(&planned.edit.apply(&model), network::folder_of(path), &options)?;
         for output in session.outputs() {
             if let ValueType::Tensor { shape, .. } = output.dtype() {
                 let dims: Vec<Dim<'_>> =

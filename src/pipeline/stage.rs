@@ -14,6 +14,9 @@ use crate::{Error, Result};
 ///
 /// An error or a panic of `body` becomes the run's error. Its channel ends are dropped with it, so the stages before it
 /// stop and those behind it drain.
+///
+/// # Errors
+/// The system starts no more threads.
 pub fn spawn<'scope>(
     scope: &'scope Scope<'scope, '_>,
     control: &'scope Control,

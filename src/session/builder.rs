@@ -198,6 +198,7 @@ pub(crate) fn conclude(engine: &Engine, config: &Config, inputs: Vec<InputReport
         stages: engine.stages.report().into_iter().collect(),
         compute: engine.backend.name(),
         provider: engine.network.provider().name(),
+        precision: engine.network.precision().name(),
         model: engine.network.path().display().to_string(),
         method: config.detect.method.clone(),
         threshold: engine.settings.get().threshold,

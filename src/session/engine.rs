@@ -27,7 +27,7 @@ pub fn open(config: &Config) -> Result<Engine> {
     tracing::info!(
         "network {} on {}, frames by {views}, score `{}` on {}",
         network.path().display(),
-        network.provider().name(),
+        network.runs_on(),
         config.detect.method,
         backend.describe()
     );
@@ -61,12 +61,15 @@ pub fn network(config: &Config) -> Result<Network> {
     let options = SessionOptions {
         threads: config.model.threads,
         provider: config.model.provider,
-        device: config.model.device,
-        fp16: config.model.fp16,
+        device: config.model.device.clone(),
+        precision: config.model.precision()?,
         features: config.model.features.clone(),
         profile: false,
     };
     let network = Network::load(config.model.path.as_deref(), &options)?;
+    for reason in network.passed_by() {
+        tracing::debug!("provider {reason}");
+    }
     for assumption in network.assumptions() {
         tracing::info!("model {}: {assumption}", network.path().display());
     }

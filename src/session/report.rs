@@ -23,6 +23,8 @@ pub struct Report {
     pub compute: &'static str,
     /// The execution provider of the network.
     pub provider: &'static str,
+    /// The precision that the provider was set to; `auto` leaves it to the graph or the device.
+    pub precision: &'static str,
     /// File of the network.
     pub model: String,
     /// Name of the score.

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::common::{Place, video_times};
 use crate::{RULES, boxed, contents, json, place};
+use support::common::{Place, video_times};
 
 /// A good clip, one that is cut, and one that is no video.
 fn with_bad_files() -> Place {
@@ -119,11 +119,11 @@ fn a_full_disk_stops_the_run_and_what_is_done_stays() {
     let output = std::process::Command::new("bash")
         .current_dir(place.path(""))
         .args(["-c", &format!("trap '' XFSZ; ulimit -f 8; exec \"$0\" run -r tree -o marked/ --crf 1 {RULES}")])
-        .arg(env!("CARGO_BIN_EXE_oodstream"))
+        .arg(support::binary())
         .env("OODSTREAM_MODEL", place.path("model.onnx"))
         .output()
         .unwrap();
-    let ended = crate::common::Ended::from(output);
+    let ended = support::common::Ended::from(output);
     assert!(ended.stderr.contains("a.ood.mp4"), "{}", ended.stderr);
     let left = crate::names(&place.path("marked"));
     assert!(!left.iter().any(|name| name.ends_with(".ood.mp4")), "{left:?}");

@@ -1,20 +1,19 @@
 //! Trees and lists of files: completion records, resuming, what is kept of an event.
 
-#[path = "../common/mod.rs"]
-mod common;
-#[path = "../onnx/mod.rs"]
-mod onnx;
-
 mod errors;
+mod kept;
+mod looks;
 mod resume;
+mod review;
 mod tree;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::Place;
 use serde_json::Value;
+use support::common::Place;
+use support::onnx;
 
 /// The options by which the white box of [`tree`] is an event.
 pub const RULES: &str = "--method max-logit --threshold 1.5 --set events.settle_s=0 --set events.road_gate=false";

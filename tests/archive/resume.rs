@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use crate::common::Place;
 use crate::{RULES, contents, json, names, place};
+use support::common::Place;
 
 /// Starts a run with everything that it logs.
 fn start(place: &Place, arguments: &str) -> Child {

@@ -3,8 +3,8 @@
 use std::fs;
 use std::process::Stdio;
 
-use crate::common::{Place, video_times};
 use crate::{RULES, boxed, contents, json, names, place};
+use support::common::{Place, video_times};
 
 /// Three clips of one name, in three folders.
 fn equal_names() -> Place {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::{notes, pass};
-use crate::common::Place;
+use support::common::Place;
 
 const VIDEO: &str =
     "-f lavfi -i testsrc2=size=320x240:rate=25:duration=2 -c:v libx264 -preset ultrafast -pix_fmt yuv420p";

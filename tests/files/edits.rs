@@ -1,7 +1,7 @@
 //! Edit lists of MP4 and MOV files.
 
 use super::{difference, frame_times, pass, pictures};
-use crate::common::{Place, audio_hash, ffprobe};
+use support::common::{Place, audio_hash, ffprobe};
 
 const ENCODE: &str = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -bf 2 -g 25 -c:a aac";
 

@@ -1,7 +1,7 @@
 //! Interlaced pictures.
 
 use super::{difference, frame_times, pass, pictures};
-use crate::common::Place;
+use support::common::Place;
 
 #[test]
 fn both_field_orders_and_padded_widths() {

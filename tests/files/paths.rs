@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use super::pass;
-use crate::common::Place;
+use support::common::Place;
 
 #[test]
 fn a_folder_run_twice_leaves_its_own_outputs_alone() {

@@ -1,7 +1,7 @@
 //! Missing, equal, backward and late times.
 
 use super::{difference, frame_times, notes, pass, pictures};
-use crate::common::{Place, ffprobe};
+use support::common::{Place, ffprobe};
 
 const VIDEO: &str = "-f lavfi -i testsrc2=size=320x240:rate=25:duration=2";
 const SOUND: &str = "-f lavfi -i sine=frequency=440:duration=2";

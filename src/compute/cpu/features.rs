@@ -72,7 +72,7 @@ pub(crate) fn cached(all: &mut Vec<Resample>, i: usize, from: (usize, usize), to
 }
 
 /// `[dims][count]` to rows of `stride`, from column `offset` on.
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments, reason = "each is one number of a shape")]
 fn transpose(
     values: &[f32],
     dims: usize,

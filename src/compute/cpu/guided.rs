@@ -58,7 +58,7 @@ struct Rows<'a> {
 impl Rows<'_> {
     /// # Safety
     /// No two tasks may have the same row.
-    #[allow(clippy::mut_from_ref)]
+    #[allow(clippy::mut_from_ref, reason = "the caller keeps the parts apart")]
     unsafe fn row(&self, y: usize) -> &mut [f32] {
         // SAFETY: rows do not overlap, and nobody else has this one.
         unsafe { self.parts.range(y * self.stride, self.stride) }

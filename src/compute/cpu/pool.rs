@@ -172,7 +172,7 @@ impl<'a, T> Parts<'a, T> {
     /// # Safety
     /// No two parts that are alive at the same time may overlap.
     #[inline(always)]
-    #[allow(clippy::mut_from_ref)]
+    #[allow(clippy::mut_from_ref, reason = "the caller keeps the parts apart")]
     pub unsafe fn range(&self, from: usize, len: usize) -> &mut [T] {
         assert!(from <= self.len && len <= self.len - from);
         // SAFETY: within the buffer by the assertion, unique by this function's contract.

@@ -180,38 +180,47 @@ mod x86 {
         const N: usize = 16;
         #[inline(always)]
         fn splat(value: f32) -> Self {
+            // SAFETY: above this impl.
             unsafe { Self(_mm512_set1_ps(value)) }
         }
         #[inline(always)]
         fn prefetch(at: *const f32) {
+            // SAFETY: above this impl.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
         }
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: above this impl.
             unsafe { Self(_mm512_loadu_ps(from)) }
         }
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
+            // SAFETY: above this impl.
             unsafe { _mm512_storeu_ps(to, self.0) }
         }
         #[inline(always)]
         fn min(self, other: Self) -> Self {
+            // SAFETY: above this impl.
             unsafe { Self(_mm512_min_ps(self.0, other.0)) }
         }
         #[inline(always)]
         fn max(self, other: Self) -> Self {
+            // SAFETY: above this impl.
             unsafe { Self(_mm512_max_ps(self.0, other.0)) }
         }
         #[inline(always)]
         fn sub(self, other: Self) -> Self {
+            // SAFETY: above this impl.
             unsafe { Self(_mm512_sub_ps(self.0, other.0)) }
         }
         #[inline(always)]
         fn mul_add(self, factor: Self, summand: Self) -> Self {
+            // SAFETY: above this impl.
             unsafe { Self(_mm512_fmadd_ps(self.0, factor.0, summand.0)) }
         }
         #[inline(always)]
         fn select_greater(a: Self, b: Self, yes: Self, no: Self) -> Self {
+            // SAFETY: above this impl.
             unsafe {
                 let greater = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a.0, b.0);
                 Self(_mm512_mask_blend_ps(greater, no.0, yes.0))
@@ -228,38 +237,47 @@ mod x86 {
         const N: usize = 8;
         #[inline(always)]
         fn splat(value: f32) -> Self {
+            // SAFETY: above this impl.
             unsafe { Self(_mm256_set1_ps(value)) }
         }
         #[inline(always)]
         fn prefetch(at: *const f32) {
+            // SAFETY: above this impl.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
         }
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: above this impl.
             unsafe { Self(_mm256_loadu_ps(from)) }
         }
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
+            // SAFETY: above this impl.
             unsafe { _mm256_storeu_ps(to, self.0) }
         }
         #[inline(always)]
         fn min(self, other: Self) -> Self {
+            // SAFETY: above this impl.
             unsafe { Self(_mm256_min_ps(self.0, other.0)) }
         }
         #[inline(always)]
         fn max(self, other: Self) -> Self {
+            // SAFETY: above this impl.
             unsafe { Self(_mm256_max_ps(self.0, other.0)) }
         }
         #[inline(always)]
         fn sub(self, other: Self) -> Self {
+            // SAFETY: above this impl.
             unsafe { Self(_mm256_sub_ps(self.0, other.0)) }
         }
         #[inline(always)]
         fn mul_add(self, factor: Self, summand: Self) -> Self {
+            // SAFETY: above this impl.
             unsafe { Self(_mm256_fmadd_ps(self.0, factor.0, summand.0)) }
         }
         #[inline(always)]
         fn select_greater(a: Self, b: Self, yes: Self, no: Self) -> Self {
+            // SAFETY: above this impl.
             unsafe { Self(_mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_GT_OQ>(a.0, b.0))) }
         }
     }
@@ -279,34 +297,42 @@ mod neon {
         const N: usize = 4;
         #[inline(always)]
         fn splat(value: f32) -> Self {
+            // SAFETY: above this impl.
             unsafe { Self(vdupq_n_f32(value)) }
         }
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: above this impl.
             unsafe { Self(vld1q_f32(from)) }
         }
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
+            // SAFETY: above this impl.
             unsafe { vst1q_f32(to, self.0) }
         }
         #[inline(always)]
         fn min(self, other: Self) -> Self {
+            // SAFETY: above this impl.
             unsafe { Self(vminq_f32(self.0, other.0)) }
         }
         #[inline(always)]
         fn max(self, other: Self) -> Self {
+            // SAFETY: above this impl.
             unsafe { Self(vmaxq_f32(self.0, other.0)) }
         }
         #[inline(always)]
         fn sub(self, other: Self) -> Self {
+            // SAFETY: above this impl.
             unsafe { Self(vsubq_f32(self.0, other.0)) }
         }
         #[inline(always)]
         fn mul_add(self, factor: Self, summand: Self) -> Self {
+            // SAFETY: above this impl.
             unsafe { Self(vfmaq_f32(summand.0, self.0, factor.0)) }
         }
         #[inline(always)]
         fn select_greater(a: Self, b: Self, yes: Self, no: Self) -> Self {
+            // SAFETY: above this impl.
             unsafe { Self(vbslq_f32(vcgtq_f32(a.0, b.0), yes.0, no.0)) }
         }
     }

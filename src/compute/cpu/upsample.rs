@@ -20,7 +20,7 @@ pub(crate) struct Upsample {
 
 impl Upsample {
     /// Writes `score` and `mask`, both `[height, width]`; returns the number of marked pixels.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "two maps with their sizes, and where they go")]
     pub fn run(
         &mut self,
         grid: (usize, usize),

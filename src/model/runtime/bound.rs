@@ -25,7 +25,7 @@ impl Bound {
     pub fn of(session: &Session, provider: Provider, device: i32) -> ort::Result<Option<Self>> {
         match provider {
             Provider::Cuda | Provider::Tensorrt => Self::to(session, AllocationDevice::CUDA_PINNED, device).map(Some),
-            Provider::Auto | Provider::Cpu | Provider::Openvino => Ok(None),
+            Provider::Auto | Provider::Cpu | Provider::Webgpu | Provider::Openvino => Ok(None),
         }
     }
 

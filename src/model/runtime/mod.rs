@@ -3,8 +3,10 @@
 mod bound;
 pub mod library;
 pub mod network;
+pub mod open;
 mod outputs;
+pub mod placement;
 pub mod provider;
 
 pub use network::{Network, Outputs};
-pub use provider::{Provider, SessionOptions};
+pub use provider::{Device, Precision, Provider, SessionOptions};

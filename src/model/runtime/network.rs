@@ -16,11 +16,11 @@ use crate::model::onnx_file::plan;
 use crate::model::onnx_file::plan::{Keep, Picture, Plan};
 use crate::model::prepare::InputSpec;
 use crate::model::runtime::bound::Bound;
+use crate::model::runtime::open::{self, Opened};
 pub use crate::model::runtime::outputs::Outputs;
 use crate::model::runtime::outputs::Tensors;
-use crate::model::runtime::provider;
-use crate::model::runtime::provider::Placement;
-pub use crate::model::runtime::provider::{Provider, SessionOptions};
+use crate::model::runtime::placement::Placement;
+pub use crate::model::runtime::provider::{Precision, Provider, SessionOptions};
 use crate::model::{classes, locate};
 use crate::{Error, Result};
 
@@ -48,6 +48,8 @@ pub struct Network {
     logits: String,
     features: Vec<String>,
     provider: Provider,
+    precision: Precision,
+    passed_by: Vec<String>,
     placement: Option<Placement>,
     assumptions: Vec<String>,
 }
@@ -93,11 +95,11 @@ impl Network {
         assumptions.extend(planned);
         let input = input_spec(&picture, &manifest, &mut assumptions)?;
         let graph = if edit.is_empty() { Cow::Borrowed(bytes) } else { Cow::Owned(edit.apply(&model)) };
-        let (session, provider, profiled) = provider::open(&graph, folder, options)?;
+        let Opened { session, provider, precision, passed_by, profiled } = open::open(&graph, folder, options)?;
         let channels = check_outputs(&session, &logits, &features)?;
         find_classes(&mut manifest, &logits, channels, &mut assumptions)?;
         let failed = |error: ort::Error| Error::failed(format!("its outputs cannot be bound: {error}"));
-        let bound = Bound::of(&session, provider, options.device.unwrap_or(0)).map_err(failed)?;
+        let bound = Bound::of(&session, provider, provider.number(options).unwrap_or_default()).map_err(failed)?;
         let max_batch = (!picture.free_batch || has_fixed_batch(&session)).then_some(1);
         let mut network = Self {
             session,
@@ -111,6 +113,8 @@ impl Network {
             logits,
             features,
             provider,
+            precision,
+            passed_by,
             placement: None,
             assumptions,
         };
@@ -173,6 +177,24 @@ impl Network {
         self.provider
     }
 
+    /// The precision that the provider was set to; `Auto` leaves it to the graph or the device.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The provider, and its precision where it was set, for a line of text.
+    pub fn runs_on(&self) -> String {
+        match self.precision {
+            Precision::Auto => self.provider.name().to_owned(),
+            precision => format!("{} in {}", self.provider.name(), precision.name()),
+        }
+    }
+
+    /// Why `--provider auto` passed others by, a line each.
+    pub fn passed_by(&self) -> &[String] {
+        &self.passed_by
+    }
+
     /// Name of the logits output.
     pub fn logits_name(&self) -> &str {
         &self.logits
@@ -214,8 +236,10 @@ impl Network {
         let view = view.ok_or_else(|| {
             Error::failed(format!("prepared pictures have {} values, the network takes {length}", tensor.len()))
         })?;
-        let failed =
-            |error: ort::Error| Error::failed(format!("model {}: inference failed: {error}", self.path.display()));
+        let (path, provider) = (&self.path, self.provider);
+        let failed = |error: ort::Error| {
+            failure(provider, &error.to_string()).at(format!("model {}: inference failed", path.display()))
+        };
         let names = std::iter::once(&self.logits).chain(&self.features).map(String::as_str);
         let mut outputs = match &mut self.bound {
             Some(bound) => bound.run(&mut self.session, (&self.input_name, view), names),
@@ -253,6 +277,21 @@ impl Network {
         }
         Ok(outputs)
     }
+}
+
+/// What ONNX Runtime says of a run that failed, with what helps.
+fn failure(provider: Provider, message: &str) -> Error {
+    let lower = message.to_lowercase();
+    let name = provider.name();
+    if ["out of memory", "outofmemory", "failed to allocate", "bad_alloc"].iter().any(|words| lower.contains(words)) {
+        return Error::failed(format!("out of memory (provider {name}): {message}"))
+            .hint("a smaller live.batch, fewer --scales, no tiles, or --provider cpu need less");
+    }
+    if provider != Provider::Cpu && lower.contains("lost") {
+        return Error::failed(format!("the device is lost (provider {name}): {message}"))
+            .hint("its driver was reset or the device removed: see the system's log, and start again");
+    }
+    Error::failed(message)
 }
 
 /// The folder that a file lies in.
@@ -386,4 +425,18 @@ fn find_classes(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_run_says_what_the_device_lacks() {
+        let memory = failure(Provider::Webgpu, "Failed to allocate memory for buffer of 4 GB").to_string();
+        assert!(memory.contains("out of memory (provider webgpu)"), "{memory}");
+        let lost = failure(Provider::Webgpu, "WebGPU device lost (1): reset").to_string();
+        assert!(lost.contains("the device is lost"), "{lost}");
+        assert_eq!(failure(Provider::Cpu, "a shape is lost").to_string(), "a shape is lost");
+    }
 }

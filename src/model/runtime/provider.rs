@@ -1,19 +1,15 @@
-//! Execution providers of ONNX Runtime: which one a session gets, and where its operators really run.
+//! Execution providers of ONNX Runtime: their names, their options, and the number format that they compute in.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use ort::ep;
-use ort::session::Session;
-use ort::session::builder::GraphOptimizationLevel;
+use ort::ep::{ArbitrarilyConfigurableExecutionProvider, ExecutionProvider};
+use serde::{Deserialize, Serialize};
 
-use crate::model::runtime::library;
+use crate::model::runtime::library::{self, Build};
 use crate::{Error, Result};
-
-/// Where ONNX Runtime looks for weights in other files when the graph comes from memory.
-const EXTERNAL_FOLDER: &str = "session.model_external_initializers_file_folder_path";
 
 /// Options for loading a network.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,10 +18,10 @@ pub struct SessionOptions {
     pub threads: Option<usize>,
     /// Where the network runs.
     pub provider: Provider,
-    /// Number of the device among those of the provider; the first when left out.
-    pub device: Option<i32>,
-    /// Let TensorRT and OpenVINO compute in f16.
-    pub fp16: bool,
+    /// Which of the provider's devices; its first when left out.
+    pub device: Option<Device>,
+    /// The number format in which the provider computes.
+    pub precision: Precision,
     /// Tensors or operators to take features from, before those of the manifest.
     pub features: Vec<String>,
     /// Find out where each operator runs, by running once; always done for other providers than the CPU.
@@ -33,11 +29,24 @@ pub struct SessionOptions {
 }
 
 /// An execution provider of ONNX Runtime.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    strum::EnumMessage,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "lowercase", parse_err_ty = Error, parse_err_fn = crate::error::unknown_name)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
-    /// The first of TensorRT, CUDA and OpenVINO that the library has and that starts, else the CPU.
+    /// The first of TensorRT, CUDA, WebGPU on a hardware adapter, and OpenVINO that is installed and starts, else the CPU.
     #[default]
     Auto,
     /// The CPU.
@@ -46,201 +55,281 @@ pub enum Provider {
     Cuda,
     /// NVIDIA TensorRT.
     Tensorrt,
-    /// Intel OpenVINO.
+    /// Any GPU, through Vulkan, Direct3D 12 or Metal.
+    Webgpu,
+    /// Intel OpenVINO: any x86 or Arm CPU, Intel GPUs and NPUs.
     Openvino,
 }
 
+/// The number format in which a provider computes; inputs and outputs stay as the graph has them.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    strum::EnumMessage,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "lowercase", parse_err_ty = Error, parse_err_fn = crate::error::unknown_name)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// OpenVINO: f32 on a CPU, the device's own choice elsewhere. All other providers: as the graph has it.
+    #[default]
+    Auto,
+    /// 32-bit floating point.
+    F32,
+    /// 16-bit floating point with the exponent of f32 (OpenVINO on a CPU that multiplies it in hardware). `auto` does not
+    /// take it: scores change by more than the accuracy of the default model allows (`docs/models.md`).
+    Bf16,
+    /// 16-bit floating point (TensorRT, OpenVINO).
+    F16,
+}
+
+impl Precision {
+    /// The name on the command line, in reports, and OpenVINO's own.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// A device of a provider, by number or by the provider's own name for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Device {
+    /// Its place among the devices of the provider, from 0; for OpenVINO among the GPUs.
+    Number(u16),
+    /// OpenVINO: `CPU`, `GPU`, `GPU.1`, `NPU`.
+    Name(String),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
+
+impl std::str::FromStr for Device {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        Ok(text.parse().map_or_else(|_| Self::Name(text.to_owned()), Self::Number))
+    }
+}
+
 impl Provider {
+    /// All that can be named, but `auto`.
+    pub const ALL: [Self; 5] = [Self::Cpu, Self::Cuda, Self::Tensorrt, Self::Webgpu, Self::Openvino];
+
     /// The name on the command line and in reports.
     pub fn name(self) -> &'static str {
+        self.into()
+    }
+
+    /// The build of the library that brings it.
+    pub fn build(self) -> Build {
         match self {
-            Self::Auto => "auto",
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-            Self::Tensorrt => "tensorrt",
-            Self::Openvino => "openvino",
+            Self::Webgpu => Build::Webgpu,
+            Self::Openvino => Build::Openvino,
+            Self::Auto | Self::Cpu | Self::Cuda | Self::Tensorrt => Build::Plain,
         }
     }
 
-    fn dispatch(self, options: &SessionOptions) -> Option<ep::ExecutionProviderDispatch> {
-        let device = options.device.unwrap_or(0);
+    /// How to install it.
+    pub fn remedy(self) -> &'static str {
         match self {
+            Self::Webgpu => "`make gpu` brings the library with it",
+            Self::Openvino => "`make openvino` brings the library with it",
+            Self::Cuda | Self::Tensorrt => {
+                "install NVIDIA's driver, CUDA and cuDNN, and `pip install onnxruntime-gpu`, or name its library in ORT_DYLIB_PATH"
+            }
+            Self::Auto | Self::Cpu => "`make deps` brings the library",
+        }
+    }
+
+    /// Whether the library that this process has loaded was built with this provider; it may still fail to start.
+    pub fn compiled_in(self) -> bool {
+        if library::loaded().is_none() {
+            return false;
+        }
+        let found = match self {
+            Self::Auto | Self::Cpu => Ok(true),
+            Self::Cuda => ep::CUDA::is_available(),
+            Self::Tensorrt => ep::TensorRT::is_available(),
+            Self::Webgpu => ep::WebGPU::is_available(),
+            Self::Openvino => ep::OpenVINO::is_available(),
+        };
+        found.unwrap_or(false)
+    }
+
+    /// The provider with its options, and the precision that it computes in; none for the CPU, which every session has.
+    ///
+    /// # Errors
+    /// The provider, or this CPU, cannot compute in that precision, or has no such device.
+    pub(super) fn dispatch(self, options: &SessionOptions) -> Result<Option<ep::ExecutionProviderDispatch>> {
+        self.check_precision(options)?;
+        Ok(match self {
             Self::Auto | Self::Cpu => None,
-            Self::Cuda => Some(ep::CUDA::default().with_device_id(device).build()),
+            Self::Cuda => Some(ep::CUDA::default().with_device_id(self.number(options)?).build()),
             Self::Tensorrt => {
-                let provider = ep::TensorRT::default().with_device_id(device).with_fp16(options.fp16);
+                let provider = ep::TensorRT::default()
+                    .with_device_id(self.number(options)?)
+                    .with_fp16(options.precision == Precision::F16);
                 // Building an engine takes minutes: it is kept from one run to the next.
-                let cache = cache_folder().filter(|folder| fs::create_dir_all(folder).is_ok());
-                Some(match cache.as_deref().and_then(Path::to_str) {
+                Some(match cache("tensorrt") {
                     Some(folder) => provider
                         .with_engine_cache(true)
-                        .with_engine_cache_path(folder)
+                        .with_engine_cache_path(&folder)
                         .with_timing_cache(true)
                         .with_timing_cache_path(folder)
                         .build(),
                     None => provider.build(),
                 })
             }
-            Self::Openvino => {
-                let provider = ep::OpenVINO::default();
-                Some(if options.fp16 { provider.with_precision("FP16").build() } else { provider.build() })
+            Self::Webgpu => Some(ep::WebGPU::default().with_device_id(self.number(options)?).build()),
+            Self::Openvino => Some(openvino(options)),
+        })
+    }
+
+    /// The number of the device that is asked for.
+    pub(super) fn number(self, options: &SessionOptions) -> Result<i32> {
+        match &options.device {
+            None => Ok(0),
+            Some(Device::Number(number)) => Ok(i32::from(*number)),
+            Some(Device::Name(name)) => {
+                Err(Error::usage(format!("provider {} has no device `{name}`: it numbers its devices", self.name()))
+                    .hint("give a number, 0 for the first; names are for openvino: CPU, GPU, GPU.1, NPU"))
             }
         }
     }
 
-    /// Whether the loaded library was built with this provider; it may still fail to start.
-    pub fn compiled_in(self) -> bool {
-        use ep::ExecutionProvider;
-        if library::get().is_err() {
-            return false;
+    fn check_precision(self, options: &SessionOptions) -> Result<()> {
+        let precision = options.precision;
+        let can = match (self, precision) {
+            (_, Precision::Auto | Precision::F32) | (Self::Auto, _) => true,
+            (Self::Tensorrt | Self::Openvino, Precision::F16) => true,
+            (Self::Openvino, Precision::Bf16) => !on_cpu(options) || has_bf16(),
+            _ => false,
+        };
+        if can {
+            return Ok(());
         }
-        match self {
-            Self::Auto | Self::Cpu => true,
-            Self::Cuda => ep::CUDA::is_available().unwrap_or(false),
-            Self::Tensorrt => ep::TensorRT::is_available().unwrap_or(false),
-            Self::Openvino => ep::OpenVINO::is_available().unwrap_or(false),
+        if self == Self::Openvino {
+            return Err(Error::usage("this CPU does not multiply bf16 in hardware (AVX512_BF16, or bf16 of Arm)")
+                .hint("--precision f32 works on every CPU"));
         }
+        Err(Error::usage(format!("provider {} has no {} mode of its own", self.name(), precision.name())).hint(
+            "f16 is for tensorrt and openvino, bf16 for openvino; elsewhere export the network itself in f16 \
+             (models/export/internimage.py --fp16)",
+        ))
     }
 }
 
-fn cache_folder() -> Option<PathBuf> {
+/// OpenVINO on the device that is asked for.
+fn openvino(options: &SessionOptions) -> ep::ExecutionProviderDispatch {
+    let device = match &options.device {
+        None => "CPU".to_owned(),
+        Some(Device::Number(number)) => format!("GPU.{number}"),
+        Some(Device::Name(name)) => name.clone(),
+    };
+    let mut provider = ep::OpenVINO::default().with_device_type(&device);
+    if let Some(threads) = options.threads {
+        provider = provider.with_num_threads(threads);
+    }
+    if let Some(folder) = cache("openvino") {
+        provider = provider.with_cache_dir(folder);
+    }
+    let precision = openvino_precision(options);
+    if precision != Precision::Auto {
+        // The option `precision` of the provider knows no bf16; this is a property of OpenVINO's own.
+        let kind = device.split('.').next().unwrap_or(&device);
+        let properties = serde_json::json!({ kind: { "INFERENCE_PRECISION_HINT": precision.name() } });
+        provider = provider.with_arbitrary_config("load_config", properties.to_string());
+    }
+    provider.build()
+}
+
+/// What `auto` stands for on the device of `options`.
+pub(super) fn openvino_precision(options: &SessionOptions) -> Precision {
+    match options.precision {
+        Precision::Auto if on_cpu(options) => Precision::F32,
+        precision => precision,
+    }
+}
+
+fn on_cpu(options: &SessionOptions) -> bool {
+    match &options.device {
+        None => true,
+        Some(Device::Number(_)) => false,
+        Some(Device::Name(name)) => name == "CPU",
+    }
+}
+
+/// Whether the CPU multiplies bf16 in hardware.
+fn has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::is_x86_feature_detected!("avx512bf16");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("bf16");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    return false;
+}
+
+/// A folder for what a provider compiles, below the user's cache folder; none, with a warning, where it cannot be made.
+fn cache(provider: &str) -> Option<String> {
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))?;
-    Some(cache.join("oodstream/tensorrt"))
-}
-
-/// A session for `graph` whose other files lie in `folder`, the provider it got, and whether it writes a profile.
-///
-/// # Errors
-/// The runtime library is missing, an explicitly wanted provider does not start, or the graph does not load.
-pub fn open(graph: &[u8], folder: &Path, options: &SessionOptions) -> Result<(Session, Provider, bool)> {
-    if options.fp16 && matches!(options.provider, Provider::Cpu | Provider::Cuda) {
-        return Err(Error::usage(format!("provider {} has no f16 mode of its own", options.provider.name())).hint(
-            "export the network itself in f16 (models/export/internimage.py --fp16), or use tensorrt or openvino",
-        ));
-    }
-    // First of all: asking for providers without a loaded library panics.
-    library::get()?;
-    let wanted = match options.provider {
-        Provider::Auto => [Provider::Tensorrt, Provider::Cuda, Provider::Openvino]
-            .into_iter()
-            .filter(|provider| provider.compiled_in())
-            .chain([Provider::Cpu])
-            .collect(),
-        one => vec![one],
+    let folder = cache.join("oodstream").join(provider);
+    let writable = || -> std::io::Result<()> {
+        fs::create_dir_all(&folder)?;
+        tempfile::tempfile_in(&folder).map(drop)
     };
-    let mut last = None;
-    for provider in wanted {
-        let profile = options.profile || provider != Provider::Cpu;
-        match build(graph, folder, provider, options, profile) {
-            Ok(session) => return Ok((session, provider, profile)),
-            Err(error) => {
-                if options.provider == Provider::Auto && provider != Provider::Cpu {
-                    tracing::warn!("provider {} does not start, trying the next one: {error}", provider.name());
-                }
-                last = Some(error);
-            }
-        }
+    if let Err(error) = writable() {
+        tracing::warn!(
+            "provider {provider}: compiled networks are not kept, since {} cannot be written: {error}",
+            folder.display()
+        );
+        return None;
     }
-    Err(last.unwrap_or_else(|| Error::failed("no provider to run on")))
-}
-
-fn build(graph: &[u8], folder: &Path, provider: Provider, options: &SessionOptions, profile: bool) -> Result<Session> {
-    let runtime = library::get()?;
-    let failed = |error: String| Error::failed(format!("ONNX Runtime: {error}"));
-    let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
-    let mut builder = Session::builder(&runtime.environment)
-        .map_err(|error| failed(error.to_string()))?
-        .with_optimization_level(GraphOptimizationLevel::All)
-        .map_err(|error| failed(error.to_string()))?
-        .with_intra_threads(threads)
-        .map_err(|error| failed(error.to_string()))?
-        .with_intra_op_spinning(false)
-        .map_err(|error| failed(error.to_string()))?
-        .with_flush_to_zero()
-        .map_err(|error| failed(error.to_string()))?
-        .with_config_entry(EXTERNAL_FOLDER, folder.to_string_lossy())
-        .map_err(|error| failed(error.to_string()))?;
-    if let Some(dispatch) = provider.dispatch(options) {
-        builder = builder.with_execution_providers([dispatch.error_on_failure()]).map_err(|error| {
-            Error::failed(format!("provider {}: {error}", provider.name()))
-                .hint("`oodstream doctor` lists the providers of the library; --provider cpu always works")
-        })?;
-    }
-    if profile {
-        let prefix = std::env::temp_dir().join(format!("oodstream-profile-{}", std::process::id()));
-        builder = builder.with_profiling(prefix).map_err(|error| failed(error.to_string()))?;
-    }
-    builder.commit_from_memory(graph).map_err(|error| {
-        Error::failed(format!("ONNX Runtime cannot load it: {error}"))
-            .hint("the file must be an ONNX graph; `python -m onnx.checker FILE` shows details")
-    })
-}
-
-/// Operators that ran, by provider and kind.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Placement(pub BTreeMap<String, BTreeMap<String, usize>>);
-
-impl Placement {
-    /// Reads it from the profile of `session`, which must have been built to write one and have run once.
-    ///
-    /// # Errors
-    /// The profile cannot be read.
-    pub fn of(session: &mut Session) -> Result<Self> {
-        let failed = |error: String| Error::failed(format!("ONNX Runtime's profile cannot be read: {error}"));
-        let path = session.end_profiling().map_err(|error| failed(error.to_string()))?;
-        let text = fs::read_to_string(&path).map_err(|error| failed(format!("{path}: {error}")))?;
-        // A temporary file; that it stays behind is no reason to stop.
-        let _ = fs::remove_file(&path);
-        let events: Vec<serde_json::Value> = serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
-        let mut placement = Self::default();
-        for event in events.iter().filter(|event| event["cat"] == "Node") {
-            let arguments = &event["args"];
-            if let (Some(provider), Some(operator)) = (arguments["provider"].as_str(), arguments["op_name"].as_str()) {
-                *placement.0.entry(provider.to_owned()).or_default().entry(operator.to_owned()).or_default() += 1;
-            }
-        }
-        Ok(placement)
-    }
-}
-
-impl fmt::Display for Placement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let several = self.0.len() > 1;
-        for (index, (provider, operators)) in self.0.iter().enumerate() {
-            let count: usize = operators.values().sum();
-            write!(f, "{}{count} operators on {provider}", if index > 0 { "; " } else { "" })?;
-            if several && provider == "CPUExecutionProvider" {
-                write!(f, " ({})", operators.keys().cloned().collect::<Vec<_>>().join(", "))?;
-            }
-        }
-        Ok(())
-    }
+    folder.to_str().map(str::to_owned)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_split_graph_names_what_is_left_on_the_cpu() {
-        let on = |names: &[(&str, usize)]| names.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
-        let placement = Placement(BTreeMap::from([
-            ("CPUExecutionProvider".to_owned(), on(&[("GridSample", 30), ("Shape", 2)])),
-            ("CUDAExecutionProvider".to_owned(), on(&[("Conv", 120)])),
-        ]));
-        assert_eq!(
-            placement.to_string(),
-            "32 operators on CPUExecutionProvider (GridSample, Shape); 120 operators on CUDAExecutionProvider"
-        );
+    fn refused(provider: Provider, precision: Precision, device: Option<Device>) -> Error {
+        provider.dispatch(&SessionOptions { precision, device, ..SessionOptions::default() }).unwrap_err()
     }
 
     #[test]
-    fn f16_is_refused_where_a_provider_has_no_such_mode() {
-        let options = SessionOptions { provider: Provider::Cpu, fp16: true, ..SessionOptions::default() };
-        let error = open(&[], Path::new("."), &options).unwrap_err();
-        assert_eq!(error.kind(), crate::ErrorKind::Usage);
+    fn a_precision_is_refused_where_a_provider_has_no_such_mode() {
+        for (provider, precision) in [
+            (Provider::Cpu, Precision::F16),
+            (Provider::Cuda, Precision::F16),
+            (Provider::Webgpu, Precision::Bf16),
+            (Provider::Tensorrt, Precision::Bf16),
+        ] {
+            let error = refused(provider, precision, None);
+            assert_eq!(error.kind(), crate::ErrorKind::Usage, "{provider:?}");
+            assert!(error.to_string().contains(precision.name()), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_device_by_name_is_for_openvino_alone() {
+        let error = refused(Provider::Webgpu, Precision::Auto, Some(Device::Name("NPU".into())));
+        assert!(error.to_string().contains("NPU"), "{error}");
+        assert_eq!("1".parse(), Ok(Device::Number(1)));
+        assert_eq!("GPU.1".parse(), Ok(Device::Name("GPU.1".into())));
     }
 }

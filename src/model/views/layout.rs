@@ -21,8 +21,22 @@ const OVERLAPS: std::ops::RangeInclusive<f32> = 0.0..=0.5;
 const LAYOUTS: usize = 16;
 
 /// The rule that brings a frame to the network's input size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    strum::EnumMessage,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "kebab-case", parse_err_ty = Error, parse_err_fn = crate::error::unknown_name)]
 #[serde(rename_all = "kebab-case")]
 pub enum Resize {
     /// Width and height are scaled independently; the whole input is picture.
@@ -37,11 +51,7 @@ pub enum Resize {
 impl Resize {
     /// The name on the command line and in files.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Stretch => "stretch",
-            Self::Letterbox => "letterbox",
-            Self::Tile => "tile",
-        }
+        self.into()
     }
 }
 

@@ -84,7 +84,7 @@ impl Recorder {
             // Names of segments never replace anything.
             encoding.overwrite = false;
             let template = Template::parse(path)?;
-            std::fs::create_dir_all(template.folder()).map_err(|e| {
+            fs::create_dir_all(template.folder()).map_err(|e| {
                 let folder = template.folder().display();
                 Error::failed(format!("{}: the folder {folder} cannot be made: {e}", path.display()))
             })?;

@@ -1,0 +1,170 @@
+//! A session of ONNX Runtime: the choice of a library and a provider for it, and its options.
+
+use std::path::Path;
+
+use ort::session::Session;
+use ort::session::builder::GraphOptimizationLevel;
+
+use crate::compute;
+use crate::model::runtime::library::{self, Build};
+use crate::model::runtime::provider::{Precision, Provider, SessionOptions, openvino_precision};
+use crate::{Error, Result};
+
+/// Where ONNX Runtime looks for weights in other files when the graph comes from memory.
+const EXTERNAL_FOLDER: &str = "session.model_external_initializers_file_folder_path";
+
+/// A session, and how it came to its provider.
+#[derive(Debug)]
+pub struct Opened {
+    /// The session.
+    pub session: Session,
+    /// The provider that it runs on.
+    pub provider: Provider,
+    /// The precision that the provider was set to; `Auto` leaves it to the graph or the device.
+    pub precision: Precision,
+    /// Why `auto` passed others by, a line each.
+    pub passed_by: Vec<String>,
+    /// Whether the session writes a profile, see [`Placement`](super::placement::Placement).
+    pub profiled: bool,
+}
+
+/// A session for `graph` whose other files lie in `folder`.
+///
+/// # Errors
+/// The library is missing, a provider requested by name does not start, or the graph does not load.
+pub fn open(graph: &[u8], folder: &Path, options: &SessionOptions) -> Result<Opened> {
+    let (wanted, mut passed_by) = match options.provider {
+        Provider::Auto => candidates(options.precision)?,
+        one => {
+            one.dispatch(options)?;
+            library::load(one.build())?;
+            (vec![one], Vec::new())
+        }
+    };
+    let mut last = None;
+    for provider in wanted {
+        let profiled = options.profile || provider != Provider::Cpu;
+        match build(graph, folder, provider, options, profiled) {
+            Ok(session) => {
+                let precision = match provider {
+                    Provider::Openvino => openvino_precision(options),
+                    _ => options.precision,
+                };
+                return Ok(Opened { session, provider, precision, passed_by, profiled });
+            }
+            Err(error) => {
+                if options.provider == Provider::Auto && provider != Provider::Cpu {
+                    tracing::warn!("provider {} does not start, trying the next one: {error}", provider.name());
+                    passed_by.push(format!("{}: does not start: {error}", provider.name()));
+                }
+                last = Some(error);
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| Error::failed("no provider to run on")))
+}
+
+/// The providers that `auto` tries, in order, the CPU last, and why others are left out. A process has one library: the
+/// first provider that can be expected to start decides which build of it is loaded.
+fn candidates(precision: Precision) -> Result<(Vec<Provider>, Vec<String>)> {
+    let mut passed_by = Vec::new();
+    let mut found = Vec::new();
+    let any = library::chosen_by_user() || library::loaded().is_some();
+    for provider in [Provider::Tensorrt, Provider::Cuda, Provider::Webgpu, Provider::Openvino] {
+        match expected(provider, precision, any) {
+            Ok(()) => found.push(provider),
+            Err(reason) => passed_by.push(format!("{}: {reason}", provider.name())),
+        }
+    }
+    library::load(found.first().map_or(Build::Plain, |provider| provider.build()))?;
+    found.retain(|provider| {
+        let there = provider.compiled_in();
+        if !there {
+            passed_by.push(format!("{}: not in the library that is loaded", provider.name()));
+        }
+        there
+    });
+    found.push(Provider::Cpu);
+    Ok((found, passed_by))
+}
+
+/// Whether `provider` can be expected to start, by what is installed; `any` is whether the library is given, so that its
+/// files say nothing.
+fn expected(provider: Provider, precision: Precision, any: bool) -> std::result::Result<(), String> {
+    match provider {
+        Provider::Tensorrt | Provider::Cuda => {
+            if !nvidia() {
+                return Err("no NVIDIA driver".to_owned());
+            }
+            if !any && !library::has_shared_provider(provider.name()) {
+                return Err("the ONNX Runtime library has no such provider".to_owned());
+            }
+        }
+        Provider::Webgpu => {
+            if !any && library::find_build(Build::Webgpu).is_none() {
+                return Err(format!("not installed; {}", provider.remedy()));
+            }
+            if !compute::has_hardware_adapter() {
+                return Err("no hardware graphics adapter".to_owned());
+            }
+        }
+        _ => {
+            if !any && library::find_build(Build::Openvino).is_none() {
+                return Err(format!("not installed; {}", provider.remedy()));
+            }
+        }
+    }
+    let mode = SessionOptions { provider, precision, ..SessionOptions::default() };
+    provider.dispatch(&mode).map(drop).map_err(|error| error.to_string())
+}
+
+/// Whether the kernel has NVIDIA's driver; other systems are not asked.
+fn nvidia() -> bool {
+    !cfg!(target_os = "linux")
+        || ["/dev/nvidiactl", "/dev/dxg", "/dev/nvhost-gpu"].iter().any(|path| Path::new(path).exists())
+}
+
+fn build(graph: &[u8], folder: &Path, provider: Provider, options: &SessionOptions, profile: bool) -> Result<Session> {
+    let runtime = library::load(provider.build())?;
+    let failed = |error: String| Error::failed(format!("ONNX Runtime: {error}"));
+    if !provider.compiled_in() {
+        return Err(Error::failed(format!(
+            "provider {}: the ONNX Runtime library {} does not have it",
+            provider.name(),
+            runtime.library.display()
+        ))
+        .hint(provider.remedy()));
+    }
+    let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
+    let mut builder = Session::builder(&runtime.environment)
+        .map_err(|error| failed(error.to_string()))?
+        .with_optimization_level(GraphOptimizationLevel::All)
+        .map_err(|error| failed(error.to_string()))?
+        .with_intra_threads(threads)
+        .map_err(|error| failed(error.to_string()))?
+        .with_intra_op_spinning(false)
+        .map_err(|error| failed(error.to_string()))?
+        .with_flush_to_zero()
+        .map_err(|error| failed(error.to_string()))?
+        .with_config_entry(EXTERNAL_FOLDER, folder.to_string_lossy())
+        .map_err(|error| failed(error.to_string()))?;
+    if let Some(dispatch) = provider.dispatch(options)? {
+        builder = builder.with_execution_providers([dispatch.error_on_failure()]).map_err(|error| {
+            Error::failed(format!("provider {}: {error}", provider.name()))
+                .hint("`oodstream doctor` lists the providers of the library; --provider cpu always works")
+        })?;
+    }
+    if profile {
+        let prefix = std::env::temp_dir().join(format!("oodstream-profile-{}", std::process::id()));
+        builder = builder.with_profiling(prefix).map_err(|error| failed(error.to_string()))?;
+    }
+    builder.commit_from_memory(graph).map_err(|error| {
+        if provider == Provider::Cpu {
+            return Error::failed(format!("ONNX Runtime cannot load it: {error}"))
+                .hint("the file must be an ONNX graph; `python -m onnx.checker FILE` shows details");
+        }
+        Error::failed(format!("provider {} cannot load it: {error}", provider.name()))
+            .hint("--provider cpu runs every graph; `oodstream doctor` lists providers and adapters")
+    })
+}

@@ -1,0 +1,8 @@
+//! The dense maths and the preparation of frames, on the processor and on a graphics adapter.
+
+mod cpu;
+mod equal;
+mod f16;
+mod overlap;
+mod prepare;
+mod prepare_gpu;

@@ -1,0 +1,3 @@
+//! Drawing into I420 frames.
+
+mod painter;

@@ -1,0 +1,6 @@
+//! Labelled image sets, metrics and reports.
+
+mod datasets;
+mod metrics;
+mod passes;
+mod shared;

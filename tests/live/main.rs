@@ -1,0 +1,21 @@
+//! Live inputs and outputs, and runs over them. [`soak`] holds long measurements, which are ignored by default.
+
+mod calibrate;
+mod device;
+mod hostile;
+mod input;
+mod output;
+mod pipeline;
+mod push;
+mod run;
+mod serve;
+mod soak;
+mod trouble;
+mod window;
+
+/// The camera of the other tests: [`support::camera::Camera`] runs it in a process of its own.
+#[test]
+#[ignore = "the camera of other tests, run by them"]
+fn camera_process() {
+    support::camera::serve();
+}

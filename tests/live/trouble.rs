@@ -1,0 +1,60 @@
+//! Troubles beside the pictures of a live run: results that cannot be kept, streams that fail or end, an early hang-up.
+
+use std::fs;
+
+use support::common::Place;
+use support::live::{decoded, free_port, goes_on, http, until};
+use support::running::Live;
+
+const PATTERN: &str = "test://ball?live=1&width=160&height=90&fps=25";
+
+#[test]
+fn results_that_cannot_be_kept_do_not_end_the_video() {
+    let (place, port) = (Place::new(), free_port());
+    let mut run = Live::start(&place, &format!("run {PATTERN} -o x.mkv -o masks:m --http {port}"));
+    let masks = place.path("m");
+    let count = || fs::read_dir(&masks).map_or(0, Iterator::count);
+    until("there are masks", || count() > 3);
+    fs::rename(&masks, place.path("moved")).unwrap();
+    until("it is told", || run.log().contains("cannot be written"));
+    goes_on(port, "test");
+    fs::create_dir(&masks).unwrap();
+    until("there are masks again", || count() > 3);
+    // Something asked for is missing, and the exit code says so.
+    run.stop(1);
+    let log = run.log();
+    assert!(log.contains("results could not be kept") && log.matches("the video goes on").count() == 1, "{log}");
+    assert!(decoded(&place.path("x.mkv")) > 25);
+}
+
+#[test]
+fn a_stream_that_fails_or_ends_does_so_alone_and_is_told() {
+    let (place, port) = (Place::new(), free_port());
+    // The second stream finds its first mask there already, and the third one is a short film.
+    fs::create_dir(place.path("m")).unwrap();
+    fs::write(place.path("m/test-2_000000.png"), "not ours").unwrap();
+    place.moving("short.mp4", 10);
+    let mut run = Live::start(
+        &place,
+        &format!("run {PATTERN} {PATTERN} short.mp4 --realtime -o none -o masks:m --http {port} --json r.json"),
+    );
+    let health = || http(port, "GET", "/healthz");
+    until("one has failed", || health().0 == 503 && health().1.contains("test-2_000000.png: exists already"));
+    until("one has ended", || health().1.contains("it came to its end"));
+    until("it is told", || run.log().contains("test-2 has ended, the other streams go on"));
+    goes_on(port, "test");
+    run.stop(130);
+    assert!(run.log().contains("error: test-2: m/test-2_000000.png"), "{}", run.log());
+    assert_eq!(fs::read_to_string(place.path("m/test-2_000000.png")).unwrap(), "not ours");
+}
+
+#[test]
+fn a_hang_up_before_the_streams_are_there_ends_nothing() {
+    let (place, port) = (Place::new(), free_port());
+    let mut run = Live::start(&place, &format!("run {PATTERN} -o none --http {port}"));
+    until("it is on its way", || http(port, "GET", "/readyz").0 != 0);
+    run.signal("-HUP");
+    until("it is ready", || http(port, "GET", "/readyz").0 == 200);
+    goes_on(port, "test");
+    run.stop(130);
+}

@@ -1,0 +1,5 @@
+//! Calibration, and from score maps to events.
+
+mod alarm;
+mod calibration;
+mod tracks;

@@ -33,6 +33,7 @@ struct EventLine {
     peak_score: f32,
     severity: f32,
     nearest_class: Option<String>,
+    clip: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -106,10 +107,13 @@ pub fn report(folders: &[PathBuf], output: &Path, embed: usize, overwrite: bool)
                 let path = pattern.with_file_name(name);
                 path.exists().then(|| link(output, &path))
             };
+            // Events that overlap share a clip.
+            let clip = line.clip.as_ref().and_then(|clip| Some((Path::new(clip).file_name()?, outputs.get("clips")?)));
+            let clip = clip.map(|(name, pattern)| pattern.with_file_name(name)).filter(|clip| clip.exists());
             page.events.push(PageEvent {
                 file: index,
                 picture: of_event("snapshots"),
-                clip: of_event("clips"),
+                clip: clip.map(|clip| link(output, &clip)),
                 thumb: None,
                 day: line.start_wall.as_ref().and_then(|wall| wall.get(..10)).map(ToOwned::to_owned),
                 id: line.id,

@@ -283,6 +283,7 @@ fn folders(options: &[String]) -> Result<Folders> {
         ("csv", outputs.csv),
         ("chapters", outputs.chapters),
         ("snapshots", outputs.snapshots),
+        ("clips", outputs.clips),
     ];
     for (kind, path) in kinds {
         let Some(path) = path else { continue };
@@ -470,10 +471,17 @@ impl Work<'_> {
             masks: folder("masks"),
             scores: folder("scores"),
             snapshots: folder("snapshots"),
+            clips: folder("clips"),
             existing: Existing::Replace,
         })?;
-        let (style, classes) = (self.config.draw, self.classes.as_slice());
-        let mut recorders = records.of_stream(&Of { stream: &source.key, base: &places.base, style, classes })?;
+        let archive = &self.config.archive;
+        let mut recorders = records.of_stream(&Of {
+            stream: &source.key,
+            base: &places.base,
+            style: self.config.draw,
+            classes: &self.classes,
+            file: Some((&source.path, archive.clip_before_s, archive.clip_after_s)),
+        })?;
         recorders.push(Box::new(CountEvents(Arc::clone(&begun.events))));
         Ok(Job {
             input: Opener::Address(Input::File(source.path.clone())),

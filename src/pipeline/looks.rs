@@ -74,15 +74,15 @@ impl Looker {
     }
 }
 
-/// Means of luma over the cells of a small grid, of every fourth sample of every fourth row.
+/// Means of luma over the cells of a small grid, of about 8 x 8 samples each.
 fn shrink(luma: &Plane<'_>, cells: &mut Vec<f32>) {
     let (columns, rows) = (GRID.0.min(luma.columns), GRID.1.min(luma.rows));
     let (mut sums, mut counts) = (vec![0u32; columns * rows], vec![0u32; columns * rows]);
-    let step = if luma.columns >= 4 * columns && luma.rows >= 4 * rows { 4 } else { 1 };
-    for y in (0..luma.rows).step_by(step) {
+    let (across, down) = ((luma.columns / (8 * GRID.0)).max(1), (luma.rows / (8 * GRID.1)).max(1));
+    for y in (0..luma.rows).step_by(down) {
         let row = luma.row(y);
         let cell = y * rows / luma.rows * columns;
-        for x in (0..luma.columns).step_by(step) {
+        for x in (0..luma.columns).step_by(across) {
             let at = cell + x * columns / luma.columns;
             sums[at] += u32::from(row[x]);
             counts[at] += 1;

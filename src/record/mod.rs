@@ -1,6 +1,7 @@
 //! What is kept beside the video: events, masks, score maps, regions, snapshots, tables.
 
 mod best_effort;
+pub mod clips;
 pub mod events;
 pub mod lines;
 pub mod maps;
@@ -93,6 +94,8 @@ pub struct Wanted<'a> {
     pub csv: Option<&'a Path>,
     /// File for the chapters of a video.
     pub chapters: Option<&'a Path>,
+    /// Folder for the part of the file around each event.
+    pub clips: Option<&'a Path>,
     /// Folder for pictures of each event.
     pub snapshots: Option<&'a Path>,
     /// What happens to files that are there already.
@@ -110,6 +113,8 @@ pub struct Of<'a> {
     pub style: Style,
     /// Names of the network's classes.
     pub classes: &'a [String],
+    /// The file that clips are cut from, and the seconds before and after an event that they show.
+    pub file: Option<(&'a Path, f64, f64)>,
 }
 
 /// What keeps the results of all streams of a run.
@@ -156,6 +161,10 @@ impl<'a> Records<'a> {
         if let Some(folder) = self.wanted.snapshots {
             recorders
                 .push(Box::new(snapshots::SnapshotRecorder::new(folder, of.base, overwrite, of.style, of.classes)?));
+        }
+        if let (Some(folder), Some((input, before_s, after_s))) = (self.wanted.clips, of.file) {
+            let clips = clips::ClipRecorder::new(input, folder, of.base, (before_s, after_s), overwrite)?;
+            recorders.push(Box::new(clips));
         }
         if let Some(log) = &self.events {
             recorders.push(Box::new(EventRecorder::new(Arc::clone(log))));

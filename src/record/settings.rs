@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result};
 
 /// `[archive]`
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ArchiveConfig {
     /// Time zone of the clock that the names of files are written by: `Europe/Berlin`, `+02:00`, `UTC`; that of this
@@ -19,6 +19,24 @@ pub struct ArchiveConfig {
     pub keyframes: bool,
     /// Frames that equal the last one that was looked at are not looked at: parked hours.
     pub skip_still: bool,
+    /// Seconds before an event that its clip shows.
+    pub clip_before_s: f64,
+    /// Seconds after an event that its clip shows.
+    pub clip_after_s: f64,
+}
+
+impl Default for ArchiveConfig {
+    fn default() -> Self {
+        Self {
+            time_zone: None,
+            time_pattern: None,
+            every_s: None,
+            keyframes: false,
+            skip_still: false,
+            clip_before_s: 5.0,
+            clip_after_s: 5.0,
+        }
+    }
 }
 
 impl ArchiveConfig {
@@ -29,6 +47,11 @@ impl ArchiveConfig {
     pub fn check(&self) -> Result<()> {
         if let Some(seconds) = self.every_s.filter(|seconds| !(*seconds > 0.0 && *seconds <= 3600.0)) {
             return Err(Error::usage(format!("archive.every_s is {seconds}, it must be above 0 to 3600 seconds")));
+        }
+        for (key, seconds) in [("clip_before_s", self.clip_before_s), ("clip_after_s", self.clip_after_s)] {
+            if !(0.0..=3600.0).contains(&seconds) {
+                return Err(Error::usage(format!("archive.{key} is {seconds}, it must be 0 to 3600 seconds")));
+            }
         }
         super::wall::WallTimes::new(self).map(|_| ())
     }

@@ -201,6 +201,7 @@ struct Listed<'a> {
     reports: Mutex<Vec<InputReport>>,
     style: Style,
     classes: Vec<String>,
+    roll_s: (f64, f64),
 }
 
 type Listing = (Opener, String, Option<PathBuf>);
@@ -216,7 +217,11 @@ impl Queue for Listed<'_> {
             return Err(Box::default());
         };
         let path = input.name();
-        let of = Of { stream: &path, base: &base, style: self.style, classes: &self.classes };
+        let file = match &input {
+            Opener::Address(Input::File(path)) => Some((path.as_path(), self.roll_s.0, self.roll_s.1)),
+            _ => None,
+        };
+        let of = Of { stream: &path, base: &base, style: self.style, classes: &self.classes, file };
         match self.records.of_stream(&of) {
             Ok(recorders) => Ok(Job { input, stream: path.clone(), path, output, recorders }),
             Err(error) => Err(Box::new(InputReport::unopened(path, error))),
@@ -251,6 +256,7 @@ pub(super) fn run(session: Session) -> Result<Report> {
         reports: Mutex::default(),
         style: config.draw,
         classes: engine.network.manifest().classes.names.clone(),
+        roll_s: (config.archive.clip_before_s, config.archive.clip_after_s),
     };
     run_queue(&mut engine, &config, &handle, observer.as_ref(), 1, &queue);
     let reports = queue.reports.into_inner().unwrap_or_else(PoisonError::into_inner);

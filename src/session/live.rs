@@ -50,6 +50,10 @@ pub(super) fn run(session: Session) -> Result<Report> {
     engine.batch_wait = Duration::from_millis(config.live.batch_wait_ms);
     // A service that starts again goes on with its events.
     let existing = if config.encode.overwrite { Existing::Replace } else { Existing::Append };
+    if outputs.clips.is_some() {
+        return Err(Error::usage("-o clips: is for files, from which the clips are cut")
+            .hint("-o 'rec/%Y%m%d-%H%M%S.mp4' records a live input"));
+    }
     if outputs.chapters.is_some() {
         return Err(Error::usage("-o chapters: is for files, as chapters are written at the end of a video"));
     }
@@ -91,6 +95,7 @@ pub(super) fn run(session: Session) -> Result<Report> {
                     base: &plan.name,
                     style: config.draw,
                     classes: &engine.network.manifest().classes.names,
+                    file: None,
                 })?
                 .into_iter()
                 .map(|recorder| Box::new(BestEffortRecorder::new(recorder)) as _)

@@ -25,6 +25,8 @@ pub(crate) struct Outputs {
     pub csv: Option<PathBuf>,
     /// `chapters:FILE`, WebVTT.
     pub chapters: Option<PathBuf>,
+    /// `clips:DIR`, the part of the file around each event.
+    pub clips: Option<PathBuf>,
     /// `snapshots:DIR`, two JPEG files an event.
     pub snapshots: Option<PathBuf>,
 }
@@ -75,6 +77,7 @@ impl Outputs {
             "regions" => &mut self.regions,
             "csv" => &mut self.csv,
             "chapters" => &mut self.chapters,
+            "clips" => &mut self.clips,
             "snapshots" => &mut self.snapshots,
             _ => return None,
         })
@@ -94,6 +97,7 @@ impl Outputs {
             regions: self.regions.as_deref(),
             csv: self.csv.as_deref(),
             chapters: self.chapters.as_deref(),
+            clips: self.clips.as_deref(),
             snapshots: self.snapshots.as_deref(),
             existing,
         }
@@ -131,7 +135,7 @@ impl VideoOutput {
         match path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase).as_deref() {
             Some("mp4" | "mkv" | "m4v" | "mov") => Ok(Self::File(path)),
             _ => Err(Error::usage(format!("{place}: not an output that is known"))
-                .hint("x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, regions:x.jsonl, csv:x.csv, chapters:x.vtt, masks:DIR, scores:DIR or snapshots:DIR")),
+                .hint("x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, regions:x.jsonl, csv:x.csv, chapters:x.vtt, masks:DIR, scores:DIR, snapshots:DIR or clips:DIR")),
         }
     }
 

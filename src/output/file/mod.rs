@@ -4,6 +4,7 @@
 //! subtitle packets go from one to the other inside ([`crate::gst::track`]), untouched. Two pipelines rather than one,
 //! so that stopping early, a damaged input or a full disk at one end leaves the other end able to finish properly.
 
+pub mod cut;
 pub(crate) mod mux;
 mod plain;
 pub(crate) mod target;

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::eval_clip;
 use super::network::NetworkArgs;
 use super::report::write_json;
 use super::values::choice;
+use super::{eval_classes, eval_clip};
 use crate::compute::{self, Unit, Upsampling};
 use crate::config::Config;
 use crate::eval::components::SizeLimits;
@@ -37,13 +37,14 @@ Examples:
   oodstream eval my_set --layout pairs --ood-value 7 --json -
   oodstream eval my_set --layout pairs --from-scores scores/      others' score maps, NAME.npy
   oodstream eval drives/*.mp4 --ordinary                          false alarms per minute
+  oodstream eval camvid/test --classes --class-names model        how much of each known class is marked
   oodstream eval clip.mp4 --truth masks/                          how soon each labelled thing is reported")]
 pub struct EvalArgs {
     /// Folder of the data set as it unpacks; videos with --ordinary or --truth
     #[arg(value_name = "INPUT", required = true)]
     pub(super) inputs: Vec<String>,
     /// How the set is laid out
-    #[arg(long, value_parser = choice::<Layout>(), required_unless_present_any = ["ordinary", "truth"], conflicts_with_all = ["ordinary", "truth"])]
+    #[arg(long, value_parser = choice::<Layout>(), required_unless_present_any = ["ordinary", "truth", "classes"], conflicts_with_all = ["ordinary", "truth", "classes"])]
     layout: Option<Layout>,
     /// The inputs are ordinary videos: report the alarms in them, all of which are false
     #[arg(long, conflicts_with = "truth", help_heading = "Alarms in videos")]
@@ -60,6 +61,12 @@ pub struct EvalArgs {
     /// Change one key of the pipeline file; repeatable
     #[arg(long, value_name = "SECTION.KEY=VALUE", help_heading = "Alarms in videos")]
     pub(super) set: Vec<String>,
+    /// The set (images/NAME.*, labels/NAME.*) has class labels, 255 void: report the share of each class that is marked
+    #[arg(long, conflicts_with_all = ["ordinary", "truth", "ood_value", "from_scores", "save_scores"], help_heading = "Known classes")]
+    pub(super) classes: bool,
+    /// Names of the label values from 0, or `model` for the network's classes [default: their numbers]
+    #[arg(long, value_name = "NAME,...", requires = "classes", help_heading = "Known classes")]
+    pub(super) class_names: Option<String>,
     /// Mask value of anomalous pixels [default: the layout's]
     #[arg(long, value_name = "N")]
     ood_value: Option<u8>,
@@ -76,10 +83,10 @@ pub struct EvalArgs {
     upsampling: Option<Upsampling>,
     /// Only the first N images
     #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    pub(super) limit: Option<usize>,
     /// Go on without files that are missing or damaged, and count them
     #[arg(long)]
-    skip_bad: bool,
+    pub(super) skip_bad: bool,
     /// Predicted components under this many pixels do not count (RoadObstacle21 takes 50)
     #[arg(long, value_name = "PIXELS", default_value_t = 500)]
     min_predicted: u64,
@@ -114,6 +121,9 @@ pub fn run(args: &EvalArgs, quiet: bool) -> Result<u8> {
     let ([folder], Some(layout)) = (args.inputs.as_slice(), args.layout) else {
         if args.ordinary || args.truth.is_some() {
             return eval_clip::run(args, quiet);
+        }
+        if args.classes {
+            return eval_classes::run(args, quiet);
         }
         return Err(Error::usage("a data set is one folder"));
     };
@@ -185,7 +195,7 @@ fn finish(args: &EvalArgs, evaluation: &Evaluation) -> Result<()> {
     Ok(())
 }
 
-fn progress_bar(images: usize, quiet: bool) -> ProgressBar {
+pub(super) fn progress_bar(images: usize, quiet: bool) -> ProgressBar {
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(images as u64) };
     // The template is a constant that parses; the plain bar is what is left if it did not.
     if let Ok(style) = ProgressStyle::with_template("{msg:>14} [{bar:36}] {pos}/{len} {eta}") {

@@ -7,6 +7,7 @@ pub mod bench;
 pub mod calibrate;
 pub mod doctor;
 pub mod eval;
+mod eval_classes;
 mod eval_clip;
 pub mod export;
 pub mod manual;

@@ -345,14 +345,14 @@ pub fn read_image(sample: &Sample) -> Result<RgbImage> {
     Ok(open_image(&sample.image)?.into_rgb8())
 }
 
-/// Decodes the ground truth of a sample to pixels of [`KNOWN`], [`ANOMALY`] and [`VOID`].
+/// Decodes the class labels of a sample.
 ///
 /// # Errors
-/// It cannot be decoded, is a colour picture, or has values that `coding` does not know; the message names them.
-pub fn read_mask(sample: &Sample, coding: Coding) -> Result<GrayImage> {
+/// They cannot be decoded, are a colour picture, or have values beyond 255.
+pub fn read_labels(sample: &Sample) -> Result<GrayImage> {
     let path = sample.mask.display();
-    let mut mask = match open_image(&sample.mask)? {
-        DynamicImage::ImageLuma8(mask) => mask,
+    match open_image(&sample.mask)? {
+        DynamicImage::ImageLuma8(mask) => Ok(mask),
         image @ (DynamicImage::ImageRgb8(_) | DynamicImage::ImageRgba8(_)) => {
             let rgb = image.into_rgb8();
             if rgb.pixels().any(|pixel| pixel.0[0] != pixel.0[1] || pixel.0[1] != pixel.0[2]) {
@@ -360,17 +360,26 @@ pub fn read_mask(sample: &Sample, coding: Coding) -> Result<GrayImage> {
                     .hint("a mask has one 8-bit channel of class values"));
             }
             let (width, height) = rgb.dimensions();
-            GrayImage::from_fn(width, height, |x, y| image::Luma([rgb.get_pixel(x, y).0[0]]))
+            Ok(GrayImage::from_fn(width, height, |x, y| image::Luma([rgb.get_pixel(x, y).0[0]])))
         }
         DynamicImage::ImageLuma16(wide) => {
             let (width, height) = wide.dimensions();
             if let Some(pixel) = wide.pixels().find(|pixel| pixel.0[0] > 255) {
                 return Err(Error::failed(format!("{path}: the mask has the unknown value {}", pixel.0[0])));
             }
-            GrayImage::from_fn(width, height, |x, y| image::Luma([wide.get_pixel(x, y).0[0] as u8]))
+            Ok(GrayImage::from_fn(width, height, |x, y| image::Luma([wide.get_pixel(x, y).0[0] as u8])))
         }
-        other => return Err(Error::failed(format!("{path}: a mask of type {:?} is not supported", other.color()))),
-    };
+        other => Err(Error::failed(format!("{path}: a mask of type {:?} is not supported", other.color()))),
+    }
+}
+
+/// Decodes the ground truth of a sample to pixels of [`KNOWN`], [`ANOMALY`] and [`VOID`].
+///
+/// # Errors
+/// As [`read_labels`], or values that `coding` does not know; the message names them.
+pub fn read_mask(sample: &Sample, coding: Coding) -> Result<GrayImage> {
+    let path = sample.mask.display();
+    let mut mask = read_labels(sample)?;
     let mut table = [None; 256];
     for (value, decoded) in table.iter_mut().enumerate() {
         *decoded = coding.decode(value as u8);

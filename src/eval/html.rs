@@ -7,6 +7,7 @@ use std::path::Path;
 use image::imageops::{self, FilterType};
 use image::{ImageFormat, Rgb, RgbImage};
 
+use super::classes::ClassReport;
 use super::components::{ANOMALY, VOID};
 use super::dataset::read_image;
 use super::gather::Gathered;
@@ -47,6 +48,31 @@ pub fn write(folder: &Path, evaluation: &Evaluation, gathered: &Gathered) -> Res
     let path = folder.join("index.html");
     std::fs::create_dir_all(folder)
         .and_then(|()| std::fs::write(&path, page))
+        .map_err(|error| Error::failed(format!("report {}: {error}", path.display())))
+}
+
+/// Writes the figures of classes as `index.html` into `folder`, which is made where it is missing.
+///
+/// # Errors
+/// The page cannot be written.
+pub fn write_classes(folder: &Path, dataset: &str, report: &ClassReport) -> Result<()> {
+    let mut html = format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>oodstream: {0}</title><style>{STYLE}</style>\
+         </head><body><h1>{0}</h1><p class=\"lead\">{1} images: the share of each known class that is marked</p><table><tr>",
+        escape(dataset),
+        report.images
+    );
+    ClassReport::COLUMNS.iter().for_each(|column| html.push_str(&format!("<th>{column}</th>")));
+    html.push_str("</tr>");
+    for row in report.rows() {
+        html.push_str("<tr>");
+        row.iter().for_each(|cell| html.push_str(&format!("<td>{}</td>", escape(cell))));
+        html.push_str("</tr>");
+    }
+    html.push_str("</table></body></html>");
+    let path = folder.join("index.html");
+    std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::write(&path, html))
         .map_err(|error| Error::failed(format!("report {}: {error}", path.display())))
 }
 

@@ -152,3 +152,65 @@ fn guided_upsampling_follows_edges_that_the_grid_does_not_see() {
     let (bilinear, guided) = (ap("bilinear"), ap("guided"));
     assert!(1.0 - guided < 0.4 * (1.0 - bilinear), "guided {guided}, bilinear {bilinear}");
 }
+
+/// Pictures whose right half is white, which the network does not know, with labels of three classes and void.
+fn classes(root: &Path) {
+    for folder in ["images", "labels"] {
+        fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    for index in 0..2_u32 {
+        RgbImage::from_fn(64, 32, |x, _| image::Rgb([if x < 32 { 0 } else { 255 }; 3]))
+            .save(root.join(format!("images/{index}.png")))
+            .unwrap();
+        // Class 0 on the left, class 1 in the middle, half of it white, class 2 on the right, a row of void.
+        GrayImage::from_fn(64, 32, |x, y| Luma([if y == 0 { 255 } else { (x / 24) as u8 }]))
+            .save(root.join(format!("labels/{index}.png")))
+            .unwrap();
+    }
+    onnx::white_is_unknown(64, 32).save(&root.join("white.onnx"));
+}
+
+#[test]
+fn the_marked_share_of_each_class_is_counted() {
+    let root = tempfile::tempdir().unwrap();
+    classes(root.path());
+    let (model, report) = (root.path().join("white.onnx"), root.path().join("report"));
+    let common = [
+        "--classes",
+        "-m",
+        model.to_str().unwrap(),
+        "--set",
+        "detect.method=max-logit",
+        "--set",
+        "detect.threshold=0",
+        "--set",
+        "detect.upsampling=bilinear",
+    ];
+    let options = ["--class-names", "road,car", "--json", "-", "--report", report.to_str().unwrap()];
+    let output = eval(root.path(), &[&common[..], &options[..]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows: Vec<(&str, f64)> = json["classes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["name"].as_str().unwrap(), row["marked_share"].as_f64().unwrap()))
+        .collect();
+    // A value without a name keeps its number.
+    assert_eq!(rows.iter().map(|row| row.0).collect::<Vec<_>>(), ["road", "car", "2"]);
+    for ((name, share), want) in rows.iter().zip([0.0, 2.0 / 3.0, 1.0]) {
+        assert!((share - want).abs() < 0.05, "{name}: {share}, not {want}");
+    }
+    assert!(text(&output.stderr).contains("road"), "the table goes to standard error");
+    assert!(fs::read_to_string(report.join("index.html")).unwrap().contains("<td>car</td>"));
+
+    fs::remove_file(root.path().join("labels/1.png")).unwrap();
+    let output = eval(root.path(), &common);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("images/1.png"), "{}", text(&output.stderr));
+    assert!(eval(root.path(), &[&common[..], &["--skip-bad"]].concat()).status.success());
+
+    GrayImage::new(8, 8).save(root.path().join("labels/1.png")).unwrap();
+    let output = eval(root.path(), &common);
+    assert!(text(&output.stderr).contains("the labels are 8x8"), "{}", text(&output.stderr));
+}

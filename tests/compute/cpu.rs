@@ -296,7 +296,7 @@ fn equal_points_leave_clusters_empty_rather_than_loop() {
 fn seeding_favours_far_points() {
     // Three tight groups far apart: k-means++ takes one of each nearly always, a uniform draw in 2 of 9 cases.
     let mut noise = Noise(3);
-    let points = Array2::from_shape_fn((300, 4), |(i, _)| (i / 100) as f32 * 50.0 + noise.next());
+    let points = Array2::from_shape_fn((300, 4), |(i, _)| (i / 100) as f32 * 50.0 + noise.sample());
     let mut cpu = Cpu::new(Some(1)).unwrap();
     let apart = (0..50).filter(|&seed| {
         let found = cpu.kmeans(points.view(), Seeds::PlusPlus { k: 3, seed }, 0).unwrap();

@@ -25,13 +25,13 @@ fn points(kind: u8, n: usize, d: usize, seed: u64) -> Array2<f32> {
         0 => noise.matrix([n, d], 1.0),
         1 => {
             let centres = noise.matrix([7, d], 3.0);
-            Array2::from_shape_fn((n, d), |(i, j)| centres[[i % 7, j]] + 0.5 * noise.next())
+            Array2::from_shape_fn((n, d), |(i, j)| centres[[i % 7, j]] + 0.5 * noise.sample())
         }
         2 => {
             let few = noise.matrix([n.div_ceil(6), d], 1.0);
             Array2::from_shape_fn((n, d), |(i, j)| few[[i * i % few.nrows(), j]])
         }
-        3 => Array2::from_shape_fn((n, d), |(_, j)| if j % 2 == 0 { 5.25 } else { noise.next() }),
+        3 => Array2::from_shape_fn((n, d), |(_, j)| if j % 2 == 0 { 5.25 } else { noise.sample() }),
         _ => Array2::from_elem((n, d), 0.37),
     }
 }

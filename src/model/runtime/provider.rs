@@ -308,7 +308,7 @@ mod tests {
     use super::*;
 
     fn refused(provider: Provider, precision: Precision, device: Option<Device>) -> Error {
-        provider.dispatch(&SessionOptions { precision, device, ..SessionOptions::default() }).unwrap_err()
+        provider.dispatch(&SessionOptions { precision, device, ..SessionOptions::default() }).map(drop).unwrap_err()
     }
 
     #[test]

@@ -51,6 +51,12 @@ impl Ended {
     }
 }
 
+impl Default for Place {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Place {
     /// A fresh folder with `model.onnx` in it, see [`onnx::tiny`].
     pub fn new() -> Self {

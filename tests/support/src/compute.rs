@@ -8,17 +8,17 @@ use oodstream::frame::{Plane, Range};
 pub struct Noise(pub u64);
 
 impl Noise {
-    pub fn next(&mut self) -> f32 {
+    pub fn sample(&mut self) -> f32 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 40) as f32 / (1u64 << 23) as f32) - 1.0
     }
 
     pub fn map(&mut self, shape: [usize; 3], scale: f32) -> Array3<f32> {
-        Array3::from_shape_simple_fn(shape, || scale * self.next())
+        Array3::from_shape_simple_fn(shape, || scale * self.sample())
     }
 
     pub fn matrix(&mut self, shape: [usize; 2], scale: f32) -> Array2<f32> {
-        Array2::from_shape_simple_fn(shape, || scale * self.next())
+        Array2::from_shape_simple_fn(shape, || scale * self.sample())
     }
 }
 
@@ -41,7 +41,7 @@ impl Frame {
         let features = features.iter().map(|&shape| noise.map(shape, 1.0)).collect();
         // Blocks with noise on them: edges and flat places.
         let grey = |i: usize| 100.0 + 80.0 * ((i / COLUMNS / 9 + i % COLUMNS / 14) % 2) as f32;
-        let picture = (0..COLUMNS * 41).map(|i| (grey(i) + 8.0 * noise.next()) as u8).collect();
+        let picture = (0..COLUMNS * 41).map(|i| (grey(i) + 8.0 * noise.sample()) as u8).collect();
         Self { logits, features, picture }
     }
 

@@ -104,17 +104,19 @@ pub(crate) fn run_queue(
         wall_times: WallTimes::new(&config.archive).ok(),
     };
     let again = Mutex::new(Vec::new());
-    let next = || lock(&again).pop().or_else(|| queue.next());
-    let mut number = next();
-    while let Some(first) = number.filter(|_| !handle.stopping()) {
+    // What has been taken down with others is run alone.
+    let next = || match lock(&again).pop() {
+        Some(number) => Some((number, true)),
+        None => queue.next().map(|number| (number, false)),
+    };
+    while let Some((number, alone)) = next() {
         let hub = Control::watching(handle.interrupts());
-        let first = Mutex::new(Some(first));
-        // What has been taken down with others is run alone.
-        let lanes = if lock(&again).is_empty() { jobs } else { 1 };
-        // The error of a shared stage is in the reports of the files that it ended.
-        let _ = pipeline::run_lanes(engine, &hub, lanes, config.pipeline.queue, |lane| {
+        let first = Mutex::new(Some(number));
+        let lanes = if alone { 1 } else { jobs };
+        let following = || lock(&first).take().or_else(|| if alone { None } else { queue.next() });
+        let ran = pipeline::run_lanes(engine, &hub, lanes, config.pipeline.queue, |lane| {
             while !lane.stopping()
-                && let Some(number) = lock(&first).take().or_else(|| if lanes == jobs { queue.next() } else { None })
+                && let Some(number) = following()
             {
                 match files.run(lane, queue.job(number)) {
                     (_, true) if lanes > 1 => lock(&again).push(number),
@@ -125,7 +127,18 @@ pub(crate) fn run_queue(
                 }
             }
         });
-        number = lock(&first).take().or_else(next);
+        // The error of a shared stage is in the reports of the files that it ended; here nothing could be begun.
+        if let (Err(error), Some(number)) = (ran, lock(&first).take()) {
+            let report = match queue.job(number) {
+                Ok(job) => InputReport::unopened(job.path, error),
+                Err(report) => *report,
+            };
+            observer.ended(&report);
+            queue.ended(number, report, true);
+        }
+        if handle.stopping() {
+            break;
+        }
     }
 }
 

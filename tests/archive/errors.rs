@@ -131,6 +131,48 @@ fn a_full_disk_stops_the_run_and_what_is_done_stays() {
     assert_eq!(video_times(&place.path("marked/a.ood.mp4")).len(), 30);
 }
 
+/// A network that cannot be run on a picture with anything bright in it: it looks up a place that is not there.
+fn fails_on_white(place: &Place) {
+    support::onnx::Graph::default()
+        .input("input", &[1, 3, 32, 64])
+        .constant("w", &[2, 3, 1, 1], &[-1.0; 6])
+        .constant("half", &[1], &[-0.5])
+        .constant("zero", &[1], &[0.0])
+        .node("Add", &["input", "half"], "shifted", &[])
+        .node("Relu", &["shifted"], "bright", &[])
+        .node("NonZero", &["bright"], "places", &[])
+        .node("Size", &["places"], "count", &[])
+        .node("Gather", &["zero", "count"], "nothing", &[])
+        .node("Conv", &["input", "w"], "sum", &[])
+        .node("Add", &["sum", "nothing"], "logits", &[])
+        .output("logits", &[1, 2, 32, 64])
+        .save(&place.path("model.onnx"));
+}
+
+#[test]
+fn a_file_on_which_the_network_fails_takes_no_others_with_it() {
+    let place = place();
+    boxed(&place, "tree/c.mp4", 3);
+    for name in ["a", "b", "d", "e"] {
+        let black = "-f lavfi -i color=black:size=160x90:rate=10:duration=2 -c:v libx264 -pix_fmt yuv420p";
+        place.clip(&format!("tree/{name}.mp4"), black);
+    }
+    fails_on_white(&place);
+    for jobs in [1, 2, 3] {
+        let arguments = format!("run -r tree -o none -o events:e{jobs}/ {RULES} --jobs {jobs} --json -");
+        let report = place.run(&arguments).code(0).says(&["error: c.mp4"]).json();
+        let archive = &report["archive"];
+        assert_eq!((&archive["ok"], &archive["failed"], &archive["left"]), (&4.into(), &1.into(), &0.into()), "{jobs}");
+        assert_eq!(json(&place.path(&format!("e{jobs}/c.done.json")))["status"], "failed");
+    }
+    // When it fails on one file after the other, something else is wrong: nothing more is marked as failed.
+    for name in ["a", "b", "d", "e"] {
+        fs::copy(place.path("tree/c.mp4"), place.path(&format!("tree/{name}.mp4"))).unwrap();
+    }
+    let report = place.run(&format!("run -r tree -o none -o events:f/ {RULES} --json -")).code(1).json();
+    assert_eq!((&report["archive"]["failed"], &report["archive"]["left"]), (&1.into(), &4.into()));
+}
+
 #[test]
 fn wrong_options_are_named() {
     let place = place();

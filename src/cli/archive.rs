@@ -63,12 +63,6 @@ pub struct ArchiveArgs {
     /// Do not look at frames that equal the last one that was looked at, as in parked hours
     #[arg(long, help_heading = "Archives")]
     skip_still: bool,
-    /// What clips show before an event [default: 5]
-    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Archives")]
-    clip_before: Option<Duration>,
-    /// What clips show after an event [default: 5]
-    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Archives")]
-    clip_after: Option<Duration>,
     /// How long files that are worked on may take to finish after SIGTERM [default: 20]
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Archives")]
     grace: Option<Duration>,
@@ -84,9 +78,6 @@ impl ArchiveArgs {
             }
         }
         config.every_s = self.every.map(|every| every.as_secs_f64()).or(config.every_s);
-        let seconds = |time: Option<Duration>, usual: f64| time.map_or(usual, |time| time.as_secs_f64());
-        config.clip_before_s = seconds(self.clip_before, config.clip_before_s);
-        config.clip_after_s = seconds(self.clip_after, config.clip_after_s);
         config.keyframes |= self.keyframes;
         config.skip_still |= self.skip_still;
     }

@@ -38,7 +38,7 @@ pub struct RunArgs {
     /// A video, a folder of videos or images, a glob, test://, or live: rtsp://, rtsps://, http://, v4l2:///dev/videoN
     #[arg(value_name = "INPUT")]
     pub inputs: Vec<String>,
-    /// x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, regions:x.jsonl, csv:x.csv, chapters:x.vtt, snapshots:DIR, clips:DIR,
+    /// x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, regions:x.jsonl, csv:x.csv, chapters:x.vtt, snapshots:DIR,
     /// masks:DIR, scores:DIR; live also rtsp://HOST:PORT/NAME,
     /// rtsp+push://, hls:DIR, display:, x-%Y%m%d-%H%M%S.mp4; {name} is the stream's name; repeatable
     #[arg(short, long, value_name = "OUT")]

@@ -77,7 +77,6 @@ impl Outputs {
             "regions" => &mut self.regions,
             "csv" => &mut self.csv,
             "chapters" => &mut self.chapters,
-            "clips" => &mut self.clips,
             "snapshots" => &mut self.snapshots,
             _ => return None,
         })
@@ -135,7 +134,7 @@ impl VideoOutput {
         match path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase).as_deref() {
             Some("mp4" | "mkv" | "m4v" | "mov") => Ok(Self::File(path)),
             _ => Err(Error::usage(format!("{place}: not an output that is known"))
-                .hint("x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, regions:x.jsonl, csv:x.csv, chapters:x.vtt, masks:DIR, scores:DIR, snapshots:DIR or clips:DIR")),
+                .hint("x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, regions:x.jsonl, csv:x.csv, chapters:x.vtt, masks:DIR, scores:DIR or snapshots:DIR")),
         }
     }
 

@@ -84,47 +84,6 @@ fn snapshots_show_the_event_at_its_peak() {
     assert!(annotated.get_pixel(x, y).0[2] < 220, "{:?}", annotated.get_pixel(x, y));
 }
 
-#[test]
-fn clips_are_the_original_around_the_event_with_its_sound() {
-    let place = place();
-    // A key frame a second; a white box from second 8 to 10 of 20.
-    place.clip(
-        "a.mp4",
-        "-f lavfi -i testsrc2=size=160x90:rate=10:duration=20 -f lavfi -i sine=frequency=440:duration=20 \
-         -f lavfi -i color=white:size=40x30:rate=10:duration=20 \
-         -filter_complex [0]lutyuv=y=val/8:u=128:v=128[dark];[dark][2]overlay=x=60:y=40:enable='between(t,8,10)' \
-         -c:v libx264 -preset ultrafast -bf 2 -g 10 -pix_fmt yuv420p -c:a aac -shortest",
-    );
-    let roll = "--clip-before 1.5s --clip-after 2s";
-    place.run(&format!("run a.mp4 -o none -o events:e.jsonl -o clips:clips {roll} {RULES}")).code(0);
-    let last = lines(&place.path("e.jsonl")).pop().unwrap();
-    let name = format!("clips/a_{}.mp4", last["id"].as_str().unwrap());
-    assert_eq!(last["clip"], name);
-    assert_eq!(names(&place.path("clips")).len(), 1);
-    let [start, end] = ["start_s", "end_s"].map(|key| last[key].as_f64().unwrap());
-    let clip = place.path(&name);
-    let frames = support::common::video_times(&clip).len();
-    // From the key frame at or before its start, to its end.
-    let first = ((start - 1.5) as usize) * 10;
-    let expected = ((end + 2.0) * 10.0).round() as usize - first;
-    assert!(frames.abs_diff(expected) <= 2, "{frames} {expected} {last}");
-    // The frames are those of the original.
-    let gray = |path: &Path| {
-        support::common::through_ffmpeg(path, "-map 0:v -f rawvideo -pix_fmt gray -fps_mode passthrough -")
-    };
-    let (whole, part) = (gray(&place.path("a.mp4")), gray(&clip));
-    assert_eq!(part.len(), frames * 160 * 90);
-    assert!(whole[first * 160 * 90..].starts_with(&part), "frames of the clip are not those from frame {first}");
-    let sound = ffprobe(&clip, "-select_streams a:0 -show_entries stream=codec_name,duration");
-    let (codec, seconds) = sound[0].split_once(',').unwrap();
-    assert_eq!(codec, "aac");
-    assert!((seconds.parse::<f64>().unwrap() - frames as f64 / 10.0).abs() < 0.3, "{sound:?} {frames}");
-    let again = format!("run a.mp4 -o none -o clips:clips {roll} {RULES}");
-    place.run(&again).code(1).says(&["clips/a_", "exist"]);
-    place.run(&format!("{again} --overwrite")).code(0);
-    place.run("run test://ball?live=1 -o none -o clips:clips").code(2).says(&["clips:", "files"]);
-}
-
 /// The mask of COCO run lengths, column by column, by the definition of the format.
 fn decode(counts: &str) -> Vec<bool> {
     let (mut lengths, mut value, mut shift): (Vec<i64>, i64, u32) = (Vec::new(), 0, 0);

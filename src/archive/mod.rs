@@ -13,6 +13,7 @@ pub mod review;
 pub mod run;
 pub mod settings;
 pub mod status;
+mod work;
 
 pub use find::{Find, Passed, Shard};
 pub use plan::{Plan, Resume};

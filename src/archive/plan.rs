@@ -55,6 +55,9 @@ impl Folders {
     }
 
     /// The places of the outputs whose names begin with `base`, a path with `/`.
+    ///
+    /// # Errors
+    /// There is no output.
     pub fn places(&self, base: &str) -> Result<Places> {
         let (folder, name) = base.rsplit_once('/').unwrap_or(("", base));
         let records = self.records()?.join(folder);
@@ -175,6 +178,9 @@ impl Plan {
 
 /// The base names of `sources`, no two of them the same: the key without its extension. Files of one folder that differ
 /// by their extension alone keep it, but for the one that has the name already by its record, or else for the `.mp4`.
+///
+/// # Errors
+/// There is no output.
 pub fn bases(sources: &[Source], folders: &Folders) -> Result<Vec<String>> {
     let stem = |key: &str| match key.rsplit_once('.') {
         Some((stem, extension)) if !extension.contains('/') && !stem.is_empty() && !stem.ends_with('/') => {

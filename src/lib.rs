@@ -58,6 +58,10 @@ mod address;
 #[cfg(feature = "internals")]
 pub mod address;
 #[cfg(not(feature = "internals"))]
+mod archive;
+#[cfg(feature = "internals")]
+pub mod archive;
+#[cfg(not(feature = "internals"))]
 mod atomic_file;
 #[cfg(feature = "internals")]
 pub mod atomic_file;

@@ -129,7 +129,7 @@ fn clip(
         engine.ignore.check_size(info.width, info.height)?;
         truth.as_ref().map_or(Ok(()), |truth| truth.check_size(info.width, info.height))?;
     }
-    let meter = Meter::new(&name);
+    let meter = Arc::new(Meter::new(&name));
     show.bar.set_message(name.clone());
     let [hub, control] = [(), ()].map(|()| Control::watching(Arc::clone(show.interrupts)));
     let stream = Stream {
@@ -137,8 +137,8 @@ fn clip(
         writer: None,
         recorders: vec![figures.recorder(truth)],
         observer: show,
-        control: &control,
-        meter: &meter,
+        control: Arc::new(control),
+        meter: Arc::clone(&meter),
         flow: Flow::all(config.pipeline.queue),
     };
     let outcome = pipeline::run(engine, &hub, vec![stream]).pop().unwrap_or_default();

@@ -2,18 +2,21 @@
 
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "the command line is the one room that prints")]
 
+mod archive;
 mod bench;
 mod calibrate;
 mod doctor;
 mod eval;
 mod eval_classes;
 mod eval_clip;
+mod export;
 mod manual;
 mod model;
 mod network;
 mod options;
 mod progress;
 mod report;
+mod review;
 mod run;
 mod signals;
 mod source;
@@ -33,6 +36,8 @@ use crate::{Error, ErrorKind, Result};
 const DAMAGED: u8 = 3;
 /// Exit code when the user stopped the run and the output so far was finished.
 const INTERRUPTED: u8 = 130;
+/// Exit code when an archive was stopped before every file had a record: the same command goes on from there.
+const STOPPED: u8 = 75;
 
 /// Marks what a segmentation network does not know in road video.
 #[derive(Debug, Parser)]
@@ -40,10 +45,13 @@ const INTERRUPTED: u8 = 130;
 Examples:
   oodstream run drive.mp4                       writes drive.ood.mp4 into the working directory
   oodstream run archive/ -o marked/ --json -    a folder of videos, with a report for machines
+  oodstream run -r archive/ -o marked/          a tree, with records to go on from after a stop
   oodstream doctor                              check this machine
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 input was damaged but all that could be
-read was written, 130 interrupted and the output finished.")]
+read was written, 75 an archive was stopped before its end, call again, 130 interrupted and the
+output finished. Archives (-r, --inputs-from, --resume): 0 once every input has a record, also of
+damage or failure.")]
 struct Cli {
     #[command(flatten)]
     verbosity: Verbosity,
@@ -66,6 +74,14 @@ struct Verbosity {
 enum Command {
     /// Mark unknown regions in videos and live streams
     Run(Box<options::RunArgs>),
+    /// Print what is done, failed and left of an archive
+    Status(archive::StatusArgs),
+    /// Write a page to look through the events of an archive
+    Report(review::ReportArgs),
+    /// Join the results of shards
+    Merge(review::MergeArgs),
+    /// Write regions in the formats of annotation tools
+    Export(export::ExportArgs),
     /// Benchmark the pipeline on this machine
     Bench(bench::BenchArgs),
     /// Fit thresholds and statistics to ordinary footage
@@ -96,6 +112,10 @@ pub fn main() -> ExitCode {
     let quiet = cli.verbosity.quiet;
     let result: Result<u8> = match cli.command {
         Command::Run(args) => run::run(&args, quiet),
+        Command::Status(args) => archive::status(&args, quiet),
+        Command::Report(args) => review::run(&args, quiet),
+        Command::Merge(args) => review::run_merge(&args, quiet),
+        Command::Export(args) => export::run(&args, quiet),
         Command::Bench(args) => bench::run(&args, quiet),
         Command::Calibrate(args) => calibrate::run(&args, quiet),
         Command::Eval(args) => eval::run(&args, quiet),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::archive::ArchiveArgs;
 use super::network::NetworkArgs;
 use super::source::SourceArgs;
 use super::values::{address, choice, duration, duration_or_zero};
@@ -23,6 +24,11 @@ Examples:
   oodstream run drive.mp4 -o none -o events:e.jsonl -o masks:masks/
   oodstream run 'test://ball?frames=100' -o t.mp4     a built-in pattern
   oodstream run drive.mp4 -c pipelines/dashcam.toml --set detect.threshold=1.5
+Archives:
+  oodstream run -r archive/ -o marked/ -o events:events/      a tree; after a stop the same command goes on
+  find /data -name '*.mp4' | oodstream run --inputs-from - -o none -o events:events/ --jobs 2
+  oodstream run -r archive/ --include 'front/**' --exclude '*_LOW.mp4' -o marked/ --shard 3/10
+  oodstream status marked/                                    done, failed, left
 Live:
   oodstream run rtsp://camera/1 -o rtsp://127.0.0.1:8554/front -o events:front.jsonl --http 9090
   oodstream run v4l2:///dev/video0 -o hls:/var/www/road -o 'rec/%Y%m%d-%H%M%S.mp4'
@@ -33,7 +39,8 @@ pub struct RunArgs {
     /// A video, a folder of videos or images, a glob, test://, or live: rtsp://, rtsps://, http://, v4l2:///dev/videoN
     #[arg(value_name = "INPUT", value_parser = address())]
     pub inputs: Vec<Address>,
-    /// Output: x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, masks:DIR, scores:DIR; live also rtsp://HOST:PORT/NAME,
+    /// Output: x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, regions:x.jsonl, csv:x.csv, chapters:x.vtt, snapshots:DIR,
+    /// masks:DIR, scores:DIR; live also rtsp://HOST:PORT/NAME,
     /// rtsp+push://, hls:DIR, display:, x-%Y%m%d-%H%M%S.mp4; {name} is the stream's name; repeatable
     #[arg(short, long, value_name = "OUT", value_parser = address())]
     pub output: Vec<Address>,
@@ -91,6 +98,9 @@ pub struct RunArgs {
     /// Write a JSON report; - for standard output
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Trees and lists of files.
+    #[command(flatten)]
+    pub archive: ArchiveArgs,
     /// Play files at their recorded speed, as live inputs
     #[arg(long, help_heading = "Live")]
     pub realtime: bool,
@@ -153,6 +163,7 @@ impl RunArgs {
         put(&mut config.live.sync, self.sync.as_ref());
         put_some(&mut config.live.max_latency_s, self.max_latency.map(|time| time.as_secs_f64()).as_ref());
         self.source.apply(&mut config.source);
+        self.archive.apply(&mut config.archive);
         put_some(&mut config.http.listen, self.http.as_ref());
         config.draw.legend &= !self.no_legend;
         config.encode.overwrite |= self.overwrite;

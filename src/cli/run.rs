@@ -23,6 +23,10 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// The configuration is invalid, the model does not load, or an input does not exist. An error in one of several inputs
 /// is printed and counted, and the others still run.
 pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
+    if args.archive.is_wanted() {
+        return super::archive::run(args, quiet);
+    }
+    args.archive.check_unused()?;
     let config = args.config()?;
     let listen = config.http.listen.clone();
     let reread = args.clone();

@@ -1,10 +1,11 @@
 //! Signals: Ctrl-C and SIGTERM end a run, SIGHUP reloads it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::thread;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::SIGHUP;
+pub use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::session::Handle;
@@ -15,7 +16,15 @@ use crate::{Error, Result};
 /// # Errors
 /// The handlers cannot be installed.
 pub fn stop_on_interrupt(session: Handle) -> Result<()> {
-    watch(move |count| if count == 1 { session.stop() } else { session.abort() })
+    watch(move |_, count| {
+        if count == 1 {
+            session.stop();
+        } else {
+            session.abort();
+        }
+        said(count).to_owned()
+    })
+    .map(|_| ())
 }
 
 /// Counts the signals that ask the process to end.
@@ -25,26 +34,37 @@ pub fn stop_on_interrupt(session: Handle) -> Result<()> {
 pub fn count_interrupts() -> Result<Arc<AtomicU32>> {
     let count = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&count);
-    watch(move |signals| counted.store(signals, Ordering::Relaxed))?;
+    watch(move |_, signals| {
+        counted.store(signals, Ordering::Relaxed);
+        said(signals).to_owned()
+    })?;
     Ok(count)
 }
 
-fn watch(act: impl Fn(u32) + Send + 'static) -> Result<()> {
+fn said(count: u32) -> &'static str {
+    if count == 1 { "finishing the output; once more to give up on it" } else { "giving up" }
+}
+
+/// Calls `act` with each SIGINT and SIGTERM and their number so far, and prints what it returns. Returns where the last
+/// signal is noted; 0 for none.
+///
+/// # Errors
+/// The handlers cannot be installed.
+pub fn watch(act: impl Fn(i32, u32) -> String + Send + 'static) -> Result<Arc<AtomicI32>> {
     let failed = |error| Error::io("cannot watch for Ctrl-C", error);
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
+    let last = Arc::new(AtomicI32::new(0));
+    let noted = Arc::clone(&last);
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
-            for count in (1..).zip(signals.forever()).map(|(count, _)| count) {
-                act(count);
-                match count {
-                    1 => eprintln!("\noodstream: finishing the output; press Ctrl-C again to abort"),
-                    _ => eprintln!("oodstream: aborting"),
-                }
+            for (count, signal) in (1..).zip(signals.forever()) {
+                noted.store(signal, Ordering::Relaxed);
+                eprintln!("\noodstream: {}", act(signal, count));
             }
         })
         .map_err(failed)?;
-    Ok(())
+    Ok(last)
 }
 
 /// Reloads the session on SIGHUP until the handle is closed. A SIGHUP before it is ready is ignored.

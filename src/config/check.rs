@@ -19,6 +19,7 @@ impl Config {
         };
         self.draw.check()?;
         self.events.check()?;
+        self.archive.check()?;
         share("detect.smoothing", self.detect.smoothing, true)?;
         let at_least_one = |key: &str, value: usize| {
             if value == 0 { Err(Error::usage(format!("{key} is 0, it must be at least 1"))) } else { Ok(()) }

@@ -8,7 +8,7 @@ mod check;
 mod layers;
 mod load;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::address::{Address, LocatedPath, located};
 use crate::compute::{ComputeChoice, Upsampling};
@@ -22,6 +22,7 @@ use crate::model::views::{Resize, Views};
 use crate::ood::alarm::EventsConfig;
 use crate::output::publish::{HlsOptions, RecordOptions, ServeOptions};
 use crate::pipeline::{Policy, Sync};
+use crate::record::ArchiveConfig;
 use crate::{Error, Result};
 
 /// A whole pipeline file. Every key is optional.
@@ -52,15 +53,18 @@ pub struct Config {
     pub hls: HlsOptions,
     /// Health, metrics and reload over HTTP.
     pub http: HttpConfig,
+    /// Reading of recorded footage.
+    pub archive: ArchiveConfig,
     /// Inputs that run at the same time, each with its outputs.
     pub stream: Vec<StreamConfig>,
 }
 
 /// `[model]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
     /// ONNX file; the default model when left out.
+    #[serde(skip_serializing)]
     pub path: Option<LocatedPath>,
     /// Execution provider.
     pub provider: Provider,
@@ -134,7 +138,7 @@ impl ModelConfig {
 }
 
 /// `[detect]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DetectConfig {
     /// Name of the score, or `default` for the one in the model's manifest.
@@ -158,6 +162,7 @@ pub struct DetectConfig {
     /// Upsampling of the score from the grid to the frame's size; the method's own when left out.
     pub upsampling: Option<Upsampling>,
     /// Calibration file, written by `oodstream calibrate`.
+    #[serde(skip_serializing)]
     pub calibration: Option<LocatedPath>,
 }
 
@@ -180,7 +185,7 @@ impl Default for DetectConfig {
 }
 
 /// `[encode]`
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EncodeConfig {
     /// A GStreamer H.264 encoder element; chosen by rank, hardware first, when left out.

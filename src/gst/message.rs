@@ -6,9 +6,9 @@ use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_pbutils::MissingPluginMessage;
 
-use crate::Error;
 use crate::gst::doctor;
 use crate::gst::mp4::index::Fault;
+use crate::{Error, ErrorKind};
 
 /// Everything a bus said that bears on failure, gathered as it comes.
 #[derive(Debug, Default)]
@@ -89,7 +89,7 @@ impl Trouble {
             return Error::failed(format!("{name}: writing stopped")).hint(hint);
         };
         if error.kind::<gst::ResourceError>() == Some(gst::ResourceError::NoSpaceLeft) {
-            return Error::failed(format!("{name}: no space left on the disk"))
+            return Error::of_kind(ErrorKind::StorageFull, format!("{name}: no space left on the disk"))
                 .hint(format!("{hint}; free some space and run again"));
         }
         let detail = debug.lines().last().map(str::trim).unwrap_or_default();

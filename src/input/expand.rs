@@ -255,6 +255,11 @@ fn of_file(path: &Path) -> Input {
     if has_extension(path, IMAGES) { Input::Images(vec![path.to_path_buf()]) } else { Input::File(path.to_path_buf()) }
 }
 
+/// Whether a file is taken for a video by its extension.
+pub fn is_video(path: &Path) -> bool {
+    has_extension(path, VIDEOS)
+}
+
 fn has_extension(path: &Path, known: &[&str]) -> bool {
     path.extension().is_some_and(|e| known.contains(&e.to_string_lossy().to_ascii_lowercase().as_str()))
 }

@@ -15,10 +15,10 @@ pub(crate) mod probe;
 pub(crate) mod reader;
 pub(crate) mod test_source;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub(crate) use expand::each_track;
-pub use expand::{Input, expand_input};
+pub use expand::{Input, expand_input, is_video};
 pub use live::{LiveInput, PacketCounts, open_live};
 
 use crate::Result;
@@ -82,6 +82,11 @@ pub trait FrameReader: Send {
     /// The input cannot be read any further *and* nothing of it could be read before; damage after the first frame is
     /// told by [`EndOfInput`].
     fn read(&mut self, timeout: Duration) -> Result<Read>;
+
+    /// When the recording began, as its container says.
+    fn created(&self) -> Option<SystemTime> {
+        None
+    }
 
     /// What is known about the input; nothing before a live input has brought its first picture.
     fn info(&self) -> Option<&VideoInfo>;

@@ -30,6 +30,8 @@ pub(crate) struct Probe {
     /// Compressed frames that went into the decoder, and frames that came out of it.
     pub coded: AtomicU64,
     pub decoded: AtomicU64,
+    /// Only key frames go into the decoder.
+    pub only_keys: bool,
     /// Codec of the video stream, in words.
     pub codec: std::sync::Mutex<String>,
     /// The edit list of the video stream.
@@ -76,6 +78,10 @@ impl Format {
 }
 
 impl Probe {
+    pub fn new(only_keys: bool) -> Self {
+        Self { only_keys, ..Self::default() }
+    }
+
     pub fn format(&self) -> Format {
         self.format.get().copied().unwrap_or_default()
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use gst::prelude::*;
 use gstreamer as gst;
@@ -440,6 +440,11 @@ impl FrameReader for PipelineReader {
                 }
             }
         }
+    }
+
+    fn created(&self) -> Option<SystemTime> {
+        let seconds = self.shared.metadata().created?.try_into().ok()?;
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
     }
 
     fn info(&self) -> Option<&VideoInfo> {

@@ -1,6 +1,7 @@
 //! The stages that all streams share behind the gathering: the network and the dense maths.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender};
@@ -29,7 +30,7 @@ pub(super) fn infer(
 ) -> Result<()> {
     while let Some(mut batch) = control.receive(input) {
         stats.saw_queue(input.len() + 1);
-        let Batch { frames, ended, tensor, pictures } = &mut batch;
+        let Batch { begun, frames, ended, tensor, pictures } = &mut batch;
         let analysed = frames.iter().filter(|(_, frame)| matches!(frame, Passage::Analysed(_))).count();
         let mut outputs = stats.time_each(analysed, || network.infer_all(tensor, *pictures))?.into_iter().flatten();
         *pictures = 0;
@@ -44,7 +45,8 @@ pub(super) fn infer(
             Analysis::Frame(lane, frame)
         });
         // There is room for all of them.
-        let mut all = frames.chain(ended.drain(..).map(Analysis::End));
+        let begun = begun.drain(..).map(|(lane, slot)| Analysis::Begin(lane, slot));
+        let mut all = begun.chain(frames).chain(ended.drain(..).map(Analysis::End));
         if !all.all(|one| control.send(output, one)) {
             break;
         }
@@ -56,9 +58,9 @@ pub(super) fn infer(
 }
 
 /// Where the results of one stream go.
-pub(super) struct Outlet<'a> {
-    pub control: &'a Control,
-    pub meter: &'a Meter,
+pub(super) struct Outlet {
+    pub control: Arc<Control>,
+    pub meter: Arc<Meter>,
     pub flow: Flow,
     /// Detections that are free.
     pub detections: Receiver<Box<Detection>>,
@@ -69,7 +71,7 @@ pub(super) struct Outlet<'a> {
     pub suggested: Option<f32>,
 }
 
-impl Outlet<'_> {
+impl Outlet {
     /// The stream's threshold; `None` before its first frame where the settings give none.
     fn threshold(&self, settings: &Settings) -> Option<f32> {
         settings.get().threshold.or(self.suggested)
@@ -88,6 +90,14 @@ impl Outlet<'_> {
         // There is room for all of them; or the stream has ended on the other side.
         let _ = self.track.try_send(frame);
     }
+}
+
+/// The place of the stream that has a lane now.
+pub(super) struct Slot {
+    /// None once the stream has failed.
+    pub outlet: Option<Outlet>,
+    /// Signals that no stage knows the stream any more.
+    pub left: Sender<()>,
 }
 
 /// A frame that the back end works on.
@@ -113,8 +123,8 @@ pub(super) struct Detect<'a> {
     pub settings: &'a Settings,
     /// Removes ignored parts from the statistics.
     pub filler: Filler,
-    /// One for each stream, until the stream ends.
-    pub outlets: Vec<Option<Outlet<'a>>>,
+    /// One for each lane, empty between streams.
+    pub slots: Vec<Option<Slot>>,
 }
 
 impl Detect<'_> {
@@ -135,9 +145,16 @@ impl Detect<'_> {
             };
             self.stats.saw_queue(input.len() + 1);
             match next {
+                Analysis::Begin(lane, slot) => {
+                    self.backend.reset(lane as u32);
+                    self.slots[lane] = Some(slot);
+                }
                 Analysis::End(lane) => {
                     self.collect_all(&mut flights)?;
-                    self.close(lane);
+                    if let Some(Slot { outlet, left }) = self.slots[lane].take() {
+                        drop(outlet);
+                        let _ = left.try_send(());
+                    }
                 }
                 Analysis::Frame(lane, Passage::Bare(frame)) => {
                     // It must not overtake those before it.
@@ -153,14 +170,8 @@ impl Detect<'_> {
         }
     }
 
-    fn outlet(&self, lane: usize) -> Option<&Outlet<'_>> {
-        self.outlets.get(lane)?.as_ref()
-    }
-
-    fn close(&mut self, lane: usize) {
-        if let Some(outlet) = self.outlets.get_mut(lane) {
-            *outlet = None;
-        }
+    fn outlet(&self, lane: usize) -> Option<&Outlet> {
+        self.slots.get(lane)?.as_ref()?.outlet.as_ref()
     }
 
     /// Submits a frame of an open stream, where there is a detection for its result.
@@ -192,10 +203,9 @@ impl Detect<'_> {
         let begin = Instant::now();
         let mut flight = Flight { lane, frame, threshold: f32::INFINITY, detection, submission: Duration::ZERO };
         if let Err(error) = self.start(&mut flight, merge) {
-            if let Some(outlet) = self.outlet(lane) {
+            if let Some(outlet) = self.slots[lane].as_mut().and_then(|slot| slot.outlet.take()) {
                 outlet.control.fail(error);
             }
-            self.close(lane);
             return Ok(());
         }
         flight.submission = begin.elapsed();
@@ -232,7 +242,7 @@ impl Detect<'_> {
                     "no threshold is known for this model and method: marking what scores above {threshold:.4}, the top 1 % of the first \
                      frame; `oodstream calibrate` finds a better one on ordinary footage"
                 );
-                if let Some(Some(outlet)) = self.outlets.get_mut(lane) {
+                if let Some(outlet) = self.slots[lane].as_mut().and_then(|slot| slot.outlet.as_mut()) {
                     outlet.suggested = Some(threshold);
                 }
                 threshold

@@ -66,6 +66,11 @@ impl Control {
         self.lock().as_ref().map(Error::to_string)
     }
 
+    /// The first error.
+    pub fn error(&self) -> Option<Error> {
+        self.lock().clone()
+    }
+
     /// Takes the first error.
     pub fn take_error(&self) -> Option<Error> {
         self.lock().take()

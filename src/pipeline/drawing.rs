@@ -10,6 +10,7 @@ use crate::Result;
 use crate::compute::Detection;
 use crate::draw::{Caption, Painter, ScoreScale, View, beside_width};
 use crate::gst::Frame;
+use crate::ood::alarm::Scene;
 
 /// Results that are finished, for frames that do not wait for their own.
 pub(super) struct Newest {
@@ -57,6 +58,16 @@ pub(super) struct Drawing<'a> {
     /// Drawn detections return here.
     detections: Sender<Box<Detection>>,
     newest: Option<Newest>,
+    /// Whether the last result is kept, for frames that nobody looks at.
+    keeps_last: bool,
+    last: Option<Last>,
+}
+
+/// The last result of a stream of which not every frame is looked at.
+struct Last {
+    detection: Box<Detection>,
+    scene: Scene,
+    running_time: u64,
 }
 
 impl<'a> Drawing<'a> {
@@ -71,7 +82,25 @@ impl<'a> Drawing<'a> {
         let painter = painter(settings, &classes)?;
         let (scale, caption) = (RunningScale::default(), Caption { lines: notes(settings, ignored) });
         let notes = caption.lines.len();
-        Ok(Self { settings, version, painter, scale, caption, notes, classes, ignored, detections, newest })
+        Ok(Self {
+            settings,
+            version,
+            painter,
+            scale,
+            caption,
+            notes,
+            classes,
+            ignored,
+            detections,
+            newest,
+            keeps_last: false,
+            last: None,
+        })
+    }
+
+    /// Sets whether frames without a result get the last one. One more detection is then on its way.
+    pub fn keep_last(&mut self, keeps_last: bool) {
+        self.keeps_last = keeps_last;
     }
 
     /// Draws the result of the frame.
@@ -86,11 +115,21 @@ impl<'a> Drawing<'a> {
         match frame {
             Passage::Analysed(recorded) => {
                 self.painter.set_scene(Some(recorded.scene()));
+                let scene = self.keeps_last.then(|| recorded.scene().clone());
                 let Recorded { mut frame, detection, permit } = recorded;
-                let ood_share = detection.ood_share;
+                let (ood_share, running_time) = (detection.ood_share, frame.running_time);
                 let scale = self.scale.update(&detection);
+                self.caption.lines.truncate(self.notes);
                 paint(&mut self.painter, &mut frame, &detection, scale, &self.caption)?;
-                return_detection(&self.detections, detection);
+                let done = match scene {
+                    Some(scene) => {
+                        self.last.replace(Last { detection, scene, running_time }).map(|last| last.detection)
+                    }
+                    None => Some(detection),
+                };
+                if let Some(detection) = done {
+                    return_detection(&self.detections, detection);
+                }
                 Ok(Drawn { frame, ood_share, permit })
             }
             Passage::Bare(Captured { mut frame, permit, .. }) => {
@@ -108,6 +147,15 @@ impl<'a> Drawing<'a> {
 
     /// Draws the newest result on a frame that has none of its own; the result's share of marked pixels.
     fn draw_newest(&mut self, frame: &mut Frame) -> Result<f32> {
+        if let Some(Last { detection, scene, running_time }) = &self.last {
+            self.painter.set_scene(Some(scene));
+            let age = Duration::from_nanos(frame.running_time.saturating_sub(*running_time));
+            self.caption.lines.truncate(self.notes);
+            self.caption.lines.push(format!("result {:.1} s old", age.as_secs_f64()));
+            let scale = self.scale.update(detection);
+            paint(&mut self.painter, frame, detection, scale, &self.caption)?;
+            return Ok(detection.ood_share);
+        }
         let newest = self.newest.as_mut().and_then(|newest| newest.take(&self.detections));
         let Some(recorded) = newest else {
             self.painter_only(frame)?;
@@ -225,7 +273,7 @@ mod tests {
         while let Read::Frame(frame) = reader.read(Duration::from_secs(20)).unwrap() {
             frames.push(frame);
         }
-        let bare = |frame| Passage::Bare(Captured { frame, fresh: false, permit: Permit::default() });
+        let bare = |frame| Passage::Bare(Captured { frame, fresh: false, look: false, permit: Permit::default() });
         let (first, last) = (frames.remove(0), frames.pop().unwrap());
         let detection = Box::new(Detection {
             grid_score: Array2::zeros((4, 8)),

@@ -1,9 +1,11 @@
 //! The stage in front of the network: takes frames from all streams in turn and prepares them as one batch.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Select, Sender, TryRecvError};
 
+use super::analyse::Slot;
 use super::control::{Control, PATIENCE};
 use super::message::{Batch, Captured, Passage, Permit, return_permit};
 use super::meter::Meter;
@@ -14,18 +16,25 @@ use crate::model::views::layout::Layouts;
 use crate::model::views::look::prepare_views;
 
 /// Where the frames of one stream come from.
-pub(super) struct Inlet<'a> {
+pub(super) struct Inlet {
     /// Frames that wait for the network.
     pub waiting: Receiver<Captured>,
     pub permits: Sender<Permit>,
-    pub control: &'a Control,
-    pub meter: &'a Meter,
+    pub control: Arc<Control>,
+    pub meter: Arc<Meter>,
     /// Older frames are dropped.
     pub max_age: Option<Duration>,
-    pub open: bool,
 }
 
-impl Inlet<'_> {
+/// A stream that begins on a lane.
+pub(super) struct Arrival {
+    pub lane: usize,
+    pub inlet: Inlet,
+    /// For the stage behind the network.
+    pub slot: Slot,
+}
+
+impl Inlet {
     /// The next frame that is young enough. At a stop, waiting frames of a live stream are dropped to end it soon.
     fn take(&mut self) -> Result<Captured, TryRecvError> {
         loop {
@@ -46,6 +55,8 @@ impl Inlet<'_> {
 /// The frames taken from the streams for one batch.
 #[derive(Default)]
 pub(super) struct Gathered {
+    /// Streams that begin.
+    begun: Vec<(usize, Slot)>,
     /// Stream and frame, in turn.
     frames: Vec<(usize, Captured)>,
     /// Streams that have come to their end.
@@ -53,15 +64,22 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
+    fn is_empty(&self) -> bool {
+        self.begun.is_empty() && self.frames.is_empty() && self.ended.is_empty()
+    }
+
     fn has(&self, lane: usize) -> bool {
         self.frames.iter().any(|(taken, _)| *taken == lane)
     }
 }
 
 /// Takes frames from several streams, each stream in its turn.
-pub(super) struct Gatherer<'a> {
-    inlets: Vec<Inlet<'a>>,
-    /// The stream whose turn it is.
+pub(super) struct Gatherer {
+    /// The streams of the lanes; none between two streams.
+    lanes: Vec<Option<Inlet>>,
+    /// Streams that begin; none when there will be no more.
+    arrivals: Option<Receiver<Arrival>>,
+    /// The lane whose turn it is.
     next: usize,
     /// Frames of one batch at most, one per stream.
     most: usize,
@@ -69,21 +87,23 @@ pub(super) struct Gatherer<'a> {
     wait: Duration,
 }
 
-impl<'a> Gatherer<'a> {
-    pub fn new(inlets: Vec<Inlet<'a>>, most: usize, wait: Duration) -> Self {
-        Self { inlets, next: 0, most: most.max(1), wait }
+impl Gatherer {
+    pub fn new(lanes: usize, arrivals: Receiver<Arrival>, most: usize, wait: Duration) -> Self {
+        let lanes = (0..lanes).map(|_| None).collect();
+        Self { lanes, arrivals: Some(arrivals), next: 0, most: most.max(1), wait }
     }
 
-    /// Fills `gathered` with what waits, waiting for a first frame as long as it takes. `false` when all streams are at
-    /// their end and nothing was taken, or the run was aborted.
+    /// Fills `gathered` with what waits, waiting for something as long as it takes. `false` when all streams are at their
+    /// end and no more will begin, or the run was aborted.
     pub fn gather(&mut self, control: &Control, gathered: &mut Gathered) -> bool {
         let mut deadline = None;
         loop {
+            self.receive(gathered);
             self.pass(gathered);
-            let open = self.inlets.iter().filter(|inlet| inlet.open).count();
+            let open = self.lanes.iter().flatten().count();
             if gathered.frames.is_empty() {
-                if open == 0 || !gathered.ended.is_empty() {
-                    return !gathered.ended.is_empty();
+                if !gathered.is_empty() || (open == 0 && self.arrivals.is_none()) {
+                    return !gathered.is_empty();
                 }
             } else {
                 let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.wait);
@@ -98,18 +118,29 @@ impl<'a> Gatherer<'a> {
         }
     }
 
+    /// Takes in the streams that begin.
+    fn receive(&mut self, gathered: &mut Gathered) {
+        while let Some(arrivals) = &self.arrivals {
+            match arrivals.try_recv() {
+                Ok(Arrival { lane, inlet, slot }) => {
+                    self.lanes[lane] = Some(inlet);
+                    gathered.begun.push((lane, slot));
+                }
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => self.arrivals = None,
+            }
+        }
+    }
+
     /// Takes one frame of each stream that has one and is not among those taken yet, until a batch is full.
     fn pass(&mut self, gathered: &mut Gathered) {
-        let count = self.inlets.len();
+        let count = self.lanes.len();
         let first = self.next;
         for lane in (0..count).map(|step| (first + step) % count) {
             if gathered.frames.len() >= self.most {
                 return;
             }
-            let inlet = &mut self.inlets[lane];
-            if !inlet.open || gathered.has(lane) {
-                continue;
-            }
+            let Some(inlet) = self.lanes[lane].as_mut().filter(|_| !gathered.has(lane)) else { continue };
             match inlet.take() {
                 Ok(frame) => {
                     gathered.frames.push((lane, frame));
@@ -117,7 +148,7 @@ impl<'a> Gatherer<'a> {
                 }
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => {
-                    inlet.open = false;
+                    self.lanes[lane] = None;
                     gathered.ended.push(lane);
                 }
             }
@@ -127,8 +158,11 @@ impl<'a> Gatherer<'a> {
     /// Waits until a stream of which nothing was taken has something, or time is up.
     fn sleep(&self, gathered: &Gathered, deadline: Option<Instant>) {
         let mut select = Select::new();
-        for (lane, inlet) in self.inlets.iter().enumerate() {
-            if inlet.open && !gathered.has(lane) {
+        if let Some(arrivals) = &self.arrivals {
+            select.recv(arrivals);
+        }
+        for (lane, inlet) in self.lanes.iter().enumerate() {
+            if let Some(inlet) = inlet.as_ref().filter(|_| !gathered.has(lane)) {
                 select.recv(&inlet.waiting);
             }
         }
@@ -142,7 +176,7 @@ impl<'a> Gatherer<'a> {
 pub(super) fn prepare(
     control: &Control,
     stats: &StageStats,
-    mut gatherer: Gatherer<'_>,
+    mut gatherer: Gatherer,
     mut prepare: Prepare,
     mut layouts: Layouts,
     spare: &Receiver<Batch>,
@@ -154,11 +188,12 @@ pub(super) fn prepare(
         if !gatherer.gather(control, &mut gathered) {
             break;
         }
-        stats.saw_queue(gatherer.inlets.iter().map(|inlet| inlet.waiting.len()).max().unwrap_or(0) + 1);
-        let Batch { frames, ended, tensor, pictures } = &mut batch;
+        stats.saw_queue(gatherer.lanes.iter().flatten().map(|inlet| inlet.waiting.len()).max().unwrap_or(0) + 1);
+        let Batch { begun, frames, ended, tensor, pictures } = &mut batch;
+        begun.append(&mut gathered.begun);
         ended.append(&mut gathered.ended);
         for (lane, captured) in gathered.frames.drain(..) {
-            if captured.frame.lost.is_some() {
+            if captured.frame.lost.is_some() || !captured.look {
                 frames.push((lane, Passage::Bare(captured)));
                 continue;
             }
@@ -180,9 +215,10 @@ pub(super) fn prepare(
                 }
                 Err(error) => {
                     // A picture that cannot be read ends its own stream only.
-                    let inlet = &gatherer.inlets[lane];
-                    inlet.control.fail(error);
-                    return_permit(&inlet.permits, captured.permit);
+                    if let Some(inlet) = &gatherer.lanes[lane] {
+                        inlet.control.fail(error);
+                        return_permit(&inlet.permits, captured.permit);
+                    }
                 }
             }
         }
@@ -199,13 +235,22 @@ mod tests {
 
     use super::*;
 
-    fn inlet<'a>(
+    fn inlet(
         waiting: Receiver<Captured>,
         permits: &Sender<Permit>,
-        control: &'a Control,
-        meter: &'a Meter,
-    ) -> Inlet<'a> {
-        Inlet { waiting, permits: permits.clone(), control, meter, max_age: None, open: true }
+        control: &Arc<Control>,
+        meter: &Arc<Meter>,
+    ) -> Inlet {
+        let (control, meter) = (Arc::clone(control), Arc::clone(meter));
+        Inlet { waiting, permits: permits.clone(), control, meter, max_age: None }
+    }
+
+    /// A gatherer of these streams alone.
+    fn gatherer(inlets: Vec<Inlet>, most: usize, wait: Duration) -> Gatherer {
+        let mut gatherer = Gatherer::new(inlets.len(), crossbeam::channel::never(), most, wait);
+        gatherer.arrivals = None;
+        gatherer.lanes = inlets.into_iter().map(Some).collect();
+        gatherer
     }
 
     /// `count` frames of a test pattern.
@@ -214,7 +259,7 @@ mod tests {
         let spec = format!("test://black?width=16&height=16&frames={count}");
         let (mut reader, _) = crate::output::file::open_test(&spec, None, &Default::default(), 0).unwrap();
         let mut read = || match reader.read(Duration::from_secs(20)).unwrap() {
-            crate::input::Read::Frame(frame) => Captured { frame, fresh: false, permit: Permit::default() },
+            crate::input::Read::Frame(frame) => Captured { frame, fresh: false, look: true, permit: Permit::default() },
             _ => panic!("there are {count} frames"),
         };
         (0..count).map(|_| read()).collect()
@@ -222,7 +267,7 @@ mod tests {
 
     /// The streams in the order in which their frames are taken, `waiting` frames being there of each.
     fn order(waiting: &[usize], most: usize) -> (Vec<Vec<usize>>, Vec<usize>) {
-        let (meter, control) = (Meter::new("test"), Control::default());
+        let (meter, control) = (Arc::new(Meter::new("test")), Arc::<Control>::default());
         let (permits, _kept) = unbounded();
         let inlets = waiting
             .iter()
@@ -232,7 +277,7 @@ mod tests {
                 inlet(receive, &permits, &control, &meter)
             })
             .collect();
-        let mut gatherer = Gatherer::new(inlets, most, Duration::ZERO);
+        let mut gatherer = gatherer(inlets, most, Duration::ZERO);
         let (mut batches, mut ended) = (Vec::new(), Vec::new());
         loop {
             let mut taken = Gathered::default();
@@ -256,7 +301,7 @@ mod tests {
 
     #[test]
     fn at_a_stop_waiting_frames_of_live_streams_are_left_out() {
-        let (meter, control, live) = (Meter::new("test"), Control::default(), Instant::now());
+        let (meter, control, live) = (Arc::new(Meter::new("test")), Arc::<Control>::default(), Instant::now());
         let (permits, kept) = unbounded();
         let (send, waiting) = unbounded();
         for (mut waits, captured) in captured(2).into_iter().zip([Some(live), None]) {
@@ -278,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_batch_waits_for_the_other_streams_but_not_for_ever() {
-        let (meter, control) = (Meter::new("test"), Control::default());
+        let (meter, control) = (Arc::new(Meter::new("test")), Arc::<Control>::default());
         let (permits, _kept) = unbounded();
         let [(early, first), (late, second)] = [unbounded(), unbounded()];
         let mut frames = captured(3).into_iter();
@@ -286,7 +331,7 @@ mod tests {
         let gather = |wait| {
             let inlets = [&first, &second].map(|waiting| inlet(waiting.clone(), &permits, &control, &meter));
             let mut taken = Gathered::default();
-            assert!(Gatherer::new(inlets.into(), 2, wait).gather(&Control::default(), &mut taken));
+            assert!(gatherer(inlets.into(), 2, wait).gather(&Control::default(), &mut taken));
             taken.frames.iter().map(|(lane, _)| *lane).collect::<Vec<_>>()
         };
         early.send(next()).unwrap();

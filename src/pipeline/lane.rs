@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 
 use super::control::{Control, PATIENCE, receive_unless, send_unless};
+use super::looks::{Choice, Looker};
 use super::message::{Captured, Detected, Drawn, Passage, Permit, Recorded, return_permit};
 use super::meter::Meter;
 use super::observer::Observer;
@@ -34,6 +35,9 @@ pub(super) struct Source<'a> {
     /// The other end of `to_network`, to remove the oldest waiting frame.
     pub waiting: Receiver<Captured>,
     pub display: Option<Display>,
+    pub looker: Looker,
+    /// Whether frames that are not looked at are shown all the same.
+    pub shows: bool,
 }
 
 /// The way past the network, for frames that do not wait for their result.
@@ -43,7 +47,7 @@ pub(super) struct Display {
 }
 
 impl Source<'_> {
-    pub fn run(self, reader: &mut dyn FrameReader, end: &mut Option<EndOfInput>) -> Result<()> {
+    pub fn run(mut self, reader: &mut dyn FrameReader, end: &mut Option<EndOfInput>) -> Result<()> {
         let mut waiting = Duration::ZERO;
         let mut fresh = false;
         while !self.control.stopping() && !self.hub.stopping() {
@@ -65,8 +69,16 @@ impl Source<'_> {
                     }
                     self.stats.add(waiting + start.elapsed());
                     waiting = Duration::ZERO;
+                    let choice = if frame.lost.is_some() { Choice::Look } else { self.looker.choose(&frame)? };
+                    if choice == Choice::Still {
+                        self.meter.still();
+                    }
+                    if choice != Choice::Look && !self.shows {
+                        self.meter.saw_waiting(self.waiting.len());
+                        continue;
+                    }
                     // Frames already decoded are finished even when the run is being stopped: only the reading ends.
-                    if !self.hand_on(frame, &mut fresh) {
+                    if !self.hand_on(frame, choice == Choice::Look, &mut fresh) {
                         break;
                     }
                 }
@@ -78,15 +90,15 @@ impl Source<'_> {
     }
 
     /// False when the receiver is gone.
-    fn hand_on(&self, frame: Frame, fresh: &mut bool) -> bool {
-        let Some(Display { permits, to_draw }) = &self.display else { return self.offer(frame, fresh) };
+    fn hand_on(&self, frame: Frame, look: bool, fresh: &mut bool) -> bool {
+        let Some(Display { permits, to_draw }) = &self.display else { return self.offer(frame, look, fresh) };
         let shown = frame.share();
-        if frame.lost.is_none() && !self.offer(frame, fresh) {
+        if frame.lost.is_none() && look && !self.offer(frame, look, fresh) {
             return false;
         }
         match permits.try_recv() {
             Ok(permit) => {
-                let shown = Captured { frame: shown, fresh: false, permit };
+                let shown = Captured { frame: shown, fresh: false, look: false, permit };
                 send_unless(|| self.is_over(), to_draw, Passage::Bare(shown))
             }
             Err(_) => {
@@ -97,7 +109,7 @@ impl Source<'_> {
     }
 
     /// Puts a frame in front of the network, by the policy.
-    fn offer(&self, frame: Frame, fresh: &mut bool) -> bool {
+    fn offer(&self, frame: Frame, look: bool, fresh: &mut bool) -> bool {
         let permit = match self.flow.policy {
             Policy::Wait => receive_unless(|| self.is_over(), &self.permits),
             // All permits are taken: the frame that waits longest makes room, or else the new one has to go.
@@ -110,7 +122,7 @@ impl Source<'_> {
             },
         };
         let Some(permit) = permit else { return false };
-        let mut captured = Captured { frame, fresh: std::mem::take(fresh), permit };
+        let mut captured = Captured { frame, fresh: look && std::mem::take(fresh), look, permit };
         if self.flow.policy == Policy::Wait {
             return send_unless(|| self.is_over(), &self.to_network, captured);
         }
@@ -155,11 +167,12 @@ pub(super) struct Tracking<'a> {
     version: u64,
     watcher: Watcher,
     recorders: Vec<Box<dyn Recorder>>,
+    meter: &'a Meter,
 }
 
 impl<'a> Tracking<'a> {
-    pub fn new(settings: &'a Settings, watcher: Watcher, recorders: Vec<Box<dyn Recorder>>) -> Self {
-        Self { settings, version: settings.version(), watcher, recorders }
+    pub fn new(settings: &'a Settings, watcher: Watcher, recorders: Vec<Box<dyn Recorder>>, meter: &'a Meter) -> Self {
+        Self { settings, version: settings.version(), watcher, recorders, meter }
     }
 
     pub fn work(&mut self, frame: Passage<Detected>) -> Result<Passage<Recorded>> {
@@ -167,6 +180,7 @@ impl<'a> Tracking<'a> {
             Passage::Analysed(detected) => detected,
             Passage::Bare(frame) => return Ok(Passage::Bare(frame)),
         };
+        self.meter.looked_at();
         let version = self.settings.version();
         if version != self.version {
             self.watcher.set((*self.settings.get().events).clone());
@@ -186,7 +200,8 @@ impl<'a> Tracking<'a> {
                 fresh: *fresh,
             };
             self.watcher.observe(&seen, scene)?;
-            let seen = Seen { index: frame.index, running_time, detection, scene };
+            let picture = picture.i420();
+            let seen = Seen { index: frame.index, running_time, wall, picture: Some(&picture), detection, scene };
             self.recorders.iter_mut().try_for_each(|recorder| recorder.record(&seen))?;
             keep_events(&mut self.recorders, scene)
         })?;
@@ -198,7 +213,7 @@ impl<'a> Tracking<'a> {
     pub fn finish(mut self, name: &str) -> Result<()> {
         let mut scene = Scene::default();
         self.watcher.finish(&mut scene);
-        keep_events(&mut self.recorders, &scene)?;
+        keep_events(&mut self.recorders, &mut scene)?;
         let (_, withheld) = self.watcher.counts();
         if withheld > 0 {
             tracing::warn!("{name}: {withheld} alarms exceeded events.max_per_minute and were not reported");
@@ -207,10 +222,11 @@ impl<'a> Tracking<'a> {
     }
 }
 
-fn keep_events(recorders: &mut [Box<dyn Recorder>], scene: &Scene) -> Result<()> {
+fn keep_events(recorders: &mut [Box<dyn Recorder>], scene: &mut Scene) -> Result<()> {
     if scene.events.is_empty() {
         return Ok(());
     }
+    recorders.iter_mut().try_for_each(|recorder| recorder.amend(&mut scene.events))?;
     recorders.iter_mut().try_for_each(|recorder| recorder.events(&scene.events))
 }
 

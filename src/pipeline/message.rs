@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crossbeam::channel::Sender;
 
+use super::analyse::Slot;
 use crate::compute::Detection;
 use crate::gst::Frame;
 use crate::model::views::layout::Layout;
@@ -29,6 +30,8 @@ pub(super) struct Captured {
     pub frame: Frame,
     /// The first frame after a loss of signal: nothing is carried over from before.
     pub fresh: bool,
+    /// Whether the network looks at it.
+    pub look: bool,
     pub permit: Permit,
 }
 
@@ -42,7 +45,7 @@ pub(super) struct Prepared {
 
 impl Captured {
     pub fn prepared(self, layout: Arc<Layout>) -> Prepared {
-        let Self { frame, fresh, permit } = self;
+        let Self { frame, fresh, permit, .. } = self;
         Prepared { frame, fresh, layout, permit }
     }
 }
@@ -135,6 +138,8 @@ pub(super) enum Passage<T> {
 /// The number of batches in circulation limits how far `prepare` may run ahead of `infer`: with one, a picture is
 /// chosen when the network is free and never waits for it.
 pub(super) struct Batch {
+    /// Streams that begin, before any of their frames.
+    pub begun: Vec<(usize, Slot)>,
     /// Stream and frame, in turn; bare ones have no picture in the tensor.
     pub frames: Vec<(usize, Passage<Prepared>)>,
     /// Streams that have come to their end.
@@ -147,13 +152,15 @@ pub(super) struct Batch {
 
 impl Batch {
     pub fn new(elements: usize) -> Self {
-        Self { frames: Vec::new(), ended: Vec::new(), tensor: vec![0.0; elements], pictures: 0 }
+        Self { begun: Vec::new(), frames: Vec::new(), ended: Vec::new(), tensor: vec![0.0; elements], pictures: 0 }
     }
 }
 
 /// The input of `detect`.
 #[expect(clippy::large_enum_variant, reason = "a box would be an allocation per frame")]
 pub(super) enum Analysis {
+    /// A stream begins.
+    Begin(usize, Slot),
     /// A frame of a stream.
     Frame(usize, Passage<Inferred>),
     /// The stream has come to its end.

@@ -20,6 +20,8 @@ pub struct Meter {
     start: Instant,
     frames_in: AtomicU64,
     frames_out: AtomicU64,
+    looked_at: AtomicU64,
+    still: AtomicU64,
     repeats: AtomicU64,
     crowded: AtomicU64,
     stale: AtomicU64,
@@ -105,6 +107,10 @@ pub struct Reading {
     pub frames_in: u64,
     /// Frames handed to the encoder, repeats left out.
     pub frames_out: u64,
+    /// Frames that the network looked at.
+    pub looked_at: u64,
+    /// Frames that equalled the last one that was looked at.
+    pub still: u64,
     /// Repeats of the last picture while there was no signal.
     pub repeats: u64,
     /// Frames dropped because newer ones arrived before they were processed.
@@ -150,6 +156,8 @@ impl Meter {
             start: Instant::now(),
             frames_in: AtomicU64::new(0),
             frames_out: AtomicU64::new(0),
+            looked_at: AtomicU64::new(0),
+            still: AtomicU64::new(0),
             repeats: AtomicU64::new(0),
             crowded: AtomicU64::new(0),
             stale: AtomicU64::new(0),
@@ -174,6 +182,14 @@ impl Meter {
 
     pub(super) fn crowded_out(&self) {
         self.crowded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn looked_at(&self) {
+        self.looked_at.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn still(&self) {
+        self.still.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn too_old(&self) {
@@ -256,6 +272,8 @@ impl Meter {
         Reading {
             frames_in: self.frames_in.load(Ordering::Relaxed),
             frames_out,
+            looked_at: self.looked_at.load(Ordering::Relaxed),
+            still: self.still.load(Ordering::Relaxed),
             repeats: self.repeats.load(Ordering::Relaxed),
             crowded: self.crowded.load(Ordering::Relaxed),
             stale: self.stale.load(Ordering::Relaxed),

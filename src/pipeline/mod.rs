@@ -6,6 +6,8 @@
 //! stream 2: source -'                               '-> track -> draw -> sink
 //!              ^----------------------- permits -------------------------'
 //! ```
+//! A stream has a lane for as long as it lasts; lanes of files run one stream after the other.
+//!
 //! A message carries one frame and the results so far, which its type names. The permits of a stream circulate with the
 //! reusable memory: the sink returns each to the source, so that their number bounds the memory, nothing is allocated
 //! per frame after the first round, and a stream whose sink is stuck has no permits left to hold up the others.
@@ -17,6 +19,7 @@ pub mod control;
 mod drawing;
 mod gather;
 mod lane;
+mod looks;
 mod message;
 mod meter;
 mod observer;
@@ -25,11 +28,14 @@ pub mod run;
 mod settings;
 pub mod stage;
 pub mod stats;
+mod stream;
 
 pub use control::Control;
+pub use looks::Looks;
 pub use meter::{LATENCY_BOUNDS, LatencyReport, Link, Meter, Reading};
 pub use observer::Observer;
 pub use policy::{Flow, Policy, Sync};
-pub use run::{Engine, Outcome, Stream, run};
+pub use run::{Engine, Outcome, Stream, run, run_lanes};
 pub use settings::{Settings, Tunable};
 pub use stats::{StageReport, StageStats};
+pub use stream::Lane;

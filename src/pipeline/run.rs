@@ -1,29 +1,29 @@
 //! Streams from their readers to their writers through all stages.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{bounded, unbounded};
 
-use super::analyse::{Detect, Outlet, infer};
+use super::analyse::{Detect, infer};
 use super::control::Control;
-use super::drawing::{Drawing, Newest};
-use super::gather::{Gatherer, Inlet, prepare};
-use super::lane::{Display, Sink, Source, Tracking};
-use super::message::{Batch, Permit};
+use super::gather::{Gatherer, prepare};
+use super::looks::Looks;
+use super::message::Batch;
 use super::meter::Meter;
 use super::observer::Observer;
-use super::policy::{Flow, Sync as Drawn};
+use super::policy::Flow;
 use super::settings::Settings;
-use super::stage::{relay, spawn};
+use super::stage::spawn;
 use super::stats::{StageReport, StageStats};
-use crate::compute::{Backend, Detection, Recipe};
+use super::stream::{Lane, Shared, permits};
+use crate::compute::{Backend, Recipe};
 use crate::input::{EndOfInput, FrameReader};
 use crate::model::prepare::Prepare;
 use crate::model::runtime::Network;
 use crate::model::views::layout::{Layouts, Views};
-use crate::ood::alarm::{Filler, IgnoreMap, Watcher};
+use crate::ood::alarm::{Filler, IgnoreMap};
 use crate::output::{FrameWriter, Written};
 use crate::record::Recorder;
 use crate::{Error, Result};
@@ -42,6 +42,8 @@ pub struct Engine {
     pub settings: Arc<Settings>,
     /// Ignored parts of the picture.
     pub ignore: Arc<IgnoreMap>,
+    /// Which frames are looked at.
+    pub looks: Looks,
     /// Prepared pictures that may wait for the network; 0 chooses each picture when the network is free for it.
     pub ahead: usize,
     /// Pictures of different streams that the network takes at once, at most.
@@ -55,13 +57,13 @@ pub struct Engine {
 /// The stages in the order in which a frame meets them.
 #[derive(Debug)]
 pub struct Stages {
-    source: StageStats,
-    prepare: StageStats,
-    infer: StageStats,
-    detect: StageStats,
-    track: StageStats,
-    draw: StageStats,
-    sink: StageStats,
+    pub(super) source: StageStats,
+    pub(super) prepare: StageStats,
+    pub(super) infer: StageStats,
+    pub(super) detect: StageStats,
+    pub(super) track: StageStats,
+    pub(super) draw: StageStats,
+    pub(super) sink: StageStats,
 }
 
 impl Default for Stages {
@@ -98,9 +100,9 @@ pub struct Stream<'a> {
     /// Follows its progress.
     pub observer: &'a dyn Observer,
     /// Ends it.
-    pub control: &'a Control,
+    pub control: Arc<Control>,
     /// Counts what it does.
-    pub meter: &'a Meter,
+    pub meter: Arc<Meter>,
     /// Which of its frames are let through.
     pub flow: Flow,
 }
@@ -116,6 +118,8 @@ pub struct Outcome {
     pub interrupted: bool,
     /// The first error, when there was one.
     pub error: Option<Error>,
+    /// Whether it is an error of a stage that all streams share.
+    pub shared: bool,
 }
 
 /// Detections of one stream that may be between detect and draw; one more for each further frame that the back end
@@ -128,133 +132,97 @@ const DETECTIONS: usize = 3;
 /// stages. The frames in flight are drained and the output is finished; an output without any frame is removed. The
 /// other streams go on. An error in a stage that all share, or an interrupt noted by `hub`, ends all of them.
 pub fn run(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>) -> Vec<Outcome> {
-    let controls: Vec<&Control> = streams.iter().map(|stream| stream.control).collect();
-    let mut outcomes: Vec<Outcome> = streams.iter().map(|_| Outcome::default()).collect();
-    if let Err(error) = start(engine, hub, streams, &mut outcomes) {
-        hub.fail(error);
+    let queue = streams.iter().map(|stream| stream.flow.queue).max().unwrap_or(1);
+    let outcomes: Vec<_> = streams.iter().map(|_| Mutex::new(Outcome::default())).collect();
+    let streams: Vec<_> = streams.into_iter().map(|stream| Mutex::new(Some(stream))).collect();
+    let ran = run_lanes(engine, hub, streams.len(), queue, |lane| {
+        let number = lane.number();
+        if let Some(stream) = lock(&streams[number]).take() {
+            *lock(&outcomes[number]) = lane.run(stream);
+        }
+    });
+    let ended = outcomes.into_iter().map(|outcome| outcome.into_inner().unwrap_or_else(PoisonError::into_inner));
+    match ran {
+        Ok(()) => ended.collect(),
+        Err(error) => {
+            ended.map(|outcome| Outcome { error: outcome.error.or(Some(error.clone())), ..outcome }).collect()
+        }
     }
-    let shared = hub.take_error();
-    for (outcome, control) in outcomes.iter_mut().zip(controls) {
-        outcome.error = control.take_error().or_else(|| shared.clone());
-        outcome.interrupted = outcome.end.is_none() && hub.interrupted() && outcome.error.is_none();
-    }
-    outcomes
 }
 
-fn start(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>, outcomes: &mut [Outcome]) -> Result<()> {
-    let Engine { network, views, backend, recipe, settings, ignore, ahead, batch, batch_wait, stages } = engine;
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs `body` on `lanes` threads at the same time, each with a [`Lane`] on which it runs streams one after the other, and
+/// waits for the last one. Streams may have up to `queue` frames waiting for the network.
+///
+/// # Errors
+/// The first error of a stage that all lanes share. Streams that ran then have ended with it, too.
+pub fn run_lanes(
+    engine: &mut Engine,
+    hub: &Control,
+    lanes: usize,
+    queue: usize,
+    body: impl Fn(&mut Lane<'_>) + Sync,
+) -> Result<()> {
+    if let Err(error) = start(engine, hub, lanes, queue, &body) {
+        hub.fail(error);
+    }
+    hub.take_error().map_or(Ok(()), Err)
+}
+
+fn start(
+    engine: &mut Engine,
+    hub: &Control,
+    lanes: usize,
+    queue: usize,
+    body: &(impl Fn(&mut Lane<'_>) + Sync),
+) -> Result<()> {
+    let Engine { network, views, backend, recipe, settings, ignore, looks, ahead, batch, batch_wait, stages } = engine;
     let (settings, stages, recipe) = (&**settings, &**stages, &*recipe);
     let preparing = Prepare::new(*network.input())?;
     let classes = network.manifest().classes.names.clone();
     let layouts = Layouts::new(views.clone(), *network.input());
-    let most = network.max_batch().unwrap_or(usize::MAX).min(*batch).clamp(1, streams.len().max(1));
-    let detections = DETECTIONS + backend.depth() - 1;
+    let most = network.max_batch().unwrap_or(usize::MAX).min(*batch).clamp(1, lanes.max(1));
+    let (arrivals, arriving) = unbounded();
+    let shared = Shared {
+        hub,
+        settings,
+        stages,
+        classes: &classes,
+        ignore,
+        looks: *looks,
+        detections: DETECTIONS + backend.depth() - 1 + usize::from(!looks.all()),
+        several: lanes > 1,
+    };
     thread::scope(|scope| {
-        let mut inlets = Vec::with_capacity(streams.len());
-        let mut outlets = Vec::with_capacity(streams.len());
-        let (mut on_the_way, several) = (0, streams.len() > 1);
-        for (lane, (stream, outcome)) in streams.into_iter().zip(outcomes).enumerate() {
-            backend.reset(lane as u32);
-            let Stream { mut reader, writer, recorders, observer, control, meter, flow } = stream;
-            let only_written = recorders.is_empty();
-            let permits = flow.queue + 3;
-            on_the_way += permits;
-            // Every channel has room for every frame: a stage never waits to hand on, only for permits to come back.
-            let (permits_in, permits_out) = circle(permits, Permit::default);
-            let (detections_in, detections_out) = circle(detections, Box::<Detection>::default);
-            let (to_network, waiting) = bounded(flow.queue);
-            let (to_track, track_in) = bounded(permits);
-            let (to_draw, draw_in) = bounded(permits);
-            let (to_sink, sink_in) = bounded(permits);
-            // Frames that do not wait for their result go round in a circle of their own.
-            let (display, finished, back, newest) = match flow.sync {
-                Drawn::Exact => (None, to_draw, permits_in.clone(), None),
-                Drawn::Newest => {
-                    let (shown_in, shown_out) = circle(permits, Permit::default);
-                    let (finished_in, finished_out) = bounded(permits);
-                    let newest = Newest::new(finished_out, permits_in.clone());
-                    (Some(Display { permits: shown_out, to_draw }), finished_in, shown_in, Some(newest))
-                }
-            };
-            inlets.push(Inlet {
-                waiting: waiting.clone(),
-                permits: permits_in.clone(),
-                control,
-                meter,
-                max_age: flow.max_age,
-                open: true,
-            });
-            outlets.push(Some(Outlet {
-                control,
-                meter,
-                flow,
-                detections: detections_out,
-                track: to_track,
-                permits: permits_in.clone(),
-                suggested: None,
-            }));
-            let Outcome { end, written, .. } = outcome;
-            let source = Source {
-                control,
-                hub,
-                stats: &stages.source,
-                meter,
-                observer,
-                flow,
-                permits: permits_out,
-                unused: permits_in,
-                to_network,
-                waiting,
-                display,
-            };
-            spawn(scope, control, &stages.source, move || source.run(reader.as_mut(), end))?;
-            let rules = (*settings.get().events).clone();
-            let watcher = Watcher::new(meter.name(), &classes, rules, Arc::clone(ignore));
-            let mut tracking = Tracking::new(settings, watcher, recorders);
-            spawn(scope, control, &stages.track, move || {
-                relay(control, &stages.track, &track_in, &finished, |frame| tracking.work(frame))?;
-                tracking.finish(meter.name())
-            })?;
-            let (drawn, ignored) = (classes.clone(), ignore.share());
-            spawn(scope, control, &stages.draw, move || {
-                let mut drawing = Drawing::new(settings, drawn, ignored, detections_in, newest)?;
-                relay(control, &stages.draw, &draw_in, &to_sink, |frame| drawing.draw(frame))
-            })?;
-            let sink = Sink { control, stats: &stages.sink, meter, observer, permits: back, only_written };
-            spawn(scope, control, &stages.sink, move || {
-                let ran = sink.run(&sink_in, writer, written);
-                let error = control.last_error().or_else(|| ran.as_ref().err().map(Error::to_string));
-                if let Some(error) = error.as_ref().filter(|_| several) {
-                    tracing::error!("{} has ended, the other streams go on: {error}", meter.name());
-                }
-                meter.ended(error);
-                ran
+        for number in 0..lanes {
+            let mut lane = Lane { number, shared: &shared, arrivals: arrivals.clone() };
+            spawn(scope, hub, "lane", move || {
+                body(&mut lane);
+                Ok(())
             })?;
         }
+        drop(arrivals);
         let (batch_in, batch_out) = bounded(*ahead + 1);
         for _ in 0..=*ahead {
             let _ = batch_in.try_send(Batch::new(most * preparing.input_len()));
         }
         let (to_infer, infer_in) = bounded(*ahead + 1);
-        let (to_detect, detect_in) = bounded(on_the_way + outlets.len());
-        let gatherer = Gatherer::new(inlets, most, *batch_wait);
-        spawn(scope, hub, &stages.prepare, move || {
+        let (to_detect, detect_in) = bounded(lanes * (permits(queue) + 2));
+        let gatherer = Gatherer::new(lanes, arriving, most, *batch_wait);
+        spawn(scope, hub, stages.prepare.name(), move || {
             prepare(hub, &stages.prepare, gatherer, preparing, layouts, &batch_out, &to_infer)
         })?;
-        spawn(scope, hub, &stages.infer, move || infer(hub, &stages.infer, network, &infer_in, &batch_in, &to_detect))?;
+        spawn(scope, hub, stages.infer.name(), move || {
+            infer(hub, &stages.infer, network, &infer_in, &batch_in, &to_detect)
+        })?;
         let filler = Filler::new(Arc::clone(ignore));
-        spawn(scope, hub, &stages.detect, move || {
+        let slots = (0..lanes).map(|_| None).collect();
+        spawn(scope, hub, stages.detect.name(), move || {
             let backend = backend.as_mut();
-            Detect { control: hub, stats: &stages.detect, backend, recipe, settings, filler, outlets }.run(&detect_in)
+            Detect { control: hub, stats: &stages.detect, backend, recipe, settings, filler, slots }.run(&detect_in)
         })
     })
-}
-
-/// A channel that holds `count` items which circulate.
-fn circle<T>(count: usize, mut new: impl FnMut() -> T) -> (Sender<T>, Receiver<T>) {
-    let (back, next) = bounded(count);
-    for _ in 0..count {
-        let _ = back.try_send(new());
-    }
-    (back, next)
 }

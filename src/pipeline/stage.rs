@@ -10,7 +10,7 @@ use super::control::Control;
 use super::stats::StageStats;
 use crate::{Error, Result};
 
-/// Starts the thread `stats.name()` that runs `body` to its end.
+/// Starts the thread `name` that runs `body` to its end.
 ///
 /// An error or a panic of `body` becomes the run's error. Its channel ends are dropped with it, so the stages before it
 /// stop and those behind it drain.
@@ -20,10 +20,9 @@ use crate::{Error, Result};
 pub fn spawn<'scope>(
     scope: &'scope Scope<'scope, '_>,
     control: &'scope Control,
-    stats: &'scope StageStats,
+    name: &'static str,
     body: impl FnOnce() -> Result<()> + Send + 'scope,
 ) -> Result<()> {
-    let name = stats.name();
     let guarded = move || {
         // The body is consumed either way and what it borrowed is only read for the report afterwards.
         match catch_unwind(AssertUnwindSafe(body)) {
@@ -87,7 +86,7 @@ mod tests {
             let (feed, input) = bounded(2);
             let (output, results) = bounded(2);
             let (control, work) = (&control, &work);
-            spawn(scope, control, &first, move || {
+            spawn(scope, control, first.name(), move || {
                 for n in 0..count {
                     if !control.send(&feed, n) {
                         break;
@@ -97,7 +96,7 @@ mod tests {
             })
             .unwrap();
             let second = &second;
-            spawn(scope, control, second, move || relay(control, second, &input, &output, work)).unwrap();
+            spawn(scope, control, second.name(), move || relay(control, second, &input, &output, work)).unwrap();
             while let Some(n) = control.receive(&results) {
                 out.push(n);
             }

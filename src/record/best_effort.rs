@@ -31,6 +31,11 @@ impl Recorder for BestEffortRecorder {
         self.note(kept)
     }
 
+    fn amend(&mut self, events: &mut [Event]) -> Result<()> {
+        let kept = self.inner.amend(events);
+        self.note(kept)
+    }
+
     fn events(&mut self, events: &[Event]) -> Result<()> {
         let kept = self.inner.events(events);
         self.note(kept)

@@ -1,35 +1,20 @@
 //! `events:FILE`: one JSON object a line for each event of a track, and for each loss and return of a signal.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::Serialize;
 
+use super::lines::{Existing, Lines};
+use crate::Result;
 use crate::input::Signal;
 use crate::ood::alarm::{Event, rfc3339};
 use crate::record::{Recorder, Seen};
-use crate::{Error, Result};
-
-/// The treatment of an existing file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Existing {
-    /// Fail.
-    Refuse,
-    /// Replace it.
-    Replace,
-    /// Append to it.
-    Append,
-}
 
 /// The file, shared by all streams of a run.
 #[derive(Debug)]
-pub struct EventLog {
-    path: PathBuf,
-    file: Mutex<File>,
-}
+pub struct EventLog(Lines);
 
 /// A line about the connection to a live input.
 #[derive(Debug, Serialize)]
@@ -53,23 +38,7 @@ impl EventLog {
     /// # Errors
     /// It cannot be created, or exists and `existing` forbids that.
     pub fn open(path: &Path, existing: Existing) -> Result<Self> {
-        let file = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .append(existing == Existing::Append)
-            .truncate(existing == Existing::Replace)
-            .create_new(existing == Existing::Refuse)
-            .open(path)
-            .map_err(|error| {
-                let place = format!("-o events:{}", path.display());
-                match error.kind() {
-                    ErrorKind::AlreadyExists => {
-                        Error::usage(format!("{place}: it exists already")).hint("--overwrite replaces it")
-                    }
-                    _ => Error::failed(format!("{place}: {error}")),
-                }
-            })?;
-        Ok(Self { path: path.to_owned(), file: Mutex::new(file) })
+        Lines::open("events", path, existing).map(Self)
     }
 
     /// Records that the input of `stream` was lost or came back.
@@ -78,7 +47,7 @@ impl EventLog {
     /// The file cannot be written.
     pub fn signal(&self, stream: &str, signal: &Signal) -> Result<()> {
         let wall = rfc3339(SystemTime::now());
-        self.write(&match signal {
+        self.0.write(&match signal {
             Signal::Lost { reason } => {
                 SignalLine { stream, signal: "lost", wall, reason: Some(reason), away_s: None, format: None }
             }
@@ -91,20 +60,6 @@ impl EventLog {
                 format: Some(what),
             },
         })
-    }
-
-    fn write(&self, line: &impl Serialize) -> Result<()> {
-        let failed =
-            |error: &dyn std::fmt::Display| Error::failed(format!("events file {}: {error}", self.path.display()));
-        let line = serde_json::to_string(line).map_err(|error| failed(&error))? + "\n";
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let length = file.metadata().map(|metadata| metadata.len());
-        let written = file.write_all(line.as_bytes());
-        if let (Err(_), Ok(length)) = (&written, length) {
-            // Removes half a line, in case there is room for the next one. Pipes and devices cannot be truncated.
-            let _ = file.set_len(length).and_then(|()| file.seek(SeekFrom::Start(length)));
-        }
-        written.map_err(|error| failed(&error))
     }
 }
 
@@ -126,6 +81,6 @@ impl Recorder for EventRecorder {
     }
 
     fn events(&mut self, events: &[Event]) -> Result<()> {
-        events.iter().try_for_each(|event| self.log.write(event))
+        events.iter().try_for_each(|event| self.log.0.write(event))
     }
 }

@@ -1,19 +1,30 @@
-//! Results recorded beside the video: events, masks, score maps.
+//! Results recorded beside the video: events, masks, score maps, regions, snapshots, tables.
 
 mod best_effort;
 pub mod events;
+pub mod lines;
 pub mod maps;
+pub mod regions;
+pub mod rle;
+pub mod settings;
+pub mod snapshots;
+pub mod table;
+pub mod wall;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::Result;
 use crate::compute::Detection;
+use crate::draw::Style;
+use crate::frame::I420;
 use crate::npy::FloatType;
 use crate::ood::alarm::{Event, Scene};
 pub use best_effort::BestEffortRecorder;
-pub use events::{EventLog, EventRecorder, Existing};
+pub use events::{EventLog, EventRecorder};
+pub use lines::{Existing, Lines};
+pub use settings::ArchiveConfig;
 
 /// One frame and its results.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +33,10 @@ pub struct Seen<'a> {
     pub index: u64,
     /// Running time of the frame.
     pub running_time: Duration,
+    /// Wall time of its capture, where the stream is live.
+    pub wall: Option<SystemTime>,
+    /// The picture, before it is drawn on.
+    pub picture: Option<&'a I420<'a>>,
     /// Score map, mask and clusters.
     pub detection: &'a Detection,
     /// Regions, tracks and alarms.
@@ -35,6 +50,15 @@ pub trait Recorder: Send {
     /// # Errors
     /// The results cannot be written.
     fn record(&mut self, seen: &Seen<'_>) -> Result<()>;
+
+    /// Called before [`Recorder::events`] with the events that a frame, or the end of the stream, brought about, to add
+    /// what it knows of them.
+    ///
+    /// # Errors
+    /// The results cannot be written.
+    fn amend(&mut self, _events: &mut [Event]) -> Result<()> {
+        Ok(())
+    }
 
     /// Called with the events caused by a frame or by the end of the stream.
     ///
@@ -62,8 +86,29 @@ pub struct Wanted<'a> {
     pub masks: Option<&'a Path>,
     /// Folder for one score map per frame.
     pub scores: Option<&'a Path>,
-    /// The treatment of an existing events file.
+    /// File for the regions of each frame.
+    pub regions: Option<&'a Path>,
+    /// File for a table of the events.
+    pub csv: Option<&'a Path>,
+    /// File for the chapters of a video.
+    pub chapters: Option<&'a Path>,
+    /// Folder for pictures of each event.
+    pub snapshots: Option<&'a Path>,
+    /// The treatment of existing files.
     pub existing: Existing,
+}
+
+/// A stream whose results are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Of<'a> {
+    /// Its name in the files.
+    pub stream: &'a str,
+    /// What the names of its files begin with.
+    pub base: &'a str,
+    /// How snapshots are drawn on.
+    pub style: Style,
+    /// Names of the network's classes.
+    pub classes: &'a [String],
 }
 
 /// The recorders of all streams of a run.
@@ -71,16 +116,28 @@ pub struct Wanted<'a> {
 pub struct Records<'a> {
     wanted: Wanted<'a>,
     events: Option<Arc<EventLog>>,
+    regions: Option<Arc<Lines>>,
+    csv: Option<Arc<Lines>>,
+    chapters: Option<Arc<Lines>>,
 }
 
 impl<'a> Records<'a> {
     /// Opens what `wanted` names.
     ///
     /// # Errors
-    /// The events file cannot be created, or exists and may not be changed.
+    /// A file cannot be created, or exists and may not be changed.
     pub fn open(wanted: Wanted<'a>) -> Result<Self> {
+        let lines = |kind: &'static str, path: Option<&Path>| {
+            path.map(|path| Lines::open(kind, path, wanted.existing)).transpose().map(|lines| lines.map(Arc::new))
+        };
         let events = wanted.events.map(|path| EventLog::open(path, wanted.existing)).transpose()?.map(Arc::new);
-        Ok(Self { wanted, events })
+        Ok(Self {
+            events,
+            regions: lines("regions", wanted.regions)?,
+            csv: lines("csv", wanted.csv)?,
+            chapters: lines("chapters", wanted.chapters)?,
+            wanted,
+        })
     }
 
     /// The events file, if there is one.
@@ -88,27 +145,35 @@ impl<'a> Records<'a> {
         self.events.as_ref()
     }
 
-    /// The recorders of the stream called `stream`.
+    /// The recorders of a stream.
     ///
     /// # Errors
-    /// A folder cannot be created.
-    pub fn of_stream(&self, stream: &str) -> Result<Vec<Box<dyn Recorder>>> {
+    /// A folder cannot be created, or a file not written.
+    pub fn of_stream(&self, of: &Of<'_>) -> Result<Vec<Box<dyn Recorder>>> {
         let mut recorders: Vec<Box<dyn Recorder>> = Vec::new();
         let overwrite = self.wanted.existing == Existing::Replace;
+        if let Some(folder) = self.wanted.snapshots {
+            recorders
+                .push(Box::new(snapshots::SnapshotRecorder::new(folder, of.base, overwrite, of.style, of.classes)?));
+        }
         if let Some(log) = &self.events {
             recorders.push(Box::new(EventRecorder::new(Arc::clone(log))));
         }
+        if let Some(lines) = &self.csv {
+            recorders.push(Box::new(table::TableRecorder::new(Arc::clone(lines))?));
+        }
+        if let Some(lines) = &self.chapters {
+            recorders.push(Box::new(table::ChapterRecorder::new(Arc::clone(lines))));
+        }
+        if let Some(lines) = &self.regions {
+            recorders.push(Box::new(regions::RegionRecorder::new(of.stream.to_owned(), Arc::clone(lines))));
+        }
         if let Some(folder) = self.wanted.masks {
-            recorders.push(Box::new(maps::MaskFolder::new(folder, &stem(stream), overwrite)?));
+            recorders.push(Box::new(maps::MaskFolder::new(folder, of.base, overwrite)?));
         }
         if let Some(folder) = self.wanted.scores {
-            recorders.push(Box::new(maps::ScoreFolder::new(folder, &stem(stream), FloatType::default(), overwrite)?));
+            recorders.push(Box::new(maps::ScoreFolder::new(folder, of.base, FloatType::default(), overwrite)?));
         }
         Ok(recorders)
     }
-}
-
-/// A file name from a stream's name: `drives/a b.mp4` gives `a b`.
-fn stem(stream: &str) -> String {
-    Path::new(stream).file_stem().map_or_else(|| "stream".to_owned(), |stem| stem.to_string_lossy().into_owned())
 }

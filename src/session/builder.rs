@@ -128,8 +128,8 @@ impl SessionBuilder {
 pub struct Session {
     pub(super) config: Config,
     pub(super) inputs: Inputs,
-    /// The video file of each input that is not live.
-    pub(super) files: Vec<Option<std::path::PathBuf>>,
+    /// Of each input that is not live: the name that its outputs begin with, and its video file.
+    pub(super) files: Vec<(String, Option<std::path::PathBuf>)>,
     pub(super) outputs: Outputs,
     pub(super) stop_after: Option<Duration>,
     pub(super) observer: Arc<dyn Observer>,
@@ -192,7 +192,7 @@ pub(super) fn encoding(config: &Config) -> Encoding {
     }
 }
 
-pub(super) fn conclude(engine: &Engine, config: &Config, inputs: Vec<InputReport>, start: Instant) -> Report {
+pub(crate) fn conclude(engine: &Engine, config: &Config, inputs: Vec<InputReport>, start: Instant) -> Report {
     Report {
         inputs,
         wall_s: start.elapsed().as_secs_f64(),

@@ -10,7 +10,7 @@ use crate::model::views::Views;
 use crate::ood::alarm::IgnoreMap;
 use crate::ood::calibration::{Calibration, ModelId, ready};
 use crate::ood::method::Method;
-use crate::pipeline::{Engine, Settings, Tunable};
+use crate::pipeline::{Engine, Looks, Settings, Tunable};
 use crate::{Error, Result};
 
 /// The engine of `config`, ready to run.
@@ -42,6 +42,10 @@ pub fn open(config: &Config) -> Result<Engine> {
             events: Arc::new(config.events.clone()),
         })),
         ignore,
+        looks: Looks {
+            every: config.archive.every_s.map(Duration::from_secs_f64),
+            skip_still: config.archive.skip_still,
+        },
         ahead: config.pipeline.queue,
         batch: 1,
         batch_wait: Duration::ZERO,

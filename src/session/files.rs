@@ -1,7 +1,8 @@
-//! Files, one after the other, without dropping frames.
+//! Files: each a stream that waits for everything, one after the other on each lane.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::builder::{Session, conclude, encoding};
@@ -9,19 +10,22 @@ use super::engine;
 use super::handle::{Handle, Running, StreamStatus};
 use super::observer::Observer;
 use super::open::open_input;
-use super::report::{Ending, InputReport, Report};
+use super::report::{InputReport, Report};
 use super::streams::Inputs;
-use crate::Result;
-use crate::input::live::SourceOptions;
+use crate::config::Config;
+use crate::draw::Style;
 use crate::input::own::OwnReader;
 use crate::input::{Input, Signal};
+use crate::ood::alarm::IgnoreMap;
 use crate::output::Encoding;
-use crate::output::file::{Opened, open_own};
-use crate::pipeline::{self, Control, Engine, Flow, Meter, Stream};
-use crate::record::{Existing, Records};
+use crate::output::file::{OpenFile, Opened, open_key_frames, open_own};
+use crate::pipeline::{self, Control, Engine, Flow, Lane, Meter, Stream};
+use crate::record::wall::{WallClock, WallTimes};
+use crate::record::{Existing, Of, Recorder, Records};
+use crate::{Error, Result};
 
 /// One input before it is opened.
-enum Opener {
+pub(crate) enum Opener {
     Address(Input),
     Own(OwnReader),
 }
@@ -34,25 +38,55 @@ impl Opener {
         }
     }
 
-    fn open(self, output: Option<&Path>, encoding: &Encoding, source: &SourceOptions, index: u32) -> Result<Opened> {
+    fn open(self, output: Option<&Path>, encoding: &Encoding, config: &Config, stream: u32) -> Result<Opened> {
         match self {
-            Self::Address(input) => open_input(&input, output, encoding, source, index),
-            Self::Own(own) => open_own(own, output, encoding, index),
+            Self::Address(Input::File(path)) if config.archive.keyframes => {
+                open_key_frames(&OpenFile { path: &path, output, encoding, stream }, config.source.of_files())
+            }
+            Self::Address(input) => open_input(&input, output, encoding, &config.source, stream),
+            Self::Own(own) => open_own(own, output, encoding, stream),
         }
     }
 }
 
-pub(super) fn run(session: Session) -> Result<Report> {
-    let start = Instant::now();
-    let Session { config, inputs, files, outputs, observer, handle, .. } = session;
-    let inputs = match inputs {
-        Inputs::Files(inputs) => inputs.into_iter().map(Opener::Address).collect(),
-        Inputs::Own(own) => vec![Opener::Own(own)],
-        Inputs::Live(_) => Vec::new(),
-    };
-    let mut engine = engine::open(&config)?;
-    let existing = if config.encode.overwrite { Existing::Replace } else { Existing::Refuse };
-    let records = Records::open(outputs.wanted(existing))?;
+/// A file to be run.
+pub(crate) struct Job {
+    /// Where its frames come from.
+    pub input: Opener,
+    /// In reports.
+    pub path: String,
+    /// In events and metrics.
+    pub stream: String,
+    /// The video that is written.
+    pub output: Option<PathBuf>,
+    /// What is kept of its results.
+    pub recorders: Vec<Box<dyn Recorder>>,
+}
+
+/// The files of a run, which its lanes take one after the other.
+pub(crate) trait Queue: Sync {
+    /// The number of the next file; none when there are no more.
+    fn next(&self) -> Option<usize>;
+
+    /// What is to be done for it, or the report of a file for which nothing can be done.
+    fn job(&self, number: usize) -> Result<Job, Box<InputReport>>;
+
+    /// It has ended; `shared` says that an error of what all files share has ended it.
+    fn ended(&self, number: usize, report: InputReport, shared: bool);
+}
+
+/// Runs the files of `queue`, `jobs` of them at the same time, until there are no more or the run is interrupted.
+///
+/// An error of what all files share, such as the network, ends those that run at that moment. Where there were several,
+/// each is run again by itself, as only one of them is to blame; the others are run as usual.
+pub(crate) fn run_queue(
+    engine: &mut Engine,
+    config: &Config,
+    handle: &Handle,
+    observer: &dyn Observer,
+    jobs: usize,
+    queue: &dyn Queue,
+) {
     handle.set_running(Running {
         stages: Arc::clone(&engine.stages),
         settings: Arc::clone(&engine.settings),
@@ -60,45 +94,180 @@ pub(super) fn run(session: Session) -> Result<Report> {
         started_with: config.clone(),
         classes: engine.network.manifest().classes.names.clone(),
     });
-    let encoding = encoding(&config);
-    let mut reports = Vec::new();
-    for (index, (input, file)) in inputs.into_iter().zip(files).enumerate() {
-        let name = input.name();
-        let opened = records.of_stream(&name).and_then(|recorders| {
-            let (reader, writer) = input.open(file.as_deref(), &encoding, &config.source, index as u32)?;
-            reader.info().map_or(Ok(()), |info| engine.ignore.check_size(info.width, info.height))?;
-            Ok((recorders, reader, writer))
-        });
-        let report = match opened {
-            Err(error) => InputReport::unopened(name, error),
-            Ok((recorders, reader, writer)) => {
-                let meter = Arc::new(Meter::new(&name));
-                let info = reader.info().cloned();
-                tracing::debug!(?info, "opened {name}");
-                handle.set_streams(vec![StreamStatus { meter: Arc::clone(&meter), outputs: Vec::new() }]);
-                observer.started(&meter, info.as_ref());
-                let follow = Follow { meter: &meter, observer: observer.as_ref() };
-                let control = Control::watching(handle.interrupts());
-                let flow = Flow::all(config.pipeline.queue);
-                let stream =
-                    Stream { reader, writer, recorders, observer: &follow, control: &control, meter: &meter, flow };
-                let outcome = run_one(&mut engine, &handle, stream);
-                InputReport::new(name, &meter, outcome, false)
+    let files = Files {
+        config,
+        handle,
+        observer,
+        encoding: encoding(config),
+        ignore: Arc::clone(&engine.ignore),
+        // Checked with the configuration.
+        wall_times: WallTimes::new(&config.archive).ok(),
+    };
+    let again = Mutex::new(Vec::new());
+    // What has been taken down with others is run alone.
+    let next = || match lock(&again).pop() {
+        Some(number) => Some((number, true)),
+        None => queue.next().map(|number| (number, false)),
+    };
+    while let Some((number, alone)) = next() {
+        let hub = Control::watching(handle.interrupts());
+        let first = Mutex::new(Some(number));
+        let lanes = if alone { 1 } else { jobs };
+        let following = || lock(&first).take().or_else(|| if alone { None } else { queue.next() });
+        let ran = pipeline::run_lanes(engine, &hub, lanes, config.pipeline.queue, |lane| {
+            while !lane.stopping()
+                && let Some(number) = following()
+            {
+                match files.run(lane, queue.job(number)) {
+                    (_, true) if lanes > 1 => lock(&again).push(number),
+                    (report, shared) => {
+                        observer.ended(&report);
+                        queue.ended(number, report, shared);
+                    }
+                }
             }
-        };
-        observer.ended(&report);
-        let interrupted = matches!(report.ending, Ending::Interrupted);
-        reports.push(report);
-        if interrupted {
+        });
+        // The error of a shared stage is in the reports of the files that it ended; here nothing could be begun.
+        if let (Err(error), Some(number)) = (ran, lock(&first).take()) {
+            let report = match queue.job(number) {
+                Ok(job) => InputReport::unopened(job.path, error),
+                Err(report) => *report,
+            };
+            observer.ended(&report);
+            queue.ended(number, report, true);
+        }
+        if handle.stopping() {
             break;
         }
     }
-    Ok(conclude(&engine, &config, reports, start))
 }
 
-fn run_one(engine: &mut Engine, handle: &Handle, stream: Stream<'_>) -> pipeline::Outcome {
-    let hub = Control::watching(handle.interrupts());
-    pipeline::run(engine, &hub, vec![stream]).pop().unwrap_or_default()
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the files of a run have in common.
+struct Files<'a> {
+    config: &'a Config,
+    handle: &'a Handle,
+    observer: &'a dyn Observer,
+    encoding: Encoding,
+    ignore: Arc<IgnoreMap>,
+    wall_times: Option<WallTimes>,
+}
+
+impl Files<'_> {
+    /// Runs one file; its report, and whether an error of what all files share has ended it.
+    fn run(&self, lane: &mut Lane<'_>, job: Result<Job, Box<InputReport>>) -> (InputReport, bool) {
+        let Job { input, path, stream, output, mut recorders } = match job {
+            Ok(job) => job,
+            Err(report) => return (*report, false),
+        };
+        let file = match &input {
+            Opener::Address(Input::File(path)) => Some(path.clone()),
+            _ => None,
+        };
+        let number = lane.number() as u32;
+        let opened = input.open(output.as_deref(), &self.encoding, self.config, number);
+        let checked = opened.and_then(|(reader, writer)| {
+            reader.info().map_or(Ok(()), |info| self.ignore.check_size(info.width, info.height))?;
+            Ok((reader, writer))
+        });
+        let (reader, writer) = match checked {
+            Ok(opened) => opened,
+            Err(error) => return (InputReport::unopened(path, error), false),
+        };
+        let times = self.wall_times.as_ref().filter(|_| !recorders.is_empty()).zip(file);
+        let clock = times.and_then(|(times, file)| times.start(&file, reader.created()));
+        let note = clock.as_ref().map(|clock| clock.note.clone());
+        if let Some(clock) = clock {
+            recorders.insert(0, Box::new(WallClock(clock)));
+        }
+        let meter = Arc::new(Meter::new(&stream));
+        let info = reader.info().cloned();
+        tracing::debug!(?info, "opened {path}");
+        self.handle.begin_file(StreamStatus { meter: Arc::clone(&meter), outputs: Vec::new() }, lane.number());
+        self.observer.started(&meter, info.as_ref());
+        let outcome = lane.run(Stream {
+            reader,
+            writer,
+            recorders,
+            observer: &Follow { meter: &meter, observer: self.observer },
+            control: Arc::new(Control::watching(self.handle.interrupts())),
+            meter: Arc::clone(&meter),
+            flow: Flow::all(self.config.pipeline.queue),
+        });
+        let shared = outcome.shared;
+        let mut report = InputReport::new(path, &meter, outcome, false);
+        report.notes.extend(note);
+        report.duration_s = info.and_then(|info| info.duration).map(|duration| duration as f64 / 1e9);
+        (report, shared)
+    }
+}
+
+/// Files given one by one, with one events file for all of them.
+struct Listed<'a> {
+    records: &'a Records<'a>,
+    /// Input, base name and video file of each.
+    files: Vec<Mutex<Option<Listing>>>,
+    next: AtomicUsize,
+    reports: Mutex<Vec<InputReport>>,
+    style: Style,
+    classes: Vec<String>,
+}
+
+type Listing = (Opener, String, Option<PathBuf>);
+
+impl Queue for Listed<'_> {
+    fn next(&self) -> Option<usize> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        (number < self.files.len()).then_some(number)
+    }
+
+    fn job(&self, number: usize) -> Result<Job, Box<InputReport>> {
+        let Some((input, base, output)) = lock(&self.files[number]).take() else {
+            return Err(Box::default());
+        };
+        let path = input.name();
+        let of = Of { stream: &path, base: &base, style: self.style, classes: &self.classes };
+        match self.records.of_stream(&of) {
+            Ok(recorders) => Ok(Job { input, stream: path.clone(), path, output, recorders }),
+            Err(error) => Err(Box::new(InputReport::unopened(path, error))),
+        }
+    }
+
+    fn ended(&self, _: usize, report: InputReport, _: bool) {
+        lock(&self.reports).push(report);
+    }
+}
+
+pub(super) fn run(session: Session) -> Result<Report> {
+    let start = Instant::now();
+    let Session { config, inputs, files, outputs, observer, handle, .. } = session;
+    let inputs: Vec<Opener> = match inputs {
+        Inputs::Files(inputs) => inputs.into_iter().map(Opener::Address).collect(),
+        Inputs::Own(own) => vec![Opener::Own(own)],
+        Inputs::Live(_) => Vec::new(),
+    };
+    let mut engine = engine::open(&config)?;
+    let existing = if config.encode.overwrite { Existing::Replace } else { Existing::Refuse };
+    if let (Some(path), true) = (&outputs.chapters, inputs.len() > 1) {
+        return Err(Error::usage(format!("-o chapters:{}: one file for {} inputs", path.display(), inputs.len()))
+            .hint("-r or --resume with -o chapters:FOLDER/ writes one file per input"));
+    }
+    let records = Records::open(outputs.wanted(existing))?;
+    let files = inputs.into_iter().zip(files).map(|(input, (base, file))| Mutex::new(Some((input, base, file))));
+    let queue = Listed {
+        records: &records,
+        files: files.collect(),
+        next: AtomicUsize::new(0),
+        reports: Mutex::default(),
+        style: config.draw,
+        classes: engine.network.manifest().classes.names.clone(),
+    };
+    run_queue(&mut engine, &config, &handle, observer.as_ref(), 1, &queue);
+    let reports = queue.reports.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(conclude(&engine, &config, reports, start))
 }
 
 /// Forwards the progress of a stream to the session's observer.

@@ -68,12 +68,17 @@ impl Handle {
         self.0.interrupts.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether the run was asked to end at once.
+    pub fn aborted(&self) -> bool {
+        self.0.interrupts.load(Ordering::Relaxed) > 1
+    }
+
     /// Whether every output is open and frames flow.
     pub fn is_ready(&self) -> bool {
         self.0.running.get().is_some()
     }
 
-    /// The streams: all of a live run, or the file being processed. Empty until they are open.
+    /// The streams: all of a live run, or the files being processed. Empty until they are open.
     pub fn streams(&self) -> Vec<StreamStatus> {
         self.0.streams.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -136,6 +141,15 @@ impl Handle {
 
     pub(super) fn set_streams(&self, streams: Vec<StreamStatus>) {
         *self.0.streams.write().unwrap_or_else(PoisonError::into_inner) = streams;
+    }
+
+    /// The file that now runs on a lane, in the place of the one before it.
+    pub(super) fn begin_file(&self, file: StreamStatus, lane: usize) {
+        let mut streams = self.0.streams.write().unwrap_or_else(PoisonError::into_inner);
+        match streams.get_mut(lane) {
+            Some(before) => *before = file,
+            None => streams.push(file),
+        }
     }
 
     pub(super) fn set_reread(&self, reread: Reread) {

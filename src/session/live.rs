@@ -12,14 +12,14 @@ use super::handle::{Running, StreamStatus};
 use super::observer::Observer;
 use super::report::{InputReport, Report};
 use super::streams::Inputs;
-use crate::Result;
 use crate::config::LiveConfig;
 use crate::input::{FrameReader, Signal, open_live};
 use crate::model::runtime::Provider;
 use crate::output::FrameWriter;
 use crate::output::publish::{self, OutputStatus, PublishOptions, Servers};
 use crate::pipeline::{self, Control, Flow, Meter, Policy, Stream};
-use crate::record::{BestEffortRecorder, EventLog, Existing, Recorder, Records};
+use crate::record::{BestEffortRecorder, EventLog, Existing, Of, Recorder, Records};
+use crate::{Error, Result};
 
 /// The parts of one stream that outlive its threads.
 struct Opened {
@@ -50,6 +50,9 @@ pub(super) fn run(session: Session) -> Result<Report> {
     engine.batch_wait = Duration::from_millis(config.live.batch_wait_ms);
     // A restarted service appends to its events.
     let existing = if config.encode.overwrite { Existing::Replace } else { Existing::Append };
+    if outputs.chapters.is_some() {
+        return Err(Error::usage("-o chapters: is for files, as chapters are written at the end of a video"));
+    }
     let records = Records::open(outputs.wanted(existing))?;
     let servers = Servers::new(&config.serve);
     let publish = PublishOptions {
@@ -83,7 +86,12 @@ pub(super) fn run(session: Session) -> Result<Report> {
             reader: Some(open_live(&plan.input, &config.source, index as u32)?),
             writer,
             recorders: records
-                .of_stream(&plan.name)?
+                .of_stream(&Of {
+                    stream: &plan.name,
+                    base: &plan.name,
+                    style: config.draw,
+                    classes: &engine.network.manifest().classes.names,
+                })?
                 .into_iter()
                 .map(|recorder| Box::new(BestEffortRecorder::new(recorder)) as _)
                 .collect(),
@@ -109,8 +117,8 @@ pub(super) fn run(session: Session) -> Result<Report> {
             writer: stream.writer.take(),
             recorders: std::mem::take(&mut stream.recorders),
             observer: &stream.follow,
-            control: &stream.control,
-            meter: &stream.meter,
+            control: Arc::clone(&stream.control),
+            meter: Arc::clone(&stream.meter),
             flow,
         })
     });

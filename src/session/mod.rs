@@ -2,15 +2,15 @@
 //!
 //! [`Session`] runs streams; [`Detector`] takes single pictures. The command line is a client of both.
 
-mod builder;
+pub(crate) mod builder;
 pub mod detector;
 pub mod engine;
-mod files;
+pub(crate) mod files;
 mod handle;
 mod live;
 mod observer;
 pub mod open;
-mod outputs;
+pub(crate) mod outputs;
 mod report;
 mod streams;
 

@@ -1,6 +1,7 @@
 //! The `-o` options by form, and the output file of each input.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::address::Address;
@@ -8,9 +9,12 @@ use crate::output::publish::Target;
 use crate::record::{Existing, Wanted};
 use crate::{Error, Result};
 
+/// The kinds of records, each the prefix of its option.
+const KINDS: [&str; 7] = ["events", "masks", "scores", "regions", "csv", "chapters", "snapshots"];
+
 /// The outputs that the `-o` options of one run name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Outputs {
+pub(crate) struct Outputs {
     /// The destinations of the video as given; none is `NAME.ood.mp4` in the working directory for files.
     pub video: Vec<Address>,
     /// `events:FILE`, one JSON object a line.
@@ -19,11 +23,19 @@ pub(super) struct Outputs {
     pub masks: Option<PathBuf>,
     /// `scores:DIR`, one `.npy` a frame.
     pub scores: Option<PathBuf>,
+    /// `regions:FILE`, one JSON object a line for each frame.
+    pub regions: Option<PathBuf>,
+    /// `csv:FILE`, one row an event.
+    pub csv: Option<PathBuf>,
+    /// `chapters:FILE`, WebVTT.
+    pub chapters: Option<PathBuf>,
+    /// `snapshots:DIR`, two JPEG files an event.
+    pub snapshots: Option<PathBuf>,
 }
 
 /// The destination of the video.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum VideoOutput {
+pub(crate) enum VideoOutput {
     /// One file, `.mp4` or `.mkv`.
     File(PathBuf),
     /// A folder, one `NAME.ood.mp4` per input.
@@ -40,17 +52,35 @@ impl Outputs {
     pub fn parse(options: &[Address]) -> Result<Self> {
         let mut outputs = Self::default();
         for option in options {
-            let records =
-                [("events", &mut outputs.events), ("masks", &mut outputs.masks), ("scores", &mut outputs.scores)];
-            match records.into_iter().find_map(|(prefix, place)| Some((prefix, option.after(prefix)?, place))) {
-                Some((prefix, _, Some(_))) => {
-                    return Err(Error::usage(format!("-o {option}: {prefix}: is given twice")));
+            let record = KINDS.into_iter().find_map(|kind| Some((kind, option.after(kind)?)));
+            match record {
+                Some((kind, path)) => {
+                    let place = outputs.record(kind);
+                    if place.is_some() {
+                        return Err(Error::usage(format!("-o {option}: {kind}: is given twice")));
+                    }
+                    if path.as_os_str().is_empty() {
+                        return Err(Error::usage(format!("-o {option}: {kind}: needs a path")));
+                    }
+                    *place = Some(path.to_path_buf());
                 }
-                Some((_, path, place)) => *place = Some(path.to_path_buf()),
                 None => outputs.video.push(option.clone()),
             }
         }
         Ok(outputs)
+    }
+
+    /// The path of the records of one of [`KINDS`].
+    fn record(&mut self, kind: &str) -> &mut Option<PathBuf> {
+        match kind {
+            "events" => &mut self.events,
+            "masks" => &mut self.masks,
+            "scores" => &mut self.scores,
+            "regions" => &mut self.regions,
+            "csv" => &mut self.csv,
+            "chapters" => &mut self.chapters,
+            _ => &mut self.snapshots,
+        }
     }
 
     /// Whether there are no outputs.
@@ -64,6 +94,10 @@ impl Outputs {
             events: self.events.as_deref(),
             masks: self.masks.as_deref(),
             scores: self.scores.as_deref(),
+            regions: self.regions.as_deref(),
+            csv: self.csv.as_deref(),
+            chapters: self.chapters.as_deref(),
+            snapshots: self.snapshots.as_deref(),
             existing,
         }
     }
@@ -101,7 +135,20 @@ impl VideoOutput {
         match path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase).as_deref() {
             Some("mp4" | "mkv" | "m4v" | "mov") => Ok(Self::File(path)),
             _ => Err(Error::usage(format!("{place}: not an output that is known"))
-                .hint("x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, masks:DIR or scores:DIR")),
+                .hint("x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, regions:x.jsonl, csv:x.csv, chapters:x.vtt, masks:DIR, scores:DIR or snapshots:DIR")),
+        }
+    }
+
+    /// The folder of the videos of a tree; none for no videos.
+    ///
+    /// # Errors
+    /// It is one file.
+    pub fn folder(self) -> Result<Option<PathBuf>> {
+        match self {
+            Self::Nothing => Ok(None),
+            Self::Folder(folder) => Ok(Some(folder)),
+            Self::File(path) => Err(Error::usage(format!("-o {}: one file for a tree", path.display()))
+                .hint("give a folder: -o DIR/ writes one NAME.ood.mp4 per input, in the folders of the inputs")),
         }
     }
 
@@ -118,40 +165,52 @@ impl VideoOutput {
             .map_err(|error| Error::failed(format!("-o {}: cannot be made: {error}", folder.display())))
     }
 
-    /// The video file for each of `inputs` (`name` is the file name that an input gives to its output), in order.
+    /// For each input, in order, the name that its outputs begin with, and its video file. `names` are the file names of
+    /// the inputs.
     ///
     /// # Errors
     /// One file for several inputs.
-    pub fn files(&self, names: &[PathBuf]) -> Result<Vec<Option<PathBuf>>> {
-        let folder = match self {
-            Self::Nothing => return Ok(vec![None; names.len()]),
-            Self::File(path) if names.len() == 1 => return Ok(vec![Some(path.clone())]),
-            Self::File(path) => {
-                return Err(Error::usage(format!("-o {}: one file for {} inputs", path.display(), names.len()))
-                    .hint("give a folder: -o DIR/ writes one NAME.ood.mp4 per input"));
-            }
-            Self::Folder(folder) => folder.as_path(),
-        };
-        let mut taken = HashSet::new();
-        Ok(names
-            .iter()
-            .map(|name| {
-                let full = name.file_name().unwrap_or(name.as_os_str());
-                // a.mp4 and a.avi of one folder must not meet in a.ood.mp4.
-                let mut base = name.file_stem().unwrap_or(name.as_os_str()).to_owned();
-                let mut number = 2;
-                while !taken.insert(base.clone()) {
-                    base = full.to_owned();
-                    if number > 2 {
-                        base.push(format!(".{}", number - 1));
-                    }
-                    number += 1;
+    pub fn files(&self, names: &[PathBuf]) -> Result<Vec<(String, Option<PathBuf>)>> {
+        let bases = bases(names);
+        if let (Self::File(path), true) = (self, names.len() > 1) {
+            return Err(Error::usage(format!("-o {}: one file for {} inputs", path.display(), names.len()))
+                .hint("give a folder: -o DIR/ writes one NAME.ood.mp4 per input"));
+        }
+        let file = |mut base: OsString| {
+            let name = base.to_string_lossy().into_owned();
+            let video = match self {
+                Self::Nothing => None,
+                Self::File(path) => Some(path.clone()),
+                Self::Folder(folder) => {
+                    base.push(".ood.mp4");
+                    Some(folder.join(base))
                 }
-                base.push(".ood.mp4");
-                Some(folder.join(base))
-            })
-            .collect())
+            };
+            (name, video)
+        };
+        Ok(bases.into_iter().map(file).collect())
     }
+}
+
+/// A name for the outputs of each input, no two of them the same.
+fn bases(names: &[PathBuf]) -> Vec<OsString> {
+    let mut taken = HashSet::new();
+    let base = |name: &PathBuf| {
+        let full = name.file_name().unwrap_or(name.as_os_str());
+        // a.mp4 and a.avi of one folder must not meet in a.ood.mp4.
+        let mut base = name.file_stem().unwrap_or(name.as_os_str()).to_owned();
+        let mut number = 2;
+        // Names that differ only in bytes that are not UTF-8 are told apart, too.
+        while !taken.insert(base.to_string_lossy().into_owned()) {
+            base = full.to_owned();
+            if number > 2 {
+                base.push(format!(".{}", number - 1));
+            }
+            number += 1;
+        }
+        base
+    };
+    names.iter().map(base).collect()
 }
 
 #[cfg(test)]
@@ -186,8 +245,8 @@ mod tests {
     fn inputs_of_one_stem_get_files_of_their_own() {
         let files =
             Outputs::default().of_files().unwrap().files(&paths(&["d/a.mp4", "d/a.avi", "e/a.avi", "b.mov"])).unwrap();
-        let expected =
-            ["a.ood.mp4", "a.avi.ood.mp4", "a.avi.2.ood.mp4", "b.ood.mp4"].map(|name| Some(PathBuf::from(name)));
+        let expected = ["a", "a.avi", "a.avi.2", "b"]
+            .map(|base| (base.to_owned(), Some(PathBuf::from(format!("{base}.ood.mp4")))));
         assert_eq!(files, expected);
     }
 

@@ -63,6 +63,10 @@ pub struct InputReport {
     pub frames_in: u64,
     /// Frames encoded.
     pub frames_out: u64,
+    /// Frames that the network looked at.
+    pub frames_looked_at: u64,
+    /// Frames that equalled the last one that was looked at, and were not, see `archive.skip_still`.
+    pub still: u64,
     /// Frames dropped by policy; always 0 for files.
     pub dropped: u64,
     /// Frames or packets that could not be decoded, or were concealed.
@@ -71,6 +75,8 @@ pub struct InputReport {
     pub truncated: bool,
     /// Mean share of marked pixels.
     pub ood_share_mean: f64,
+    /// How long the input lasts, as its container says.
+    pub duration_s: Option<f64>,
     /// The finished file.
     pub output: Option<String>,
     /// The encoder in use.
@@ -108,14 +114,14 @@ pub struct LiveReport {
 
 impl InputReport {
     /// An input that could not be opened.
-    pub(super) fn unopened(path: String, error: Error) -> Self {
+    pub(crate) fn unopened(path: String, error: Error) -> Self {
         Self { path, error: Some(error.to_string()), ending: Ending::Failed(error), ..Self::default() }
     }
 
     /// The end of the input `path`, whose frames `meter` counted.
     pub(super) fn new(path: String, meter: &Meter, outcome: Outcome, live: bool) -> Self {
         let seen = meter.read();
-        let Outcome { end, written, interrupted, error } = outcome;
+        let Outcome { end, written, interrupted, error, .. } = outcome;
         let EndOfInput { damaged, truncated, notes } = end.unwrap_or_default();
         let mut said: Vec<String> = Vec::new();
         for note in notes.into_iter().chain(written.iter().flat_map(|written| written.notes.clone())) {
@@ -139,10 +145,13 @@ impl InputReport {
             path,
             frames_in: seen.frames_in,
             frames_out: seen.frames_out,
+            frames_looked_at: seen.looked_at,
+            still: seen.still,
             dropped: seen.dropped(),
             damaged,
             truncated,
             ood_share_mean: seen.share_mean,
+            duration_s: None,
             output,
             encoder,
             error: error.map(|error| error.to_string()),

@@ -122,15 +122,14 @@ fn engine(threshold: Option<f32>) -> (Engine, tempfile::TempDir) {
 /// Runs two streams of different patterns; what was kept of each, and the error of each.
 fn run(engine: &mut Engine) -> [(Scores, Option<Error>); 2] {
     let (hub, kept) = (Control::default(), [Kept::default(), Kept::default()]);
-    let controls = [Control::default(), Control::default()];
-    let meters = [Meter::new("a"), Meter::new("b")];
+    let names = ["a", "b"];
     let flow = Flow { policy: Policy::Wait, sync: Sync::Exact, queue: 4, max_age: None };
     let streams = (0..2)
         .map(|index| {
             let spec = format!("test://ball?width=640&height=360&frames={}", 50 + 30 * index);
             let (reader, _) = output::file::open_test(&spec, None, &Encoding::default(), 0).unwrap();
             let recorders: Vec<Box<dyn Recorder>> = vec![Box::new(kept[index].clone())];
-            let (control, meter) = (&controls[index], &meters[index]);
+            let (control, meter) = (Arc::default(), Arc::new(Meter::new(names[index])));
             Stream { reader, writer: None, recorders, observer: &Nobody, control, meter, flow }
         })
         .collect();

@@ -138,12 +138,12 @@ struct Lane {
     flow: Flow,
 }
 
-fn run(engine: &mut Engine, lanes: Vec<Lane>) -> Vec<(Outcome, Meter)> {
+fn run(engine: &mut Engine, lanes: Vec<Lane>) -> Vec<(Outcome, Arc<Meter>)> {
     let hub = Control::default();
-    let mut kept: Vec<(Control, Meter, Watcher)> = Vec::new();
+    let mut kept: Vec<(Arc<Control>, Arc<Meter>, Watcher)> = Vec::new();
     let mut ends = Vec::new();
     for lane in lanes {
-        kept.push((Control::default(), Meter::new("lane"), lane.watcher));
+        kept.push((Arc::default(), Arc::new(Meter::new("lane")), lane.watcher));
         ends.push((lane.reader, lane.writer, lane.flow));
     }
     let streams = kept.iter().zip(ends).map(|((control, meter, watcher), (reader, writer, flow))| Stream {
@@ -151,8 +151,8 @@ fn run(engine: &mut Engine, lanes: Vec<Lane>) -> Vec<(Outcome, Meter)> {
         writer,
         recorders: Vec::new(),
         observer: watcher,
-        control,
-        meter,
+        control: Arc::clone(control),
+        meter: Arc::clone(meter),
         flow,
     });
     let outcomes = pipeline::run(engine, &hub, streams.collect());

@@ -73,7 +73,7 @@ pub(crate) fn file_reader(path: &Path, stream: u32, options: FileOptions) -> Res
     file_reader_at(path, stream, options, Pace::Taken)
 }
 
-/// How many video tracks `--video-track` can name.
+/// The number of video tracks that `--video-track` can name.
 ///
 /// # Errors
 /// As [`probe`].
@@ -83,7 +83,16 @@ pub(crate) fn count_video_tracks(path: &Path) -> Result<u32> {
     file_reader(path, 0, FileOptions::default()).map(|reader| reader.video_tracks())
 }
 
+/// As [`file_reader`], of the key frames alone; the others are not decoded.
+pub(crate) fn key_frame_reader(path: &Path, stream: u32, options: FileOptions) -> Result<PipelineReader> {
+    open(path, stream, options, Pace::Taken, true)
+}
+
 pub(crate) fn file_reader_at(path: &Path, stream: u32, options: FileOptions, pace: Pace) -> Result<PipelineReader> {
+    open(path, stream, options, pace, false)
+}
+
+fn open(path: &Path, stream: u32, options: FileOptions, pace: Pace, only_keys: bool) -> Result<PipelineReader> {
     let pipeline = gst::Pipeline::new();
     size::bound(&pipeline, size::MAX_SIDE_OF_FILES, "this program");
     let source = element("filesrc")?;
@@ -113,7 +122,7 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, options: FileOptions, pac
     link(&pipeline, &chain)?;
     let entry = chain[0].static_pad("sink").ok_or_else(|| Error::failed("an element without a sink pad"))?;
 
-    let probe = Arc::new(Probe::default());
+    let probe = Arc::new(Probe::new(only_keys));
     watch_format(&parse, &probe);
     let steps = gst::PadProbeType::PULL | gst::PadProbeType::BUFFER;
     let coming = decoder.static_pad("sink");
@@ -288,6 +297,9 @@ fn add_stream(into: &Into, pad: &gst::Pad, probe: &Arc<Probe>, shared: &Shared, 
             let framed =
                 probe.format() != Format::Raw || caps.structure(0).is_some_and(|s| s.get("parsed") == Ok(true));
             pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+                if coded.only_keys && info.buffer().is_some_and(|b| b.flags().contains(gst::BufferFlags::DELTA_UNIT)) {
+                    return gst::PadProbeReturn::Drop;
+                }
                 let header = !framed
                     || info.buffer().is_some_and(|b| b.flags().contains(gst::BufferFlags::HEADER) && b.size() < 64);
                 if !header {

@@ -40,6 +40,10 @@ pub enum TimeSource {
     Running,
     /// The clock of this machine when the frame arrived.
     Arrival,
+    /// The name of the file, and running times from there.
+    FileName,
+    /// The date in the container of the file, and running times from there.
+    Container,
 }
 
 /// The pixels of a `width` x `height` frame that `rect` covers.

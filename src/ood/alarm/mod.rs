@@ -45,6 +45,8 @@ use crate::frame::Plane;
 
 /// Frames further apart than this count as this far apart.
 const LONGEST_STEP_S: f64 = 0.5;
+/// Between frames further apart than this the camera's motion is not found, and that is no sign of a cut.
+const BLIND_S: f64 = 0.25;
 
 /// One frame of a stream.
 #[derive(Debug, Clone, Copy)]
@@ -186,7 +188,10 @@ impl Watcher {
             self.motion.reset();
         }
         let motion = self.motion.update(&self.field.luma, width, height);
-        if motion.is_none() {
+        if motion.is_none() && !fresh && apart.is_some_and(|apart| apart.as_secs_f64() > BLIND_S) {
+            // Places are not carried over, but time is.
+            self.evidence.reset();
+        } else if motion.is_none() {
             // Nothing is carried over: the first frame, a cut, or pictures after a loss of signal.
             self.evidence.reset();
             self.tracker.finish(self.size);

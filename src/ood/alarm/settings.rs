@@ -1,13 +1,13 @@
 //! The rules by which marked pixels become alarms: the `[events]` section of a pipeline file.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::ignore::Ignored;
 use crate::duration::seconds;
 use crate::{Error, Result};
 
 /// `[events]`. Times are in seconds of running time and areas in shares of the picture, never in frames or pixels.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EventsConfig {
     /// Smallest region that counts, as a share of the picture.
@@ -45,6 +45,7 @@ pub struct EventsConfig {
     pub known: Vec<String>,
     /// Parts of the picture that are left out: masks (`MASK.png`, white is left out) and polygons (`poly:x,y x,y ...`,
     /// in shares of the picture).
+    #[serde(skip_serializing)]
     pub ignore: Vec<Ignored>,
 }
 

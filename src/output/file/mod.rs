@@ -19,7 +19,7 @@ use gstreamer_video::VideoInfo;
 
 use crate::gst::init;
 use crate::gst::track::Shared;
-use crate::input::file::{FileOptions, check_readable, file_reader, images};
+use crate::input::file::{FileOptions, check_readable, file_reader, images, key_frame_reader};
 use crate::input::own::OwnReader;
 use crate::input::reader::PipelineReader;
 use crate::input::{FrameReader, test_source};
@@ -51,11 +51,26 @@ pub type Opened = (Box<dyn FrameReader>, Option<Box<dyn FrameWriter>>);
 /// Not there, not a video, no video stream or not that track, no decoder, damaged from the start; an output that exists, equals the
 /// input, or cannot be written.
 pub fn open_file(open: &OpenFile, options: FileOptions) -> Result<Opened> {
+    open_by(open, options, file_reader)
+}
+
+/// As [`open_file`], for the key frames alone; the others are not decoded.
+///
+/// # Errors
+/// As [`open_file`].
+pub fn open_key_frames(open: &OpenFile, options: FileOptions) -> Result<Opened> {
+    open_by(open, options, key_frame_reader)
+}
+
+fn open_by(
+    open: &OpenFile,
+    options: FileOptions,
+    reader: impl Fn(&Path, u32, FileOptions) -> Result<PipelineReader>,
+) -> Result<Opened> {
     init()?;
     check_readable(open.path)?;
     let target = open.output.map(|path| Target::check(path, Some(open.path), open.encoding)).transpose()?;
-    let reader = file_reader(open.path, open.stream, options)?;
-    with_writer(reader, target, open.encoding)
+    with_writer(reader(open.path, open.stream, options)?, target, open.encoding)
 }
 
 /// Opens a synthetic input: `test://PATTERN?width=640&height=360&fps=25&frames=100`, PATTERN one of videotestsrc's; 250

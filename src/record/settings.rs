@@ -1,0 +1,37 @@
+//! How recorded footage is read: the `[archive]` section of a pipeline file.
+
+use serde::{Deserialize, Serialize};
+
+use crate::duration::optional_seconds;
+use crate::{Error, Result};
+
+/// `[archive]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ArchiveConfig {
+    /// Time zone of the clock that the names of files are written by: `Europe/Berlin`, `+02:00`, `UTC`; that of this
+    /// machine when left out.
+    pub time_zone: Option<String>,
+    /// Where the time is in the names of files, such as `cam_%Y%m%d-%H%M%S`; the names of known cameras when left out.
+    pub time_pattern: Option<String>,
+    /// Interval of the frames that the network processes; default: every frame.
+    #[serde(deserialize_with = "optional_seconds")]
+    pub every_s: Option<f64>,
+    /// Only key frames are decoded.
+    pub keyframes: bool,
+    /// Frames that equal the last one that was looked at are not looked at: parked hours.
+    pub skip_still: bool,
+}
+
+impl ArchiveConfig {
+    /// Checks all values by themselves.
+    ///
+    /// # Errors
+    /// A value is out of range; the message names its key.
+    pub fn check(&self) -> Result<()> {
+        if let Some(seconds) = self.every_s.filter(|seconds| !(*seconds > 0.0 && *seconds <= 3600.0)) {
+            return Err(Error::usage(format!("archive.every_s is {seconds}, it must be above 0 to 3600 seconds")));
+        }
+        super::wall::WallTimes::new(self).map(|_| ())
+    }
+}

@@ -102,7 +102,7 @@ fn a_window_shows_the_pictures_and_ends_the_stream_when_it_is_closed() {
     screen.close(screen.window().unwrap());
     run.ends(0);
     let log = run.log();
-    assert!(log.contains("display: Output window was closed") && log.contains("it ends"), "{log}");
+    assert!(log.contains("display: Output window was closed") && log.contains("the stream ends"), "{log}");
     let report = std::fs::read_to_string(place.path("r.json")).unwrap();
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     assert_eq!(report["inputs"][0]["output"], "display");

@@ -1,44 +1,44 @@
-//! The times of a stream as an output needs them: known and strictly rising.
+//! Timestamps as an output needs them: complete and strictly increasing.
 //!
-//! Demuxers hand on what files say. One equal, earlier, missing or absurd time must neither end a run nor cost a frame, so
-//! each stream passes through a [`Clock`]. What it changed is counted, and becomes a note.
+//! Demuxers pass on the timestamps of the file. One equal, decreasing, missing or absurd timestamp must neither end a
+//! run nor cost a frame, so each stream passes through a [`Clock`]. Its corrections are counted and reported in a note.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A jump further than this, in nanoseconds, in a stream whose clock may be set anew at any time (transport streams, joined
-/// files) is such a new start. FFmpeg has the same limit.
+/// A longer jump, in nanoseconds, is a clock restart in a stream whose clock may restart (transport streams, joined
+/// files). FFmpeg has the same limit.
 const JOIN: i64 = 10_000_000_000;
-/// In other files a gap may last hours, but no more than a day and a bit.
+/// The longest gap in other files, in nanoseconds: 30 hours.
 const ABSURD: i64 = 30 * 3_600_000_000_000;
-/// How far the new starts of two streams may lie apart and still be one.
+/// Largest distance of restarts in two streams that count as the same one, in nanoseconds.
 const SAME_JOIN: i64 = 2_000_000_000;
-/// Nanoseconds between frames where nothing else is known.
+/// The assumed distance of two frames where it is unknown, in nanoseconds.
 const STEP: i64 = 40_000_000;
 
-/// Where the parts of a joined input start anew, shared by its streams so that sound stays with the pictures: what to add
-/// to their times, in nanoseconds.
+/// The clock restarts of a joined input, shared by its streams to keep audio and video in sync: the offsets of its
+/// parts, in nanoseconds.
 #[derive(Clone, Default)]
 pub(crate) struct Joins(Arc<Mutex<Vec<i64>>>);
 
-/// The times of one stream, in nanoseconds.
+/// The timestamps of one stream, in nanoseconds.
 pub(crate) struct Clock {
     joins: Joins,
-    /// How far a forward jump may go.
+    /// Longest accepted forward jump.
     limit: i64,
-    /// New starts so far in this stream.
+    /// Number of restarts so far in this stream.
     joined: usize,
     offset: i64,
     paced: bool,
     last: Option<i64>,
     step: i64,
-    /// Times given to what had none.
+    /// Number of interpolated timestamps.
     missing: u64,
-    /// Times moved because they did not rise, or rose too far.
+    /// Number of timestamps moved because they did not increase, or jumped too far.
     moved: u64,
 }
 
 impl Clock {
-    /// `restarts`: the clock of the input may start anew on its way.
+    /// `restarts`: the clock of the input may restart within the stream.
     pub fn new(joins: &Joins, restarts: bool) -> Self {
         Self {
             joins: joins.clone(),
@@ -53,46 +53,46 @@ impl Clock {
         }
     }
 
-    /// Whether the clock of the input may start anew on its way, as that of a transport stream.
+    /// Whether the clock of the input may restart, as that of a transport stream.
     pub fn restarts(&self) -> bool {
         self.limit == JOIN
     }
 
-    /// What was changed, in words. `what` are frames or packets.
+    /// The corrections, one sentence each. `what` is "frames" or "sound packets".
     pub fn notes(&self, what: &str) -> Vec<String> {
         let mut notes = Vec::new();
         if self.missing > 0 {
-            notes.push(format!("{} {what} without a time were given one between their neighbours", self.missing));
+            notes.push(format!("{} {what} without a timestamp were given an interpolated one", self.missing));
         }
         if self.moved > 0 {
-            notes.push(format!("{} {what} were moved, as their times did not rise", self.moved));
+            notes.push(format!("{} {what} were moved, because their timestamps did not rise", self.moved));
         }
         if self.joined > 0 {
-            notes.push(format!("the clock of the {what} jumps {} time(s); the parts follow one another", self.joined));
+            notes.push(format!("the clock of the {what} restarts {} time(s); the parts are joined", self.joined));
         }
         notes
     }
 
-    /// Nanoseconds from one frame to the next, as far as is known.
+    /// The current estimate of the nanoseconds from one frame to the next.
     pub fn step(&self) -> i64 {
         self.step
     }
 
-    /// Nanoseconds from one frame to the next, where the format says.
+    /// Sets the nanoseconds from one frame to the next, where the format specifies them.
     pub fn set_step(&mut self, step: i64) {
         if (1..JOIN).contains(&step) {
             self.step = step;
         }
     }
 
-    /// From now on every step is as long as this, in nanoseconds, whatever the input says.
+    /// Sets a constant distance of frames, in nanoseconds, whatever the timestamps of the input.
     pub fn pace(&mut self, step: i64) {
         self.set_step(step);
         self.paced = true;
     }
 
-    /// The time of the next frame or packet. `time` is what the demuxer says, `following` the same of the one after it,
-    /// where that is known already.
+    /// The time of the next frame or packet. `time` is its timestamp from the demuxer, `following` that of the next
+    /// one, where it is already known.
     pub fn next(&mut self, time: Option<i64>, following: Option<i64>) -> i64 {
         let now = match self.last {
             _ if self.paced => self.last.map_or(0, |last| last + self.step),
@@ -125,7 +125,7 @@ impl Clock {
     fn after(&mut self, last: i64, time: Option<i64>, following: Option<i64>) -> i64 {
         let goes_on = |from: i64, to: i64| to > from && to - from <= self.limit;
         let after = following.map(|following| following + self.offset).filter(|after| goes_on(last, *after));
-        // The usual step, or halfway where that does not fit.
+        // The usual step, or the midpoint where the step does not fit.
         let between = match after {
             Some(after) if last + self.step >= after => last + ((after - last) / 2).max(1),
             _ => last + self.step,
@@ -135,12 +135,12 @@ impl Clock {
             return between;
         };
         let now = time + self.offset;
-        // Of two that do not rise the second is out of place, unless the first one leaps.
+        // Of two timestamps that do not increase the second is wrong, unless the first one jumps.
         let leaps = now - last > 2 * self.step && after.is_some_and(|after| after <= now);
         if goes_on(last, now) && !leaps {
             return now;
         }
-        // Far away, and what follows is there too.
+        // A long jump, confirmed by the next timestamp.
         let far = now - last > self.limit || last - now > JOIN;
         if far && following.is_none_or(|following| after.is_none() && (following - time).abs() <= self.limit) {
             self.join(time, last);
@@ -150,7 +150,7 @@ impl Clock {
         between
     }
 
-    /// The stream starts anew at `time` behind `last`.
+    /// Restarts the clock at `time`, which follows `last`.
     fn join(&mut self, time: i64, last: i64) {
         let wanted = last + self.step - time;
         let mut joins = self.joins.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn equal_backward_missing_and_absurd_times() {
-        /// Times in, times out, interpolated, nudged.
+        /// Input times, output times, number interpolated, number moved.
         type Case<'a> = (&'a [Option<i64>], &'a [i64], u64, u64);
         let cases: [Case<'_>; 6] = [
             (&[Some(0), Some(40), Some(40), Some(120)], &[0, 40, 80, 120], 0, 1),
@@ -187,7 +187,7 @@ mod tests {
             (&[Some(0), Some(40), None, Some(120), None], &[0, 40, 80, 120, 160], 2, 0),
             (&[None, None, None], &[0, 40, 80], 3, 0),
             (&[Some(0), Some(40), Some(999_999_999), Some(120)], &[0, 40, 80, 120], 0, 1),
-            // A gap of three hours is one.
+            // A gap of three hours is valid.
             (&[Some(0), Some(40), Some(10_800_000), Some(10_800_040)], &[0, 40, 10_800_000, 10_800_040], 0, 0),
         ];
         for (times, expected, missing, moved) in cases {
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(run(&mut video, &times), [0, 40, 80, 120, 160, 200, 240]);
         assert_eq!((video.joined, video.moved), (2, 0));
         let mut sound = Clock::new(&joins, true);
-        // Its second part starts 20 ms before the video's, its third 30 ms behind it.
+        // Its second part starts 20 ms before that of the video, its third 30 ms after it.
         let times = [0, 50, 499_980, 500_010, 130, 150].map(Some);
         assert_eq!(run(&mut sound, &times), [0, 50, 100, 130, 230, 250]);
     }

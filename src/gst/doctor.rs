@@ -1,8 +1,8 @@
-//! Which GStreamer elements this crate needs, and which Debian packages bring them.
+//! The GStreamer elements that this crate needs, and their Debian packages.
 
 use gstreamer as gst;
 
-/// Elements needed, with the Debian package of each.
+/// The needed elements, each with its Debian package.
 const NEEDED: &[(&str, &str)] = &[
     ("filesrc", "libgstreamer1.0-0"),
     ("filesink", "libgstreamer1.0-0"),
@@ -48,19 +48,19 @@ const NEEDED: &[(&str, &str)] = &[
     ("x264enc", "gstreamer1.0-plugins-ugly"),
 ];
 
-/// The needed elements that are not installed, each with the Debian package that brings it. Empty when all is there.
+/// The needed elements that are not installed, each with its Debian package. Empty if none is missing.
 ///
 /// Call [`init`](crate::gst::init) first.
 pub fn missing_elements() -> Vec<(&'static str, &'static str)> {
     NEEDED.iter().copied().filter(|(name, _)| gst::ElementFactory::find(name).is_none()).collect()
 }
 
-/// The Debian package of a named element.
+/// The Debian package of an element.
 pub(crate) fn package_of(element: &str) -> &'static str {
     NEEDED.iter().find(|(name, _)| *name == element).map_or("gstreamer1.0-plugins-bad", |(_, package)| package)
 }
 
-/// The Debian package of a decoder or demuxer, from the words that pbutils describes it with.
+/// The Debian package of a decoder or demuxer, by the description that pbutils gives.
 pub(crate) fn package_for_description(description: &str) -> &'static str {
     let text = description.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));

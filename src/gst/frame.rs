@@ -1,4 +1,4 @@
-//! One decoded picture with its time, owned by whoever holds it.
+//! One decoded picture with its time, owned by its holder.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -11,19 +11,19 @@ use gstreamer_video as gst_video;
 use crate::frame::{Colour, I420, I420Mut, Matrix, Plane, PlaneMut, Range};
 use crate::{Error, Result};
 
-/// A decoded I420 picture. Its times stay with it from the input to the output.
+/// A decoded I420 picture. Its times stay with it from input to output.
 pub struct Frame {
-    /// Which input it is from.
+    /// The number of its input.
     pub stream: u32,
-    /// Its place in that input, from 0.
+    /// Its index in that input, from 0.
     pub index: u64,
     /// Nanoseconds since the start of the input.
     pub running_time: u64,
-    /// Nanoseconds, where the input says.
+    /// Duration in nanoseconds, where the input has one.
     pub duration: Option<u64>,
-    /// When a live input captured it, on this machine's clock; none for files.
+    /// Time of capture by a live input, on this machine's clock; none for files.
     pub captured: Option<Instant>,
-    /// There is no signal: this repeats the last picture of a live input, which is this old.
+    /// The signal is lost: this repeats the last picture of a live input, which is this old.
     pub lost: Option<Duration>,
     buffer: gst::Buffer,
     info: gst_video::VideoInfo,
@@ -58,12 +58,12 @@ impl Frame {
         (self.stream, self.index, self.running_time, self.duration) = (stream, index, running_time, Some(duration));
     }
 
-    /// Luma columns.
+    /// Width of the luma plane, in pixels.
     pub fn width(&self) -> u32 {
         self.info.width()
     }
 
-    /// Luma rows.
+    /// Height of the luma plane, in pixels.
     pub fn height(&self) -> u32 {
         self.info.height()
     }
@@ -78,8 +78,8 @@ impl Frame {
         Ok(FrameView { mapped, colour: colour_of(&self.info) })
     }
 
-    /// Maps the picture for reading and writing in place. Copies it only if someone else holds it too (a decoder that
-    /// predicts from it).
+    /// Maps the picture for reading and writing in place. Copies it only if it is shared (with a decoder that predicts
+    /// from it).
     ///
     /// # Errors
     /// The memory cannot be mapped.
@@ -90,10 +90,10 @@ impl Frame {
         Ok(FrameViewMut { mapped, colour: colour_of(&self.info) })
     }
 
-    /// A black picture of another size with the times of this one, from a pool.
+    /// A black picture of another size with the times of this one, allocated from a pool.
     ///
     /// # Errors
-    /// The size is not possible or there is no memory.
+    /// The size is invalid or memory runs out.
     pub fn new_like(&self, width: u32, height: u32) -> Result<Frame> {
         let (buffer, info) = self.canvas.acquire(&self.info, width, height)?;
         let mut frame = Frame { buffer, info, canvas: self.canvas.clone(), ..*self };
@@ -107,18 +107,18 @@ impl Frame {
         Ok(frame)
     }
 
-    /// A second hold on the same picture. Writing to either one copies it first.
+    /// Another reference to the same picture. Writing to either copies the picture first.
     #[must_use]
     pub fn share(&self) -> Frame {
         Frame { buffer: self.buffer.clone(), info: self.info.clone(), canvas: self.canvas.clone(), ..*self }
     }
 
-    /// Caps of the picture.
+    /// The caps of the picture.
     pub(crate) fn video_info(&self) -> &gst_video::VideoInfo {
         &self.info
     }
 
-    /// The buffer, stamped with the frame's times.
+    /// The buffer with the frame's times.
     pub(crate) fn into_buffer(mut self) -> gst::Buffer {
         let buffer = self.buffer.make_mut();
         buffer.set_pts(gst::ClockTime::from_nseconds(self.running_time));
@@ -167,14 +167,14 @@ impl FrameViewMut<'_> {
     }
 }
 
-/// Stride, columns and rows of a plane. `info` is the mapped frame's own, so strides of the buffer's meta count.
+/// Stride, width and height of a plane. `info` is that of the mapped frame, with the strides of the buffer's meta.
 fn layout(info: &gst_video::VideoInfo, plane: usize) -> (usize, usize, usize) {
     let component = plane as u8;
     let size = (info.comp_width(component) as usize, info.comp_height(component) as usize);
     (info.stride()[plane].unsigned_abs() as usize, size.0, size.1)
 }
 
-/// What the caps say about colour, reduced to what the converters know: BT.601 for what is not BT.709 or BT.2020.
+/// The colorimetry of the caps, reduced to what the converters support: BT.601 for everything but BT.709 and BT.2020.
 pub(crate) fn colour_of(info: &gst_video::VideoInfo) -> Colour {
     let colorimetry = info.colorimetry();
     let matrix = match colorimetry.matrix() {
@@ -185,7 +185,7 @@ pub(crate) fn colour_of(info: &gst_video::VideoInfo) -> Colour {
     Colour { matrix, range: if full { Range::Full } else { Range::Limited } }
 }
 
-/// The pool behind [`Frame::new_like`], shared by the frames of one reader.
+/// The buffer pool of [`Frame::new_like`], shared by the frames of one reader.
 #[derive(Clone, Default)]
 pub(crate) struct Canvas(Arc<Mutex<Option<(gst_video::VideoInfo, gst::BufferPool)>>>);
 
@@ -216,7 +216,7 @@ impl Canvas {
             pool.set_config(config).map_err(|_| failed())?;
             pool.set_active(true).map_err(|_| failed())?;
             if let Some((_, old)) = slot.replace((info, pool.upcast())) {
-                // Buffers still out there keep their memory; the pool frees them when they come back.
+                // Buffers in use keep their memory; the pool frees them when they return.
                 let _ = old.set_active(false);
             }
         }
@@ -228,7 +228,7 @@ impl Canvas {
 
 impl Drop for Canvas {
     fn drop(&mut self) {
-        // The last holder: an active pool would keep its memory.
+        // The last holder: an active pool would never free its memory.
         if Arc::strong_count(&self.0) == 1
             && let Ok(mut slot) = self.0.lock()
             && let Some((_, pool)) = slot.take()

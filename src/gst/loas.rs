@@ -1,23 +1,23 @@
-//! AAC in LOAS, as broadcasts carry it (ISO/IEC 14496-3, 1.7): its frames, cut out of the packets of a transport stream.
+//! AAC in LOAS, as in broadcasts (ISO/IEC 14496-3, 1.7): splits the packets of a transport stream into frames.
 //!
-//! GStreamer 1.22's parser loses a frame at every border of packets.
+//! GStreamer 1.22's parser loses a frame at every packet boundary.
 
 use gstreamer as gst;
 
-/// Samples of a frame.
+/// Samples per frame.
 const SAMPLES: i64 = 1024;
-/// By the index of an `AudioSpecificConfig`.
+/// Sample rates by the index in an `AudioSpecificConfig`, in Hz.
 const RATES: [i64; 13] =
     [96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8000, 7350];
 
-/// Whether these are the caps of such a stream.
+/// Whether these are the caps of a LOAS stream.
 pub(crate) fn is_loas(caps: &gst::CapsRef) -> bool {
     caps.structure(0).is_some_and(|structure| {
         structure.name() == "audio/mpeg" && structure.get::<&str>("stream-format") == Ok("loas")
     })
 }
 
-/// Caps of the frames.
+/// The caps of the frames.
 pub(crate) fn framed() -> gst::Caps {
     gst::Caps::builder("audio/mpeg")
         .field("mpegversion", 4)
@@ -26,19 +26,19 @@ pub(crate) fn framed() -> gst::Caps {
         .build()
 }
 
-/// Cuts frames out of packets.
+/// Splits packets into frames.
 #[derive(Default)]
 pub(crate) struct Frames {
     rest: Vec<u8>,
-    /// Nanoseconds of a frame, once a configuration was seen.
+    /// Duration of a frame in nanoseconds, known after the first configuration.
     step: Option<i64>,
-    /// When the next frame is due.
+    /// Time of the next frame.
     next: Option<i64>,
 }
 
 impl Frames {
-    /// The frames that end in `packet`, each with its time and duration in nanoseconds. The time of a packet is that of the
-    /// first frame that starts in it.
+    /// The frames that end in `packet`, each with its time and duration in nanoseconds. The timestamp of a packet is
+    /// that of the first frame that starts in it.
     pub fn push(&mut self, packet: &[u8], time: Option<i64>) -> Vec<(Option<i64>, Option<i64>, Vec<u8>)> {
         let border = self.rest.len();
         self.rest.extend(packet);
@@ -53,7 +53,7 @@ impl Frames {
                 self.next = time.take().or(self.next);
             }
             let Some(frame) = self.rest.get(at..end) else {
-                // The rest comes with the next packet, and the time is its own all the same.
+                // The rest comes with the next packet; the timestamp is still that of this frame.
                 break;
             };
             self.step = step(&frame[3..]).or(self.step);
@@ -70,13 +70,13 @@ impl Frames {
     }
 }
 
-/// How long a frame is by its own `StreamMuxConfig`; none where it uses that of the frame before.
+/// Duration of a frame by its own `StreamMuxConfig`, in nanoseconds; none if it reuses the previous one.
 fn step(element: &[u8]) -> Option<i64> {
     let bits = |at: usize, count: usize| {
         (at..at + count)
             .try_fold(0usize, |value, at| Some(value << 1 | usize::from(element.get(at / 8)? >> (7 - at % 8) & 1)))
     };
-    // Same configuration, version, framing, subframes, programs, layers; then object type and index of the rate.
+    // useSameStreamMux, version, framing, subframes, programs, layers; then object type and sample rate index.
     if bits(0, 1)? == 1 || bits(1, 1)? == 1 {
         return None;
     }
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn frames_over_the_borders_of_packets() {
-        // Configured for 48 kHz: type 2 (00010), index 3 (0011) behind 16 bits.
+        // Configured for 48 kHz: type 2 (00010), index 3 (0011) after 16 bits.
         let configured = [0x56, 0xe0, 4, 0, 0, 0x11, 0x80];
         let again = [0x56, 0xe0, 2, 0x80, 7];
         let stream: Vec<u8> = [&configured[..], &again, &again].concat();

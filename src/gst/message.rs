@@ -1,4 +1,4 @@
-//! What GStreamer's bus says, in words that name the file, the thing wrong and what to do.
+//! Messages of GStreamer's bus as errors that name the file, the fault and the remedy.
 
 use std::path::Path;
 
@@ -10,17 +10,17 @@ use crate::gst::doctor;
 use crate::gst::mp4::index::Fault;
 use crate::{Error, ErrorKind};
 
-/// Everything a bus said that bears on failure, gathered as it comes.
+/// The messages of a bus that bear on a failure, collected as they arrive.
 #[derive(Debug, Default)]
 pub(crate) struct Trouble {
-    /// What is missing, as pbutils describes it ("H.264 (High Profile) decoder"), and the package that brings it.
+    /// The missing plugin as pbutils describes it ("H.264 (High Profile) decoder"), and the package that contains it.
     pub missing: Option<(String, String)>,
     /// The first error.
     pub error: Option<(gst::glib::Error, String)>,
 }
 
 impl Trouble {
-    /// Takes note of a message and logs it. True when it was an error.
+    /// Collects and logs a message. True for an error.
     pub fn note(&mut self, message: &gst::Message) -> bool {
         if let Some(text) = text_of(message) {
             tracing::debug!("{text}");
@@ -28,7 +28,7 @@ impl Trouble {
         self.gather(message)
     }
 
-    /// Takes note of a message. True when it was an error.
+    /// Collects a message without logging it. True for an error.
     pub fn gather(&mut self, message: &gst::Message) -> bool {
         match message.view() {
             gst::MessageView::Error(error) => {
@@ -48,7 +48,7 @@ impl Trouble {
         }
     }
 
-    /// The error for an input of which nothing could be read.
+    /// The error for an input from which no frame could be read.
     pub fn input_error(&self, path: &Path) -> Error {
         let name = path.display();
         if let Some((what, package)) = &self.missing {
@@ -61,7 +61,7 @@ impl Trouble {
         }
         let Some((error, debug)) = &self.error else {
             return Error::failed(format!("{name}: no frame could be decoded"))
-                .hint("the file is damaged or has no pictures; `ffprobe` may tell more");
+                .hint("the file is damaged or has no pictures; `ffprobe` may show more");
         };
         let stream = error.kind::<gst::StreamError>();
         if matches!(stream, Some(gst::StreamError::TypeNotFound | gst::StreamError::WrongType)) {
@@ -81,7 +81,7 @@ impl Trouble {
             .hint("the file is damaged or not a video")
     }
 
-    /// The error for an output that could not be written; `kept` is the temporary file that holds what was.
+    /// The error for a failed output; `kept` is the temporary file with the part written so far.
     pub fn output_error(&self, output: &Path, kept: &Path) -> Error {
         let name = output.display();
         let hint = format!("what was written so far is in {}", kept.display());
@@ -97,10 +97,10 @@ impl Trouble {
     }
 }
 
-/// The package of last resort.
+/// The package to suggest when no other is known.
 const LIBAV: &str = "gstreamer1.0-libav";
 
-/// What is missing, with the code that names it in the file where that is all that is known.
+/// The description of a missing plugin, completed by the codec tag of the file where the plugin's name is unknown.
 fn readable(what: &str) -> String {
     match what.split_once("fourcc-") {
         Some((_, rest)) => match rest.split_once(' ') {
@@ -111,7 +111,7 @@ fn readable(what: &str) -> String {
     }
 }
 
-/// An error or a warning with where it is from, for the log.
+/// The text of an error or a warning with its source element, for the log.
 pub(crate) fn text_of(message: &gst::Message) -> Option<String> {
     let (error, detail) = match message.view() {
         gst::MessageView::Error(error) => (error.error(), error.debug()),
@@ -121,9 +121,9 @@ pub(crate) fn text_of(message: &gst::Message) -> Option<String> {
     Some(format!("{}: {error} ({})", source_of(message), detail.unwrap_or_default()))
 }
 
-/// Code and text of a message about progress, such as `connect`.
+/// Code and text of a progress message, such as `connect`.
 ///
-/// They are read from the message's fields: `Progress::get` of gstreamer-rs 0.25 never frees its copies of them.
+/// Both are read from the message's fields: `Progress::get` of gstreamer-rs 0.25 leaks its copies of them.
 pub(crate) fn progress_of(message: &gst::Message) -> Option<(&str, &str)> {
     let fields = message.structure().filter(|_| message.type_() == gst::MessageType::Progress)?;
     Some((fields.get("code").ok()?, fields.get("text").ok()?))
@@ -133,12 +133,12 @@ fn source_of(message: &gst::Message) -> String {
     message.src().map(|s| s.name().to_string()).unwrap_or_default()
 }
 
-/// The error for an MP4 or MOV file of which nothing can be played.
+/// The error for an MP4 or MOV file that cannot be played.
 pub(crate) fn unplayable(path: &Path, fault: Fault) -> Error {
     let (what, hint) = match fault {
         Fault::NoIndex => (
             "the index of the file is missing (no `moov` box)",
-            "the recording was cut off before it was finished; a tool such as `untrunc` can rebuild it from a whole file \
+            "the recording was interrupted; a tool such as `untrunc` can rebuild it from a whole file \
              of the same camera",
         ),
         Fault::IndexCut => (
@@ -167,7 +167,7 @@ mod tests {
         let message = gst::message::Progress::new(gst::ProgressType::Start, "connect", "Connecting to the camera");
         let once = progress_of(&message).unwrap();
         assert_eq!(once, ("connect", "Connecting to the camera"));
-        // The same place again: nothing was copied that somebody would have to free.
+        // The same address again: nothing was copied, so nothing has to be freed.
         let again = progress_of(&message).unwrap();
         assert!(std::ptr::eq(once.0, again.0) && std::ptr::eq(once.1, again.1));
         assert_eq!(progress_of(&gst::message::Eos::new()), None);

@@ -1,6 +1,6 @@
-//! What a file says about itself beside its streams: titles, place and time of the recording, chapters, names of tracks.
+//! Metadata of a file beside its streams: tags, location and time of the recording, chapters, track names.
 //!
-//! GStreamer's demuxers read a part of it and its muxers write a part of that, so it is read here from the input and put
+//! GStreamer's demuxers read only some of it and its muxers write less, so it is read from the input here and written
 //! into the finished output ([`super::mp4::finish`], [`super::matroska::finish`]).
 
 use std::fs::File;
@@ -9,49 +9,49 @@ use gstreamer as gst;
 
 use super::{matroska, mp4};
 
-/// What a file says about itself.
+/// The metadata of a file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Metadata {
-    /// Names in lower case as ffmpeg prints them, such as `title`, `location`, `com.apple.quicktime.make`.
+    /// Tags by their ffmpeg names in lower case, such as `title`, `location`, `com.apple.quicktime.make`.
     pub tags: Vec<(String, String)>,
     pub chapters: Vec<Chapter>,
-    /// Of the first frame: `01:02:03:04`, with `;` before the frames where numbers are dropped.
+    /// Time code of the first frame: `01:02:03:04`, with `;` before the frames for drop-frame time code.
     pub timecode: Option<String>,
-    /// When it was recorded, in seconds since 1970.
+    /// Time of the recording, in seconds since 1970.
     pub created: Option<i64>,
     pub tracks: Vec<TrackMetadata>,
-    /// What a file of the same kind takes over as it is.
+    /// Metadata in the form of the input, copied unchanged to a file of the same format.
     pub original: Original,
 }
 
-/// A part of the movie with a title. Times in nanoseconds.
+/// A chapter. Times in nanoseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Chapter {
     pub start: u64,
-    /// None: where the next one starts.
+    /// None: the start of the next chapter.
     pub end: Option<u64>,
     pub title: String,
 }
 
-/// What a file says about one of its tracks.
+/// The metadata of one track.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct TrackMetadata {
-    /// Its number in the file.
+    /// The track number in the file.
     pub id: u64,
     pub kind: TrackKind,
-    /// Its coding as the file has it, such as `avc1` or `S_TEXT/WEBVTT`.
+    /// The codec identifier of the container, such as `avc1` or `S_TEXT/WEBVTT`.
     pub coding: String,
     pub name: Option<String>,
-    /// Players take it when nobody chooses.
+    /// The default flag: players select the track without a choice by the user.
     pub default: bool,
     pub forced: bool,
-    /// Its pictures are encrypted.
+    /// The samples are encrypted.
     pub encrypted: bool,
-    /// A single picture, such as a cover.
+    /// A still picture, such as a cover.
     pub still: bool,
-    /// Elements of a Matroska track that are taken over as they are.
+    /// Elements of a Matroska track to copy unchanged.
     pub elements: Vec<u8>,
-    /// Boxes of an MP4 track's user data.
+    /// The boxes in an MP4 track's user data.
     pub udta: Vec<u8>,
 }
 
@@ -64,7 +64,7 @@ pub(crate) enum TrackKind {
     Other,
 }
 
-/// The same in the form of the input.
+/// The metadata in the form of the input.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) enum Original {
     #[default]
@@ -73,24 +73,24 @@ pub(crate) enum Original {
     Matroska(matroska::metadata::Elements),
 }
 
-/// What to put into a track of a finished output.
+/// The changes to a track of a finished output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct TrackEdits {
-    /// Its number in the input.
+    /// The track number in the input.
     pub source: Option<u64>,
-    /// Nanoseconds at its start that are decoded and not shown.
+    /// Encoder priming: nanoseconds at the start that are decoded but not played.
     pub priming: u64,
-    /// Nanoseconds that are heard after that, where an encoder pads the end.
+    /// Nanoseconds to play after the priming, where an encoder pads the end.
     pub heard: Option<u64>,
 }
 
 impl Metadata {
-    /// Of an MP4, MOV or Matroska file; none of others, for which GStreamer's tags have to do.
+    /// Reads an MP4, MOV or Matroska file; none for other formats, which are limited to GStreamer's tags.
     pub fn read(file: &mut File) -> Option<Self> {
         matroska::metadata::read(file).or_else(|| mp4::metadata::read(file).ok())
     }
 
-    /// From what a demuxer says.
+    /// The metadata in a demuxer's tags.
     pub fn of_tags(tags: &gst::TagList) -> Self {
         let mut found = Self::default();
         let mut put = |name: &str, value: Option<String>| {
@@ -122,7 +122,7 @@ impl Metadata {
     }
 }
 
-/// In ISO 6709 form: `+37.7749-122.4194/`.
+/// The location in ISO 6709 form: `+37.7749-122.4194/`.
 fn location(tags: &gst::TagList) -> Option<String> {
     let latitude = tags.get::<gst::tags::GeoLocationLatitude>()?.get();
     let longitude = tags.get::<gst::tags::GeoLocationLongitude>()?.get();
@@ -130,7 +130,7 @@ fn location(tags: &gst::TagList) -> Option<String> {
     Some(format!("{latitude:+08.4}{longitude:+09.4}{}/", elevation.unwrap_or_default()))
 }
 
-/// The number that a demuxer's pad carries at the end of its stream identifier: the track's own number in the file.
+/// The track number in the file, which ends the stream identifier of a demuxer's pad.
 pub(crate) fn track_number(pad: &gst::Pad) -> Option<u64> {
     use gstreamer::prelude::PadExt;
     let identifier = pad.stream_id()?;

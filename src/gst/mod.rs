@@ -1,5 +1,5 @@
-//! What every GStreamer room shares: starting the library, frames in its memory, bus messages in words, packets of audio
-//! and subtitles between a reader and a writer, the boxes of MP4 files.
+//! The parts shared by all rooms that use GStreamer: initialisation, frames in its memory, bus messages as errors,
+//! packets of audio and subtitles between a reader and a writer, the structure of MP4 and Matroska files.
 
 pub(crate) mod clock;
 pub(crate) mod doctor;
@@ -24,14 +24,14 @@ pub use frame::{Frame, FrameView, FrameViewMut};
 
 use crate::{Error, Result};
 
-/// Starts GStreamer, once per process.
+/// Initialises GStreamer, once per process.
 ///
 /// # Errors
-/// GStreamer cannot start (a broken installation).
+/// GStreamer cannot be initialised (a broken installation).
 pub fn init() -> Result<()> {
     static STARTED: OnceLock<std::result::Result<(), String>> = OnceLock::new();
     STARTED.get_or_init(|| gst::init().map_err(|e| e.to_string())).clone().map_err(|e| {
-        Error::failed(format!("GStreamer does not start: {e}")).hint("run `oodstream doctor` to see what is missing")
+        Error::failed(format!("GStreamer cannot start: {e}")).hint("run `oodstream doctor` to see what is missing")
     })
 }
 
@@ -40,10 +40,10 @@ pub fn version() -> String {
     gst::version_string().to_string()
 }
 
-/// Makes an element, or says which Debian package brings it.
+/// Creates an element; the error names its Debian package.
 pub(crate) fn element(factory: &str) -> Result<gst::Element> {
     gst::ElementFactory::make(factory).build().map_err(|_| {
-        Error::failed(format!("the GStreamer element `{factory}` is not there"))
+        Error::failed(format!("the GStreamer element `{factory}` is not installed"))
             .hint(format!("apt-get install {}", doctor::package_of(factory)))
     })
 }
@@ -54,7 +54,7 @@ pub(crate) fn link(pipeline: &gst::Pipeline, chain: &[gst::Element]) -> Result<(
     gst::Element::link_many(chain).map_err(gst_failed)
 }
 
-/// A source of `caps` with timestamps that holds `room` buffers and never blocks.
+/// A source of `caps` with timestamps that queues up to `room` buffers and never blocks.
 pub(crate) fn bounded_source(caps: &gst::Caps, room: u64) -> gst_app::AppSrc {
     gst_app::AppSrc::builder()
         .caps(caps)

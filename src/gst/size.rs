@@ -1,4 +1,4 @@
-//! A bound on the size of pictures, applied before a decoder makes room for them: a header of a few bytes can announce
+//! A limit on picture sizes, enforced before a decoder allocates memory: a header of a few bytes can announce
 //! gigabytes.
 
 use std::io::Cursor;
@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use gst::prelude::*;
 use gstreamer as gst;
 
-/// Longest side of a picture in a file, in pixels.
+/// Largest side of a picture in a file, in pixels.
 pub(crate) const MAX_SIDE_OF_FILES: u32 = 16_384;
 
-/// Stops every decoder that comes into `pipeline` at pictures with a side longer than `max` pixels, with an error on the bus.
-/// `what` names the bound in it.
+/// Stops every decoder added to `pipeline` at pictures with a side longer than `max` pixels, with an error on the bus.
+/// `what` names the origin of the limit in that error.
 pub(crate) fn bound(pipeline: &gst::Pipeline, max: u32, what: &'static str) {
     pipeline.connect_deep_element_added(move |pipeline, _, element| {
         let class = element.factory().and_then(|f| f.metadata(gst::ELEMENT_METADATA_KLASS).map(str::to_owned));
@@ -30,7 +30,7 @@ pub(crate) fn bound(pipeline: &gst::Pipeline, max: u32, what: &'static str) {
             pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
                 let size = match &info.data {
                     Some(gst::PadProbeData::Event(event)) => of_event(event),
-                    // Images come without caps that hold their size.
+                    // Images have caps without their size.
                     Some(gst::PadProbeData::Buffer(buffer)) if incoming && image => of_image(buffer),
                     _ => None,
                 };
@@ -40,13 +40,13 @@ pub(crate) fn bound(pipeline: &gst::Pipeline, max: u32, what: &'static str) {
                 {
                     let words =
                         format!("a picture of {width}x{height} is larger than {what} allows ({max} pixels a side)");
-                    // Of the pipeline: `decodebin` keeps the errors of decoders that it tries to itself.
+                    // Posted by the pipeline: `decodebin` suppresses errors of the decoders that it tries.
                     gst::element_error!(pipeline, gst::StreamError::Decode, ["{}", words]);
                 }
                 if !stopped.load(Ordering::Acquire) {
                     return gst::PadProbeReturn::Ok;
                 }
-                // The error is the end of a stopped decoder; what it needs to end goes on.
+                // The error stops the decoder; events it needs to end still pass.
                 if info.buffer().is_some() {
                     info.flow_res = Err(gst::FlowError::Error);
                     return gst::PadProbeReturn::Handled;
@@ -69,7 +69,7 @@ fn of_event(event: &gst::Event) -> Option<(u32, u32)> {
     Some((side("width")?, side("height")?))
 }
 
-/// Of an image that begins with this buffer.
+/// The size of the image whose data begin with this buffer, in pixels.
 fn of_image(buffer: &gst::Buffer) -> Option<(u32, u32)> {
     let map = buffer.map_readable().ok()?;
     image::ImageReader::new(Cursor::new(map.as_slice())).with_guessed_format().ok()?.into_dimensions().ok()

@@ -1,4 +1,4 @@
-//! Audio and subtitle streams on their way from a reader to a writer: compressed packets, untouched.
+//! Audio and subtitle streams on their way from a reader to a writer, as unchanged compressed packets.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,15 +13,15 @@ use super::loas;
 use super::metadata::{Metadata, track_number};
 use super::mp4::edit_list::EditList;
 
-/// What a stream carries.
+/// The kind of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Audio,
     Subtitle,
 }
 
-/// One packet. Times are running times of the input in nanoseconds; they can be negative (encoder priming samples that
-/// an edit list cuts off).
+/// One packet. Times are running times of the input in nanoseconds; negative for encoder priming that an edit list
+/// hides.
 pub(crate) struct Packet {
     pub pts: Option<i64>,
     pub dts: Option<i64>,
@@ -29,7 +29,7 @@ pub(crate) struct Packet {
 }
 
 impl Packet {
-    /// When it is due; packets without times go with the ones before them.
+    /// The DTS, else the PTS, in nanoseconds; a packet without either follows the packets before it.
     pub fn time(&self) -> Option<i64> {
         self.dts.or(self.pts)
     }
@@ -39,7 +39,7 @@ impl Packet {
 pub(crate) struct Track {
     pub kind: Kind,
     number: Option<u64>,
-    /// The demuxer's pad.
+    /// The source pad of the demuxer.
     pad: gst::Pad,
     edits: Option<EditList>,
     state: Mutex<State>,
@@ -47,19 +47,19 @@ pub(crate) struct Track {
 
 struct State {
     packets: VecDeque<Packet>,
-    /// None for text, whose lines may overlap.
+    /// None for text, whose cues may overlap.
     clock: Option<Clock>,
-    /// Packets before the first one with a time, as transport streams have them before their first clock reference.
+    /// Packets before the first timestamp, as transport streams have them before their first clock reference.
     waiting: Vec<gst::Buffer>,
-    /// Packets so far.
+    /// Number of packets so far.
     count: i64,
-    /// Cuts packets into frames where they are AAC in LOAS.
+    /// Splits packets of AAC in LOAS into frames.
     frames: loas::Frames,
-    /// What to add to all times, once the first frame went out, see [`Shared::fix_lead`].
+    /// Added to all times once the first frame has been sent, see [`Shared::fix_lead`].
     lead: i64,
     /// The time of the first packet.
     first: Option<i64>,
-    /// Nobody takes the packets: keep only the times.
+    /// No writer takes the packets: only their times are kept.
     discard: bool,
 }
 
@@ -68,23 +68,23 @@ impl Track {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the stream carries; unfixed before its first packet.
+    /// The caps of the stream; not fixed before the first packet.
     pub fn caps(&self) -> gst::Caps {
         self.pad.current_caps().unwrap_or_else(|| self.pad.query_caps(None))
     }
 
-    /// What the demuxer says of the stream before a parser has seen its first packet.
+    /// The caps from the demuxer, before a parser has received the first packet.
     pub fn demuxed_caps(&self) -> Option<gst::Caps> {
         let parser = self.pad.dynamic_cast_ref::<gst::GhostPad>()?.target()?.parent_element()?;
         parser.static_pad("sink")?.current_caps()
     }
 
-    /// Its number in the file, where that has numbers.
+    /// The track number in the file, where the format has one.
     pub fn number(&self) -> Option<u64> {
         self.number
     }
 
-    /// Language and title, where the container has them.
+    /// Language and title from the container.
     pub fn tags(&self) -> gst::TagList {
         let mut index = 0;
         let mut tags = gst::TagList::new();
@@ -97,7 +97,7 @@ impl Track {
         tags
     }
 
-    /// Takes the next packet that is due at `until`, or any when `until` is none.
+    /// Removes the next packet due by `until`, or the next packet of all if `until` is none.
     pub fn pop(&self, until: Option<i64>) -> Option<Packet> {
         let mut state = self.lock();
         let due = match (state.packets.front()?.time(), until) {
@@ -107,7 +107,7 @@ impl Track {
         if due { state.packets.pop_front() } else { None }
     }
 
-    /// By how much the stream starts before the movie, where that is no encoder priming.
+    /// Nanoseconds by which the stream starts before the movie; 0 where an edit list hides encoder priming.
     fn early(&self) -> i64 {
         if self.edits.is_some() { 0 } else { self.lock().first.map_or(0, |first| (-first).max(0)) }
     }
@@ -121,14 +121,14 @@ impl Track {
         }
     }
 
-    /// From now on packets are dropped.
+    /// Drops all packets from now on.
     pub fn discard(&self) {
         let mut state = self.lock();
         state.discard = true;
         state.packets.clear();
     }
 
-    /// An appsink for the stream. It never blocks the demuxer: packets are small and a writer takes them away.
+    /// Creates an appsink for the stream. It never blocks the demuxer: packets are small and the writer removes them.
     pub fn new(kind: Kind, pad: &gst::Pad, edits: Option<EditList>, clock: Clock) -> (Arc<Self>, gst_app::AppSink) {
         let clock = (kind == Kind::Audio).then_some(clock);
         let state = Mutex::new(State {
@@ -146,7 +146,7 @@ impl Track {
             .sync(false)
             .async_(false)
             .enable_last_sample(false)
-            // Encoder priming lies before the segment and belongs to the stream all the same.
+            // Encoder priming lies before the segment, but belongs to the stream.
             .drop_out_of_segment(false)
             .build();
         let receiver = Arc::clone(&track);
@@ -183,7 +183,7 @@ impl Track {
         if let Some(edits) = &self.edits
             && let Some(time) = pts.or(dts)
         {
-            // What an edit list hides is not part of the movie.
+            // Packets hidden by the edit list are not part of the movie.
             let Some(shown) = edits.packet(time, duration.unwrap_or(0)) else { return };
             let moved = shown - time;
             (pts, dts) = (pts.map(|t| t + moved), dts.map(|t| t + moved));
@@ -196,7 +196,7 @@ impl Track {
                 let mut frame = gst::Buffer::from_slice(bytes);
                 let length = length.and_then(|length| u64::try_from(length).ok());
                 frame.make_mut().set_duration(length.map(gst::ClockTime::from_nseconds));
-                // What comes before the first time cannot be placed.
+                // Packets before the first timestamp have no known time.
                 if time.is_some() || state.first.is_some() {
                     state.put(time, None, frame);
                 }
@@ -221,7 +221,7 @@ impl Track {
         state.put(pts, dts, buffer);
     }
 
-    /// What was changed in the times of the packets, in words.
+    /// The corrections of the packets' times, one sentence each.
     pub fn notes(&self) -> Vec<String> {
         self.lock().clock.as_ref().map(|clock| clock.notes("sound packets")).unwrap_or_default()
     }
@@ -242,15 +242,15 @@ impl State {
     }
 }
 
-/// Whether it is a header of the codec (Vorbis, FLAC), or else without a time in a file that has times. It has no place in
-/// time; a clock that gave it one would move what follows, and a muxer would take it for sound.
+/// Whether the buffer is a codec header (Vorbis, FLAC), or has no timestamp in a file that has them. A header has no
+/// time: a clock that assigned one would shift all later packets, and a muxer would treat the header as audio.
 fn is_header(buffer: &gst::Buffer, time: Option<i64>, clock: &Clock) -> bool {
     let marked = buffer.flags().contains(gst::BufferFlags::HEADER);
     (marked && length(buffer).is_none_or(|length| length == 0)) || (time.is_none() && !clock.restarts())
 }
 
-/// How long a block of ADPCM lasts, in nanoseconds: GStreamer's demuxers take its nominal bit rate, which is rounded or
-/// wrong.
+/// Duration of a block of ADPCM in nanoseconds: GStreamer's demuxers derive it from the nominal bit rate, which is
+/// rounded or wrong.
 fn adpcm_block(caps: &gst::CapsRef) -> Option<i64> {
     let structure = caps.structure(0).filter(|structure| structure.name() == "audio/x-adpcm")?;
     let get = |field| structure.get::<i32>(field).ok().map(i64::from).filter(|value| *value > 0);
@@ -267,26 +267,26 @@ fn length(buffer: &gst::Buffer) -> Option<i64> {
     buffer.duration().and_then(|duration| i64::try_from(duration.nseconds()).ok())
 }
 
-/// What a reader tells the writer of the same input.
+/// The data shared by the reader and the writer of an input.
 #[derive(Default)]
 pub(crate) struct Shared {
     pub tracks: Mutex<Vec<Arc<Track>>>,
-    /// What the demuxer says of the file as a whole: title, creation time, place.
+    /// The demuxer's tags of the whole file: title, creation time, location.
     tags: Mutex<Option<gst::TagList>>,
-    /// What the file itself says, where its kind is known here.
+    /// The metadata read from the file itself, for the formats known here.
     pub metadata: OnceLock<Metadata>,
-    /// As the container says, in nanoseconds.
+    /// Duration in the container, in nanoseconds.
     pub duration: OnceLock<u64>,
-    /// How the input names the colours of its pictures, where GStreamer has no word for it: primaries, transfer and matrix
-    /// (ITU-T H.273), 2 for what it leaves open.
+    /// The colour description of the input where caps cannot express it: primaries, transfer and matrix (ITU-T H.273),
+    /// 2 for unspecified.
     pub colours: OnceLock<[u8; 3]>,
     /// The number of the video track in the file.
     pub video: OnceLock<u64>,
-    /// The input came to its end by itself: every packet is in its track.
+    /// The input has reached its end: every packet is in its track.
     pub ended: AtomicBool,
-    /// What the writer has to tell about the streams, one sentence each.
+    /// Notes about the streams for the writer's report, one sentence each.
     pub notes: Mutex<Vec<String>>,
-    /// Where the clock of the input starts anew.
+    /// The clock restarts of the input.
     pub joins: Joins,
     /// See [`Shared::fix_lead`].
     lead: OnceLock<i64>,
@@ -301,7 +301,7 @@ impl Shared {
         self.tracks.lock().unwrap_or_else(PoisonError::into_inner).push(track);
     }
 
-    /// What the input says about itself.
+    /// The metadata of the input.
     pub fn metadata(&self) -> Metadata {
         self.metadata.get().cloned().unwrap_or_else(|| {
             let tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
@@ -317,8 +317,8 @@ impl Shared {
         });
     }
 
-    /// Nanoseconds to add to the times of all streams, so that sound which comes before the demuxer's zero is not lost.
-    /// Fixed by the first call, for the first frame.
+    /// Nanoseconds to add to the times of all streams, so that audio before the demuxer's zero is not lost. Fixed by
+    /// the first call, for the first frame.
     pub fn fix_lead(&self) -> i64 {
         *self.lead.get_or_init(|| {
             let tracks = self.tracks();
@@ -336,7 +336,7 @@ impl Shared {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Nobody takes the packets of any track.
+    /// Drops the packets of all tracks from now on.
     pub fn discard(&self) {
         self.tracks().iter().for_each(|track| track.discard());
     }

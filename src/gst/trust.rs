@@ -1,4 +1,4 @@
-//! Whose certificates are taken.
+//! The certificate authorities to trust.
 
 use std::path::Path;
 
@@ -7,15 +7,15 @@ use gstreamer_rtsp_server::gio;
 
 use crate::{Error, Result};
 
-/// The authorities in a PEM file, in place of those of the system.
+/// Loads the authorities in a PEM file, which replace those of the system.
 ///
 /// # Errors
-/// It cannot be read, or there are none in it.
+/// The file cannot be read, or has no certificates.
 pub(crate) fn authorities(path: &Path) -> Result<gio::TlsDatabase> {
     let name = path.display();
     std::fs::metadata(path)
         .map_err(|e| Error::failed(format!("{name}: the certificate authorities cannot be read: {e}")))?;
-    // GLib asks for an absolute path.
+    // GLib requires an absolute path.
     let path = std::path::absolute(path).map_err(|e| Error::failed(format!("{name}: {e}")))?;
     gio::TlsFileDatabase::new(path).map(|database| database.upcast()).map_err(|e| {
         Error::failed(format!("{name}: there are no certificate authorities in it: {}", e.message()))

@@ -1,4 +1,4 @@
-//! Inputs in words and figures: what is in them, and what is remarkable about it.
+//! The properties of an input, and notes on unusual ones.
 
 use std::fmt;
 use std::path::Path;
@@ -29,13 +29,13 @@ pub(crate) fn video_info_of(sample: &gst::Sample, name: &dyn fmt::Display) -> Re
         .ok_or_else(|| Error::failed(format!("{name}: frames without a size")))
 }
 
-/// Whether the colorimetry is the one that GStreamer takes where nothing is said.
+/// Whether the colorimetry is GStreamer's default for unspecified colours.
 pub(crate) fn is_default_colour(frame: &gst_video::VideoInfo) -> bool {
     let guess = gst_video::VideoInfo::builder(frame.format(), frame.width(), frame.height()).build();
     guess.is_ok_and(|guess| guess.colorimetry() == frame.colorimetry())
 }
 
-/// A sentence on pictures with a high dynamic range.
+/// A note on high dynamic range video.
 pub(crate) fn hdr(frame: &gst_video::VideoInfo) -> Option<String> {
     let name = match frame.colorimetry().transfer() {
         gst_video::VideoTransferFunction::Smpte2084 => "PQ",
@@ -43,18 +43,17 @@ pub(crate) fn hdr(frame: &gst_video::VideoInfo) -> Option<String> {
         _ => return None,
     };
     Some(format!(
-        "the video is HDR ({name}): it is not tone-mapped, the output keeps {name} and the colours with their tags, without \
-         static metadata of the screen it was graded on"
+        "the video is HDR ({name}): it is not tone-mapped, the output keeps {name} and the colours with their tags, \
+         without static metadata of the mastering display"
     ))
 }
 
 pub(crate) fn no_video(name: &Path, probe: &Probe) -> Error {
     let name = name.display();
     if probe.audio.load(Ordering::Acquire) > 0 {
-        Error::failed(format!("{name}: there is only sound in it, no video stream"))
-            .hint("give a file with a video stream")
+        Error::failed(format!("{name}: it has only sound, no video stream")).hint("give a file with a video stream")
     } else {
-        Error::failed(format!("{name}: there is no video stream in it")).hint("give a file with a video stream")
+        Error::failed(format!("{name}: it has no video stream")).hint("give a file with a video stream")
     }
 }
 

@@ -1,4 +1,4 @@
-//! From what the command line names to the inputs it means.
+//! Expands the inputs on the command line to files, image folders and live inputs.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,24 +8,24 @@ use crate::input::LiveInput;
 use crate::input::file::count_video_tracks;
 use crate::{Error, Result};
 
-/// Extensions taken for videos in a folder.
+/// Extensions of videos in a folder.
 const VIDEOS: &[&str] = &[
     "mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "m2ts", "mpg", "mpeg", "3gp", "flv", "wmv", "ogv", "m2t",
     "trp", "vob", "mod", "mxf", "asf", "f4v", "3g2", "dv", "insv", "360", "dav", "h264", "264", "h265", "hevc", "265",
     "m2v", "mjpg", "mjpeg", "ivf", "y4m",
 ];
-/// Extensions taken for images in a folder.
+/// Extensions of images in a folder.
 const IMAGES: &[&str] = &["png", "jpg", "jpeg", "bmp", "webp", "tif", "tiff"];
 const KNOWN: &str = "give a file, a folder, a glob, test://, rtsp://, rtsps://, http://, https:// or v4l2://";
 
-/// One input: each becomes one output.
+/// One input: each has one output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
     /// A video file.
     File(PathBuf),
-    /// One of the video tracks of a file, by its number from 1.
+    /// One of several video tracks of a file, by its number from 1.
     Track(PathBuf, u32),
-    /// Images in order, which make one video.
+    /// Images in order, which form one video.
     Images(Vec<PathBuf>),
     /// A synthetic input, `test://...`.
     Test(String),
@@ -34,7 +34,7 @@ pub enum Input {
 }
 
 impl Input {
-    /// The file name that its output is named after.
+    /// The file name from which that of the output is derived.
     pub fn file_name(&self) -> PathBuf {
         match self {
             Self::File(path) => path.clone(),
@@ -44,7 +44,7 @@ impl Input {
                 name.push(path.extension().unwrap_or_default());
                 path.with_file_name(name)
             }
-            // A video of images is named after their folder.
+            // A video of images is named after its folder.
             Self::Images(files) => files
                 .first()
                 .and_then(|file| file.parent()?.file_name())
@@ -70,11 +70,12 @@ impl fmt::Display for Input {
     }
 }
 
-/// What `arg` means: a path, a folder of videos or of images, a glob, or the address of a live or `test://` input.
+/// Expands `address`: a path, a folder of videos or images, a glob pattern, or the address of a live or `test://`
+/// input.
 ///
 /// # Errors
-/// Nothing there, a folder without videos or images, a pattern that matches nothing or is malformed, a malformed
-/// address or one of an unknown kind.
+/// The path does not exist, a folder has no videos or images, a pattern is malformed or matches nothing, or an address
+/// is malformed or of an unknown kind.
 pub fn expand_input(address: &Address) -> Result<Vec<Input>> {
     if let Some(live) = LiveInput::of(address)? {
         return Ok(vec![Input::Live(live)]);
@@ -83,7 +84,7 @@ pub fn expand_input(address: &Address) -> Result<Vec<Input>> {
         Some((scheme, _)) if scheme == "test" => return Ok(vec![Input::Test(address.to_string())]),
         Some((scheme, rest)) if scheme == "file" => return expand_path(Path::new(rest)),
         Some((scheme, _)) => {
-            return Err(Error::usage(format!("{scheme}://: this kind of input is not known")).hint(KNOWN));
+            return Err(Error::usage(format!("{scheme}://: unknown kind of input")).hint(KNOWN));
         }
         None => {}
     }
@@ -96,7 +97,7 @@ pub fn expand_input(address: &Address) -> Result<Vec<Input>> {
     }
 }
 
-/// `inputs` with every file that has several video tracks as that many inputs.
+/// Replaces every file with several video tracks by one input per track.
 ///
 /// # Errors
 /// A file cannot be read.
@@ -143,7 +144,7 @@ fn expand_path(path: &Path) -> Result<Vec<Input>> {
         .collect();
     let deeper = folders_with_videos(path);
     if !others.is_empty() {
-        tracing::warn!("{name}: skipped, not known as videos: {}", others.join(", "));
+        tracing::warn!("{name}: skipped, not videos by their extensions: {}", others.join(", "));
     }
     if !videos.is_empty() {
         if !deeper.is_empty() {
@@ -159,14 +160,14 @@ fn expand_path(path: &Path) -> Result<Vec<Input>> {
         return Ok(vec![Input::Images(images)]);
     }
     Err(Error::failed(format!("{name}: there are no videos or images in this folder")).hint(format!(
-        "looked for {} and {}",
+        "the known extensions are {} and {}",
         VIDEOS.join(" "),
         IMAGES.join(" ")
     )))
 }
 
 fn expand_glob(pattern: &str) -> Result<Vec<Input>> {
-    // As a shell does: `*` leaves hidden files out.
+    // As in a shell, `*` does not match hidden files.
     let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
     let mut files = matches(pattern, options)?;
     files.sort();
@@ -174,14 +175,15 @@ fn expand_glob(pattern: &str) -> Result<Vec<Input>> {
     if files.is_empty() {
         return Err(Error::failed(format!("{pattern}: nothing matches this pattern")));
     }
-    // Images named by one pattern are one video, as in a folder.
+    // Images matched by one pattern form one video, as in a folder.
     if files.iter().all(|f| has_extension(f, IMAGES)) {
         return Ok(vec![Input::Images(files)]);
     }
     Ok(files.iter().map(|file| of_file(file)).collect())
 }
 
-/// The files that a pattern means, folder by folder. The walk of the `glob` crate panics on names that are not UTF-8.
+/// The files matched by a pattern, in the order of folders. The walk of the `glob` crate panics on names that are not
+/// UTF-8.
 fn matches(pattern: &str, options: glob::MatchOptions) -> Result<Vec<PathBuf>> {
     let mut found: Vec<PathBuf> = Vec::new();
     let parts: Vec<&str> = pattern.split('/').collect();
@@ -217,7 +219,7 @@ fn matches(pattern: &str, options: glob::MatchOptions) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Removes `NAME.ood.EXT` where `NAME.EXT` exists: it is the output of an earlier run.
+/// Removes `NAME.ood.EXT` if `NAME.EXT` exists: it is the output of an earlier run.
 fn leave_out_own_outputs(files: &mut Vec<PathBuf>) {
     let stems: Vec<_> = files.iter().filter_map(|file| file.file_stem().map(ToOwned::to_owned)).collect();
     files.retain(|file| {
@@ -233,7 +235,7 @@ fn leave_out_own_outputs(files: &mut Vec<PathBuf>) {
     });
 }
 
-/// Folders below `path`, three deep as cameras make them (`DCIM/100MEDIA`), that hold videos.
+/// Folders with videos below `path`, up to three levels deep as cameras create them (`DCIM/100MEDIA`).
 fn folders_with_videos(path: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut open = vec![(path.to_path_buf(), 0)];

@@ -25,98 +25,98 @@ use crate::Result;
 use crate::frame::Colour;
 use crate::gst::Frame;
 
-/// What one [`FrameReader::read`] brings.
+/// The result of [`FrameReader::read`].
 #[derive(Debug)]
 pub enum Read {
-    /// The next frame, in the order of the running times.
+    /// The next frame, in the order of running times.
     Frame(Frame),
-    /// Nothing within the time limit; ask again.
+    /// No frame within the time limit; call again.
     TimedOut,
-    /// A live input was lost or came back. What follows are repeats of its last picture, or pictures again.
+    /// A live input was lost or reconnected. The frames that follow repeat its last picture, or are new pictures.
     Signal(Signal),
-    /// There is no more.
+    /// The end of the input.
     End(EndOfInput),
 }
 
 /// A change in the connection to a live input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signal {
-    /// Pictures stopped coming, or the first attempt to get any failed.
+    /// No more pictures, or the first attempt to connect failed.
     Lost {
-        /// Why, for people; never holds credentials.
+        /// The reason, for users; never holds credentials.
         reason: String,
     },
-    /// The first picture, or pictures again after a loss.
+    /// The first picture, or the first one after a loss.
     Back {
-        /// How long there were none; zero for the first picture of all when the first attempt brought it.
+        /// Time without pictures; zero for the very first picture if the first attempt succeeded.
         away: Duration,
-        /// Codec, size and rate of what comes now, for people.
+        /// Codec, size and frame rate of the new pictures, for users.
         what: String,
     },
 }
 
-/// How an input ended.
+/// The outcome of an input.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EndOfInput {
-    /// Frames that the decoder marked as damaged (and concealed) or could not decode at all.
+    /// Frames that the decoder marked as damaged (and concealed) or could not decode.
     pub damaged: u64,
-    /// The input ended before what its header promised.
+    /// The input ended before the length announced in its header.
     pub truncated: bool,
-    /// What else a person should know, one sentence each.
+    /// Further notes for users, one sentence each.
     pub notes: Vec<String>,
 }
 
 impl EndOfInput {
-    /// Everything was there and decoded.
+    /// Complete and without damage.
     #[cfg(any(test, feature = "internals"))]
     pub fn is_clean(&self) -> bool {
         self.damaged == 0 && !self.truncated
     }
 }
 
-/// Any source of frames. Dropping a reader at any moment stops it.
+/// A source of frames. Dropping the reader stops it at any time.
 pub trait FrameReader: Send {
-    /// The next frame; waits for at most `timeout`.
+    /// Returns the next frame; waits for at most `timeout`.
     ///
     /// # Errors
-    /// The input cannot be read any further *and* nothing of it could be read before; damage after the first frame is
-    /// told by [`EndOfInput`].
+    /// The input cannot be read any further *and* no frame of it could be read before; damage after the first frame is
+    /// reported in [`EndOfInput`].
     fn read(&mut self, timeout: Duration) -> Result<Read>;
 
-    /// When the recording began, as its container says.
+    /// The start of the recording, as its container states.
     fn created(&self) -> Option<SystemTime> {
         None
     }
 
-    /// What is known about the input; nothing before a live input has brought its first picture.
+    /// The properties of the input; none before the first picture of a live input.
     fn info(&self) -> Option<&VideoInfo>;
 
-    /// The packets that came so far; none where the input has no packets that could be lost.
+    /// Packet counts so far; none for inputs without packets that could be lost.
     fn packets(&self) -> Option<PacketCounts> {
         None
     }
 }
 
-/// What is known about an input once its first frame is decoded.
+/// The properties of an input, known once its first frame is decoded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VideoInfo {
-    /// Luma columns of the frames, after rotation.
+    /// Width of the frames in pixels, after rotation.
     pub width: u32,
-    /// Luma rows of the frames, after rotation.
+    /// Height of the frames in pixels, after rotation.
     pub height: u32,
     /// Pixel aspect ratio, width : height.
     pub par: (u32, u32),
-    /// Nominal frame rate; none when it varies or is not known.
+    /// Nominal frame rate in frames/s; none if it varies or is unknown.
     pub fps: Option<f64>,
-    /// Nanoseconds, as the container says.
+    /// Duration in the container, in nanoseconds.
     pub duration: Option<u64>,
-    /// Estimated from rate and duration.
+    /// Number of frames, estimated from rate and duration.
     pub frames: Option<u64>,
-    /// Of the video stream, in words.
+    /// Codec of the video stream, for users.
     pub codec: String,
-    /// In words.
+    /// Name of the container, for users.
     pub container: String,
-    /// How to read the code values of the frames.
+    /// The colorimetry of the frames.
     pub colour: Colour,
     /// Number of audio streams.
     pub audio_tracks: usize,

@@ -1,4 +1,4 @@
-//! Frames of the caller as an input.
+//! Frames from the caller as an input.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,27 +12,27 @@ use crate::gst::Frame;
 use crate::gst::frame::colour_of;
 use crate::{Error, Result};
 
-/// A picture in packed RGB, 8 bits a channel, with its time.
+/// A picture in packed RGB, 8 bits per channel, with its running time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RgbFrame {
-    /// Columns, at least 2.
+    /// Width in pixels, at least 2.
     pub width: u32,
-    /// Rows, at least 2.
+    /// Height in pixels, at least 2.
     pub height: u32,
     /// `height * width * 3` bytes, row by row without padding.
     pub data: Vec<u8>,
-    /// Time since the start of the input; rises from frame to frame.
+    /// Time since the start of the input; strictly increasing.
     pub running_time: Duration,
 }
 
-/// A source of frames outside of this crate.
+/// A source of frames outside this crate.
 ///
 /// Closures that return `Result<Option<RgbFrame>>` are sources.
 pub trait FrameSource: Send {
     /// Returns the next frame, all of one size, or `None` after the last one. May block.
     ///
     /// # Errors
-    /// Whatever ends the input before its time; frames before it are written.
+    /// Any error ends the input; the frames before it are written.
     fn next(&mut self) -> Result<Option<RgbFrame>>;
 }
 
@@ -42,26 +42,26 @@ impl<F: FnMut() -> Result<Option<RgbFrame>> + Send> FrameSource for F {
     }
 }
 
-/// A [`FrameSource`] and its name, before its first frame was taken.
+/// A [`FrameSource`] and its name, before its first frame.
 pub(crate) struct OwnReader {
     name: String,
     source: Box<dyn FrameSource>,
 }
 
-/// The source once its first frame says how large all of them are.
+/// An open source; its first frame defines the size of all.
 pub(crate) struct OpenReader {
     name: String,
     source: Box<dyn FrameSource>,
-    /// The frame to be read next; its duration is known once the one after it is.
+    /// The next frame to return; its duration is known once its successor is read.
     ahead: Option<RgbFrame>,
     caps: gst_video::VideoInfo,
     info: VideoInfo,
     stream: u32,
     index: u64,
     last: Option<Duration>,
-    /// The error of the source, once all frames before it are read.
+    /// The error of the source, returned after all frames before it.
     failed: Option<Error>,
-    /// Duration of the frame before, for the last one.
+    /// Duration of the previous frame, used for the last one.
     step: Duration,
 }
 
@@ -74,15 +74,15 @@ impl OwnReader {
         &self.name
     }
 
-    /// The file name that its output is named after.
+    /// The file name from which that of the output is derived.
     pub fn file_name(&self) -> PathBuf {
         PathBuf::from(&self.name)
     }
 
-    /// Takes the first frame.
+    /// Reads the first frame.
     ///
     /// # Errors
-    /// There is none, or its size is impossible.
+    /// The source has no frames, or their size is invalid.
     pub fn open(self, stream: u32) -> Result<OpenReader> {
         let Self { name, mut source } = self;
         let first = source
@@ -126,7 +126,7 @@ impl OwnReader {
 }
 
 impl OpenReader {
-    /// Caps of its frames.
+    /// The caps of the frames.
     pub fn caps(&self) -> &gst_video::VideoInfo {
         &self.caps
     }
@@ -154,7 +154,7 @@ impl OpenReader {
         }
         self.last = Some(rgb.running_time);
         let buffer = gst::Buffer::with_size(self.caps.size())
-            .map_err(|_| Error::failed(format!("no memory for a frame of {}x{}", size.0, size.1)))?;
+            .map_err(|_| Error::failed(format!("no memory is left for a frame of {}x{}", size.0, size.1)))?;
         let time = u64::try_from(rgb.running_time.as_nanos()).unwrap_or(u64::MAX);
         let mut frame = Frame::new(self.stream, self.index, time, buffer, self.caps.clone(), Default::default());
         frame.duration = u64::try_from(self.step.as_nanos()).ok().filter(|step| *step > 0);
@@ -177,7 +177,7 @@ impl FrameReader for OpenReader {
                 }
                 self.ahead = next;
             }
-            // The frame before it is still whole.
+            // The frame before the error is intact.
             Err(error) => self.failed = Some(error),
         }
         self.frame(&rgb).map(Read::Frame).map_err(|error| error.at(&self.name))
@@ -188,7 +188,7 @@ impl FrameReader for OpenReader {
     }
 }
 
-/// Converts RGB to the planes of `picture`, limited range BT.601 as the default caps have it; each chroma sample is that of
+/// Converts RGB to the planes of `picture` in limited range BT.601, as in the default caps; a chroma sample is that of
 /// the mean colour of its 2x2 pixels.
 fn fill(picture: &mut I420Mut<'_>, rgb: &RgbFrame) {
     let (width, height) = (rgb.width as usize, rgb.height as usize);

@@ -1,4 +1,4 @@
-//! From decoded pictures to I420 frames of one size, upright and progressive.
+//! Converts decoded pictures to progressive, upright I420 frames of one size.
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -8,11 +8,11 @@ use gstreamer_video as gst_video;
 use crate::Result;
 use crate::gst::element;
 
-/// The place of the element that turns pictures in [`picture_chain`].
+/// Index of the element that rotates pictures in [`picture_chain`].
 pub(crate) const FLIP: usize = 2;
 
-/// Deinterlaces what is interlaced, turns what is tagged as rotated and makes it I420 of one size. Each element passes
-/// frames through untouched when it has nothing to do.
+/// Creates the elements that deinterlace, rotate by the orientation tag, and convert to I420 of one size. Each passes
+/// frames unchanged when it has nothing to do.
 pub(crate) fn picture_chain(sink: &gst_app::AppSink) -> Result<Vec<gst::Element>> {
     let deinterlace = element("deinterlace")?;
     deinterlace.set_property_from_str("fields", "top");
@@ -26,7 +26,7 @@ pub(crate) fn picture_chain(sink: &gst_app::AppSink) -> Result<Vec<gst::Element>
     Ok(vec![deinterlace, element("videoconvert")?, flip, element("videoscale")?, sink.clone().upcast()])
 }
 
-/// One frame out for each frame in, with its time: made from the field that was taken first.
+/// Makes the deinterlacer output one frame per input frame, with its time: from the field that was captured first.
 fn keep_field_order(pad: &gst::Pad) {
     let state = std::sync::Mutex::new((false, String::from("top")));
     pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
@@ -44,7 +44,7 @@ fn keep_field_order(pad: &gst::Pad) {
                     wanted = if bottom { "bottom" } else { "top" }.to_owned();
                 }
             }
-            // The order may change from frame to frame: each one says.
+            // The field order may change per frame: each buffer has flags.
             Some(gst::PadProbeData::Buffer(buffer)) if *mixed => {
                 let flags = gst_video::VideoBufferFlags::from_bits_truncate(buffer.flags().bits());
                 if flags.contains(gst_video::VideoBufferFlags::INTERLACED) {
@@ -64,8 +64,8 @@ fn keep_field_order(pad: &gst::Pad) {
     });
 }
 
-/// GStreamer 1.22's deinterlacer takes the strides of its fields from the caps, so padded pictures of decoders come out as
-/// garbage. Interlaced pictures are asked for without padding: the decoder copies them.
+/// GStreamer 1.22's deinterlacer derives the strides of fields from the caps, which corrupts padded pictures.
+/// Interlaced pictures are requested without padding, so that the decoder copies them.
 fn refuse_strides(pad: &gst::Pad) {
     pad.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, info| {
         let Some(gst::QueryView::Allocation(query)) = info.query().map(|query| query.view()) else {

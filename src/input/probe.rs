@@ -1,66 +1,66 @@
-//! What is learned of a file while its pipeline starts and runs.
+//! The properties of a file that are discovered while its pipeline starts and runs.
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use crate::gst::mp4::edit_list::EditList;
 
-/// Colours that nothing names.
+/// An unspecified colour description.
 pub(crate) const UNNAMED: [u8; 3] = [2, 2, 2];
-/// Those of JPEG: BT.601 by its number for 625 lines, as ffmpeg writes it.
+/// The colours of JPEG: BT.601 with its 625-line number, as ffmpeg writes it.
 pub(crate) const JPEG: [u8; 3] = [2, 2, 5];
-/// Matrices that GStreamer has one word for.
+/// Matrices that share one name in GStreamer.
 pub(crate) const BT601: [u8; 2] = [5, 6];
 
-/// What the pads of a pipeline tell about a stream, gathered in its streaming threads.
+/// Observations at the pads of a pipeline, collected in its streaming threads.
 #[derive(Default)]
 pub(crate) struct Probe {
-    /// How often something was read of the file, or went into or out of the decoder.
+    /// Number of reads from the file and of buffers into and out of the decoder, as a sign of progress.
     pub steps: AtomicU64,
-    /// A video stream was found and linked.
+    /// A video stream has been found and linked.
     pub video: AtomicBool,
     /// All streams of the container are known.
     pub complete: AtomicBool,
     pub audio: AtomicU64,
     pub subtitles: AtomicU64,
-    /// Sizes of decoded pictures that followed one another.
+    /// Number of sizes of the decoded pictures, in sequence.
     pub sizes: AtomicU64,
-    /// Video streams, and which of them is read, from 1.
+    /// Number of video streams, and the number of the one to read, from 1.
     pub videos: AtomicU64,
     pub taken: AtomicU64,
-    /// Compressed frames that went into the decoder, and frames that came out of it.
+    /// Number of compressed frames into the decoder, and of frames out of it.
     pub coded: AtomicU64,
     pub decoded: AtomicU64,
     /// Only key frames go into the decoder.
     pub only_keys: bool,
-    /// Codec of the video stream, in words.
+    /// Codec of the video stream, for users.
     pub codec: std::sync::Mutex<String>,
     /// The edit list of the video stream.
     pub edits: std::sync::Mutex<Option<EditList>>,
-    /// How the coded video names its colours where caps do not, or have no word for it, see
+    /// The colour description in the coded video where caps lack it or cannot express it, see
     /// [`Shared::colours`](crate::gst::track::Shared).
     pub colours: std::sync::Mutex<Option<[u8; 3]>>,
-    /// What the decoded pictures have that those of the output have not, in words.
+    /// Properties of the decoded pictures that those of the output lack, one sentence each.
     pub reduced: std::sync::Mutex<Vec<String>>,
-    /// What kind of file it is.
+    /// The format of the file.
     format: std::sync::OnceLock<Format>,
 }
 
-/// What kind of file an input is, as far as it matters here.
+/// The kinds of files that need different treatment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Format {
-    /// MPEG transport or program stream, or FLV: its clock may be set anew on the way, where recordings are joined.
+    /// MPEG transport or program stream, or FLV: the clock may restart where recordings are joined.
     Broadcast,
     /// Matroska or WebM.
     Matroska,
-    /// A coded stream without a container: no times.
+    /// An elementary stream without a container: no timestamps.
     Raw,
-    /// Any other.
+    /// Any other format.
     #[default]
     Other,
 }
 
 impl Format {
-    /// By the media type that GStreamer gives it.
+    /// The format by GStreamer's media type.
     pub fn of(name: &str) -> Self {
         match name {
             "video/mpegts" | "video/x-flv" | "video/x-cdxa" => Self::Broadcast,
@@ -71,7 +71,7 @@ impl Format {
         }
     }
 
-    /// Whether the clock may start anew, see [`Clock::new`].
+    /// Whether the clock may restart, see [`Clock::new`].
     pub fn restarts(self) -> bool {
         self == Self::Broadcast
     }

@@ -21,13 +21,13 @@ use crate::input::probe::{Format, Probe, UNNAMED};
 use crate::input::{EndOfInput, FrameReader, Read, VideoInfo};
 use crate::{Error, Result};
 
-/// Frames held between decoder and caller.
+/// Frames queued between decoder and caller.
 const QUEUED_FRAMES: u32 = 3;
-/// How long an input may take to bring its first frame.
+/// Time limit for the first frame.
 const OPENING: Duration = Duration::from_secs(60);
-/// How long nothing at all may happen before the first frame.
+/// Time limit without any progress before the first frame.
 const STALLED: Duration = Duration::from_secs(8);
-/// How long frames may still come after an error before the input counts as ended.
+/// Time after an error in which frames may still come, before the input counts as ended.
 const AFTER_ERROR: Duration = Duration::from_secs(2);
 
 pub(crate) struct PipelineReader {
@@ -44,37 +44,37 @@ pub(crate) struct PipelineReader {
     probe: Arc<Probe>,
     canvas: Canvas,
     trouble: Trouble,
-    /// When the first error came, and when the last frame came after it.
+    /// Time of the first error, or of the last frame after it.
     last_sign: Instant,
     corrupted: u64,
-    /// Makes the times of the frames rise.
+    /// Makes the running times strictly increasing.
     clock: Clock,
     edits: Option<EditList>,
-    /// Frames that the edit list hides.
+    /// Frames hidden by the edit list.
     hidden: u64,
-    /// How often the size of the decoded pictures changed.
+    /// Number of changes of the decoded pictures' size.
     resized: u64,
-    /// Keeps to real time: a frame is handed on as soon as it is there.
+    /// In real time, a frame is returned as soon as it is decoded.
     pace: Pace,
-    /// The frame rate that the caller asked for.
+    /// The requested frame rate.
     rate: Option<f64>,
-    /// The frame that waits for the time of the one after it, with its time.
+    /// The frame held back until the time of the next one is known, with its own time.
     held: Option<(Option<i64>, gst::Buffer)>,
-    /// What is missing at the end of the file, in words.
+    /// The missing end of the file, in words.
     cut: Option<String>,
-    /// Looks for the place at which its structure is damaged, in words.
+    /// Searches the file for structural damage; the result is in words.
     broken: Option<Box<dyn FnOnce() -> Option<String> + Send>>,
-    /// All sinks are at their end: audio and subtitles are complete as well. The bus says so once.
+    /// All sinks have reached the end of the stream, audio and subtitles included. The bus reports that once.
     over: bool,
     ended: Option<EndOfInput>,
 }
 
-/// How fast frames come out of a pipeline.
+/// The pace at which a pipeline delivers frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pace {
-    /// As fast as they are taken.
+    /// As fast as the caller reads them.
     Taken,
-    /// Each at its time.
+    /// Each frame at its time.
     RealTime,
 }
 
@@ -105,10 +105,10 @@ impl PipelineReader {
         let bus = pipeline.bus().ok_or_else(|| Error::failed("a GStreamer pipeline without a bus"))?;
         let guard = Running(&pipeline);
         let mut trouble = Trouble::default();
-        // Without a limit until it plays: a first frame that comes between PAUSED and PLAYING lets the source go on at once
-        // (`gst_base_sink_commit_state`), and a full queue would then hold the lock that the change to PLAYING waits for.
+        // No limit until the pipeline plays: a first frame between PAUSED and PLAYING lets the source continue at once
+        // (`gst_base_sink_commit_state`), and a full queue would then hold the lock that the change to PLAYING needs.
         sink.set_max_buffers(0);
-        // A refusal also posts an error, which says more.
+        // A failure also posts an error, which has the details.
         let _ = pipeline.set_state(gst::State::Playing);
         sink.set_max_buffers(QUEUED_FRAMES);
         let deadline = Instant::now() + OPENING;
@@ -138,7 +138,7 @@ impl PipelineReader {
                 return Err(no_video(name, &probe));
             }
             if over || failed || (sink.is_eos() && complete) {
-                // Frames decoded just before the error.
+                // Frames decoded before the error.
                 if let Some(sample) = sink.try_pull_sample(gst::ClockTime::from_mseconds(100)) {
                     break sample;
                 }
@@ -150,7 +150,7 @@ impl PipelineReader {
             }
             if steps > 0 && last_step.elapsed() > STALLED {
                 return Err(Error::failed(format!("{}: no frame can be decoded", name.display()))
-                    .hint("the file is damaged: what describes its video or sound makes no sense"));
+                    .hint("the file is damaged: the descriptions of its video or audio are invalid"));
             }
             if Instant::now() > deadline {
                 return Err(Error::failed(format!(
@@ -161,7 +161,7 @@ impl PipelineReader {
             }
         };
         let frame_info = video_info_of(&first, &name.display())?;
-        // A size that changes on the way is scaled to the first one: an encoder has one size.
+        // Later sizes are scaled to the first one: an encoder has one size.
         let size = gst::Caps::builder("video/x-raw")
             .field("format", "I420")
             .field("width", frame_info.width() as i32)
@@ -215,12 +215,12 @@ impl PipelineReader {
         })
     }
 
-    /// How many video tracks the file has.
+    /// The number of video tracks in the file.
     pub fn video_tracks(&self) -> u32 {
         u32::try_from(self.probe.videos.load(Ordering::Acquire)).unwrap_or(u32::MAX)
     }
 
-    /// Sets the rate of a coded stream without a container; others have times of their own.
+    /// Sets the frame rate of an elementary stream; files with timestamps ignore it.
     pub fn set_rate(&mut self, fps: f64) {
         if self.probe.format() == Format::Raw {
             self.info.fps = Some(fps);
@@ -229,7 +229,7 @@ impl PipelineReader {
         self.rate = Some(fps);
     }
 
-    /// What is known about the input.
+    /// The properties of the input.
     pub fn video_info(&self) -> &VideoInfo {
         &self.info
     }
@@ -239,7 +239,7 @@ impl PipelineReader {
         &self.frame_info
     }
 
-    /// When a frame with a running time is due, if the pipeline keeps to real time.
+    /// The time at which a frame with this running time is due; none unless the pipeline runs in real time.
     pub fn due(&self, running_time: u64) -> Option<Instant> {
         let due = self.pipeline.base_time()?.nseconds().checked_add(running_time)?;
         let (clock, now) = (self.pipeline.clock()?.time().nseconds(), Instant::now());
@@ -249,26 +249,26 @@ impl PipelineReader {
         }
     }
 
-    /// For inputs that know how many frames they have.
+    /// Sets the exact number of frames.
     pub fn set_frames(&mut self, frames: u64) {
         self.info.frames = Some(frames);
         self.info.duration = self.info.fps.map(|fps| (frames as f64 / fps * 1e9) as u64);
     }
 
-    /// For inputs whose header was read otherwise, in nanoseconds.
+    /// Sets the duration read from the header, in nanoseconds.
     pub fn set_duration(&mut self, duration: u64) {
         self.info.duration = Some(duration);
         self.info.frames = self.info.fps.map(|fps| (fps * duration as f64 / 1e9).round() as u64);
     }
 
-    /// What is missing at the end of the file, in words; and a look for damage of its structure, taken at the end of the
+    /// Sets the missing end of the file, in words, and the search for structural damage, which runs at the end of the
     /// input, as it reads every element of the file.
     pub fn set_structure(&mut self, cut: Option<String>, broken: impl FnOnce() -> Option<String> + Send + 'static) {
         self.cut = cut;
         self.broken = Some(Box::new(broken));
     }
 
-    /// Takes a decoded frame. Gives one back once its time is certain, which the next one helps to tell.
+    /// Accepts a decoded frame, and returns the one before it: its time depends on the next one.
     fn take(&mut self, sample: gst::Sample) -> Result<Option<Frame>> {
         let segment = sample.segment().and_then(|s| s.downcast_ref::<gst::ClockTime>()).cloned();
         let buffer = sample.buffer_owned().ok_or_else(|| Error::failed("a GStreamer sample without a buffer"))?;
@@ -298,7 +298,7 @@ impl PipelineReader {
         Ok(before.map(|(held, buffer)| self.stamp(held, buffer, time)))
     }
 
-    /// The frame that still waits when there are no more.
+    /// The held frame, at the end of the input.
     fn release(&mut self) -> Option<Frame> {
         let (time, buffer) = self.held.take()?;
         Some(self.stamp(time, buffer, None))
@@ -308,7 +308,7 @@ impl PipelineReader {
         let lead = self.shared.fix_lead();
         let time = u64::try_from(self.clock.next(time, following) + lead).unwrap_or(0);
         let mut frame = Frame::new(self.stream, self.index, time, buffer, self.frame_info.clone(), self.canvas.clone());
-        // The last one needs it, or its end would be its start.
+        // Needed by the last frame, whose end would otherwise be its start.
         frame.duration = frame.duration.filter(|d| *d > 0).or(u64::try_from(self.clock.step()).ok());
         self.index += 1;
         frame
@@ -325,7 +325,7 @@ impl PipelineReader {
             notes.push(format!("{lost} of {coded} coded frames could not be decoded"));
         }
         if self.corrupted > 0 {
-            notes.push(format!("{} frames were damaged and are shown as far as they could be decoded", self.corrupted));
+            notes.push(format!("{} frames were damaged and are shown as far as they can be decoded", self.corrupted));
         }
         if let Some((error, _)) = &self.trouble.error {
             notes.push(format!("reading stopped with an error: {}", error.message()));
@@ -343,24 +343,24 @@ impl PipelineReader {
         let (videos, taken) = (self.probe.videos.load(Ordering::Acquire), self.probe.taken.load(Ordering::Acquire));
         if videos > 1 {
             notes.push(format!(
-                "of {videos} video tracks number {taken} is read; --video-track chooses another one, or all"
+                "of {videos} video tracks number {taken} is read; --video-track selects another one, or all"
             ));
         }
         let (width, height) = (self.info.width, self.info.height);
         if self.resized > 0 {
             notes.push(format!(
-                "the size of the pictures changes on the way; they are scaled to {width}x{height}, with borders where \
+                "the size of the pictures changes; they are scaled to {width}x{height}, with borders where \
                  their shape is another one"
             ));
         }
         if self.probe.format() == Format::Raw {
             let fps = self.info.fps.unwrap_or(25.0);
             let whose =
-                if self.rate.is_some() { "as --fps says" } else { "as the stream says or else 25; --fps sets another" };
-            notes.push(format!("the file has no times: {fps} frames a second are assumed, {whose}"));
+                if self.rate.is_some() { "as set by --fps" } else { "by the stream or else 25; --fps sets another" };
+            notes.push(format!("the file has no timestamps: {fps} frames a second are assumed, {whose}"));
         } else {
             if self.rate.is_some() {
-                notes.push("the file has times of its own: --fps has no effect".to_owned());
+                notes.push("the file has timestamps: --fps has no effect".to_owned());
             }
             notes.extend(self.clock.notes("frames"));
         }
@@ -371,7 +371,7 @@ impl PipelineReader {
         notes.extend(hdr(&self.frame_info));
         notes.extend(self.shared.writer_notes());
         let end = EndOfInput {
-            // Nobody knows how many frames a damaged structure hides.
+            // The number of frames lost in a damaged structure is unknown.
             damaged: (self.corrupted + lost).max(u64::from(broken.is_some())),
             truncated: self.cut.is_some() || self.trouble.error.is_some(),
             notes,
@@ -414,7 +414,7 @@ impl FrameReader for PipelineReader {
             if self.over
                 || (self.trouble.error.is_some() && (self.sink.is_eos() || self.last_sign.elapsed() > AFTER_ERROR))
             {
-                // A frame may have come between the pull and the message.
+                // A frame may have arrived between the pull and the message.
                 while let Some(sample) = self.sink.try_pull_sample(gst::ClockTime::ZERO) {
                     if let Some(frame) = self.take(sample)? {
                         return Ok(Read::Frame(frame));
@@ -430,7 +430,8 @@ impl FrameReader for PipelineReader {
                 return Ok(Read::TimedOut);
             }
             if self.sink.is_eos() {
-                // The video is over, the rest is not: wait for the bus instead of the appsink, which returns at once.
+                // The video has ended, other streams have not: wait on the bus instead of the appsink, which returns at
+                // once.
                 let left = deadline.saturating_duration_since(Instant::now());
                 let wait = gst::ClockTime::try_from(left).unwrap_or(gst::ClockTime::ZERO);
                 if let Some(message) =

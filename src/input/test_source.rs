@@ -1,4 +1,4 @@
-//! `test://PATTERN?width=640&height=360&fps=25&frames=250&live=1`: pictures made here.
+//! `test://PATTERN?width=640&height=360&fps=25&frames=250&live=1`: synthetic pictures.
 
 use gst::prelude::*;
 use gstreamer as gst;
@@ -12,12 +12,12 @@ use crate::input::probe::Probe;
 use crate::input::reader::{Pace, PipelineReader, frame_sink};
 use crate::{Error, Result};
 
-/// Pictures of an input that does not say how many.
+/// Default number of pictures.
 const FRAMES: i32 = 250;
 
 const EXAMPLE: &str = "test://ball?width=640&height=360&fps=25&frames=250&live=1";
 
-/// Opens `spec` as a reader that is as fast as its caller.
+/// Opens `spec` as a reader that runs as fast as its caller.
 ///
 /// # Errors
 /// As [`TestSpec::parse`].
@@ -48,9 +48,9 @@ pub(crate) struct TestSpec {
     pub width: i32,
     pub height: i32,
     pub fps: i32,
-    /// Pictures until its end; none: as its reader thinks fit.
+    /// Number of pictures; none: the reader's default.
     pub frames: Option<i32>,
-    /// Comes at the pace of a camera instead of as fast as possible.
+    /// Runs at the pace of a camera instead of as fast as possible.
     pub live: bool,
 }
 
@@ -76,7 +76,7 @@ impl TestSpec {
         Ok(parsed)
     }
 
-    /// The elements that make the pictures.
+    /// Creates the elements that generate the pictures.
     ///
     /// # Errors
     /// A missing element, or an unknown pattern.
@@ -87,7 +87,7 @@ impl TestSpec {
         let known = source.find_property("pattern").map(|p| p.value_type());
         let values = known.and_then(gst::glib::EnumClass::with_type);
         if values.is_some_and(|class| class.value_by_nick(&self.pattern).is_none()) {
-            return Err(Error::usage(format!("test://{}: there is no such test pattern", self.pattern))
+            return Err(Error::usage(format!("test://{}: unknown test pattern", self.pattern))
                 .hint("smpte, ball, snow, checkers-8, gradient, ... as `gst-inspect-1.0 videotestsrc` lists"));
         }
         source.set_property_from_str("pattern", &self.pattern);
@@ -103,7 +103,7 @@ impl TestSpec {
     }
 }
 
-/// Keys and values of the part of an address behind its question mark.
+/// Keys and values of a query, the part of an address after its question mark.
 pub(crate) fn queries(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query.split('&').filter(|part| !part.is_empty()).map(|part| part.split_once('=').unwrap_or((part, "")))
 }

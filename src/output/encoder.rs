@@ -1,4 +1,4 @@
-//! Which encoder, and how it is set.
+//! The choice of an encoder, and its settings.
 
 use gst::glib;
 use gst::prelude::*;
@@ -8,33 +8,33 @@ use crate::gst::init;
 use crate::output::Encoding;
 use crate::{Error, Result};
 
-/// Constant rate factor when nothing is asked for: visually close to the input at half its usual dashcam bit rate.
+/// Default constant rate factor: visually close to the input at half the usual bit rate of a dashcam.
 const CRF: u32 = 20;
-/// Bits per pixel for encoders that only know a bit rate; about what a dashcam spends.
+/// Bits per pixel for encoders limited to a bit rate; about that of a dashcam.
 const BITS_PER_PIXEL: f64 = 0.12;
 
-/// The same for live streams, which every monitor has to receive.
+/// Default constant rate factor for live streams, which every viewer has to receive.
 const CRF_LIVE: u32 = 23;
-/// The bound of a live stream's rate is never below this, in kbit/s: small pictures need more bits per pixel.
+/// Least rate limit of a live stream, in kbit/s: small pictures need more bits per pixel.
 const LIVE_KBPS: u32 = 500;
-/// Live encoders make key frames when they are asked to, or after so many frames.
+/// Longest distance of key frames in live streams, in frames; others are requested.
 const KEY_FRAMES_LIVE: u32 = 600;
 
-/// An encoder that GStreamer has.
+/// An installed encoder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncoderInfo {
-    /// Element name, as `--encoder` takes it.
+    /// Element name, for `--encoder`.
     pub name: String,
     /// GStreamer's rank.
     pub rank: i32,
-    /// It runs on a device of its own.
+    /// It runs on separate hardware.
     pub hardware: bool,
-    /// The one taken when none is named.
+    /// The default encoder.
     pub chosen: bool,
 }
 
-/// The H.264 and H.265 encoders that are installed, best rank first; one of them is the default. Empty when there are
-/// none or GStreamer does not start.
+/// The installed H.264 and H.265 encoders by descending rank; one of them is the default. Empty if there are none or
+/// GStreamer cannot start.
 pub fn encoders() -> Vec<EncoderInfo> {
     if init().is_err() {
         return Vec::new();
@@ -49,7 +49,7 @@ pub fn encoders() -> Vec<EncoderInfo> {
     candidates().into_iter().map(info).collect()
 }
 
-/// A working encoder: the named one; or the first hardware H.264 encoder that opens; or x264; or any that opens.
+/// Opens an encoder: the named one; or the first hardware H.264 encoder that opens; or x264; or any that opens.
 pub(crate) fn choose(name: Option<&str>) -> Result<gst::Element> {
     if let Some(name) = name {
         let encoder = gst::ElementFactory::make(name).build().map_err(|_| {
@@ -57,12 +57,12 @@ pub(crate) fn choose(name: Option<&str>) -> Result<gst::Element> {
                 .hint("`oodstream doctor` lists the encoders")
         })?;
         if !encoder.factory().is_some_and(|factory| makes(&factory, &["video/x-h264", "video/x-h265"])) {
-            return Err(Error::usage(format!("encoder: {name} does not make H.264 or H.265"))
+            return Err(Error::usage(format!("encoder: {name} does not encode H.264 or H.265"))
                 .hint("`oodstream doctor` lists the encoders"));
         }
         if !opens(&encoder) {
             return Err(Error::failed(format!("encoder: {name} is installed but does not open"))
-                .hint("its device or driver is not there; leave --encoder out to take the best that works"));
+                .hint("its device or driver is missing; without --encoder, the best one that works is used"));
         }
         return Ok(encoder);
     }
@@ -74,12 +74,12 @@ pub(crate) fn choose(name: Option<&str>) -> Result<gst::Element> {
     )
 }
 
-/// What encoded frames are for.
+/// The purpose of encoded frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// Files: the best quality for their size.
     File,
-    /// Live streams: every frame comes out at once, and the rate is bounded at all times.
+    /// Live streams: no delay, and a limited rate at all times.
     Live,
 }
 
@@ -96,8 +96,8 @@ pub(crate) fn configure(
     }
 }
 
-/// Low latency: no reordering, no lookahead. Without a bit rate x264 and x265 aim at a quality, below a rate that holds over
-/// every second.
+/// Low latency: no reordering, no lookahead. Without a bit rate, x264 and x265 target a quality, below a rate limit
+/// over every second.
 fn configure_live(encoder: &gst::Element, encoding: &Encoding, pixels_per_second: f64) -> Result<()> {
     let name = name_of(encoder);
     let limit = bit_rate(encoding, pixels_per_second).max(LIVE_KBPS);
@@ -107,7 +107,7 @@ fn configure_live(encoder: &gst::Element, encoding: &Encoding, pixels_per_second
             encoder.set_property_from_str("tune", "zerolatency");
             encoder.set_property("threads", threads());
             encoder.set_property("bframes", 0u32);
-            // Key frames are asked for by running time; a rate that varies would make x264's own count wrong.
+            // Key frames are requested by running time; x264 would count frames, which is wrong at a variable rate.
             encoder.set_property("key-int-max", KEY_FRAMES_LIVE);
             encoder.set_property("vbv-buf-capacity", 1000u32);
             match encoding.bitrate_kbps {
@@ -138,7 +138,7 @@ fn configure_live(encoder: &gst::Element, encoding: &Encoding, pixels_per_second
         }
         _ => {
             configure_file(encoder, encoding, pixels_per_second)?;
-            // What the encoders of graphics cards and systems call it.
+            // The names of these settings in hardware and system encoders.
             for (property, value) in [
                 ("zerolatency", "true"),
                 ("zero-reorder-delay", "true"),
@@ -161,7 +161,7 @@ fn configure_live(encoder: &gst::Element, encoding: &Encoding, pixels_per_second
     Ok(())
 }
 
-/// Makes an encoder put frames out in the order in which they came.
+/// Makes an encoder output frames in input order.
 pub(crate) fn in_order(encoder: &gst::Element) {
     for property in ["bframes", "b-frames", "max-bframes"] {
         if encoder.find_property(property).is_some_and(|spec| spec.flags().contains(glib::ParamFlags::WRITABLE)) {
@@ -170,7 +170,7 @@ pub(crate) fn in_order(encoder: &gst::Element) {
     }
 }
 
-/// What was asked for, or what the picture needs, in kbit/s.
+/// The requested bit rate, or an estimate from the picture size, in kbit/s.
 fn bit_rate(encoding: &Encoding, pixels_per_second: f64) -> u32 {
     encoding.bitrate_kbps.unwrap_or((pixels_per_second * BITS_PER_PIXEL / 1000.0).max(100.0) as u32)
 }
@@ -185,7 +185,7 @@ fn configure_file(encoder: &gst::Element, encoding: &Encoding, pixels_per_second
         "x264enc" => {
             set_enum(encoder, "speed-preset", encoding.preset.as_deref().unwrap_or("veryfast"), "preset")?;
             // Every thread and every frame of lookahead holds pictures: at 1080p these settings take 110 MB less than
-            // x264's own, for the same CPU time.
+            // x264's defaults, for the same CPU time.
             encoder.set_property("threads", threads());
             encoder.set_property("sync-lookahead", 0i32);
             if encoding.preset.is_none() {
@@ -196,7 +196,7 @@ fn configure_file(encoder: &gst::Element, encoding: &Encoding, pixels_per_second
             } else {
                 encoder.set_property_from_str("pass", "qual");
                 set_number(encoder, "quantizer", encoding.crf.unwrap_or(CRF), "crf")?;
-                // Without this the default bit rate would cap the quality.
+                // Otherwise the default bit rate would limit the quality.
                 encoder.set_property("vbv-buf-capacity", 0u32);
                 encoder.set_property("qp-min", encoding.crf.unwrap_or(CRF).min(10));
             }
@@ -216,7 +216,7 @@ fn configure_file(encoder: &gst::Element, encoding: &Encoding, pixels_per_second
                 set_enum(encoder, "preset", preset, "preset")?;
             }
             let rate = bit_rate(encoding, pixels_per_second);
-            // openh264enc counts in bit/s, the others in kbit/s.
+            // The unit of openh264enc is bit/s, that of the others kbit/s.
             let unit = if name == "openh264enc" { 1000 } else { 1 };
             set_number(encoder, "bitrate", rate.saturating_mul(unit), "bitrate")?;
         }
@@ -224,7 +224,7 @@ fn configure_file(encoder: &gst::Element, encoding: &Encoding, pixels_per_second
     Ok(())
 }
 
-/// The parser that goes behind an encoder.
+/// The parser for an encoder's output.
 pub(crate) fn parser_of(encoder: &gst::Element) -> &'static str {
     let h265 = encoder.factory().is_some_and(|factory| makes(&factory, &["video/x-h265"]));
     if h265 { "h265parse" } else { "h264parse" }
@@ -260,7 +260,7 @@ fn rank_of(factory: &gst::ElementFactory) -> i32 {
     factory.rank().into()
 }
 
-/// An installed encoder may still lack its device: only opening it tells.
+/// Whether the encoder opens: an installed one may lack its device.
 fn opens(encoder: &gst::Element) -> bool {
     let open = encoder.set_state(gst::State::Ready).is_ok();
     let _ = encoder.set_state(gst::State::Null);
@@ -275,7 +275,7 @@ fn set_enum(encoder: &gst::Element, property: &str, value: &str, option: &str) -
     if let Some(class) = glib::EnumClass::with_type(spec.value_type()) {
         if class.value_by_nick(value).is_none() {
             let known: Vec<_> = class.values().iter().map(|v| v.nick().to_string()).collect();
-            return Err(Error::usage(format!("{option}: {name} does not know `{value}`"))
+            return Err(Error::usage(format!("{option}: {name} has no value `{value}`"))
                 .hint(format!("one of {}", known.join(", "))));
         }
         encoder.set_property_from_str(property, value);

@@ -12,27 +12,27 @@ pub use encoder::{EncoderInfo, encoders};
 use crate::Result;
 use crate::gst::Frame;
 
-/// Any sink of frames. Dropping a writer at any moment stops it; what was written stays under the temporary name.
+/// A sink of frames. Dropping the writer stops it at any time; the part written stays under the temporary name.
 pub trait FrameWriter: Send {
-    /// Hands a frame to the encoder; waits for at most `timeout` for room. Gives the frame back when there was none.
+    /// Passes a frame to the encoder; waits for room for at most `timeout`. Returns the frame if there was none.
     ///
     /// # Errors
-    /// Encoding or writing failed: the message says what and where (disk full, for one).
+    /// Encoding or writing failed; the message names the output and the reason, such as a full disk.
     fn write(&mut self, frame: Frame, timeout: Duration) -> Result<Option<Frame>>;
 
-    /// Whether its frames reach nobody any more, and never will again.
+    /// Whether the output has ended for good, so that further frames are useless.
     fn is_over(&self) -> bool {
         false
     }
 
-    /// Finishes the file with what was written so far and gives it its final name. `stop` is asked while waiting: when
-    /// it says true the wait is given up (use it for a second Ctrl-C, the first one should finish the file).
+    /// Finishes the file with the frames written so far and gives it its final name. `stop` is polled meanwhile: if it
+    /// returns true the wait ends (for a second Ctrl-C; the first one should finish the file).
     ///
     /// # Errors
-    /// As [`FrameWriter::write`]; or the final name appeared meanwhile.
+    /// Those of [`FrameWriter::write`]; or a file with the final name appeared meanwhile.
     fn finish(self: Box<Self>, stop: &dyn Fn() -> bool) -> Result<Written>;
 
-    /// Stops and removes the unfinished output. After a failed write it is kept, see the error's hint.
+    /// Stops and deletes the unfinished output. After a failed write it is kept, see the hint of that error.
     fn abort(self: Box<Self>);
 }
 
@@ -41,28 +41,28 @@ pub trait FrameWriter: Send {
 pub struct Written {
     /// The final name.
     pub path: PathBuf,
-    /// Frames in it.
+    /// Number of frames in the file.
     pub frames: u64,
-    /// The GStreamer element that encoded them.
+    /// The GStreamer element of the encoder.
     pub encoder: String,
-    /// What was left out, encoded anew or changed on the way into the file, one sentence each.
+    /// Notes on parts left out, re-encoded or changed, one sentence each.
     pub notes: Vec<String>,
 }
 
-/// How to encode an output.
+/// The encoder settings of an output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoding {
-    /// A GStreamer element by name; none: the best that opens, see [`encoders`].
+    /// Name of a GStreamer element; none: the best one that opens, see [`encoders`].
     pub encoder: Option<String>,
-    /// A target bit rate in kbit/s; takes the place of `crf`.
+    /// Target bit rate in kbit/s; replaces `crf`.
     pub bitrate_kbps: Option<u32>,
     /// Constant rate factor, 0 (lossless) to 51; none: 20.
     pub crf: Option<u32>,
-    /// The encoder's own name for its speed; none: `veryfast` for x264 and x265.
+    /// Speed preset by the encoder's own name; none: `veryfast` for x264 and x265.
     pub preset: Option<String>,
     /// Replace an existing output.
     pub overwrite: bool,
-    /// The written frames are this many times as wide as the frames read (2 for side by side).
+    /// Width of the written frames as a multiple of that of the frames read (2 for side by side).
     pub width_factor: u32,
 }
 

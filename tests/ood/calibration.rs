@@ -160,7 +160,10 @@ fn the_file_is_read_back_and_refuses_another_model_or_views() {
     let error = Calibration::load(&path, &model(), &letterbox).unwrap_err();
     assert_eq!(error.kind(), oodstream::ErrorKind::Usage);
     let error = error.to_string();
-    assert!(error.contains("views stretch") && error.contains("are letterbox") && error.contains("--resize"), "{error}");
+    assert!(
+        error.contains("views stretch") && error.contains("are letterbox") && error.contains("--resize"),
+        "{error}"
+    );
     // An overlap says nothing where there are no tiles.
     let unused = Views { tile_overlap: 0.1, ..Views::default() };
     assert!(Calibration::load(&path, &model(), &unused).is_ok());

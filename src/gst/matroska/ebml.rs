@@ -1,4 +1,4 @@
-//! The elements that Matroska files are made of (RFC 8794).
+//! The EBML elements of Matroska files (RFC 8794).
 
 use std::fs::File;
 use std::io::{Read, Result, Seek, SeekFrom};
@@ -20,13 +20,13 @@ pub(crate) const CRC: u32 = 0xbf;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
     pub id: u32,
-    /// Length of the payload; none: unknown.
+    /// Size of the payload; none: unknown.
     pub size: Option<u64>,
-    /// Length of the header itself.
+    /// Length of the header.
     pub length: u64,
 }
 
-/// The header of the element at `at`; none at the end of the file or where there is no element.
+/// The header of the element at `at`; none at the end of the file or without a valid element.
 pub(crate) fn header(file: &mut File, at: u64) -> Result<Option<Header>> {
     let mut bytes = [0; 12];
     file.seek(SeekFrom::Start(at))?;
@@ -57,7 +57,7 @@ fn parse_header(bytes: &[u8]) -> Option<Header> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Element<'a> {
     pub id: u32,
-    /// With its header.
+    /// The element including its header.
     pub whole: &'a [u8],
     pub payload: &'a [u8],
 }
@@ -72,7 +72,7 @@ impl Element<'_> {
     }
 }
 
-/// The elements in `data`, up to the first place where there is none.
+/// The elements in `data`, up to the first invalid one.
 pub(crate) fn elements(data: &[u8]) -> Vec<Element<'_>> {
     let mut found = Vec::new();
     let mut rest = data;
@@ -86,7 +86,7 @@ pub(crate) fn elements(data: &[u8]) -> Vec<Element<'_>> {
     found
 }
 
-/// The first direct child with that identifier.
+/// The first direct child with this identifier.
 pub(crate) fn child(data: &[u8], id: u32) -> Option<Element<'_>> {
     elements(data).into_iter().find(|element| element.id == id)
 }
@@ -106,7 +106,7 @@ pub(crate) fn push_text(out: &mut Vec<u8>, id: u32, text: &str) {
     push(out, id, text.as_bytes());
 }
 
-/// An element of `length` bytes without a meaning; at least 9.
+/// Appends a `Void` element of `length` bytes; at least 9.
 pub(crate) fn push_void(out: &mut Vec<u8>, length: usize) {
     push(out, VOID, &vec![0; length.saturating_sub(9)]);
 }
@@ -130,7 +130,7 @@ mod tests {
         );
         assert_eq!(child(found[0].payload, 0xd7).unwrap().uint(), 3);
         assert_eq!(child(found[0].payload, 0x536e).unwrap().text(), "name");
-        // Cut anywhere, it is what is whole.
+        // Truncated anywhere, it yields the complete elements.
         for end in 0..data.len() {
             assert!(elements(&data[..end]).len() < 2);
         }

@@ -1,7 +1,8 @@
-//! What GStreamer's muxer leaves out of a finished Matroska file or writes wrongly, put into its head and its end.
+//! Completes and corrects the head and the end of a Matroska file finished by GStreamer's muxer.
 //!
-//! The head (seek head, information, tracks) is written anew within its own length: the muxer is given a long name of the
-//! writing program, which leaves room. Tags, chapters and attachments follow the cues, where the muxer has its tags.
+//! The head (seek head, information, tracks) is rewritten within its length: the muxer is given a long name of the
+//! writing application, which reserves space. Tags, chapters and attachments follow the cues, where the muxer writes
+//! its tags.
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom, Write};
@@ -14,16 +15,16 @@ use super::metadata::{
 };
 use crate::gst::metadata::{Metadata, Original, TrackEdits};
 
-/// What to put in.
+/// The changes to a finished file.
 #[derive(Debug, Clone)]
 pub(crate) struct Edits<'a> {
     pub metadata: &'a Metadata,
     pub program: &'a str,
-    /// In the order of the muxer.
+    /// The tracks in the muxer's order.
     pub tracks: Vec<TrackEdits>,
 }
 
-/// Bytes that the head needs beyond what the muxer writes.
+/// Bytes that the head needs in addition to the muxer's output.
 pub(crate) fn room(metadata: &Metadata) -> usize {
     let tracks: usize =
         metadata.tracks.iter().map(|t| t.elements.len() + t.name.as_ref().map_or(0, String::len) + 64).sum();
@@ -34,10 +35,10 @@ fn bad(what: &str) -> Error {
     Error::new(ErrorKind::InvalidData, what)
 }
 
-/// Rewrites head and end of a finished file. The clusters stay where they are.
+/// Rewrites head and end of a finished file. The clusters keep their offsets.
 ///
 /// # Errors
-/// The file cannot be read or written, or it is not as the muxer leaves it.
+/// The file cannot be read or written, or its structure is not that of the muxer's output.
 pub(crate) fn apply(file: &mut File, edits: &Edits) -> Result<()> {
     let mut tops = Vec::new();
     let first = ebml::header(file, 0)?.ok_or_else(|| bad("no header"))?;
@@ -72,7 +73,7 @@ pub(crate) fn apply(file: &mut File, edits: &Edits) -> Result<()> {
         push(&mut tail, id, &payload);
     }
     let info = info(&head, edits)?;
-    // Every entry has the same length, whatever it holds.
+    // Every entry has the same length, whatever its value.
     seek[0].1 = seek_head(&seek).len() as u64;
     seek[1].1 = seek[0].1 + info.len() as u64;
     let mut new = seek_head(&seek);
@@ -127,15 +128,15 @@ fn info(head: &[u8], edits: &Edits) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// The number of a track in the input, and its identifier in the output.
+/// A track number in the input, and its UID in the output.
 type Uid = (Option<u64>, u64);
 
-/// The tracks, and the identifier of each.
+/// The tracks element, and the UID of each track.
 fn tracks(head: &[u8], edits: &Edits) -> Result<(Vec<u8>, Vec<Uid>)> {
     let old = child(head, ebml::TRACKS).ok_or_else(|| bad("no tracks"))?;
     let (mut body, mut uids) = (Vec::new(), Vec::new());
     for entry in elements(old.payload).into_iter().filter(|entry| entry.id == TRACK_ENTRY) {
-        // A stream that never brought a packet.
+        // A stream without packets.
         if child(entry.payload, CODEC_ID).is_none_or(|codec| codec.payload.is_empty()) {
             continue;
         }
@@ -178,7 +179,7 @@ fn tracks(head: &[u8], edits: &Edits) -> Result<(Vec<u8>, Vec<Uid>)> {
     Ok((out, uids))
 }
 
-/// Payloads of what follows the cues.
+/// Identifiers and payloads of the elements after the cues.
 fn tail_parts(edits: &Edits, uids: &[Uid]) -> Vec<(u32, Vec<u8>)> {
     let metadata = edits.metadata;
     let mut tags = Vec::new();

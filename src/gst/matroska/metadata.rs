@@ -1,4 +1,4 @@
-//! What a Matroska file says about itself.
+//! Metadata of a Matroska file.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -6,13 +6,13 @@ use std::io::{Read, Seek, SeekFrom};
 use super::ebml::{self, Element, child, elements};
 use crate::gst::metadata::{Chapter, Metadata, Original, TrackKind, TrackMetadata};
 
-/// Elements of the segment that are walked over, at most.
+/// Limit of elements to walk over in the segment.
 const MOST_ELEMENTS: usize = 500_000;
-/// The longest element that is read, attachments included.
+/// Longest element to read, in bytes, attachments included.
 const LONGEST: u64 = 256 << 20;
 
-/// Elements of a track that the muxer does not write, or not as they were: name, language twice, flags (default, forced,
-/// hearing impaired, visually impaired, text descriptions, original, commentary), codec delay, seek pre-roll.
+/// Track elements that the muxer omits or changes: name, language twice, flags (default, forced, hearing impaired,
+/// visually impaired, text descriptions, original, commentary), codec delay, seek pre-roll.
 pub(super) const OF_TRACK: [u32; 12] =
     [0x536e, 0x22_b59c, 0x22_b59d, 0x88, 0x55aa, 0x55ab, 0x55ac, 0x55ad, 0x55ae, 0x55af, 0x56aa, 0x56bb];
 pub(super) const NAME: u32 = 0x536e;
@@ -41,24 +41,24 @@ pub(super) const ATOM_DISPLAY: u32 = 0x80;
 pub(super) const DISPLAY_TEXT: u32 = 0x85;
 pub(super) const DISPLAY_LANGUAGE: u32 = 0x437c;
 
-/// Seconds from 1970 to 2001, where Matroska counts from.
+/// Seconds from 1970 to 2001, the epoch of Matroska.
 pub(super) const EPOCH: i64 = 978_307_200;
 
-/// Elements that an output takes over as they are.
+/// Elements to copy unchanged to an output.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Elements {
-    /// Payloads of the elements of the same names; empty where there are none.
+    /// Payloads of the elements of the same names; empty if missing.
     pub chapters: Vec<u8>,
     pub attachments: Vec<u8>,
-    /// Whole elements `Tag` of the file, its chapters and its attachments.
+    /// Complete `Tag` elements of the file, its chapters and its attachments.
     pub tags: Vec<u8>,
-    /// Elements `SimpleTag` of tracks, with the number of each.
+    /// `SimpleTag` elements of tracks, each with its track number.
     pub track_tags: Vec<(u64, Vec<u8>)>,
-    /// Pictures have an alpha channel.
+    /// The video has an alpha channel.
     pub alpha: bool,
 }
 
-/// None if it is no such file.
+/// None if it is not a Matroska file.
 pub(crate) fn read(file: &mut File) -> Option<Metadata> {
     let mut parts: Vec<(u32, Vec<u8>)> = Vec::new();
     let first = ebml::header(file, 0).ok()??;
@@ -147,7 +147,7 @@ fn track(entry: &Element) -> TrackMetadata {
             }
             _ => {}
         }
-        // Content encodings, each of which compresses or encrypts.
+        // Content encodings, each of them compression or encryption.
         if element.id == 0x6d80 {
             let encodings = elements(element.payload).into_iter().filter(|encoding| encoding.id == 0x6240);
             let encrypts = |encoding: Element| child(encoding.payload, 0x5033).is_some_and(|kind| kind.uint() == 1);
@@ -161,7 +161,7 @@ fn track(entry: &Element) -> TrackMetadata {
     track
 }
 
-/// The chapters of the first edition; those within others are left to files of the same kind.
+/// The chapters of the first edition; nested chapters are kept only in Matroska outputs.
 fn chapters(payload: &[u8]) -> Vec<Chapter> {
     let Some(edition) = child(payload, EDITION) else { return Vec::new() };
     let atoms = elements(edition.payload).into_iter().filter(|atom| atom.id == ATOM);
@@ -176,7 +176,7 @@ fn chapters(payload: &[u8]) -> Vec<Chapter> {
         .collect()
 }
 
-/// Tags that tell of the bytes of the input, which are not those of the output.
+/// Statistics tags, which describe the bytes of the input, not those of the output.
 fn is_of_bytes(name: &str) -> bool {
     ["ENCODER", "DURATION", "BPS", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES"].contains(&name)
         || name.starts_with("_STATISTICS")

@@ -1,4 +1,4 @@
-//! Matroska and WebM files (RFC 9559), as far as GStreamer's demuxer and muxer leave them alone.
+//! Matroska and WebM files (RFC 9559): the parts that GStreamer's demuxer and muxer do not handle.
 
 pub(crate) mod ebml;
 pub(crate) mod finish;

@@ -1,30 +1,30 @@
-//! The boxes that MP4 and MOV files are made of (ISO/IEC 14496-12).
+//! The boxes of MP4 and MOV files (ISO/IEC 14496-12).
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom};
 
-/// One box inside of its parent.
+/// A box within its parent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Child<'a> {
     pub kind: [u8; 4],
-    /// Where the payload starts, counted from the start of the parent's payload.
+    /// Offset of the payload in the payload of the parent.
     pub at: usize,
     pub payload: &'a [u8],
 }
 
-/// A box of the file itself.
+/// A top-level box of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TopBox {
     pub kind: [u8; 4],
-    /// Where its header starts in the file.
+    /// Offset of the header in the file.
     pub at: u64,
     /// Length of the header.
     pub head: u64,
-    /// Length with the header, as the header says: it may reach past the end of the file.
+    /// Size including the header, as announced: it may exceed the file.
     pub size: u64,
 }
 
-/// The boxes of the file up to the end or to the first one whose header makes no sense.
+/// The top-level boxes of the file, up to its end or the first invalid header.
 pub(crate) fn top_boxes(file: &mut File) -> Result<Vec<TopBox>> {
     let length = file.metadata()?.len();
     let mut found = Vec::new();
@@ -68,7 +68,7 @@ pub(crate) fn boxes(data: &[u8]) -> Result<Vec<Child<'_>>> {
     Ok(found)
 }
 
-/// The box at the end of `path`, counted from the start of `payload`; none if it is not there or empty.
+/// The box at the end of `path`, with its offset in `payload`; none if it is missing or empty.
 pub(crate) fn descend<'a>(payload: &'a [u8], path: &[&[u8; 4]]) -> Option<Child<'a>> {
     let mut place = Child { kind: [0; 4], at: 0, payload };
     for kind in path {
@@ -105,7 +105,7 @@ pub(crate) fn u64_at(data: &[u8], at: usize) -> Result<u64> {
     Ok(u64::from_be_bytes(bytes))
 }
 
-/// Timescale and duration of an mvhd or mdhd box, and where the duration is in it.
+/// Timescale and duration in an mvhd or mdhd box, and the offset of the duration.
 pub(crate) fn scale_and_duration(header: &[u8]) -> Result<(u32, u64, usize)> {
     let long = *header.first().ok_or_else(|| bad("an empty header"))? == 1;
     if long {

@@ -1,5 +1,5 @@
-//! Tracks that go from an MP4 or MOV file into another one as they are: time codes, telemetry, text with its styles,
-//! chapters. GStreamer's demuxer or muxer has no place for them.
+//! Tracks copied unchanged from one MP4 or MOV file to another: time codes, telemetry, text with styles, chapters.
+//! GStreamer's demuxer or muxer does not support them.
 
 use std::fs::File;
 use std::io::{Read, Result, Seek, SeekFrom};
@@ -8,24 +8,24 @@ use super::boxes::{bad, boxes, child, descend, push_box, scale_and_duration, u32
 use super::index::entries;
 use crate::gst::metadata::Chapter;
 
-/// A track and the places of its samples in the input.
+/// A track and the positions of its samples in the input.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Copied {
     pub id: u32,
     pub handler: [u8; 4],
     /// Payload of its `trak` box.
     trak: Vec<u8>,
-    /// Position and length.
+    /// Offset and size of each sample.
     samples: Vec<(u64, u32)>,
     movie_scale: u32,
 }
 
-/// Handlers of tracks that are copied.
+/// Handler types of copied tracks.
 const HANDLERS: [&[u8; 4]; 8] = [b"tmcd", b"text", b"sbtl", b"subt", b"subp", b"clcp", b"meta", b"data"];
 
 impl Copied {
-    /// None if it is no such track, has no samples (those of fragments are elsewhere), or reaches past `length`, the end of
-    /// the file.
+    /// None if the track is of another type, has no samples (those of fragments are elsewhere), or exceeds `length`,
+    /// the size of the file.
     pub fn of(trak: &[u8], movie_scale: u32, length: u64) -> Option<Self> {
         let header = child(trak, b"tkhd")?;
         let id = u32_at(header, if *header.first()? == 1 { 20 } else { 12 }).ok()?;
@@ -51,13 +51,13 @@ impl Copied {
     /// The time code of the first sample, as `01:02:03:04`.
     pub fn timecode(&self, file: &mut File) -> Option<String> {
         let entry = descend(&self.trak, &[b"mdia", b"minf", b"stbl", b"stsd"])?;
-        // Length, kind, six reserved bytes and an index, then: reserved, flags, timescale, duration, frames a second.
+        // Size, type, six reserved bytes and an index, then: reserved, flags, timescale, duration, frames per second.
         let (flags, fps) = (u32_at(entry.payload, 8 + 16 + 4).ok()?, u64::from(*entry.payload.get(8 + 16 + 16)?));
         let number = u64::from(u32_at(&self.sample(file, 0)?, 0).ok()?);
         timecode(number, fps, flags & 1 == 1)
     }
 
-    /// The chapters of a track of titles.
+    /// The chapters of a track of chapter titles.
     pub fn chapters(&self, file: &mut File) -> Vec<Chapter> {
         let scale = descend(&self.trak, &[b"mdia", b"mdhd"]).and_then(|mdhd| scale_and_duration(mdhd.payload).ok());
         let Some((scale, ..)) = scale.filter(|(scale, ..)| *scale > 0) else { return Vec::new() };
@@ -80,7 +80,7 @@ impl Copied {
         chapters
     }
 
-    /// Appends the samples to `out`; where each of them is then.
+    /// Appends the samples to `out`. Returns the new offset of each.
     pub fn write_samples(&self, source: &mut File, out: &mut File) -> Result<Vec<u64>> {
         let mut places = Vec::with_capacity(self.samples.len());
         for (at, size) in &self.samples {
@@ -93,13 +93,13 @@ impl Copied {
         Ok(places)
     }
 
-    /// Bytes of all samples.
+    /// Size of all samples, in bytes.
     pub fn size(&self) -> u64 {
         self.samples.iter().map(|(_, size)| u64::from(*size)).sum()
     }
 
-    /// The payload of the `trak` box in the output: its number there, the timescale of its movie, and where its samples are.
-    /// `number_of` gives tracks of the input their numbers in the output.
+    /// The payload of the `trak` box in the output, with its number there, the timescale of its movie, and the offsets
+    /// of its samples. `number_of` maps track numbers of the input to those of the output.
     pub fn trak(
         &self,
         id: u32,
@@ -128,7 +128,7 @@ impl Copied {
     }
 }
 
-/// Position and length of every sample of a track's tables.
+/// Calls `take` with offset and size of every sample in a track's tables.
 fn each_sample(stbl: &[u8], mut take: impl FnMut(u64, u32)) -> Option<()> {
     let (sizes, runs) = (child(stbl, b"stsz")?, child(stbl, b"stsc")?);
     let (offsets, wide) = match child(stbl, b"co64") {
@@ -158,7 +158,7 @@ fn each_sample(stbl: &[u8], mut take: impl FnMut(u64, u32)) -> Option<()> {
     Some(())
 }
 
-/// How many samples of a track end behind `length`, and how many there are.
+/// The number of a track's samples that end after `length`, and the number of all samples.
 pub(super) fn beyond(stbl: &[u8], length: u64) -> Option<(u64, u64)> {
     let (mut lost, mut all) = (0, 0);
     each_sample(stbl, |at, size| {
@@ -168,7 +168,7 @@ pub(super) fn beyond(stbl: &[u8], length: u64) -> Option<(u64, u64)> {
     Some((lost, all))
 }
 
-/// `payload` with the box at the end of `path` changed.
+/// `payload` with the box at the end of `path` replaced.
 fn replaced(payload: &[u8], path: &[&[u8; 4]], change: &dyn Fn(&[u8]) -> Result<Vec<u8>>) -> Result<Vec<u8>> {
     let Some((first, rest)) = path.split_first() else { return change(payload) };
     let mut out = Vec::new();
@@ -179,7 +179,7 @@ fn replaced(payload: &[u8], path: &[&[u8; 4]], change: &dyn Fn(&[u8]) -> Result<
     Ok(out)
 }
 
-/// The tables of a track whose every sample is a chunk.
+/// The sample tables of a track with one sample per chunk.
 fn tables(stbl: &[u8], samples: &[(u64, u32)], places: &[u64]) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     for item in boxes(stbl)? {
@@ -249,8 +249,8 @@ fn references(tref: &[u8], number_of: &dyn Fn(u32) -> Option<u32>) -> Result<Vec
     Ok(out)
 }
 
-/// A frame number as hours, minutes, seconds and frames (SMPTE 12M). Where numbers are dropped, those of the first two
-/// frames (of 30 a second; four of 60) of each minute but every tenth are left out.
+/// A frame number as hours, minutes, seconds and frames (SMPTE 12M). Drop-frame time code skips the numbers of the
+/// first two frames (at 30 frames/s; four at 60) of each minute except every tenth.
 fn timecode(mut number: u64, fps: u64, drops: bool) -> Option<String> {
     if fps == 0 {
         return None;

@@ -1,35 +1,35 @@
-//! Edit lists of MP4 and MOV files: which part of a track is shown, and when.
+//! Edit lists of MP4 and MOV files: the shown parts of a track, and their times.
 //!
-//! GStreamer's demuxer clips sound at the edges of an edit, forgets encoder priming, and loses frames at the seams. So it
-//! is given lists that show everything ([`super::index`]), and what it delivers in the time of the media is brought to
-//! the time of the movie here, for all kinds of tracks alike.
+//! GStreamer's demuxer clips audio at the edges of an edit, ignores encoder priming, and loses frames at the
+//! boundaries. So it is given lists that show everything ([`super::index`]), and media times are mapped to movie times
+//! here, for all kinds of tracks alike.
 
-/// Sound this long before the first edit stays, hidden: decoders need what comes before the first sample that is heard,
+/// Audio up to this long before the first edit is kept, hidden: decoders need the samples before the first audible one,
 /// and a cut that copies packets leaves the rest of a group of pictures. Nanoseconds.
 const PREROLL: i64 = 10_000_000_000;
-/// Times are rounded to ticks of two timescales and to nanoseconds.
+/// Tolerance for rounding to ticks of two timescales, in nanoseconds.
 const ROUNDING: i64 = 2_000;
 
-/// The edits of a track in order of time. Times in nanoseconds.
+/// The edits of a track in presentation order. Times in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EditList(Vec<Edit>);
 
-/// A part of the media that is shown.
+/// A shown part of the media.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Edit {
-    /// When it is shown.
+    /// Start in the movie.
     pub movie: i64,
-    /// Where it starts in the media.
+    /// Start in the media.
     pub media: i64,
-    /// How long it is; none: to the end of the track.
+    /// Duration; none: to the end of the track.
     pub duration: Option<i64>,
 }
 
 impl EditList {
-    /// From the entries of an `elst` box (duration in ticks of the movie, start in ticks of the media or -1 for a gap,
-    /// rate in 16.16) and the timescales of movie and media.
+    /// Converts the entries of an `elst` box (duration in ticks of the movie, start in ticks of the media or -1 for an
+    /// empty edit, rate in 16.16) with the timescales of movie and media.
     ///
-    /// None where a part is shown twice, out of order or at another speed: the demuxer's own support has to do.
+    /// None for a part shown twice, out of order or at another speed: such lists are left to the demuxer.
     pub fn new(entries: &[(u64, i64, u32)], movie_scale: u32, media_scale: u32) -> Option<Self> {
         let nanoseconds = |ticks: i128, scale: u32| {
             i64::try_from(ticks * 1_000_000_000 / i128::from(scale.max(1))).ok().filter(|t| t.abs() < i64::MAX / 4)
@@ -63,13 +63,13 @@ impl EditList {
         (!edits.is_empty()).then_some(Self(edits))
     }
 
-    /// When the frame at `media` is shown; none if it is hidden.
+    /// Movie time of the frame at `media`; none if it is hidden.
     pub fn frame(&self, media: i64) -> Option<i64> {
         self.0.iter().find(|edit| edit.holds(media)).map(|edit| edit.movie + media - edit.media)
     }
 
-    /// When a packet of sound or text is due: before the start of its edit if only a part of it counts. None if no part
-    /// of it does.
+    /// Movie time of an audio or text packet: before the start of its edit if only its end is shown. None if no part of
+    /// it is shown.
     pub fn packet(&self, media: i64, duration: i64) -> Option<i64> {
         for (number, edit) in self.0.iter().enumerate() {
             let time = edit.movie + media - edit.media;
@@ -84,7 +84,7 @@ impl EditList {
         None
     }
 
-    /// When the last edit ends; none if it lasts as long as the track.
+    /// The end of the last edit; none if it lasts to the end of the track.
     #[cfg(test)]
     fn end(&self) -> Option<i64> {
         let last = self.0.last()?;
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn gaps_offsets_and_several_parts() {
-        // Half a second of nothing, one second from 0.08 s on, then the third second.
+        // An empty edit of half a second, one second from 0.08 s on, then the third second.
         let list = EditList::new(&[(500, -1, ONE), (1000, 1024, ONE), (1000, 25_600, ONE)], 1000, 12_800).unwrap();
         assert_eq!(list.frame(0), None);
         assert_eq!(list.frame(80_000_000), Some(SECOND / 2));

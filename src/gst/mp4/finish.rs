@@ -1,5 +1,5 @@
-//! What GStreamer's muxer leaves out of a finished MP4 or MOV file, put into its index (`moov`): when and where it was
-//! recorded, encoder priming that players must skip, a start later than zero. ISO/IEC 14496-12 box names.
+//! Completes the index (`moov`) of an MP4 or MOV file finished by GStreamer's muxer: time and location of the
+//! recording, encoder priming to skip, a start later than zero. Box names are those of ISO/IEC 14496-12.
 
 use std::fs::File;
 use std::io::{Read, Result, Seek, SeekFrom, Write};
@@ -12,21 +12,22 @@ use super::index::entries;
 use super::metadata::{keys_of, user_data_of};
 use crate::gst::metadata::{Metadata, Original, TrackEdits, TrackMetadata};
 
-/// What to put in.
+/// The changes to a finished file.
 #[derive(Debug, Clone)]
 pub(crate) struct Edits<'a> {
-    /// What the input says about itself.
+    /// The metadata of the input.
     pub metadata: &'a Metadata,
     /// Write names as QuickTime does.
     pub quicktime: bool,
-    /// When the first frame or packet of all streams is due, in nanoseconds; the muxer starts at zero.
+    /// Running time of the first frame or packet of all streams, in nanoseconds; the muxer starts at zero.
     pub start: u64,
-    /// From the first frame to the end of the last one of the first track, in nanoseconds. The muxer adds up what lies
-    /// between decoding times: with B-frames and a frame rate that falls, that ends before the last frames are shown.
+    /// Time from the start of the first frame to the end of the last one of the first track, in nanoseconds. The muxer
+    /// adds up the differences of decoding times: with B-frames and a falling frame rate, that sum ends before the last
+    /// frames.
     pub shown: u64,
-    /// In the muxer's order.
+    /// The tracks in the muxer's order.
     pub tracks: Vec<TrackEdits>,
-    /// The input, if its tracks without a place in GStreamer are to be copied.
+    /// The input, if tracks unknown to GStreamer are to be copied from it.
     pub copy_from: Option<&'a Path>,
 }
 
@@ -35,7 +36,7 @@ impl Edits<'_> {
         self.metadata.track(self.tracks.get(track)?.source?)
     }
 
-    /// The tracks of the input that are copied.
+    /// The tracks copied from the input.
     fn copied(&self) -> &[Copied] {
         match &self.metadata.original {
             Original::Mp4(original) if self.copy_from.is_some() => &original.tracks,
@@ -43,7 +44,7 @@ impl Edits<'_> {
         }
     }
 
-    /// Whether players take a track when nobody chooses: one that the input marks, or the first if it marks none.
+    /// Whether a track is enabled by default: one flagged in the input, or the first one if none is.
     fn is_default(&self, track: usize) -> bool {
         let Some(own) = self.source_of(track) else { return true };
         let same = |other: &usize| self.source_of(*other).is_some_and(|other| other.kind == own.kind);
@@ -54,11 +55,11 @@ impl Edits<'_> {
     }
 }
 
-/// Rewrites the index of a finished file, with what is copied from the input in front of it. Everything else stays where it
-/// is.
+/// Rewrites the index of a finished file, preceded by the samples copied from the input. Everything else keeps its
+/// offset.
 ///
 /// # Errors
-/// A file cannot be read or written, or the index is not at the end or not understood.
+/// A file cannot be read or written, or the index is not at the end or cannot be parsed.
 pub(crate) fn apply(file: &mut File, edits: &Edits) -> Result<()> {
     let (at, size) = find_moov(file)?;
     let mut moov = Vec::new();
@@ -68,7 +69,7 @@ pub(crate) fn apply(file: &mut File, edits: &Edits) -> Result<()> {
     if boxes(&tail)?.iter().any(|(kind, _)| kind == b"mdat" || kind == b"moof") {
         return Err(bad("media data behind the index"));
     }
-    // All of it before the file is touched: what is not understood leaves it as it is.
+    // A complete trial before the file is changed: an error leaves it as it is.
     rewrite_moov(&moov, edits, &[])?;
     file.seek(SeekFrom::Start(at))?;
     let places = copy_samples(file, edits).and_then(|places| rewrite_moov(&moov, edits, &places));
@@ -86,7 +87,7 @@ pub(crate) fn apply(file: &mut File, edits: &Edits) -> Result<()> {
     places.map(|_| ())
 }
 
-/// Appends the samples of copied tracks in a box of their own; where each one is.
+/// Appends the samples of copied tracks in an `mdat` box. Returns the offset of each sample.
 fn copy_samples(file: &mut File, edits: &Edits) -> Result<Vec<Vec<u64>>> {
     let copied = edits.copied();
     let (Some(path), false) = (edits.copy_from, copied.is_empty()) else { return Ok(Vec::new()) };
@@ -111,7 +112,7 @@ fn find_moov(file: &mut File) -> Result<(u64, usize)> {
 
 type Box4<'a> = ([u8; 4], &'a [u8]);
 
-/// The boxes in `data`: kind and payload.
+/// The boxes in `data`: type and payload.
 fn boxes(data: &[u8]) -> Result<Vec<Box4<'_>>> {
     Ok(boxes::boxes(data)?.into_iter().map(|child| (child.kind, child.payload)).collect())
 }
@@ -125,7 +126,7 @@ fn map_children(payload: &[u8], mut change: impl FnMut(&[u8; 4], &[u8]) -> Resul
     Ok(out)
 }
 
-/// `places`: where the samples of copied tracks are; fewer than there are such tracks leaves out the rest.
+/// `places`: offsets of the samples of copied tracks; tracks without offsets are left out.
 fn rewrite_moov(moov: &[u8], edits: &Edits, places: &[Vec<u64>]) -> Result<Vec<u8>> {
     let (_, payload) = boxes(moov)?.into_iter().next().ok_or_else(|| bad("no index"))?;
     let movie = child(payload, b"mvhd").ok_or_else(|| bad("no mvhd"))?;
@@ -158,7 +159,7 @@ fn rewrite_moov(moov: &[u8], edits: &Edits, places: &[Vec<u64>]) -> Result<Vec<u
                 let at_least = if track == 0 { shown } else { 0 };
                 let at_most = heard.map(|heard| scaled(heard, movie_scale));
                 let skip = Skip { start, media: 0, shown: scaled(priming, movie_scale), at_least, at_most };
-                // A stream that never brought a packet has no description, and players refuse the file.
+                // A stream without packets has no sample description, and players would refuse the file.
                 if has_description(child) {
                     let mut new = rewrite_trak(child, edits, track, skip, priming)?;
                     correct_opus(&mut new);
@@ -192,7 +193,7 @@ fn has_description(trak: &[u8]) -> bool {
     stsd.is_none_or(|stsd| u32_at(stsd.payload, 4).is_ok_and(|count| count > 0))
 }
 
-/// What the pictures refer to: their time code, their chapters.
+/// Adds the references of the video track: its time code, its chapters.
 fn push_references(trak: &mut Vec<u8>, edits: &Edits, number_of: &dyn Fn(u32) -> Option<u32>) -> Result<()> {
     let Original::Mp4(original) = &edits.metadata.original else { return Ok(()) };
     let mut kinds = Vec::new();
@@ -244,7 +245,8 @@ fn rewrite_trak(trak: &[u8], edits: &Edits, track: usize, skip: Skip, priming: u
     Ok(new)
 }
 
-/// Makes every track as long as its edits, and the movie as long as the longest track. `moov` is the payload of the index.
+/// Sets the duration of each track to the sum of its edits, and that of the movie to the longest one. `moov` is the
+/// payload of the index.
 fn set_durations(moov: &mut [u8]) -> Result<()> {
     let mut longest = 0;
     let mut writes = Vec::new();

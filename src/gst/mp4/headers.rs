@@ -1,4 +1,4 @@
-//! Boxes of an index with other times and names.
+//! Boxes of an index rewritten with other times and names.
 
 use std::io::Result;
 
@@ -6,11 +6,11 @@ use super::boxes::{bad, u32_at, u64_at};
 use super::index::entries;
 use super::metadata::EPOCH;
 
-/// Corrects what the muxer of GStreamer 1.22 writes of Opus: it takes the numbers of an Ogg header, which has their bytes in
-/// the other order, so that players skip a third of a second.
+/// Corrects the Opus header by GStreamer 1.22's muxer: it copies the fields of an Ogg header, whose byte order is the
+/// opposite, so that players skip a third of a second.
 pub(super) fn correct_opus(trak: &mut [u8]) {
     let Some(at) = trak.windows(4).position(|kind| kind == b"dOps") else { return };
-    // Version and channels, then samples to skip, samples a second and gain.
+    // Version and channels, then pre-skip, sample rate and gain.
     let Some(fields) = trak.get_mut(at + 6..at + 14) else { return };
     if u32_at(fields, 2).is_ok_and(|rate| rate > 1_000_000) {
         fields[..2].reverse();
@@ -19,7 +19,7 @@ pub(super) fn correct_opus(trak: &mut [u8]) {
     }
 }
 
-/// A handler with another name: QuickTime counts the letters, ISO ends them with a zero.
+/// A handler box with another name: length-prefixed in QuickTime, null-terminated in ISO files.
 pub(super) fn handler(hdlr: &[u8], name: &str, quicktime: bool) -> Vec<u8> {
     let mut out = hdlr[..hdlr.len().min(24)].to_vec();
     match u8::try_from(name.len()) {
@@ -35,17 +35,17 @@ pub(super) fn handler(hdlr: &[u8], name: &str, quicktime: bool) -> Vec<u8> {
     out
 }
 
-/// What of a track is shown, and when.
+/// The shown part of a track, and its start.
 pub(super) struct Skip {
-    /// Nothing is shown for so long, in ticks of the movie.
+    /// Empty edit at the start, in ticks of the movie.
     pub start: u64,
-    /// So much is decoded and not shown, in ticks of the track...
+    /// Priming to skip, in ticks of the track.
     pub media: u64,
-    /// ...and in ticks of the movie.
+    /// The same in ticks of the movie.
     pub shown: u64,
-    /// What is shown lasts for at least so long, in ticks of the movie.
+    /// Least duration of the shown part, in ticks of the movie.
     pub at_least: u64,
-    /// ...and for at most so long.
+    /// Largest duration of the shown part, in ticks of the movie.
     pub at_most: Option<u64>,
 }
 
@@ -72,9 +72,9 @@ pub(super) fn rewrite_elst(elst: &[u8], skip: &Skip) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// mvhd, tkhd or mdhd with its creation and modification time set, and its duration raised to `at_least` and then made
-/// `longer`. `gap` is the number of bytes between those times and the duration: the timescale, or a track's number and a
-/// reserved word.
+/// An mvhd, tkhd or mdhd box with its creation and modification times set, and its duration raised to `at_least` and
+/// then increased by `longer`. `gap` is the number of bytes between those times and the duration: the timescale, or a
+/// track number and a reserved word.
 pub(super) fn header(payload: &[u8], created: Option<i64>, longer: u64, at_least: u64, gap: usize) -> Result<Vec<u8>> {
     let mut out = payload.to_vec();
     let long = *payload.first().ok_or_else(|| bad("an empty header"))? == 1;
@@ -89,7 +89,7 @@ pub(super) fn header(payload: &[u8], created: Option<i64>, longer: u64, at_least
         }
         Ok(())
     };
-    // The muxer writes the time of today; an unknown time is 0.
+    // The muxer writes the current time; an unknown time is 0.
     let seconds = created.and_then(|s| u64::try_from(s + EPOCH).ok()).unwrap_or(0);
     put(4, seconds)?;
     put(4 + width, seconds)?;

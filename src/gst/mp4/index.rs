@@ -1,5 +1,5 @@
-//! What the index (`moov`) of an MP4 or MOV file says, read before GStreamer's demuxer reads it, and what that demuxer
-//! has to find there instead.
+//! The index (`moov`) of an MP4 or MOV file, read ahead of GStreamer's demuxer, and the patches that the demuxer needs
+//! in it.
 
 use std::fs::File;
 use std::io::{Read, Result, Seek, SeekFrom};
@@ -8,19 +8,19 @@ use super::boxes::{self, TopBox, bad, boxes, child, descend, scale_and_duration,
 use super::copied::beyond;
 use super::edit_list::EditList;
 
-/// Boxes of a whole file; others behind them are what cameras put there.
+/// Top-level boxes of a file that must be complete; others after them are private data of cameras.
 const KNOWN: [&[u8; 4]; 5] = [b"moov", b"mdat", b"moof", b"mdat", b"mfra"];
 
 /// The index of a file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Index {
-    /// In their order in the file.
+    /// The tracks in file order.
     pub tracks: Vec<IndexTrack>,
-    /// Nanoseconds; none where the header does not say (fragments).
+    /// Nanoseconds; none where the header has none (fragments).
     pub duration: Option<u64>,
-    /// What the demuxer has to read instead: position in the file and bytes.
+    /// Patches for the demuxer: offset in the file and bytes.
     pub patches: Vec<(u64, Vec<u8>)>,
-    /// Whether the file ends before its boxes do: what is missing, in words.
+    /// The missing part of a truncated file, in words; none if its boxes are complete.
     pub cut: Option<String>,
 }
 
@@ -28,22 +28,23 @@ pub(crate) struct Index {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct IndexTrack {
     pub id: u32,
-    /// `vide`, `soun`, `text`, ...
+    /// Handler type: `vide`, `soun`, `text`, ...
     pub handler: [u8; 4],
-    /// How its samples are coded, such as `avc1`; `encv` where they are encrypted.
+    /// Sample entry type, such as `avc1`; `encv` for encrypted video.
     pub coding: [u8; 4],
-    /// None: it is shown from its start to its end, or the demuxer's own support has to do.
+    /// None: the whole track is shown, or the edit list is left to the demuxer.
     pub edits: Option<EditList>,
-    /// The whole range of code values is in use, says the container.
+    /// The container signals full range.
     pub full_range: bool,
-    /// Primaries, transfer and matrix (ITU-T H.273), says the container.
+    /// Primaries, transfer and matrix (ITU-T H.273) from the container.
     pub colours: Option<[u8; 3]>,
-    /// How to turn the pictures, as `videoflip` names it; none where the matrix is none of the eight that turn and mirror.
+    /// Orientation of the pictures, as `videoflip` names it; none unless the matrix is one of the eight rotations and
+    /// reflections.
     pub direction: Option<&'static str>,
 }
 
 impl IndexTrack {
-    /// Digital rights management, ISO/IEC 23001-7 and others.
+    /// Whether the track is encrypted: ISO/IEC 23001-7 and other schemes.
     pub fn is_encrypted(&self) -> bool {
         matches!(&self.coding, b"encv" | b"enca" | b"enct" | b"encs" | b"drmi" | b"drms")
     }
@@ -53,7 +54,7 @@ impl Index {
     /// Reads the index of a file.
     ///
     /// # Errors
-    /// It is no MP4 or MOV file, has no index, or one that is not understood.
+    /// Not an MP4 or MOV file, no index, or an index that cannot be parsed.
     pub fn read(file: &mut File) -> Result<Self> {
         let length = file.metadata()?.len();
         let tops = boxes::top_boxes(file)?;
@@ -79,8 +80,8 @@ impl Index {
         let known = duration > 0 && duration != u64::MAX && movie_scale > 0;
         let nanoseconds = u128::from(duration) * 1_000_000_000 / u128::from(movie_scale.max(1));
         let mut index = Self { duration: u64::try_from(nanoseconds).ok().filter(|_| known), ..Self::default() };
-        // qtdemux takes a track for a preview image, and hides it, if it lasts less than a fifth of the movie; and it ends
-        // with the movie, whatever the tracks say. Without a duration it does neither.
+        // qtdemux treats a track as a preview image, and hides it, if it lasts less than a fifth of the movie; and it
+        // ends with the movie, whatever the tracks' durations. Without a duration it does neither.
         let width = if movie.payload[0] == 1 { 8 } else { 4 };
         index.patches.push((start + (movie.at + duration_at) as u64, vec![0; width]));
         for trak in boxes(moov)?.into_iter().filter(|child| &child.kind == b"trak") {
@@ -118,8 +119,8 @@ impl Index {
                 && let Some(colr) = full_range(stsd.payload)
             {
                 track.full_range = true;
-                // qtdemux reads the flag of the range from the byte before it, so it would say limited range for certain;
-                // without the box it leaves the question to the coded stream.
+                // qtdemux reads the full range flag from the byte before it, and would signal limited range; without
+                // the box, the coded stream decides.
                 self.patches.push((stsd_at + colr as u64, b"free".to_vec()));
             }
         }
@@ -128,14 +129,14 @@ impl Index {
             && lost > 0
         {
             let what = if &handler == b"vide" { "frames" } else { "sound packets" };
-            let words = format!("{lost} of {all} {what} lie behind the end of the file");
+            let words = format!("{lost} of {all} {what} lie after the end of the file");
             self.cut = Some(self.cut.take().map_or(words.clone(), |before| format!("{before}, {words}")));
         }
         Ok(track)
     }
 }
 
-/// What is missing at the end of a file whose last box reaches past it.
+/// The missing part of a file whose last box exceeds it, in words.
 fn cut(tops: &[TopBox], length: u64) -> Option<String> {
     let last = tops.last().filter(|last| KNOWN.contains(&&last.kind))?;
     let missing = (last.at + last.size).checked_sub(length).filter(|missing| *missing > 0)?;
@@ -158,8 +159,8 @@ pub(crate) fn entries(elst: &[u8]) -> Result<Vec<(u64, i64, u32)>> {
     Ok(entries)
 }
 
-/// By the matrix in a `tkhd` box, of which GStreamer's demuxer knows the turns alone: a picture's (x, y) is shown at
-/// (ax + cy, bx + dy).
+/// The orientation in the matrix of a `tkhd` box, of which GStreamer's demuxer knows only the rotations: a picture's
+/// (x, y) is shown at (ax + cy, bx + dy).
 fn direction(tkhd: &[u8]) -> Option<&'static str> {
     let at = if *tkhd.first()? == 1 { 52 } else { 40 };
     let entry = |index: usize| Some((u32_at(tkhd, at + 4 * index).ok()? as i32).signum());
@@ -176,7 +177,7 @@ fn direction(tkhd: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// The start of an edit list of one edit that shows all of the media: a duration of 0 has no end in qtdemux.
+/// The beginning of an edit list with one edit of all the media: qtdemux treats a duration of 0 as unlimited.
 fn open_ended(version: u8) -> Vec<u8> {
     let mut list = vec![version, 0, 0, 0, 0, 0, 0, 1];
     list.resize(8 + if version == 1 { 16 } else { 8 }, 0);
@@ -184,38 +185,38 @@ fn open_ended(version: u8) -> Vec<u8> {
     list
 }
 
-/// The colours that a `colr` box names.
+/// The colour description of a `colr` box.
 fn colours(stsd: &[u8]) -> Option<[u8; 3]> {
     let entry = boxes(stsd.get(8..)?).ok()?.into_iter().next()?;
     let colr = descend(entry.payload.get(78..)?, &[b"colr"])?.payload;
     let named = colr.starts_with(b"nclx") || colr.starts_with(b"nclc");
-    // Two bytes each, of which the first is 0.
+    // Two bytes each, the first of them 0.
     named.then_some([*colr.get(5)?, *colr.get(7)?, *colr.get(9)?])
 }
 
-/// Where the kind of the `colr` box is that says full range, counted from the start of the payload of `stsd`.
+/// Offset of the type of a `colr` box with the full range flag, in the payload of `stsd`.
 fn full_range(stsd: &[u8]) -> Option<usize> {
-    // One entry, with 78 bytes of a visual sample entry before its boxes.
+    // One entry; 78 bytes of the visual sample entry precede its boxes.
     let (entry, before) = (boxes(stsd.get(8..)?).ok()?.into_iter().next()?, 78);
     let colr = descend(entry.payload.get(before..)?, &[b"colr"])?;
     let full = colr.payload.starts_with(b"nclx") && colr.payload.get(10)? & 0x80 != 0;
     full.then_some(8 + entry.at + before + colr.at - 4)
 }
 
-/// Why nothing of an MP4 or MOV file can be played.
+/// The reason why an MP4 or MOV file cannot be played.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Cameras write the index last: the recording was cut off.
+    /// No index. Cameras write it last: the recording was interrupted.
     NoIndex,
-    /// The index comes first, and the file ends inside of it.
+    /// The index comes first, and the file ends within it.
     IndexCut,
-    /// A fragment of a stream without its first part, which says what it holds.
+    /// A fragment without the initialisation segment of its stream.
     NoStart,
-    /// The pictures are encrypted.
+    /// The video is encrypted.
     Encrypted,
 }
 
-/// Looks for what GStreamer's demuxer tells too late, too vaguely or, while streams are still being looked for, not at all.
+/// Finds faults that GStreamer's demuxer reports too late, too vaguely or, while it still searches for streams, never.
 pub(crate) fn fault(file: &mut File) -> Option<Fault> {
     let mut head = [0; 8];
     file.read_exact(&mut head).ok()?;

@@ -1,4 +1,4 @@
-//! What an MP4 or MOV file says about itself: user data, QuickTime's keys, names of tracks, chapters, time code.
+//! Metadata of an MP4 or MOV file: user data, QuickTime metadata keys, track names, chapters, time code.
 
 use std::fs::File;
 use std::io::{Read, Result, Seek, SeekFrom};
@@ -7,23 +7,23 @@ use super::boxes::{self, Child, bad, boxes, child, descend, push_box, scale_and_
 use super::copied::Copied;
 use crate::gst::metadata::{Chapter, Metadata, Original, TrackKind, TrackMetadata};
 
-/// Seconds from 1904, where these files count from, to 1970.
+/// Seconds from 1904, the epoch of these files, to 1970.
 pub(crate) const EPOCH: i64 = 2_082_844_800;
 
-/// Boxes that an output takes over as they are.
+/// Boxes to copy unchanged to an output.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Boxes {
-    /// Payload of the movie's `udta` box; empty where there is none.
+    /// Payload of the movie's `udta` box; empty if missing.
     pub udta: Vec<u8>,
-    /// Payload of the movie's `meta` box.
+    /// Payload of the movie's `meta` box; empty if missing.
     pub meta: Vec<u8>,
-    /// Tracks that no GStreamer muxer writes: time codes, telemetry, text with its styles.
+    /// Tracks that GStreamer's muxers cannot write: time codes, telemetry, text with styles.
     pub tracks: Vec<Copied>,
-    /// References of the first video track to others: kind and their numbers.
+    /// References of the first video track to other tracks: type and track numbers.
     pub references: Vec<([u8; 4], Vec<u32>)>,
 }
 
-/// Names of tags in user data (after `©`, or the kind of the box), and what ffmpeg calls them.
+/// Tags in user data (the letters after `©`, or the box type) and their ffmpeg names.
 const NAMES: [(&[u8; 4], &str); 17] = [
     (b"\xa9nam", "title"),
     (b"\xa9ART", "artist"),
@@ -45,7 +45,7 @@ const NAMES: [(&[u8; 4], &str); 17] = [
 ];
 
 /// # Errors
-/// It is no such file, or its index is missing, cut off or not understood.
+/// Not an MP4 or MOV file, or its index is missing, truncated or cannot be parsed.
 pub(crate) fn read(file: &mut File) -> Result<Metadata> {
     let length = file.metadata()?.len();
     let tops = boxes::top_boxes(file)?;
@@ -129,10 +129,10 @@ fn track(trak: &[u8]) -> Result<TrackMetadata> {
     })
 }
 
-/// A name that somebody gave: programs write one of their own.
+/// A track name set by the user, other than the default names of programs.
 fn handler_name(handler: &[u8]) -> Option<String> {
     let mut name = handler.get(24..)?;
-    // QuickTime counts the letters first.
+    // QuickTime has a length byte first.
     if name.first().is_some_and(|count| usize::from(*count) + 1 == name.len() && *count > 0) {
         name = &name[1..];
     }
@@ -158,7 +158,7 @@ fn put(metadata: &mut Metadata, name: &str, value: String) {
 fn user_data(udta: &[u8], metadata: &mut Metadata) {
     for item in boxes(udta).unwrap_or_default() {
         if let Some((_, name)) = NAMES.iter().find(|(kind, _)| **kind == item.kind) {
-            // A length of two bytes and a language come first; 3GPP boxes have a version before them.
+            // Two bytes of length and a language come first; 3GPP boxes have a version before them.
             let long = item.payload.get(..2).map_or(0, |n| usize::from(n[0]) << 8 | usize::from(n[1]));
             if let Some(text) = item.payload.get(4..4 + long).filter(|_| long > 0) {
                 put(metadata, name, String::from_utf8_lossy(text).trim_matches('\0').to_owned());
@@ -173,21 +173,21 @@ fn user_data(udta: &[u8], metadata: &mut Metadata) {
     }
 }
 
-/// 3GPP's place (TS 26.244, 8.5), in ISO 6709 form.
+/// The location of 3GPP (TS 26.244, 8.5), in ISO 6709 form.
 fn located(loci: &[u8]) -> Option<String> {
-    // Version, language, a name that ends with a zero, a role; then longitude and latitude in 16.16.
+    // Version, language, a null-terminated name, a role; then longitude and latitude in 16.16.
     let name = loci.get(6..)?.iter().position(|byte| *byte == 0)?;
     let degrees = |at: usize| Some(f64::from(u32_at(loci, at).ok()? as i32) / 65_536.0);
     let at = 6 + name + 2;
     Some(format!("{:+08.4}{:+09.4}/", degrees(at + 4)?, degrees(at)?))
 }
 
-/// The children of a `meta` box: ISO has a version before them, QuickTime has not.
+/// The children of a `meta` box, which follow a version in ISO files, but not in QuickTime files.
 fn of_meta(meta: &[u8]) -> &[u8] {
     if meta.get(4..8) == Some(b"hdlr") { meta } else { meta.get(4..).unwrap_or_default() }
 }
 
-/// Items by kind of box, or by QuickTime's keys.
+/// Reads metadata items by box type, or by QuickTime's keys.
 fn keys(meta: &[u8], metadata: &mut Metadata) {
     let meta = of_meta(meta);
     let mut names = Vec::new();
@@ -211,7 +211,7 @@ fn keys(meta: &[u8], metadata: &mut Metadata) {
     }
 }
 
-/// Nero's list: start in units of 100 ns, title with its length.
+/// Nero's chapter list: starts in units of 100 ns, titles with their length.
 fn listed_chapters(chpl: &[u8]) -> Option<Vec<Chapter>> {
     let mut at = if *chpl.first()? == 0 { 4 } else { 8 };
     let count = *chpl.get(at)?;
@@ -227,7 +227,7 @@ fn listed_chapters(chpl: &[u8]) -> Option<Vec<Chapter>> {
     Some(chapters)
 }
 
-/// User data of the movie: the input's own, or made from its tags. `quicktime`: the file is a MOV.
+/// The user data of the movie: that of the input, or built from its tags. `quicktime`: the file is a MOV.
 pub(super) fn user_data_of(metadata: &Metadata) -> Result<Vec<u8>> {
     let mut udta = Vec::new();
     if let Original::Mp4(original) = &metadata.original {
@@ -264,7 +264,7 @@ pub(super) fn user_data_of(metadata: &Metadata) -> Result<Vec<u8>> {
     Ok(udta)
 }
 
-/// QuickTime's keys: the input's own, or those tags that user data has no place for.
+/// QuickTime's metadata keys: those of the input, or the tags that user data cannot hold.
 pub(super) fn keys_of(metadata: &Metadata) -> Result<Vec<u8>> {
     if let Original::Mp4(original) = &metadata.original {
         return Ok(original.meta.clone());
@@ -288,7 +288,7 @@ pub(super) fn keys_of(metadata: &Metadata) -> Result<Vec<u8>> {
     Ok(meta)
 }
 
-/// The name of the program that wrote the input is not that of the output.
+/// `meta` without the name of the program that wrote the input.
 fn without_program(meta: &[u8]) -> Result<Vec<u8>> {
     let children = of_meta(meta);
     let mut out = meta[..meta.len() - children.len()].to_vec();
@@ -314,7 +314,7 @@ fn data(value: &str) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// QuickTime's text, which players read in MP4 files as well: with its length and language.
+/// A QuickTime text item with its length and language, which players also read in MP4 files.
 fn place(text: &str) -> Vec<u8> {
     let length = u16::try_from(text.len()).unwrap_or(0);
     let mut payload = length.to_be_bytes().to_vec();

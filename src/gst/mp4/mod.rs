@@ -1,4 +1,5 @@
-//! MP4 and MOV files (ISO/IEC 14496-12, QuickTime File Format), as far as GStreamer's demuxer and muxer leave them alone.
+//! MP4 and MOV files (ISO/IEC 14496-12, QuickTime File Format): the parts that GStreamer's demuxer and muxer do not
+//! handle.
 
 pub(crate) mod boxes;
 pub(crate) mod copied;

@@ -1,4 +1,5 @@
-//! What GStreamer 1.22's demuxers read of a file, and say of its streams, put right on the way.
+//! Corrections of the data that GStreamer 1.22's demuxers read from a file, and of the caps and segments that they
+//! send.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use gstreamer_video as gst_video;
 use crate::gst::mp4::index::Index;
 use crate::input::probe::{Format, Probe};
 
-/// Changes what the demuxer reads of the file, see [`Index::patches`].
+/// Patches the file's bytes on their way to the demuxer, see [`Index::patches`].
 pub(super) fn patch(pad: &gst::Pad, index: Arc<Index>) {
     pad.add_probe(gst::PadProbeType::PULL | gst::PadProbeType::BUFFER, move |_, info| {
         let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data else { return gst::PadProbeReturn::Ok };
@@ -32,7 +33,7 @@ pub(super) fn patch(pad: &gst::Pad, index: Arc<Index>) {
     });
 }
 
-/// Notes what kind of file it is, once the first bytes are read.
+/// Stores the format of the file, once its first bytes are read.
 pub(super) fn watch_format(parse: &gst::Element, probe: &Arc<Probe>) {
     let Some(find) = parse.dynamic_cast_ref::<gst::Bin>().and_then(|bin| bin.by_name("typefind")) else { return };
     let probe = Arc::clone(probe);
@@ -44,11 +45,12 @@ pub(super) fn watch_format(parse: &gst::Element, probe: &Arc<Probe>) {
     });
 }
 
-/// Corrects what demuxers say of a stream.
+/// Corrects the segments and caps of a demuxer's stream.
 ///
-/// Segments lose their end: it is rounded or wrong in many files, and decoders drop the frames behind it. matroskademux
-/// takes the first stream's first frame for the start of the movie and thinks better of it from the second frame on, so
-/// that the first frame of a file comes early; its segments start at zero, as the times in the file do.
+/// The stop of a segment is removed: it is rounded or wrong in many files, and decoders drop the frames after it.
+/// matroskademux first uses the first frame of the first stream as the start of the movie and corrects that from the
+/// second frame on, so that the first frame is early; its segments are made to start at zero, as the timestamps in the
+/// file do.
 pub(super) fn correct(pad: &gst::Pad, full_range: bool, format: Format) {
     pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
         let Some(gst::PadProbeData::Event(event)) = &info.data else { return gst::PadProbeReturn::Ok };
@@ -77,8 +79,8 @@ pub(super) fn correct(pad: &gst::Pad, full_range: bool, format: Format) {
     });
 }
 
-/// Caps of a video stream, where something in them is wrong: the range of its code values, or a shape of pixels that is none
-/// (avidemux makes -1/1 of a header without one).
+/// Corrected caps of a video stream, if its range is wrong or its pixel aspect ratio is invalid (avidemux sets -1/1
+/// without a header); else none.
 fn corrected(caps: &gst::CapsRef, full_range: bool) -> Option<gst::Caps> {
     let structure = caps.structure(0)?;
     let colorimetry = structure.get::<String>("colorimetry").ok().filter(|_| full_range);
@@ -99,7 +101,7 @@ fn corrected(caps: &gst::CapsRef, full_range: bool) -> Option<gst::Caps> {
     Some(caps)
 }
 
-/// GStreamer's name of a colorimetry, with the whole range of code values in use.
+/// GStreamer's name of a colorimetry, with full range.
 fn with_full_range(colorimetry: &str) -> Option<String> {
     let known = colorimetry.parse::<gst_video::VideoColorimetry>().ok()?;
     let full = gst_video::VideoColorimetry::new(

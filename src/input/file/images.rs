@@ -1,4 +1,4 @@
-//! A folder of images as an input: one frame per image, ten a second.
+//! A folder of images as an input: one frame per image, at ten frames/s.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,12 @@ use crate::input::file::{FileOptions, check_readable, file_reader};
 use crate::input::{EndOfInput, FrameReader, Read, VideoInfo};
 use crate::{Error, Result};
 
-/// Images per second.
+/// Frame rate, in frames/s.
 const RATE: i32 = 10;
-/// Time of one image, in nanoseconds.
+/// Duration of one image, in nanoseconds.
 const STEP: u64 = 1_000_000_000 / RATE as u64;
 
-/// Opens images as a video of ten frames a second, in the order given; with the reader, the caps of its frames.
+/// Opens images as a video of ten frames/s, in the order given. Returns the reader and the caps of its frames.
 ///
 /// # Errors
 /// No images, or the first one cannot be decoded.
@@ -58,7 +58,7 @@ impl FrameReader for ImageReader {
                         frame.width(),
                         frame.height()
                     ))
-                    .hint("the images of one folder become one video: they need one size"));
+                    .hint("the images of a folder form one video and must have one size"));
                 }
                 frame
             }

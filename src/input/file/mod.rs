@@ -31,10 +31,10 @@ use crate::input::probe::{BT601, Format, JPEG, Probe, UNNAMED};
 use crate::input::reader::{Pace, PipelineReader, frame_sink};
 use crate::{Error, Result};
 
-/// What a file holds, from its header and its first frame.
+/// Format, size and duration of a file, from its header and its first frame.
 ///
 /// # Errors
-/// Not there, not a video, no decoder, damaged from the start.
+/// The file does not exist, is not a video, has no decoder, or is damaged from the start.
 #[cfg(any(test, feature = "internals"))]
 pub fn probe(path: &Path) -> Result<VideoInfo> {
     init()?;
@@ -44,7 +44,7 @@ pub fn probe(path: &Path) -> Result<VideoInfo> {
 
 pub(crate) fn check_readable(path: &Path) -> Result<()> {
     let name = path.display();
-    // Opening a pipe waits for its other end, without a limit and deaf to signals.
+    // Opening a pipe blocks until its other end is opened, without a limit, and ignores signals.
     #[cfg(unix)]
     if std::fs::metadata(path).is_ok_and(|meta| std::os::unix::fs::FileTypeExt::is_fifo(&meta.file_type())) {
         return Err(Error::failed(format!("{name}: this is a pipe, and the index of a video may be at its end"))
@@ -68,12 +68,12 @@ pub(crate) fn check_readable(path: &Path) -> Result<()> {
     }
 }
 
-/// `filesrc ! parsebin`, with the first video stream decoded into an appsink and the other streams into tracks.
+/// `filesrc ! parsebin`, with one video stream decoded into an appsink and the other streams as tracks.
 pub(crate) fn file_reader(path: &Path, stream: u32, options: FileOptions) -> Result<PipelineReader> {
     file_reader_at(path, stream, options, Pace::Taken)
 }
 
-/// The number of video tracks that `--video-track` can name.
+/// The number of video tracks that `--video-track` can select.
 ///
 /// # Errors
 /// As [`probe`].
@@ -100,7 +100,7 @@ fn open(path: &Path, stream: u32, options: FileOptions, pace: Pace, only_keys: b
     let mut file = std::fs::File::open(path).ok();
     let index = file.as_mut().and_then(|file| Index::read(file).ok()).unwrap_or_default();
     let cut = index.cut.clone().or_else(|| file.as_mut().and_then(structure::cut));
-    // In real time frames are due by the clock of the demuxer.
+    // In real time, frames are due by the demuxer's timestamps.
     let index =
         Arc::new(if pace == Pace::Taken { index } else { Index { patches: Vec::new(), tracks: Vec::new(), ..index } });
     if let Some(pad) = source.static_pad("src").filter(|_| !index.patches.is_empty()) {
@@ -171,11 +171,11 @@ fn open(path: &Path, stream: u32, options: FileOptions, pace: Pace, only_keys: b
         let _ = shared.metadata.set(metadata);
     }
     if let Some(bytes) = file.as_mut().and_then(structure::before_tables) {
-        shared.note(format!("the first {bytes} bytes of the stream come before its tables: sound in them is left out"));
+        shared.note(format!("the first {bytes} bytes of the stream come before its tables: audio in them is left out"));
     }
     let duration = index.duration;
     let (streams, known) = (Arc::clone(&probe), Arc::clone(&shared));
-    // The pipeline owns the handler: weak references, or neither would ever be freed.
+    // The pipeline owns the handler: strong references would form a cycle and leak.
     let (weak, weak_decoder, weak_flip) = (pipeline.downgrade(), decoder.downgrade(), chain[FLIP].downgrade());
     parse.connect_pad_added(move |_, pad| {
         let (Some(pipeline), Some(decoder), Some(flip)) = (weak.upgrade(), weak_decoder.upgrade(), weak_flip.upgrade())
@@ -205,13 +205,13 @@ fn open(path: &Path, stream: u32, options: FileOptions, pace: Pace, only_keys: b
     Ok(reader)
 }
 
-/// What pictures of 8 bits and 4:2:0 have no room for, one sentence each.
+/// Properties of the pictures lost in 8-bit 4:2:0, one sentence each.
 fn reductions(info: &gst_video::VideoInfo) -> Vec<String> {
     let mut lost = Vec::new();
     let format = info.format_info();
     let depth = format.depth().iter().copied().max().unwrap_or(8);
     if depth > 8 {
-        lost.push(format!("pictures of {depth} bits a channel become pictures of 8"));
+        lost.push(format!("pictures of {depth} bits per channel are reduced to 8"));
     }
     if format.has_alpha() {
         lost.push("the transparency of the pictures (alpha channel) is left out".to_owned());
@@ -219,8 +219,8 @@ fn reductions(info: &gst_video::VideoInfo) -> Vec<String> {
     lost
 }
 
-/// Notes how coded pictures say that their colours are to be read; `container` is what the file says. Images and uncompressed
-/// pictures have rules of their own.
+/// Stores the colour description in the coded pictures; `container` is that of the container. Images and uncompressed
+/// video follow other rules.
 fn watch_colours(pad: &gst::Pad, container: Option<[u8; 3]>, probe: &Arc<Probe>) {
     let probe = Arc::clone(probe);
     pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
@@ -242,17 +242,17 @@ fn watch_colours(pad: &gst::Pad, container: Option<[u8; 3]>, probe: &Arc<Probe>)
     });
 }
 
-/// Where the streams of a file go.
+/// The destinations of a file's streams.
 struct Into {
     pipeline: gst::Pipeline,
     decoder: gst::Element,
-    /// Turns the pictures.
+    /// The element that rotates the pictures.
     flip: gst::Element,
-    /// The place of the video that is read among the videos, from 0.
+    /// Index of the video stream to read among the video streams, from 0.
     wanted: u64,
 }
 
-/// A stream of the container: the first video goes to the decoder, audio and subtitles to tracks.
+/// Links a stream of the container: the chosen video to the decoder, audio and subtitles to tracks.
 fn add_stream(into: &Into, pad: &gst::Pad, probe: &Arc<Probe>, shared: &Shared, index: &Index) -> Result<()> {
     let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
     let name = caps.structure(0).map(|s| s.name().to_string()).unwrap_or_default();
@@ -260,7 +260,7 @@ fn add_stream(into: &Into, pad: &gst::Pad, probe: &Arc<Probe>, shared: &Shared, 
     let listed = track_of(pad, index);
     let edits = listed.and_then(|track| track.edits.clone());
     correct(pad, listed.is_some_and(|track| track.full_range), probe.format());
-    // parsebin shows all its pads before it lets the first packet through.
+    // parsebin exposes all its pads before it passes the first packet.
     let complete = Arc::clone(probe);
     pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
         if info.event().is_some_and(|event| event.type_() != gst::EventType::Eos) {
@@ -277,7 +277,7 @@ fn add_stream(into: &Into, pad: &gst::Pad, probe: &Arc<Probe>, shared: &Shared, 
             }
             probe.video.store(true, Ordering::Release);
             probe.taken.store(into.wanted + 1, Ordering::Release);
-            // The tag of a demuxer does for other files.
+            // Other files have their orientation in the demuxer's tags.
             if let Some(direction) = listed.and_then(|track| track.direction) {
                 into.flip.set_property_from_str("video-direction", direction);
             }
@@ -293,7 +293,7 @@ fn add_stream(into: &Into, pad: &gst::Pad, probe: &Arc<Probe>, shared: &Shared, 
             }
             watch_colours(pad, listed.and_then(|track| track.colours), probe);
             let coded = Arc::clone(probe);
-            // Pieces of a raw stream are no frames.
+            // Buffers of a raw stream are not frames.
             let framed =
                 probe.format() != Format::Raw || caps.structure(0).is_some_and(|s| s.get("parsed") == Ok(true));
             pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
@@ -320,7 +320,7 @@ fn add_stream(into: &Into, pad: &gst::Pad, probe: &Arc<Probe>, shared: &Shared, 
             probe.subtitles.fetch_add(1, Ordering::AcqRel);
             Kind::Subtitle
         }
-        // DVD, SSA and PGS subtitles come as application/x-ssa and the like.
+        // DVD, SSA and PGS subtitles have caps such as application/x-ssa.
         "application" if name.contains("ssa") || name.contains("ass") || name.contains("usf") => {
             probe.subtitles.fetch_add(1, Ordering::AcqRel);
             Kind::Subtitle
@@ -337,7 +337,7 @@ fn add_stream(into: &Into, pad: &gst::Pad, probe: &Arc<Probe>, shared: &Shared, 
     Ok(())
 }
 
-/// The place of a video among the videos of its file, cover pictures last; none where the file does not list them.
+/// Index of a video stream among those of its file, cover pictures last; none where the file has no list of tracks.
 fn place_of(pad: &gst::Pad, shared: &Shared) -> Option<u64> {
     let (metadata, number) = (shared.metadata.get()?, track_number(pad)?);
     let mut videos: Vec<_> = metadata.tracks.iter().filter(|track| track.kind == TrackKind::Video).collect();
@@ -345,7 +345,7 @@ fn place_of(pad: &gst::Pad, shared: &Shared) -> Option<u64> {
     videos.iter().position(|track| track.id == number).map(|place| place as u64)
 }
 
-/// Leaves some streams as they are: SSA and ASS subtitles, of which parsebin would make plain text, and AAC in LOAS, see
+/// Keeps some streams unparsed: SSA and ASS subtitles, which parsebin would convert to plain text, and AAC in LOAS, see
 /// [`loas`].
 fn keep_streams(parse: &gst::Element) {
     parse.connect("autoplug-continue", false, |values| {
@@ -356,7 +356,7 @@ fn keep_streams(parse: &gst::Element) {
     });
 }
 
-/// The track of the index that a pad of the demuxer stands for: its number is the end of the stream's identifier.
+/// The track in the index for a demuxer's pad, by the track number at the end of the stream identifier.
 fn track_of<'a>(pad: &gst::Pad, index: &'a Index) -> Option<&'a IndexTrack> {
     let number = track_number(pad)?;
     index.tracks.iter().find(|track| u64::from(track.id) == number)

@@ -1,4 +1,4 @@
-//! What of a file is read, and how, where the file leaves a choice.
+//! Options for reading a file: the video track, and the frame rate of streams without timestamps.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,20 +7,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// Which video track of a file is read.
+/// The choice of a video track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub enum VideoTrack {
-    /// The first one that is no cover picture.
+    /// The first track that is not a cover picture.
     #[default]
     First,
-    /// By its place among the video tracks, from 1.
+    /// By number among the video tracks, from 1.
     Number(u32),
-    /// Each one, as an input of its own.
+    /// Every track, each as a separate input.
     All,
 }
 
-/// As pipeline files have it.
+/// The form in pipeline files.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Written {
@@ -75,17 +75,17 @@ impl fmt::Display for VideoTrack {
     }
 }
 
-/// Choices for one file.
+/// Options for one file.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct FileOptions {
-    /// Which video track is read; `All` is the first.
+    /// The video track to read; `All` is treated as the first.
     pub video_track: VideoTrack,
-    /// Frames a second of a coded stream without a container; what the stream says, else 25, when left out.
+    /// Frame rate of an elementary stream (without a container); default: that of the stream, else 25.
     pub fps: Option<f64>,
 }
 
 impl FileOptions {
-    /// The place of the wanted track among the video tracks, from 0.
+    /// Index of the chosen track among the video tracks, from 0.
     pub(crate) fn index(self) -> u64 {
         match self.video_track {
             VideoTrack::Number(number) => u64::from(number) - 1,

@@ -1,12 +1,13 @@
-//! Whether a file is as long as its own structure says: boxes (MP4, MOV), chunks (AVI), EBML elements (Matroska).
+//! Checks whether a file is as long as its structure announces: boxes (MP4, MOV), chunks (AVI), EBML elements
+//! (Matroska).
 
 use std::fs::File;
 use std::io::{Read, Result, Seek, SeekFrom};
 
 use crate::gst::matroska::ebml::{self, CLUSTER, Header, SEGMENT};
 
-/// What is missing at the end of an AVI or Matroska file, in words; none if nothing is, or it is no such file. For MP4 and
-/// MOV see [`Index::cut`](crate::gst::mp4::index::Index).
+/// The missing part at the end of an AVI or Matroska file, in words; none for complete files and other formats. For MP4
+/// and MOV see [`Index::cut`](crate::gst::mp4::index::Index).
 pub(super) fn cut(file: &mut File) -> Option<String> {
     let length = file.metadata().ok()?.len();
     let mut head = [0; 12];
@@ -23,10 +24,10 @@ pub(super) fn cut(file: &mut File) -> Option<String> {
     Some(format!("the last {missing} bytes of its {what} are missing"))
 }
 
-/// The part that is not complete, and how many of its bytes are missing.
+/// Name of the incomplete part, and the number of missing bytes.
 type Missing = Option<(String, u64)>;
 
-/// An AVI file: one RIFF chunk, or several one after the other (OpenDML).
+/// An AVI file: one RIFF chunk, or several consecutive ones (OpenDML).
 fn riff(file: &mut File, length: u64) -> Result<Missing> {
     let mut at = 0;
     while at + 12 <= length {
@@ -37,7 +38,7 @@ fn riff(file: &mut File, length: u64) -> Result<Missing> {
             break;
         }
         let size = u64::from(u32::from_le_bytes([head[4], head[5], head[6], head[7]]));
-        // A recorder that was stopped leaves 0.
+        // An interrupted recording has a size of 0.
         let end = at + 8 + size;
         if end > length {
             return Ok(Some(("`RIFF` chunk".to_owned(), end - length)));
@@ -47,7 +48,7 @@ fn riff(file: &mut File, length: u64) -> Result<Missing> {
     Ok(None)
 }
 
-/// A Matroska file: the segment, and where its length is not known the elements in it.
+/// A Matroska file: its segment, or the elements in it if the segment's size is unknown.
 fn matroska(file: &mut File, length: u64) -> Result<Missing> {
     let mut at = 0;
     while at < length {
@@ -62,7 +63,7 @@ fn matroska(file: &mut File, length: u64) -> Result<Missing> {
                 };
                 return Ok(Some((what.to_owned(), start.saturating_add(size) - length)));
             }
-            // Into a segment or cluster of unknown length; past everything else.
+            // Descend into a segment or cluster of unknown size; skip everything else.
             None if matches!(id, SEGMENT | CLUSTER) => at = start,
             None => break,
             Some(size) => at = start + size,
@@ -71,18 +72,18 @@ fn matroska(file: &mut File, length: u64) -> Result<Missing> {
     Ok(None)
 }
 
-/// How many bytes of a transport stream come before its first table, where that is more than a few packets.
+/// Number of bytes before the first table of a transport stream; none up to a few packets.
 pub(super) fn before_tables(file: &mut File) -> Option<usize> {
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(0)).ok()?;
     file.take(4 << 20).read_to_end(&mut bytes).ok()?;
     let packets = || bytes.chunks_exact(188).take_while(|packet| packet[0] == 0x47);
-    // The association table is packet number 0.
+    // The program association table has PID 0.
     let first = packets().position(|packet| packet[1] & 0x1f == 0 && packet[2] == 0)?;
     (first > 20).then_some(first * 188)
 }
 
-/// Whether a transport stream is scrambled: most of its packets say so.
+/// Whether a transport stream is scrambled, by the flags of most of its packets.
 pub(super) fn scrambled(file: &mut File) -> bool {
     const PACKET: usize = 188;
     let mut bytes = Vec::new();
@@ -95,16 +96,17 @@ pub(super) fn scrambled(file: &mut File) -> bool {
     all > 10 && locked * 2 > all
 }
 
-/// Elements that a walk looks at, at most.
+/// Limit of elements to walk over.
 const MOST_ELEMENTS: usize = 2_000_000;
-/// Identifiers that stand in a cluster (RFC 9559, 5.1.3), and those that stand anywhere.
+/// Identifiers of elements within a cluster (RFC 9559, 5.1.3), and those allowed everywhere.
 const IN_CLUSTER: [u32; 9] = [0xe7, 0xa7, 0xab, 0xa3, 0xa0, 0xaf, 0x5854, 0xec, 0xbf];
-/// Identifiers that stand in a segment: seek head, information, tracks, cues, tags, chapters, attachments, and cluster.
+/// Identifiers of elements within a segment: seek head, information, tracks, cues, tags, chapters, attachments,
+/// cluster.
 const IN_SEGMENT: [u32; 10] =
     [0x114d_9b74, 0x1549_a966, 0x1654_ae6b, 0x1c53_bb6b, 0x1254_c367, 0x1043_a770, 0x1941_a469, CLUSTER, 0xec, 0xbf];
 
-/// The first place of a Matroska file at which no element is where its structure has one, in words. What a demuxer skips
-/// to go on behind such a place is lost without a word of it.
+/// The first offset in a Matroska file where a valid element is missing, in words. The data that a demuxer skips to
+/// resynchronise are lost without a message.
 pub(super) fn broken(file: &mut File) -> Option<String> {
     let length = file.metadata().ok()?.len();
     let mut at = 0;
@@ -135,13 +137,13 @@ fn broken_in(file: &mut File, start: u64, end: u64) -> Option<String> {
             return None;
         }
         let Some(Header { id, size, length: head }) = ebml::header(file, at).ok()? else {
-            // A header that the end of the file cuts is none; that is told otherwise.
+            // A header truncated by the end of the file is reported as missing bytes instead.
             return (at + 12 < end).then(|| format!("there is no element at byte {at}"));
         };
         let fits = if cluster_end.is_some() { IN_CLUSTER.contains(&id) } else { IN_SEGMENT.contains(&id) };
         let body = at + head;
         match size {
-            // A cluster of unknown length ends where the next element of the segment begins.
+            // A cluster of unknown size ends at the next element of the segment.
             _ if !fits && cluster_end == Some(u64::MAX) && IN_SEGMENT.contains(&id) => cluster_end = None,
             _ if !fits => return Some(format!("there is no known element at byte {at}")),
             None if id == CLUSTER => (cluster_end, at) = (Some(u64::MAX), body),
@@ -178,11 +180,11 @@ mod tests {
         let whole = [b"RIFF\x08\0\0\0AVI ".as_slice(), &[0; 4]].concat();
         assert_eq!(of(&whole), None);
         assert!(of(&whole[..14]).unwrap().contains("2 bytes"));
-        // A header element, then a segment of four bytes.
+        // An EBML header, then a segment of four bytes.
         let sized = [0x1a, 0x45, 0xdf, 0xa3, 0x81, 0, 0x18, 0x53, 0x80, 0x67, 0x84, 1, 2, 3, 4];
         assert_eq!(of(&sized), None);
         assert!(of(&sized[..13]).unwrap().contains("2 bytes of its `Segment`"));
-        // A segment of unknown length with a cluster of five bytes.
+        // A segment of unknown size with a cluster of five bytes.
         let open = [
             0x1a, 0x45, 0xdf, 0xa3, 0x81, 0, 0x18, 0x53, 0x80, 0x67, 0xff, 0x1f, 0x43, 0xb6, 0x75, 0x85, 1, 2, 3, 4, 5,
         ];
@@ -198,7 +200,7 @@ mod tests {
             file.write_all(bytes).unwrap();
             broken(&mut file)
         };
-        // A segment with a cluster of a time stamp and a block.
+        // A segment with a cluster of a timestamp and a block.
         let mut file = vec![0x1a, 0x45, 0xdf, 0xa3, 0x80, 0x18, 0x53, 0x80, 0x67, 0xff, 0x1f, 0x43, 0xb6, 0x75, 0x8a];
         file.extend([0xe7, 0x81, 0, 0xa3, 0x85, 1, 2, 3, 4, 5]);
         assert_eq!(of(&file), None);
@@ -208,7 +210,7 @@ mod tests {
         let mut unknown = file.clone();
         unknown[18] = 0xa5;
         assert!(of(&unknown).unwrap().contains("no known element at byte 18"));
-        // The same with a cluster of unknown length, and another one behind it.
+        // The same with a cluster of unknown size, followed by another one.
         file[14] = 0xff;
         file.extend([0x1f, 0x43, 0xb6, 0x75, 0x80]);
         assert_eq!(of(&file), None);

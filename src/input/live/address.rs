@@ -9,10 +9,10 @@ use crate::input::live::device::Device;
 use crate::input::test_source::TestSpec;
 use crate::{Error, Result};
 
-/// Shorter ones would make a message unreadable, and are not in any: they are taken out of the address beforehand.
+/// Shorter ones would garble a message, and do not occur in any: they are removed from the address beforehand.
 const SHORTEST_SECRET: usize = 3;
 
-/// The address of a live input. Shown, it never tells the credentials in it.
+/// The address of a live input. Its displayed form never contains credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LiveInput {
     pub(crate) source: Source,
@@ -21,7 +21,7 @@ pub struct LiveInput {
     secrets: Vec<String>,
 }
 
-/// What there is to open. Addresses come without credentials.
+/// The kind of a live input. Addresses have no credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Source {
     Rtsp(Server),
@@ -35,24 +35,24 @@ impl LiveInput {
     /// Reads `address` as [`LiveInput::of`] does.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`LiveInput::of`].
     pub fn parse(address: &str) -> Result<Option<Self>> {
         Self::of(&Address::from(address))
     }
 
-    /// Takes `address` if it is one of a live input:
+    /// Parses `address` if it is that of a live input:
     ///
     /// - `rtsp://` and `rtsps://`, with `user:password@` where needed (`%40` for an `@` in them, and so on)
     /// - `http://` and `https://`: HLS or MJPEG
-    /// - `v4l2:///dev/video0?width=1280&height=720&fps=30&format=mjpeg`, each key left out as one likes; formats: mjpeg,
+    /// - `v4l2:///dev/video0?width=1280&height=720&fps=30&format=mjpeg`, every key optional; formats: mjpeg,
     ///   h264, h265 and the raw ones (yuyv, nv12, ...)
-    /// - `test://ball?live=1&width=640&height=360&fps=25`, endless unless it says `frames=`
+    /// - `test://ball?live=1&width=640&height=360&fps=25`, endless without `frames=`
     ///
     /// # Errors
-    /// It is one, and malformed. The message never holds credentials.
+    /// The address is that of a live input, and malformed. The message never holds credentials.
     pub fn of(address: &Address) -> Result<Option<Self>> {
         let (Some((scheme, rest)), Some(address)) = (address.url(), address.text()) else { return Ok(None) };
-        // GStreamer's strings end there.
+        // GStreamer's strings end at a NUL.
         if address.contains('\0') {
             return Err(Error::usage("an address holds a NUL character"));
         }
@@ -67,7 +67,7 @@ impl LiveInput {
         }
     }
 
-    /// A file that is played at the speed it was recorded with. It ends; nothing is connected again.
+    /// A file played in real time. It ends, and is never reconnected.
     pub fn realtime(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         let shown = path.display().to_string();
@@ -95,7 +95,7 @@ impl LiveInput {
         PathBuf::from(if name.is_empty() { "live" } else { name })
     }
 
-    /// `text` (of GStreamer, say) without anything of this address that must not be shown.
+    /// `text` (such as a message of GStreamer) with the secrets of this address masked.
     pub(crate) fn hide(&self, text: &str) -> String {
         let mut text = match &self.source {
             Source::Rtsp(server) | Source::Http(server) => text.replace(&server.location, &self.shown),
@@ -107,7 +107,7 @@ impl LiveInput {
         mask(&text)
     }
 
-    /// Takes credentials from elsewhere, unless the address has some.
+    /// Sets credentials from elsewhere, unless the address has its own.
     pub(crate) fn log_in(&mut self, login: Login) {
         if self.login.is_none() {
             self.secrets.push(login.password.clone());

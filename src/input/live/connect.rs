@@ -31,7 +31,7 @@ pub(crate) struct Tls {
 pub(crate) struct Wire {
     pub reader: Box<dyn Read + Send>,
     pub writer: Box<dyn Write + Send>,
-    /// Ends both.
+    /// Shuts both halves down.
     pub socket: TcpStream,
     pub peer: IpAddr,
 }

@@ -1,18 +1,18 @@
-//! H.264 with the names of colours that its input has, or without any.
+//! The colour description of the input in an H.264 stream, or none.
 //!
-//! GStreamer's caps always name a matrix, and encoders write it into the stream. What players take for the colours of an
-//! unnamed matrix differs between them, so that a name, whichever it is, would change the colours in some: the output stays
-//! unnamed as well. And GStreamer has one word for the two numbers of BT.601.
+//! GStreamer's caps always name a matrix, and encoders write it to the stream. Players differ in their default for an
+//! unspecified matrix, so that any value written would change the colours in some: the output stays unspecified like
+//! the input. And GStreamer has one name for the two codes of BT.601.
 
 use gst::prelude::*;
 use gstreamer as gst;
 
-/// Sequence parameter sets.
+/// NAL unit type of a sequence parameter set.
 const SPS: u8 = 7;
-/// Profiles whose parameter sets say how chroma is sampled (ITU-T H.264, 7.3.2.1.1).
+/// Profiles whose parameter sets include the chroma format (ITU-T H.264, 7.3.2.1.1).
 const HIGH: [u32; 13] = [44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244];
 
-/// Sets primaries, transfer and matrix (ITU-T H.273) in the parameter sets that pass `pad` as a byte stream.
+/// Sets primaries, transfer and matrix (ITU-T H.273) in the parameter sets of the byte stream at `pad`.
 pub(crate) fn name_colours(pad: &gst::Pad, codes: [u8; 3]) {
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         if let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data {
@@ -29,7 +29,7 @@ pub(crate) fn name_colours(pad: &gst::Pad, codes: [u8; 3]) {
     });
 }
 
-/// The stream with its parameter sets changed; none if there are none to change.
+/// The stream with its parameter sets rewritten; none if it has none to rewrite.
 fn changed(stream: &[u8], codes: [u8; 3]) -> Option<Vec<u8>> {
     let mut starts = Vec::new();
     for at in 0..stream.len().saturating_sub(3) {
@@ -58,9 +58,9 @@ fn changed(stream: &[u8], codes: [u8; 3]) -> Option<Vec<u8>> {
     })
 }
 
-/// A sequence parameter set with another description of colours.
+/// A sequence parameter set with another colour description.
 fn named(sps: &[u8], codes: [u8; 3]) -> Option<Vec<u8>> {
-    // Without the bytes that keep start codes from appearing.
+    // Without the emulation prevention bytes.
     let (mut plain, mut zeros) = (Vec::with_capacity(sps.len()), 0);
     for byte in sps {
         if !(*byte == 3 && zeros >= 2) {
@@ -89,7 +89,7 @@ fn named(sps: &[u8], codes: [u8; 3]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The bit at which the description of colours starts, if there is one.
+/// The bit offset of the colour description, if there is one.
 fn colours(sps: &[u8]) -> Option<usize> {
     let mut bits = Bits { data: sps, at: 8 };
     let profile = bits.take(8)?;
@@ -103,7 +103,7 @@ fn colours(sps: &[u8]) -> Option<usize> {
         bits.exp_golomb()?;
         bits.take(1)?;
         if bits.take(1)? == 1 {
-            // Scaling lists: no encoder here writes them.
+            // Scaling lists, which the supported encoders do not write.
             return None;
         }
     }

@@ -1,8 +1,8 @@
-//! Output files, and the readers whose frames and packets go into them.
+//! Output files, and the readers that supply their frames and packets.
 //!
-//! A reader and a writer are two pipelines. Frames go from one to the other through the caller; compressed audio and
-//! subtitle packets go from one to the other inside ([`crate::gst::track`]), untouched. Two pipelines rather than one,
-//! so that stopping early, a damaged input or a full disk at one end leaves the other end able to finish properly.
+//! A reader and a writer are two pipelines. The caller passes frames from one to the other; compressed audio and
+//! subtitle packets are passed internally ([`crate::gst::track`]), unchanged. With two pipelines, an early stop, a
+//! damaged input or a full disk at one end leaves the other end able to finish properly.
 
 mod colours;
 pub(crate) mod mux;
@@ -34,22 +34,22 @@ pub use plain::plain_copy;
 pub struct OpenFile<'a> {
     /// The input.
     pub path: &'a Path,
-    /// Where the frames written go, by extension mp4, m4v, mov or mkv; none: read only.
+    /// The output file, its container by the extension mp4, m4v, mov or mkv; none: read only.
     pub output: Option<&'a Path>,
-    /// How to encode them.
+    /// The encoder settings of the output.
     pub encoding: &'a Encoding,
-    /// The number that the frames carry as [`Frame::stream`](crate::gst::Frame::stream).
+    /// The stream number of the frames, [`Frame::stream`](crate::gst::Frame::stream).
     pub stream: u32,
 }
 
-/// A reader, and a writer when an output was asked for.
+/// A reader, and a writer if there is an output.
 pub type Opened = (Box<dyn FrameReader>, Option<Box<dyn FrameWriter>>);
 
-/// Opens a video file, and an output beside it when one is asked for. Returns once the first frame is decoded.
+/// Opens a video file, and an output for it if one is named. Returns once the first frame is decoded.
 ///
 /// # Errors
-/// Not there, not a video, no video stream or not that track, no decoder, damaged from the start; an output that exists, equals the
-/// input, or cannot be written.
+/// The file does not exist, is not a video, lacks a video stream or the chosen track, has no decoder, or is damaged
+/// from the start; the output exists, equals the input, or cannot be written.
 pub fn open_file(open: &OpenFile, options: FileOptions) -> Result<Opened> {
     open_by(open, options, file_reader)
 }
@@ -73,11 +73,11 @@ fn open_by(
     with_writer(reader(open.path, open.stream, options)?, target, open.encoding)
 }
 
-/// Opens a synthetic input: `test://PATTERN?width=640&height=360&fps=25&frames=100`, PATTERN one of videotestsrc's; 250
-/// frames unless told otherwise.
+/// Opens a synthetic input: `test://PATTERN?width=640&height=360&fps=25&frames=100`, PATTERN being one of
+/// videotestsrc's; 250 frames by default.
 ///
 /// # Errors
-/// An unknown pattern or key, a value out of range; the output as [`open_file`].
+/// An unknown pattern or key, a value out of range; for the output those of [`open_file`].
 pub fn open_test(spec: &str, output: Option<&Path>, encoding: &Encoding, stream: u32) -> Result<Opened> {
     init()?;
     let target = output.map(|path| Target::check(path, None, encoding)).transpose()?;
@@ -85,10 +85,10 @@ pub fn open_test(spec: &str, output: Option<&Path>, encoding: &Encoding, stream:
     with_writer(reader, target, encoding)
 }
 
-/// Opens images as a video of ten frames a second, in the order given.
+/// Opens images as a video of ten frames/s, in the order given.
 ///
 /// # Errors
-/// No images, the first one cannot be decoded; the output as [`open_file`].
+/// No images, or the first one cannot be decoded; for the output those of [`open_file`].
 pub fn open_images(files: &[PathBuf], output: Option<&Path>, encoding: &Encoding, stream: u32) -> Result<Opened> {
     init()?;
     let target = output.map(|path| Target::check(path, None, encoding)).transpose()?;
@@ -97,10 +97,10 @@ pub fn open_images(files: &[PathBuf], output: Option<&Path>, encoding: &Encoding
     Ok((Box::new(reader), writer))
 }
 
-/// Opens frames of the caller.
+/// Opens frames from the caller.
 ///
 /// # Errors
-/// The source has no frames; the output as [`open_file`].
+/// The source has no frames; for the output those of [`open_file`].
 pub(crate) fn open_own(own: OwnReader, output: Option<&Path>, encoding: &Encoding, stream: u32) -> Result<Opened> {
     init()?;
     let target = output.map(|path| Target::check(path, None, encoding)).transpose()?;
@@ -117,7 +117,7 @@ fn with_writer(reader: PipelineReader, target: Option<Target>, encoding: &Encodi
     Ok((Box::new(reader), writer))
 }
 
-/// The writer of `target`, if there is one, for frames like `frames` and the packets in `shared`.
+/// The writer of `target`, if any, for frames like `frames` and the packets in `shared`.
 fn writer(
     target: Option<Target>,
     frames: &VideoInfo,

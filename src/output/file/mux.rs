@@ -1,4 +1,4 @@
-//! The muxer of an output file and the packets of audio and subtitles that go into it.
+//! The muxer of an output file, and the packets of audio and subtitles for it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,19 +16,19 @@ use crate::output::file::target::{Container, Target};
 use crate::output::file::text::{Text, plain};
 use crate::{Error, Result};
 
-/// Ticks per second of the video track: a multiple of every usual frame rate (24 to 60, also times 1000/1001) and of
-/// 90 kHz and milliseconds, so that any running time is kept to within 1.4 microseconds.
+/// Ticks per second of the video track: a multiple of every usual frame rate (24 to 60, also times 1000/1001) and of 90
+/// kHz and milliseconds, so that any running time is kept to within 1.4 microseconds.
 const TIMESCALE: u32 = 360_000;
 
 /// Length of a fragment while the file is being written, in milliseconds.
 const FRAGMENT_MS: u32 = 1000;
 
-/// What wrote a file.
+/// The name and version of the writing application.
 const PROGRAM: &str = concat!("oodstream ", env!("CARGO_PKG_VERSION"));
 
-/// Makes the muxer. While an MP4 or MOV file is being written it is a fragmented one, so that what a killed process
-/// leaves behind can be played; at the end it becomes an ordinary one with its index at the end. `room` is what
-/// [`finish`] needs in the head of a Matroska file, in bytes.
+/// Creates the muxer. An MP4 or MOV file is fragmented while it is written, so that the part left by a killed process
+/// can be played; at the end it becomes an ordinary file with its index at the end. `room` is the space that [`finish`]
+/// needs in the head of a Matroska file, in bytes.
 pub(crate) fn muxer(container: Container, room: usize) -> Result<gst::Element> {
     let muxer = element(container.muxer())?;
     match container {
@@ -44,16 +44,16 @@ pub(crate) fn muxer(container: Container, room: usize) -> Result<gst::Element> {
     Ok(muxer)
 }
 
-/// Bytes that [`finish`] needs in the head of a Matroska file.
+/// The space that [`finish`] needs in the head of a Matroska file, in bytes.
 pub(crate) fn room(shared: &Shared) -> usize {
     matroska::finish::room(&shared.metadata())
 }
 
-/// Puts into a finished file what its muxer cannot write. `frames` is from the start of the first frame to the end of the
-/// last one, in nanoseconds.
+/// Adds to a finished file the metadata that its muxer cannot write. `frames` is the time from the start of the first
+/// frame to the end of the last one, in nanoseconds.
 ///
 /// # Errors
-/// The file cannot be read or written, or is not as the muxer leaves it.
+/// The file cannot be read or written, or its structure is not that of the muxer's output.
 pub(crate) fn finish(target: &Target, shared: &Shared, frames: Range<u64>, feeds: &[Feed]) -> std::io::Result<()> {
     let metadata = shared.metadata();
     // The video track comes first.
@@ -70,14 +70,13 @@ pub(crate) fn finish(target: &Target, shared: &Shared, frames: Range<u64>, feeds
         start: feeds.iter().filter_map(Feed::start).fold(frames.start, u64::min),
         shown: frames.end.saturating_sub(frames.start),
         tracks,
-        // A run that was stopped early would leave tracks that are longer than the pictures.
+        // After an early stop, copied tracks would be longer than the video.
         copy_from: target.input.as_deref().filter(|_| shared.has_ended()),
     };
     mp4::finish::apply(&mut file, &edits)
 }
 
-/// A queue for compressed packets without limits: a badly interleaved file must not stall the streams against each
-/// other.
+/// An unlimited queue for compressed packets: a badly interleaved file must not make its streams wait for each other.
 pub(crate) fn packet_queue() -> Result<gst::Element> {
     let queue = element("queue")?;
     queue.set_property("max-size-buffers", 0u32);
@@ -94,19 +93,19 @@ pub(crate) fn link_video(
     frames: &gst_video::VideoInfo,
     duration: Option<u64>,
 ) -> Result<()> {
-    let pad = muxer.request_pad_simple("video_%u").ok_or_else(|| Error::failed("the muxer takes no video"))?;
+    let pad = muxer.request_pad_simple("video_%u").ok_or_else(|| Error::failed("the muxer accepts no video"))?;
     if container != Container::Matroska {
         let (numerator, denominator) = (frames.fps().numer().max(0) as u32, frames.fps().denom().max(1) as u32);
         let exact = numerator == 0 || (u64::from(TIMESCALE) * u64::from(denominator)).is_multiple_of(numerator.into());
         pad.set_property("trak-timescale", timescale(if exact { TIMESCALE } else { 1_000_000 }, duration.unwrap_or(0)));
     }
     let source = parser.static_pad("src").ok_or_else(|| Error::failed("a parser without a source pad"))?;
-    source.link(&pad).map_err(|e| Error::failed(format!("the encoder does not fit the muxer: {e}")))?;
+    source.link(&pad).map_err(|e| Error::failed(format!("the encoder cannot be linked to the muxer: {e}")))?;
     Ok(())
 }
 
-/// The finest timescale up to `finest` in which a gap as long as the whole of a file fits into the 32 bits that MP4 has for
-/// the time from one frame to the next.
+/// The finest timescale up to `finest` in which a gap as long as the whole file fits into the 32 bits of a sample
+/// duration in MP4.
 fn timescale(finest: u32, duration: u64) -> u32 {
     let fits = |scale: &u32| u128::from(duration) * u128::from(*scale) < (1 << 32) * 1_000_000_000u128;
     [finest, TIMESCALE, 90_000, 10_000, 1000].into_iter().find(fits).unwrap_or(1000)
@@ -116,29 +115,29 @@ fn timescale(finest: u32, duration: u64) -> u32 {
 pub(crate) struct Feed {
     pub track: Arc<Track>,
     source: gst_app::AppSrc,
-    /// How long before zero packets may be due, in nanoseconds. The muxer's times start at zero: a stream that starts earlier
-    /// (with encoder priming) is moved, and an edit list or a codec delay moves it back.
+    /// Earliest packet time to keep, in nanoseconds; negative. The muxer's times start at zero: a stream that starts
+    /// earlier (with encoder priming) is shifted, and an edit list or a codec delay shifts it back.
     earliest: i64,
-    /// How subtitles become what the muxer takes.
+    /// The conversion of subtitles for the muxer.
     text: Option<Text>,
-    /// Where its packets are encoded anew: samples a second, once that is known.
+    /// Sample rate of re-encoded audio in Hz, 0 until known; none for copied packets.
     encoded: Option<Arc<AtomicU32>>,
     started: bool,
-    /// When the packet before was due.
+    /// Time of the previous packet, in nanoseconds.
     before: Option<i64>,
-    /// The first packet's time, once there was one, and where the last one ends, in nanoseconds.
+    /// Time of the first packet, none before it, and end of the last one, in nanoseconds.
     first: Option<i64>,
     end: i64,
 }
 
-/// A codec delay of more than this, in nanoseconds, is none: what an edit list hides before it is left out.
+/// Longest codec delay, in nanoseconds: earlier packets, hidden by an edit list, are left out.
 const PRIMING: i64 = 100_000_000;
 
-/// Samples that the AAC encoder puts in front of what it is given.
+/// Samples that the AAC encoder inserts at the start.
 const ENCODER_DELAY: u64 = 1024;
 
 impl Feed {
-    /// Hands a packet to the muxer's queue; never blocks.
+    /// Pushes a packet to the muxer's queue; never blocks.
     pub fn push(&mut self, packet: Packet) {
         if packet.time().is_some_and(|time| time < self.earliest) {
             return;
@@ -146,7 +145,7 @@ impl Feed {
         if !self.started {
             self.started = true;
             self.first = packet.time();
-            // Known for certain only once a packet came.
+            // Known for certain only after the first packet.
             if self.source.caps().is_none() {
                 let caps = self.track.caps();
                 self.source.set_caps(Some(&caps));
@@ -161,7 +160,7 @@ impl Feed {
         let time = |t: i64| gst::ClockTime::from_nseconds(u64::try_from(t + moved).unwrap_or(0));
         let mut buffer = self.text.map_or_else(|| packet.buffer.clone(), |text| plain(text, &packet.buffer));
         let stamp = buffer.make_mut();
-        // Without one the muxer takes the last packet to last no time at all, and players leave it out.
+        // Without a duration, the muxer gives the last packet a duration of zero, and players skip it.
         if let Some((now, before)) = packet_time.zip(self.before)
             && self.track.kind == Kind::Audio
             && stamp.duration().is_none()
@@ -174,11 +173,11 @@ impl Feed {
         }
         stamp.set_pts(packet.pts.map(time));
         stamp.set_dts(packet.dts.map(time));
-        // An error shows on the bus.
+        // An error is posted on the bus.
         let _ = self.source.push_buffer(buffer);
     }
 
-    /// By how much the stream is moved.
+    /// Nanoseconds by which the stream is shifted.
     fn moved(&self) -> u64 {
         self.first.filter(|t| *t < 0).map_or(0, i64::unsigned_abs)
     }
@@ -190,25 +189,25 @@ impl Feed {
         TrackEdits { source: self.track.number(), priming: self.moved() + delay, heard }
     }
 
-    /// A sentence on what became of the stream, where that is not what it was.
+    /// A note if the stream was not written; else none.
     pub fn note(&self, number: usize) -> Option<String> {
         let kind = if self.track.kind == Kind::Audio { "audio" } else { "subtitle" };
         (!self.started).then(|| format!("{kind} stream {number} has no packets and is left out"))
     }
 
-    /// When the stream starts in the muxer's time, if it has packets.
+    /// Start of the stream in the muxer's time, if it has packets.
     pub fn start(&self) -> Option<u64> {
         self.first.map(|first| u64::try_from(first).unwrap_or(0))
     }
 
-    /// No more packets.
+    /// Ends the stream.
     pub fn end(&self) {
         let _ = self.source.end_of_stream();
     }
 }
 
-/// Links every stream that the container can hold. Audio that it cannot is encoded anew, other streams are left out,
-/// both with a note.
+/// Links every stream that the container can hold. Other audio is re-encoded, other subtitles are left out, both with a
+/// note.
 pub(crate) fn link_tracks(
     pipeline: &gst::Pipeline,
     muxer: &gst::Element,
@@ -223,7 +222,7 @@ pub(crate) fn link_tracks(
             continue;
         }
         let caps = track.caps();
-        // What a parser will make of it is not known before its first packet.
+        // The parser's output is unknown before the first packet.
         let demuxed = (!caps.is_fixed()).then(|| track.demuxed_caps()).flatten();
         let name = caps.structure(0).map(|s| s.name().to_string()).unwrap_or_default();
         let note = |what: &str| {
@@ -286,13 +285,13 @@ pub(crate) fn link_tracks(
     Ok(feeds)
 }
 
-/// Whether [`finish`] copies the track as it is.
+/// Whether [`finish`] copies the track unchanged.
 fn copies(metadata: &Metadata, track: &Track) -> bool {
     let Original::Mp4(original) = &metadata.original else { return false };
     original.tracks.iter().any(|copied| Some(u64::from(copied.id)) == track.number())
 }
 
-/// Notes what the file has and the output does not get.
+/// Adds notes on the parts of the input that the output lacks.
 fn left_out(shared: &Shared, metadata: &Metadata, container: Container) {
     let taken: Vec<u64> =
         shared.tracks().iter().filter_map(|track| track.number()).chain(shared.video.get().copied()).collect();
@@ -303,7 +302,7 @@ fn left_out(shared: &Shared, metadata: &Metadata, container: Container) {
     };
     for track in &metadata.tracks {
         let kind = match track.kind {
-            // The reader says it.
+            // Noted by the reader.
             TrackKind::Video => continue,
             TrackKind::Audio => "audio",
             TrackKind::Text => "subtitle",
@@ -346,7 +345,7 @@ fn link_track(
         }
         queue.link(first).map_err(gst_failed)?;
         for pair in convert.windows(2) {
-            // A decoder links itself once it knows its output.
+            // A decoder is linked once its output is known.
             if pair[0].static_pad("src").is_some() {
                 pair[0].link(&pair[1]).map_err(gst_failed)?;
             }
@@ -354,17 +353,17 @@ fn link_track(
     }
     let pad = muxer.request_pad(template, None, None).ok_or_else(|| Error::failed("the muxer has no more pads"))?;
     let last = last.ok_or_else(|| Error::failed("an element without a source pad"))?;
-    last.link(&pad).map_err(|e| Error::failed(format!("a stream does not fit the muxer: {e}")))?;
+    last.link(&pad).map_err(|e| Error::failed(format!("a stream cannot be linked to the muxer: {e}")))?;
     Ok(())
 }
 
-/// Decodes any audio and encodes it as AAC; `rate` becomes that of the samples.
+/// Decodes any audio and encodes it as AAC; `rate` is set to its sample rate.
 fn audio_encoder(pipeline: &gst::Pipeline, decoder: &str, rate: Arc<AtomicU32>) -> Result<Vec<gst::Element>> {
     let names = [decoder, "audioconvert", "audioresample", "avenc_aac", "aacparse"];
     let chain = names.iter().map(|name| element(name)).collect::<Result<Vec<_>>>()?;
     pipeline.add_many(&chain).map_err(gst_failed)?;
     let entry = chain[1].static_pad("sink").ok_or_else(|| Error::failed("an element without a sink pad"))?;
-    // Linked with the others otherwise.
+    // Otherwise linked with the other elements.
     chain[0].connect_pad_added(move |_, pad| {
         if !entry.is_linked() && pad.link(&entry).is_err() {
             tracing::warn!("decoded audio cannot be linked");
@@ -381,12 +380,12 @@ fn audio_encoder(pipeline: &gst::Pipeline, decoder: &str, rate: Arc<AtomicU32>) 
     Ok(chain)
 }
 
-/// A parser whose output this muxer takes.
+/// A parser whose output the muxer accepts.
 fn parser_for(caps: &gst::Caps, wanted: &gst::Caps) -> Option<&'static str> {
     let structure = caps.structure(0)?;
     let parser = match structure.name().as_str() {
         "audio/mpeg" if structure.get::<i32>("mpegversion").is_ok_and(|v| v == 1) => "mpegaudioparse",
-        // aacparse takes AAC out of ADTS, not out of LOAS.
+        // aacparse reads AAC in ADTS, but not in LOAS.
         "audio/mpeg" if structure.get::<&str>("stream-format") == Ok("loas") => return None,
         "audio/mpeg" => "aacparse",
         "audio/x-eac3" if !wanted.can_intersect(caps) => return None,

@@ -1,4 +1,5 @@
-//! The least that decoding a file and encoding it again can cost: one GStreamer pipeline that touches nothing in between.
+//! A plain transcode as the lower bound of cost: one GStreamer pipeline that decodes and encodes, without any
+//! processing.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,9 +14,10 @@ use crate::output::Encoding;
 use crate::output::encoder::{Purpose, choose, configure, parser_of};
 use crate::{Error, Result};
 
-/// Decodes the video of `input` and encodes it to the mp4 `output` with the default settings; the number of frames.
+/// Decodes the video of `input` and encodes it to the MP4 file `output` with default settings. Returns the number of
+/// frames.
 ///
-/// What `gst-launch-1.0 filesrc ! decodebin ! videoconvert ! x264enc ! h264parse ! mp4mux ! filesink` does, for comparison.
+/// Equivalent to `gst-launch-1.0 filesrc ! decodebin ! videoconvert ! x264enc ! h264parse ! mp4mux ! filesink`.
 ///
 /// # Errors
 /// The input cannot be decoded or the output cannot be written.
@@ -48,7 +50,7 @@ pub fn plain_copy(input: &Path, output: &Path) -> Result<u64> {
         let video =
             pad.current_caps().and_then(|caps| Some(caps.structure(0)?.name().starts_with("video/"))).unwrap_or(false);
         if video && !into.is_linked() {
-            // A failed link shows up as an error on the bus.
+            // A failed link is reported as an error on the bus.
             let _ = pad.link(&into);
         }
     });

@@ -1,4 +1,4 @@
-//! The name of an output: checked before any work, temporary while it is written, final at the end.
+//! The name of an output: checked before any work, temporary while the file is written, final at the end.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::output::Encoding;
 use crate::{Error, Result};
 
-/// Container of an output, by its extension.
+/// The container of an output, by its extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Container {
     Mp4,
@@ -26,7 +26,7 @@ impl Container {
         }
     }
 
-    /// For people.
+    /// The name for users.
     pub fn name(self) -> &'static str {
         match self {
             Self::Mp4 => "MP4",
@@ -35,7 +35,7 @@ impl Container {
         }
     }
 
-    /// The GStreamer element that writes it.
+    /// The GStreamer element of the muxer.
     pub fn muxer(self) -> &'static str {
         match self {
             Self::Mp4 => "mp4mux",
@@ -45,17 +45,17 @@ impl Container {
     }
 }
 
-/// An output under its temporary name, `.NAME.part` beside the final one. Dropped before [`Target::keep`] or
-/// [`Target::publish`], it leaves nothing behind.
+/// An output under its temporary name, `.NAME.part` beside the final one. The file is deleted if this is dropped before
+/// [`Target::keep`] or [`Target::publish`].
 pub(crate) struct Target {
     pub path: PathBuf,
     pub temporary: PathBuf,
     pub container: Container,
-    /// The file that the frames come from.
+    /// The input, if it is a file.
     pub input: Option<PathBuf>,
     overwrite: bool,
     keep: bool,
-    /// Held open for its lock: a second run with the same output is refused.
+    /// Open for its lock: another run with the same output is refused.
     file: File,
 }
 
@@ -69,7 +69,7 @@ impl Target {
         Ok(target)
     }
 
-    /// As [`Target::check`], for one who wants what an unfinished run left there.
+    /// As [`Target::check`], but keeps the data that an unfinished run left.
     pub fn claim(path: &Path, input: Option<&Path>, encoding: &Encoding) -> Result<Self> {
         let name = path.display();
         let container = Container::of(path)?;
@@ -101,7 +101,7 @@ impl Target {
                     .hint("give a shorter name with -o");
             }
             Error::failed(format!("{name}: the folder {} cannot be written: {e}", folder.display()))
-                .hint("give a folder that you may write to")
+                .hint("give a folder with write permission")
         })?;
         if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
             return Err(Error::failed(format!("{name}: another run is writing it now")));
@@ -117,7 +117,7 @@ impl Target {
         })
     }
 
-    /// The name of `path` while it is written.
+    /// The temporary name of `path`.
     pub fn temporary_of(path: &Path) -> PathBuf {
         let mut name = std::ffi::OsString::from(".");
         name.push(path.file_name().unwrap_or_default());
@@ -125,24 +125,24 @@ impl Target {
         path.with_file_name(name)
     }
 
-    /// Where a writer opens the temporary file: by its descriptor where the system has names for those, so that whatever
-    /// takes the place of its name meanwhile is not written to.
+    /// The path that a writer opens: that of the file descriptor where the system has one, so that a file which
+    /// replaces the temporary one meanwhile is not written to.
     pub fn location(&self) -> PathBuf {
         location_of(&self.file, &self.temporary)
     }
 
-    /// From now on the temporary file stays, whatever happens.
+    /// Whether the temporary file is kept on drop.
     pub fn keep(&mut self, keep: bool) {
         self.keep = keep;
     }
 
-    /// Gives the file its final name, without replacing one that appeared meanwhile unless that was asked for.
+    /// Gives the file its final name; replaces a file that appeared meanwhile only with `overwrite`.
     pub fn publish(mut self) -> Result<PathBuf> {
         let failed = |e: &dyn std::fmt::Display| {
-            Error::failed(format!("{}: cannot be given its name: {e}", self.path.display()))
+            Error::failed(format!("{}: the finished file cannot be renamed: {e}", self.path.display()))
                 .hint(format!("the finished file is {}", self.temporary.display()))
         };
-        // Data first, then the name: after a power cut the name never stands for an empty file.
+        // Data before the name: after a power failure the name must not refer to an empty file.
         self.file.sync_all().map_err(|e| failed(&e))?;
         let renamed = if self.overwrite {
             fs::rename(&self.temporary, &self.path)
@@ -173,8 +173,8 @@ impl Drop for Target {
     }
 }
 
-/// Opens or creates the temporary file at `path`. Links that stand there, symbolic or hard, are removed and not followed:
-/// what they lead to is somebody else's.
+/// Opens or creates the temporary file at `path`. An existing symbolic or hard link is removed and not followed: its
+/// target is another file.
 fn open_own(path: &Path) -> std::io::Result<File> {
     let is_own = |meta: &fs::Metadata| meta.is_file() && links(meta) == 1;
     match fs::symlink_metadata(path) {
@@ -187,7 +187,7 @@ fn open_own(path: &Path) -> std::io::Result<File> {
         }
         Ok(meta) if meta.is_dir() => Err(std::io::Error::other(format!("{} is a folder", path.display()))),
         Ok(_) => {
-            tracing::warn!("{} was a link or no file, and is removed; what it led to is left as it is", path.display());
+            tracing::warn!("{} was a link or not a file; it is removed, and its target is unchanged", path.display());
             fs::remove_file(path)?;
             OpenOptions::new().write(true).create_new(true).open(path)
         }
@@ -211,7 +211,7 @@ fn unfollowed(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 
-/// The name of an open file's descriptor, or `path` where the system has no such names.
+/// The path of an open file's descriptor, or `path` where the system has none.
 pub(crate) fn location_of(file: &File, path: &Path) -> PathBuf {
     #[cfg(target_os = "linux")]
     {
@@ -224,8 +224,8 @@ pub(crate) fn location_of(file: &File, path: &Path) -> PathBuf {
     path.to_path_buf()
 }
 
-/// As a hard link to the final name, which fails if somebody has it; or, where the file system has no links (memory
-/// cards), by claiming the name with an empty file first.
+/// Renames without replacing: by a hard link, which fails if the final name exists; or, on file systems without links
+/// (memory cards), by claiming the name with an empty file first.
 fn rename_without_clobber(temporary: &Path, path: &Path) -> std::io::Result<()> {
     match fs::hard_link(temporary, path) {
         Ok(()) => fs::remove_file(temporary),

@@ -1,22 +1,22 @@
-//! Subtitles as plain text, for muxers that take nothing else.
+//! Subtitles as plain text, for muxers that accept nothing else.
 
 use gstreamer as gst;
 
 use crate::output::file::target::Container;
 
-/// How a line of subtitles becomes what the muxer takes.
+/// The conversion of a subtitle cue for the muxer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Text {
-    /// The demuxer escaped plain text to make Pango markup of it.
+    /// Unescape: the demuxer escaped plain text to make it Pango markup.
     Escaped,
-    /// The same, and tags such as `<i>` mean nothing in the output.
+    /// Unescape and remove tags such as `<i>`, which the output does not support.
     Tagged,
-    /// SubStation Alpha, of which the output holds the words.
+    /// Extract the text of SubStation Alpha.
     Ass,
 }
 
 impl Text {
-    /// None where packets stay as they are.
+    /// None where packets stay unchanged.
     pub fn of(caps: &gst::Caps, container: Container) -> Option<Self> {
         let structure = caps.structure(0)?;
         match structure.name().as_str() {
@@ -28,31 +28,31 @@ impl Text {
     }
 }
 
-/// A packet with its times and its words.
+/// The packet with its text converted, its times unchanged.
 pub(crate) fn plain(form: Text, packet: &gst::Buffer) -> gst::Buffer {
     let text = packet.map_readable().map(|map| String::from_utf8_lossy(&map).into_owned()).unwrap_or_default();
     let words = match form {
         Text::Escaped => unescaped(&text),
         Text::Tagged => unescaped(&between(&text, '<', '>')),
         Text::Ass => {
-            // Eight fields come before the words; commas in those are their own.
+            // Eight fields precede the text, which may contain commas.
             let words = text.splitn(9, ',').nth(8).unwrap_or(&text);
             between(words, '{', '}').replace("\\N", "\n").replace("\\n", "\n").replace("\\h", " ")
         }
     };
     let mut new = gst::Buffer::from_slice(words.into_bytes());
-    // Times and flags stay.
+    // Times and flags are kept.
     let _ = packet.copy_into(new.make_mut(), gst::BufferCopyFlags::META | gst::BufferCopyFlags::TIMESTAMPS, ..);
     new
 }
 
-/// Undoes the escaping that demuxers do to make markup of subtitle text.
+/// Reverses the escaping by which demuxers turn subtitle text into markup.
 fn unescaped(text: &str) -> String {
     const ESCAPES: [(&str, &str); 5] = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
     ESCAPES.iter().fold(text.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
 }
 
-/// `text` without what stands in brackets.
+/// `text` without the parts between brackets.
 fn between(text: &str, open: char, close: char) -> String {
     let (mut out, mut rest) = (String::new(), text);
     while let Some(start) = rest.find(open) {

@@ -18,36 +18,36 @@ use crate::output::file::target::{Container, Target};
 use crate::output::{Encoding, FrameWriter, Written, encoder};
 use crate::{Error, Result};
 
-/// Frames held between caller and encoder.
+/// Frames queued between caller and encoder.
 const QUEUED_FRAMES: u64 = 3;
-/// Nanoseconds from one key frame to the next at most: how much a killed process can lose, and how far players have to
+/// Longest distance of key frames, in nanoseconds: the most that a killed process can lose, and that players have to
 /// decode when they seek.
 pub(crate) const KEY_FRAMES: u64 = 2_000_000_000;
-/// In files longer than this, in nanoseconds, there may be gaps that MP4 cannot tell between a frame's time and that of its
-/// decoding (32 bits): no frame is decoded before its time there.
+/// Duration in nanoseconds beyond which gaps may exceed the 32 bits that MP4 has for the offset from decoding to
+/// presentation time: longer files have no reordered frames.
 const LONG: u64 = 10_800_000_000_000;
-/// Packets of the other streams go to the muxer this far ahead of the frames, in nanoseconds.
+/// Lead of the packets of other streams over the frames, in nanoseconds.
 const AHEAD: u64 = 1_000_000_000;
 
 pub(crate) struct FileWriter {
     pipeline: gst::Pipeline,
     bus: gst::Bus,
     video: gst_app::AppSrc,
-    /// Told each time a frame leaves the queue in front of the encoder.
+    /// Notified whenever a frame leaves the queue in front of the encoder.
     room: Arc<(Mutex<()>, Condvar)>,
     tracks: Vec<mux::Feed>,
     shared: Arc<Shared>,
-    /// None once it is finished or given up.
+    /// None after the file is finished or discarded.
     target: Option<Target>,
     encoder: String,
     frames: u64,
-    /// Frames that the encoder made.
+    /// Number of encoded frames.
     muxed: Arc<AtomicU64>,
-    /// When the first frame is due, in nanoseconds.
+    /// Running time of the first frame, in nanoseconds.
     start: u64,
-    /// When the next key frame is due, in nanoseconds.
+    /// Running time of the next key frame, in nanoseconds.
     next_key: u64,
-    /// Where the last frame ends, in nanoseconds.
+    /// End of the last frame, in nanoseconds.
     end: u64,
     trouble: Trouble,
 }
@@ -83,9 +83,9 @@ impl FileWriter {
         let muxer = mux::muxer(target.container, mux::room(shared))?;
         let sink = element("filesink")?;
         sink.set_property("location", target.location());
-        // Without it the pipeline would wait for a first frame that comes only later.
+        // Otherwise the pipeline would wait for the first frame, which comes only later.
         sink.set_property("async", false);
-        // What is muxed is on the disk, should the process be killed.
+        // Unbuffered, so that muxed data survive a kill.
         sink.set_property_from_str("buffer-mode", "unbuffered");
         link(&pipeline, &[muxer.clone(), sink])?;
 
@@ -94,7 +94,7 @@ impl FileWriter {
         let mut chain = vec![video.clone().upcast(), element("videoconvert")?];
         if let Some(crop) = crop_to_even(frames.width() * encoding.width_factor, frames.height())? {
             chain.push(crop);
-            tracing::info!("{}: cropped by one pixel, video has even sizes", target.path.display());
+            tracing::info!("{}: cropped by one pixel to an even size", target.path.display());
         }
         let encoded = encode.static_pad("src");
         chain.push(encode);
@@ -146,7 +146,7 @@ impl FileWriter {
         Ok(writer)
     }
 
-    /// Looks at the bus without waiting.
+    /// Reads the bus without waiting.
     fn check(&mut self) -> Result<()> {
         while let Some(message) = self.bus.pop() {
             self.trouble.note(&message);
@@ -155,12 +155,12 @@ impl FileWriter {
     }
 
     fn error(&mut self) -> Error {
-        let Some(target) = &mut self.target else { return Error::failed("the output was given up") };
+        let Some(target) = &mut self.target else { return Error::failed("the output was discarded") };
         target.keep(self.frames > 0);
         self.trouble.output_error(&target.path, &target.temporary)
     }
 
-    /// Hands on the packets that are due by `until`, or all of them.
+    /// Pushes the packets that are due by `until`, or all of them.
     fn pump(&mut self, until: Option<u64>) {
         let until = until.map(|t| i64::try_from(t).unwrap_or(i64::MAX));
         for feed in &mut self.tracks {
@@ -183,7 +183,7 @@ impl FileWriter {
                 return Ok(false);
             }
             let guard = room.0.lock().unwrap_or_else(PoisonError::into_inner);
-            // A frame that left just before this wait is seen after at most these milliseconds.
+            // Limits the delay of noticing a frame that left just before this wait.
             drop(room.1.wait_timeout(guard, left.min(Duration::from_millis(5))));
         }
     }
@@ -221,9 +221,9 @@ impl FrameWriter for FileWriter {
         self.check()?;
         if self.frames == 0 {
             let path = self.target.as_ref().map(|t| t.path.display().to_string()).unwrap_or_default();
-            return Err(Error::failed(format!("{path}: not written, there was no frame")));
+            return Err(Error::failed(format!("{path}: not written, as there were no frames")));
         }
-        // The input's own end, or where the video was stopped.
+        // The end of the input, or the time at which the video was stopped.
         let until = if self.shared.has_ended() { None } else { Some(self.end) };
         self.pump(until);
         let _ = self.video.end_of_stream();
@@ -254,7 +254,7 @@ impl FrameWriter for FileWriter {
         let muxed = self.muxed.load(Ordering::Acquire);
         if muxed != self.frames {
             return Err(Error::failed(format!(
-                "{}: the encoder made {muxed} frames of the {} it was given",
+                "{}: the encoder output {muxed} of {} frames",
                 target.path.display(),
                 self.frames
             ))
@@ -281,14 +281,14 @@ impl Drop for FileWriter {
     }
 }
 
-/// How much there is to encode; 25 frames a second where the rate is not known.
+/// Pixels to encode per second; at 25 frames/s where the rate is unknown.
 pub(crate) fn pixels_per_second(frames: &gst_video::VideoInfo, factor: u32) -> f64 {
     let rate = f64::from(frames.fps().numer().max(1)) / f64::from(frames.fps().denom().max(1));
     let pixels = f64::from(frames.width() * factor) * f64::from(frames.height());
     pixels * if rate > 1.0 { rate } else { 25.0 }
 }
 
-/// What takes the last column or row of odd sizes away: 4:2:0 in H.264 and H.265 has even sizes only.
+/// Crops the last column or row of odd sizes: 4:2:0 in H.264 and H.265 requires even sizes.
 pub(crate) fn crop_to_even(width: u32, height: u32) -> Result<Option<gst::Element>> {
     if (width % 2, height % 2) == (0, 0) {
         return Ok(None);
@@ -299,7 +299,7 @@ pub(crate) fn crop_to_even(width: u32, height: u32) -> Result<Option<gst::Elemen
     Ok(Some(crop))
 }
 
-/// The caps of the frames written: those read, `factor` times as wide.
+/// The caps of the frames to encode: those of the input, `factor` times as wide.
 pub(crate) fn output_caps(frames: &gst_video::VideoInfo, factor: u32) -> Result<gst::Caps> {
     let width = frames.width().checked_mul(factor.max(1)).filter(|w| *w <= 16384);
     let width = width.ok_or_else(|| Error::usage("the output would be wider than 16384 pixels"))?;

@@ -1,4 +1,4 @@
-//! A window on this machine, which takes frames before they are encoded.
+//! A window on this machine, which shows frames before they are encoded.
 
 use std::sync::Arc;
 
@@ -11,18 +11,18 @@ use crate::output::publish::lane::{After, Order, Packet, Sink};
 use crate::output::publish::xlib;
 use crate::{Error, Result};
 
-/// What opens windows, by the name of its element, the best first. `autovideosink` would go on to what draws on consoles, and
-/// some of that brings the process down.
+/// Window sinks by element name, the best first. `autovideosink` would continue with sinks that draw on consoles, and
+/// some of those crash the process.
 const SINKS: [&str; 6] = ["xvimagesink", "glimagesink", "ximagesink", "waylandsink", "osxvideosink", "d3d11videosink"];
 
-/// Pictures that wait for the window, beside those of its lane.
+/// Capacity in front of the window, in pictures, in addition to that of its lane.
 const ROOM: u64 = 2;
 
 pub(crate) struct Display {
     order: Arc<Order>,
     sink: &'static str,
     chain: Option<Chain>,
-    /// Protocol errors when the window was opened.
+    /// Number of protocol errors when the window was opened.
     refused: u64,
 }
 
@@ -40,7 +40,7 @@ impl Display {
         }
         let sinks: Vec<_> = SINKS.into_iter().filter(|name| gst::ElementFactory::find(name).is_some()).collect();
         if sinks.is_empty() {
-            return Err(Error::failed("display: GStreamer has nothing that opens a window")
+            return Err(Error::failed("display: GStreamer has no element that opens a window")
                 .hint("apt-get install gstreamer1.0-x"));
         }
         let sink = sinks.into_iter().find(|name| opens(name));
@@ -50,7 +50,7 @@ impl Display {
     }
 }
 
-/// Whether the element finds a display that lets it in.
+/// Whether the element can open the display.
 fn opens(name: &str) -> bool {
     let Ok(sink) = element(name) else { return false };
     let opened = sink.set_state(gst::State::Ready).is_ok();
@@ -73,10 +73,10 @@ impl Display {
 impl Sink for Display {
     fn start(&mut self, first: &Packet) -> Result<()> {
         let sink = element(self.sink)?;
-        // Each frame is shown as it comes.
+        // Frames are shown at once.
         sink.set_property("sync", false);
         let chain = Chain::new(&first.caps, false, &[element("videoconvert")?, sink])?;
-        // The newest picture is the one to see.
+        // Only the newest picture matters.
         chain.source.set_max_buffers(ROOM);
         self.refused = xlib::refused();
         chain.play()?;
@@ -109,7 +109,7 @@ impl Sink for Display {
     fn abandon(&mut self) {
         let chain = self.chain.take();
         if xlib::is_gone() {
-            // A thread of it never comes to its end.
+            // One of its threads never ends.
             std::mem::forget(chain);
         }
     }
@@ -118,7 +118,7 @@ impl Sink for Display {
         if xlib::is_gone() {
             After::Lost
         } else if error.to_string().contains("window was closed") {
-            // As GStreamer's sinks say it. Who closes a window does not want it back.
+            // The message of GStreamer's sinks. A window closed by the user is not reopened.
             After::Over
         } else {
             After::Restart

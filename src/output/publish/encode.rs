@@ -97,7 +97,7 @@ impl Encoder {
         }
         if self.source.push_buffer(frame).is_err() {
             self.check()?;
-            return Err(Error::failed("the encoder takes no more frames"));
+            return Err(Error::failed("the encoder accepts no more frames"));
         }
         Ok(true)
     }

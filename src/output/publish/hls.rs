@@ -66,17 +66,17 @@ pub(crate) struct Hls {
 }
 
 impl Hls {
-    /// Makes the folder and removes the segments and the playlist of an earlier run.
+    /// Creates the folder and removes the segments and the playlist of an earlier run.
     ///
     /// # Errors
-    /// The folder cannot be made or written.
+    /// The folder cannot be created or written.
     pub fn open(folder: &Path, options: &HlsOptions, order: &Arc<Order>) -> Result<Self> {
         if options.segment_s == 0 || options.segments < 2 {
             return Err(Error::usage("hls: segment_s is at least 1 and segments at least 2"));
         }
         let failed = |e: std::io::Error| {
             Error::failed(format!("hls: the folder {} cannot be written: {e}", folder.display()))
-                .hint("give a folder that you may write to")
+                .hint("give a folder with write permission")
         };
         fs::create_dir_all(folder).map_err(failed)?;
         drop(atomic_file::create(&folder.join(PLAYLIST)).map_err(failed)?);

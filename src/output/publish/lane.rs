@@ -112,7 +112,7 @@ impl Lane {
         let thread = std::thread::Builder::new()
             .name(thread.to_owned())
             .spawn(move || lane.run())
-            .map_err(|e| Error::failed(format!("{}: no thread for it: {e}", status.name)))?;
+            .map_err(|e| Error::failed(format!("{}: its thread cannot be started: {e}", status.name)))?;
         Ok(Self { packets: Some(sender), thread: Some(thread), status: Arc::clone(status), broken: true })
     }
 

@@ -6,8 +6,8 @@
 //!                                               +-> lane -> appsrc ! rtspclientsink             push
 //!                                               +-> feed -> appsrc ! payloader of an RTSP server's media
 //! ```
-//! A lane is a bounded queue with its own thread; a feed is a bounded queue in a media that exists while it has viewers.
-//! Nothing waits for either: when a queue is full, packets up to the next key frame are dropped and counted.
+//! A lane is a bounded queue with its own thread; a feed is a bounded queue in a media that exists while it has
+//! viewers. Nothing waits for either: when a queue is full, packets up to the next key frame are dropped and counted.
 
 mod anchor;
 mod chain;
@@ -162,11 +162,12 @@ pub type Published = (Box<dyn FrameWriter>, Vec<Arc<OutputStatus>>);
 
 /// Opens the outputs of one stream. The encoder starts with the first frame.
 ///
-/// The writer never waits: the timeout of [`FrameWriter::write`] counts as zero. [`Written::path`](crate::output::Written::path) names all
-/// outputs, joined by commas.
+/// The writer never waits: the timeout of [`FrameWriter::write`] counts as zero.
+/// [`Written::path`](crate::output::Written::path) lists all outputs, joined by commas.
 ///
 /// # Errors
-/// A port in use, a bad certificate, a folder that cannot be written, an output that exists, a missing encoder, no display.
+/// A port in use, a bad certificate, a folder that cannot be written, an existing output, a missing encoder, no
+/// display.
 pub fn open(targets: &[Target], servers: &Servers, options: &PublishOptions) -> Result<Published> {
     init()?;
     if let Some(twice) = targets.iter().enumerate().find(|(i, target)| targets[..*i].contains(target)) {

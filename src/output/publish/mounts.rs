@@ -1,7 +1,7 @@
 //! The mount points of an RTSP server with users, where unknown paths look like known ones.
 //!
-//! GStreamer answers 404 for an unknown path before it asks for a login, so that names of streams could be found by
-//! trying. Here such a path leads to a mount that nobody may watch: without a login the answer is 401 for both.
+//! GStreamer answers 404 for an unknown path before it requests a login, so that stream names could be guessed. Here
+//! such a path leads to a mount that nobody may watch: without a login the answer is 401 for both.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -85,7 +85,7 @@ impl Recorder {
             let template = Template::parse(path)?;
             fs::create_dir_all(template.folder()).map_err(|e| {
                 let folder = template.folder().display();
-                Error::failed(format!("{}: the folder {folder} cannot be made: {e}", path.display()))
+                Error::failed(format!("{}: the folder {folder} cannot be created: {e}", path.display()))
             })?;
             recover(&template);
             drop(claim(&Names::Segments(template.clone()), &encoding)?);

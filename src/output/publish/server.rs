@@ -56,7 +56,7 @@ impl Servers {
         let server = match state.servers.get(&address.place()).and_then(Weak::upgrade) {
             Some(server) if server.tls != address.tls() => {
                 return Err(Error::usage(format!("{address}: port {} is served with and without TLS", address.port))
-                    .hint("take another port for one of them"));
+                    .hint("choose another port for one of them"));
             }
             Some(server) => server,
             None => {
@@ -300,10 +300,10 @@ fn warn_if_open(address: &Address, options: &ServeOptions) -> Option<String> {
 fn listen(address: &Address) -> Result<TcpListener> {
     let failed = |e: &std::io::Error| match e.kind() {
         std::io::ErrorKind::AddrInUse => Error::failed(format!("{address}: port {} is in use", address.port))
-            .hint("another program or another run has it; take another port"),
+            .hint("another program or another run uses it; choose another port"),
         std::io::ErrorKind::PermissionDenied => {
             Error::failed(format!("{address}: port {} may not be opened by this user", address.port))
-                .hint("take one above 1023, such as 8554")
+                .hint("choose one above 1023, such as 8554")
         }
         std::io::ErrorKind::AddrNotAvailable => {
             Error::failed(format!("{address}: {} is not an address of this machine", address.host))

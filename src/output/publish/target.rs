@@ -41,7 +41,7 @@ impl Target {
     /// # Errors
     /// It has the form, and is malformed; or it is an address of an unknown kind.
     pub fn of(address: &Address) -> Result<Option<Self>> {
-        // GStreamer's strings end there.
+        // GStreamer's strings end at a NUL.
         if address.text().is_some_and(|text| text.contains('\0')) {
             return Err(Error::usage("an output holds a NUL character"));
         }

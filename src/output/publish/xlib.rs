@@ -1,5 +1,5 @@
-//! Errors of the X server and its end. Xlib ends the whole process then, and with it every recording; here only the window
-//! goes.
+//! Handlers for errors of the X server and for its end. By default Xlib then ends the process, and with it every
+//! recording; with these, only the window is lost.
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod handler {
@@ -9,9 +9,9 @@ mod handler {
     static GONE: AtomicBool = AtomicBool::new(false);
     static REFUSED: AtomicU64 = AtomicU64::new(0);
 
-    /// `XIOErrorHandler` of Xlib's manual (section 11.8.2): the process ends where it returns.
+    /// `XIOErrorHandler` in Xlib's manual (section 11.8.2): Xlib ends the process if it returns.
     type OnBroken = unsafe extern "C" fn(display: *mut c_void) -> c_int;
-    /// `XErrorHandler` of the same section: what it returns means nothing.
+    /// `XErrorHandler` in the same section: its result is ignored.
     type OnRefused = unsafe extern "C" fn(display: *mut c_void, event: *mut c_void) -> c_int;
 
     unsafe extern "C" fn stay(_display: *mut c_void) -> c_int {
@@ -27,8 +27,8 @@ mod handler {
     }
 
     pub fn outlive() {
-        // SAFETY: both functions have these signatures and may be called at any time; plugins of GStreamer, and what they
-        // loaded, stay loaded.
+        // SAFETY: both functions have these signatures and may be called at any time; GStreamer's plugins, and the
+        // libraries that they loaded, stay loaded.
         unsafe {
             let xlib = libc::dlopen(c"libX11.so.6".as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD);
             if xlib.is_null() {
@@ -67,8 +67,8 @@ mod handler {
     }
 }
 
-/// Keeps the process alive when the X server ends or refuses something; Xlib has to be loaded already. The thread that finds
-/// its connection broken stays where it is for ever, and so would one that waits for it.
+/// Keeps the process alive when the X server ends or refuses a request; Xlib has to be loaded already. The thread that
+/// finds its connection broken blocks for ever, and so would any thread that joins it.
 pub(crate) fn outlive() {
     handler::outlive();
 }
@@ -78,7 +78,7 @@ pub(crate) fn is_gone() -> bool {
     handler::is_gone()
 }
 
-/// How often the server refused something, which Xlib tells later and of any window.
+/// Number of refused requests, which Xlib reports late and for all windows together.
 pub(crate) fn refused() -> u64 {
     handler::refused()
 }

@@ -108,7 +108,7 @@ impl Report {
     }
 }
 
-/// Listens until it is dropped.
+/// A relay that listens until it is dropped.
 pub(crate) struct Relay {
     address: SocketAddr,
     over: Arc<AtomicBool>,

@@ -4,7 +4,7 @@
 //! source (an element) ! decodebin ! hlsdemux -+-> source: playlists again, keys
 //!                                             '-> source: segments
 //! ```
-//! GStreamer sees addresses of a private scheme, `oodstream-http:`, and so reaches no server by itself. Every request
+//! GStreamer sees addresses of a private scheme, `oodstream-http:`, and so contacts no server by itself. Every request
 //! goes through the [`Fetcher`] of the connection, which enforces the rules:
 //!
 //! - the login goes to the server of the user's address alone, never in a weaker scheme than before ([`client`]);
@@ -41,7 +41,7 @@ const SCHEME: &str = "oodstream-http";
 const MAX_PLAYLIST: usize = 2 * 1024 * 1024;
 /// Largest segment or key, in bytes.
 const MAX_PART: u64 = 256 * 1024 * 1024;
-/// Capacity between a download and GStreamer, in pieces of a body.
+/// Capacity between a download and GStreamer, in chunks of a body.
 const WAITING: usize = 8;
 /// First line of a playlist (RFC 8216, 4.3.1.1).
 const PLAYLIST: &[u8] = b"#EXTM3U";
@@ -72,7 +72,7 @@ pub(crate) struct Download {
 }
 
 impl Download {
-    /// The next piece; none at the end, or after the download was aborted.
+    /// The next chunk; none at the end, or after the download was aborted.
     pub fn next(&mut self) -> Option<std::result::Result<Bytes, Failure>> {
         self.pieces.blocking_recv()
     }
@@ -151,8 +151,8 @@ impl Drop for Fetcher {
 }
 
 impl Shared {
-    /// Reports a failure that ends the connection. GStreamer copes with missing segments; a missing stream and what must
-    /// not be read are final.
+    /// Reports a failure that ends the connection. GStreamer handles missing segments; a missing stream and anything
+    /// that must not be read are final.
     fn find(&self, failure: &Failure, stream: bool) {
         let ends = match failure.finding {
             Finding::Denied(_) | Finding::Moved(_) => true,

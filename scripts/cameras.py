@@ -89,6 +89,11 @@ class Run:
             preexec_fn=limited, cwd=cwd,
         )
 
+    def must_run(self):
+        """Nothing is measured where the program has ended by itself."""
+        if self.process.poll() is not None:
+            sys.exit(f"{self.process.args[0]} ended with {self.process.returncode}:\n{self.said()}")
+
     def said(self):
         return re.sub(r"\x1b\[[0-9;]*m", "", Path(self.log.name).read_text(errors="replace"))
 
@@ -119,6 +124,7 @@ def ours(fakecam, program, options, transport, login, seconds):
         if frames and first is None:
             first = time.time()
         time.sleep(0.05)
+    run.must_run()
     run.end()
     logins = sum(" Auth=" in text for _, text in cam.log)
     cam.close()
@@ -169,6 +175,7 @@ def served(program, users=None, limit=None, more=(), cwd=None):
         arguments += ["--set", f'serve.users="{users}"']
     run, end = Run(program, arguments, limit, cwd), time.time() + 30
     while get(http, "/healthz")[0] != 200 and time.time() < end:
+        run.must_run()
         time.sleep(0.1)
     return run, rtsp, http
 

@@ -59,6 +59,10 @@ pub fn fingerprint(config: &Config, model: &Path, outputs: &[&str]) -> Result<St
             }
         }
         sections.retain(|_, section| section.as_object().is_none_or(|section| !section.is_empty()));
+        // As where nothing differs at all.
+        if sections.is_empty() {
+            settings = Value::Null;
+        }
     }
     let mut text = format!("{settings}\n{outputs:?}\n");
     let contents = |what: &str, path: &Path| {

@@ -165,6 +165,8 @@ async fn serve_connection(connection: impl AsyncRead + AsyncWrite + Unpin, route
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MAX_HEAD);
+    // A client may end its side once it has sent its request.
+    http.half_close(true);
     // Errors of a single client are ignored.
     let _ = tokio::time::timeout(MAX_LIFE, http.serve_connection(TokioIo::new(connection), service)).await;
 }

@@ -1,25 +1,7 @@
 //! The main job with the dense maths on the GPU, where frames overlap: each frame gets the score that the CPU gives it.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
 use support::adapter;
-use support::common::Place;
-
-/// The values of every score map in a folder, by file name.
-fn scores(folder: &Path) -> BTreeMap<String, Vec<f32>> {
-    let values = |path: &Path| {
-        let bytes = std::fs::read(path).unwrap();
-        let begin = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
-        assert!(bytes[..begin].windows(3).any(|w| w == b"<f4"), "another kind of score map");
-        bytes[begin..].as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
-    };
-    let entry = |entry: std::io::Result<std::fs::DirEntry>| {
-        let entry = entry.unwrap();
-        (entry.file_name().into_string().unwrap(), values(&entry.path()))
-    };
-    std::fs::read_dir(folder).unwrap().map(entry).collect()
-}
+use support::common::{Place, score_maps};
 
 #[test]
 fn every_frame_gets_its_own_score() {
@@ -36,7 +18,7 @@ fn every_frame_gets_its_own_score() {
                 "run a.mp4 -o none -o scores:{folder} --compute {compute} --set detect.smoothing=0.5 --threads 1 {threshold}"
             );
             place.run(&command).code(0);
-            scores(&place.path(&folder))
+            score_maps(&place.path(&folder))
         });
         assert_eq!(cpu.len(), 24);
         assert_eq!(cpu.keys().collect::<Vec<_>>(), gpu.keys().collect::<Vec<_>>());

@@ -1,11 +1,10 @@
 //! The execution providers that other builds of ONNX Runtime bring, through the binary: WebGPU on SwiftShader and OpenVINO
 //! on the CPU give the CPU provider's scores, and what cannot start says why. `make providers` installs both.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::common::{Ended, Place};
+use support::common::{Ended, Place, score_maps};
 use support::{onnx, repository};
 
 /// Largest difference to the CPU's scores, which are logits here.
@@ -43,21 +42,6 @@ fn run(mut program: Command, arguments: &str) -> Ended {
     program.args(arguments.split_whitespace()).output().unwrap().into()
 }
 
-/// The values of every score map in a folder, by file name.
-fn scores(folder: &Path) -> BTreeMap<String, Vec<f32>> {
-    let values = |path: &Path| {
-        let bytes = std::fs::read(path).unwrap();
-        let begin = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
-        assert!(bytes[..begin].windows(3).any(|w| w == b"<f4"), "another kind of score map");
-        bytes[begin..].as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
-    };
-    std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap())
-        .map(|entry| (entry.file_name().into_string().unwrap(), values(&entry.path())))
-        .collect()
-}
-
 /// Runs the clip with both providers and compares every pixel of every frame.
 fn same_scores(place: &Place, library: &Path, provider: &str, options: &str) {
     let [want, got] = ["cpu", provider].map(|provider| {
@@ -66,7 +50,7 @@ fn same_scores(place: &Place, library: &Path, provider: &str, options: &str) {
             "run a.mp4 -o none -o scores:{folder} --overwrite --compute cpu --method max-logit --provider {provider} {options}"
         );
         run(program(place, library), &command).code(0);
-        scores(&place.path(&folder))
+        score_maps(&place.path(&folder))
     });
     assert_eq!(want.len(), 6, "{options}");
     assert_eq!(want.keys().collect::<Vec<_>>(), got.keys().collect::<Vec<_>>(), "{options}");
@@ -120,7 +104,7 @@ fn streams_share_a_network_on_webgpu() {
              --set live.policy=wait"
         );
         run(program(&place, &library), &command).code(0);
-        scores(&place.path(provider))
+        score_maps(&place.path(provider))
     });
     assert_eq!(want.len(), 16, "{:?}", want.keys());
     assert_eq!(want.keys().collect::<Vec<_>>(), got.keys().collect::<Vec<_>>());

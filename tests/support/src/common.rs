@@ -1,5 +1,6 @@
 //! What tests through the binary share: a folder of their own, a tiny network, clips made with ffmpeg, and ffprobe's eyes.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -172,4 +173,19 @@ pub fn shared(what: &str) -> Option<PathBuf> {
     }
     eprintln!("skipped: {} is missing", path.display());
     None
+}
+
+/// The values of every f32 score map in a folder, by file name.
+pub fn score_maps(folder: &Path) -> BTreeMap<String, Vec<f32>> {
+    let values = |path: &Path| {
+        let bytes = std::fs::read(path).unwrap();
+        let begin = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+        assert!(bytes[..begin].windows(3).any(|w| w == b"<f4"), "another kind of score map");
+        bytes[begin..].as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    };
+    let entry = |entry: std::io::Result<std::fs::DirEntry>| {
+        let entry = entry.unwrap();
+        (entry.file_name().into_string().unwrap(), values(&entry.path()))
+    };
+    std::fs::read_dir(folder).unwrap().map(entry).collect()
 }

@@ -78,6 +78,9 @@ impl Lane<'_> {
                 while gone && !hub.failed() && !hub.aborted() && since.elapsed() < REASON {
                     thread::sleep(PATIENCE / 10);
                 }
+                if gone && !hub.failed() && !hub.aborted() {
+                    control.fail(Error::failed("the stages that all streams share have ended without a reason"));
+                }
             }
         }
         let own = control.take_error();
@@ -126,9 +129,10 @@ impl Lane<'_> {
             suggested: None,
         };
         let slot = Slot { outlet: Some(outlet), left };
-        self.arrivals
-            .send(Arrival { lane: self.number, inlet, slot })
-            .map_err(|_| Error::failed("the stages that all streams share have ended"))?;
+        if self.arrivals.send(Arrival { lane: self.number, inlet, slot }).is_err() {
+            // The shared stages have ended before the stream began. What ended them is its error, too.
+            return Ok(());
+        }
         let (control, meter) = (&*control, &*meter);
         let Outcome { end, written, .. } = outcome;
         thread::scope(|scope| {

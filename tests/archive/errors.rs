@@ -131,24 +131,6 @@ fn a_full_disk_stops_the_run_and_what_is_done_stays() {
     assert_eq!(video_times(&place.path("marked/a.ood.mp4")).len(), 30);
 }
 
-/// A network that cannot be run on a picture with anything bright in it: it looks up a place that is not there.
-fn fails_on_white(place: &Place) {
-    support::onnx::Graph::default()
-        .input("input", &[1, 3, 32, 64])
-        .constant("w", &[2, 3, 1, 1], &[-1.0; 6])
-        .constant("half", &[1], &[-0.5])
-        .constant("zero", &[1], &[0.0])
-        .node("Add", &["input", "half"], "shifted", &[])
-        .node("Relu", &["shifted"], "bright", &[])
-        .node("NonZero", &["bright"], "places", &[])
-        .node("Size", &["places"], "count", &[])
-        .node("Gather", &["zero", "count"], "nothing", &[])
-        .node("Conv", &["input", "w"], "sum", &[])
-        .node("Add", &["sum", "nothing"], "logits", &[])
-        .output("logits", &[1, 2, 32, 64])
-        .save(&place.path("model.onnx"));
-}
-
 #[test]
 fn a_file_on_which_the_network_fails_takes_no_others_with_it() {
     let place = place();
@@ -157,7 +139,7 @@ fn a_file_on_which_the_network_fails_takes_no_others_with_it() {
         let black = "-f lavfi -i color=black:size=160x90:rate=10:duration=2 -c:v libx264 -pix_fmt yuv420p";
         place.clip(&format!("tree/{name}.mp4"), black);
     }
-    fails_on_white(&place);
+    support::onnx::fails_on_white(64, 32).save(&place.path("model.onnx"));
     for jobs in [1, 2, 3] {
         let arguments = format!("run -r tree -o none -o events:e{jobs}/ {RULES} --jobs {jobs} --json -");
         let report = place.run(&arguments).code(0).says(&["error: c.mp4"]).json();

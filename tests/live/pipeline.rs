@@ -1,7 +1,7 @@
 //! Streams side by side through the stages: what gives way, what is shown, and that no stream holds up another.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
@@ -19,11 +19,16 @@ const LIVE: Flow = Flow { policy: Policy::Latest, sync: Sync::Exact, queue: 1, m
 
 /// An engine with the tiny network; the folder that it lies in.
 fn engine() -> (Engine, tempfile::TempDir) {
+    engine_of(onnx::tiny(64, 32))
+}
+
+fn engine_of(network: onnx::Graph) -> (Engine, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    onnx::tiny(64, 32).save(&folder.path().join("model.onnx"));
+    network.save(&folder.path().join("model.onnx"));
     let mut config = Config::default();
     config.model.path = Some(folder.path().join("model.onnx").into());
     config.detect.threshold = Some(f32::MAX);
+    config.detect.method = "max-logit".into();
     let mut engine = engine::open(&config).unwrap();
     engine.ahead = 0;
     (engine, folder)
@@ -297,4 +302,33 @@ fn streams_share_the_network_fairly() {
     let wait = Flow { policy: Policy::Wait, ..LIVE };
     let done = run(&mut engine, (0..3).map(|_| lane(90, wait)).collect());
     assert!(done.iter().all(|(outcome, meter)| outcome.error.is_none() && meter.read().frames_out == 90));
+}
+
+#[test]
+fn a_stream_that_begins_as_the_network_fails_ends_by_that_error() {
+    let (mut engine, _folder) = engine_of(onnx::fails_on_white(64, 32));
+    let hub = Control::default();
+    let outcomes = Mutex::new(Vec::new());
+    let ran = pipeline::run_lanes(&mut engine, &hub, 2, 1, |lane| {
+        while lane.number() == 1 && !lane.stopping() {
+            std::thread::yield_now();
+        }
+        // One of them meets the stages while they end, the later ones after that.
+        for _ in 0..20 {
+            let outcome = lane.run(Stream {
+                reader: fed(5, None, now),
+                writer: None,
+                recorders: Vec::new(),
+                observer: &Watcher::default(),
+                control: Arc::default(),
+                meter: Arc::new(Meter::new("lane")),
+                flow: Flow { policy: Policy::Wait, ..LIVE },
+            });
+            outcomes.lock().unwrap().push(outcome);
+        }
+    });
+    let error = ran.unwrap_err();
+    for outcome in outcomes.into_inner().unwrap() {
+        assert_eq!((outcome.error, outcome.shared), (Some(error.clone()), true));
+    }
 }

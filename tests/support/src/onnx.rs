@@ -256,6 +256,23 @@ pub fn pass_through(width: u64, height: u64, pool: u64, batch: u64) -> Graph {
         .output("features", &[batch, 3, height / pool, width / pool])
 }
 
+/// A network that cannot be run on a picture with anything bright in it: it looks up a place that is not there.
+pub fn fails_on_white(width: u64, height: u64) -> Graph {
+    Graph::default()
+        .input("input", &[1, 3, height, width])
+        .constant("w", &[2, 3, 1, 1], &[-1.0; 6])
+        .constant("half", &[1], &[-0.5])
+        .constant("zero", &[1], &[0.0])
+        .node("Add", &["input", "half"], "shifted", &[])
+        .node("Relu", &["shifted"], "bright", &[])
+        .node("NonZero", &["bright"], "places", &[])
+        .node("Size", &["places"], "count", &[])
+        .node("Gather", &["zero", "count"], "nothing", &[])
+        .node("Conv", &["input", "w"], "sum", &[])
+        .node("Add", &["sum", "nothing"], "logits", &[])
+        .output("logits", &[1, 2, height, width])
+}
+
 /// Two classes, both the less likely the brighter a pixel is: what is white is unknown. No features.
 pub fn white_is_unknown(width: u64, height: u64) -> Graph {
     Graph::default()

@@ -99,6 +99,10 @@ fn udp_that_is_refused_is_given_up_for_tcp() {
 
 #[test]
 fn a_camera_at_an_ipv6_address_that_describes_ipv4_is_shown() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("skipped: this machine has no IPv6");
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let units = h264(folder.path(), 50, "keyint=25");
     for udp in [200, 461] {

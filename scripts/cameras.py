@@ -4,9 +4,9 @@
     scripts/cameras.py cameras [--program PATH] [--only WORD]    time to the first picture, frames of 250, logins
     scripts/cameras.py peers [--program PATH] [--only S1]        what hostile peers reach
 
-`cameras` prints each kind of camera beside ffmpeg on the same one, for ten seconds from the first connection; `peers` one
-line for each row of the table in SECURITY.md's measurements. Both print Markdown. They need ffmpeg, and run the program
-of target/release with its default model, or that of OODSTREAM_MODEL.
+`cameras` prints each kind of camera beside ffmpeg on the same one, for ten seconds from the first connection; `peers` a
+row for each thing that a hostile peer does. Both print Markdown, as in docs/performance.md. They need ffmpeg, and run
+the program of target/release with its default model, or that of OODSTREAM_MODEL.
 """
 
 import argparse
@@ -174,7 +174,8 @@ def served(program, users=None, limit=None, more=(), cwd=None):
     if users:
         arguments += ["--set", f'serve.users="{users}"']
     run, end = Run(program, arguments, limit, cwd), time.time() + 30
-    while get(http, "/healthz")[0] != 200 and time.time() < end:
+    # Until memory has its final size: the network has its buffers after the first frames.
+    while metric(get(http, "/metrics")[1], "frames_out") < 20 and time.time() < end:
         run.must_run()
         time.sleep(0.1)
     return run, rtsp, http
@@ -293,6 +294,19 @@ def s5(program, cam, web, folder):
     run.end()
 
 
+def s6(program, cam, web, folder):
+    victim = Path(folder, "victim")
+    for kind, link in [("symbolic", os.symlink), ("hard", os.link)]:
+        victim.write_text("precious")
+        part = Path(folder, ".x.mkv.part")
+        part.unlink(missing_ok=True)
+        link(victim, part)
+        run = Run(program, ["test://ball?live=1&width=160&height=90", "-o", "x.mkv", "--overwrite"], cwd=folder)
+        time.sleep(5)
+        run.end()
+        yield "S6", f"{kind} link at a `.part` name", f"its target had 8 bytes and has {victim.stat().st_size}"
+
+
 def s7(program, cam, web, folder):
     begin = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n--frame\r\nContent-Type: image/jpeg\r\n\r\n"
     for what, server in [
@@ -377,11 +391,29 @@ def s12(program, cam, web, folder):
     run.end()
 
 
+def s13(program, cam, web, folder):
+    run, _, http = served(program, more=["-o", 'hls:a"b\\c'], cwd=folder)
+    lines = [line for line in get(http, "/metrics")[1].splitlines() if "{" in line and not line.startswith("#")]
+    label = r'[a-z_]+="(?:[^"\\]|\\[\\"n])*"'
+    whole = re.compile(rf"[a-z_]+\{{{label}(?:,{label})*\}} [-+.\w]+")
+    broken = sum(not whole.fullmatch(line) for line in lines)
+    run.end()
+    yield "S13", 'an output named `hls:a"b\\c`', f"{broken} of {len(lines)} lines of /metrics malformed"
+    config = Path(folder, "p.toml")
+    config.write_text('[[stream]]\nname = ".."\ninput = "test://ball?live=1"\noutput = ["hls:h/{name}"]\n')
+    named = Run(program, ["-c", str(config)], cwd=folder)
+    time.sleep(3)
+    code = named.process.poll()
+    named.process.terminate()
+    named.process.wait()
+    yield "S13", "a stream named `..`", "it runs" if code is None else f"exit code {code}"
+
+
 def peers(fakecam, program, only):
     import fakehttp
 
     print("| row | what the peer does | result |\n|---|---|---|")
-    for measure in [s1, s2, s3, s4, s5, s7, s8, s10, s11, s12]:
+    for measure in [s1, s2, s3, s4, s5, s6, s7, s8, s10, s11, s12, s13]:
         if only and measure.__name__ != only.lower():
             continue
         with tempfile.TemporaryDirectory() as folder:

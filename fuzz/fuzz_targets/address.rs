@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use oodstream::gst::hide_credentials;
+use oodstream::address::hide_credentials;
 use oodstream::input::LiveInput;
 use oodstream::output::publish::Target;
 

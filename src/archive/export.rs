@@ -47,12 +47,21 @@ struct Region {
     segmentation: Segmentation,
 }
 
-#[derive(Debug, Deserialize)]
+/// Of 32 bits, so that its right and lower edges fit into 64.
+#[derive(Debug, Clone, Copy, Deserialize)]
 struct Rect {
-    x: u64,
-    y: u64,
-    width: u64,
-    height: u64,
+    x: u32,
+    y: u32,
+    width: u32,
+    height: u32,
+}
+
+impl Rect {
+    /// Left, top, right and lower edge.
+    fn edges(self) -> [u64; 4] {
+        let [x, y, width, height] = [self.x, self.y, self.width, self.height].map(u64::from);
+        [x, y, x + width, y + height]
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -77,7 +86,7 @@ struct CocoAnnotation<'a> {
     id: u64,
     image_id: u64,
     category_id: u64,
-    bbox: [u64; 4],
+    bbox: [u32; 4],
     area: u64,
     segmentation: &'a Segmentation,
     iscrowd: u8,
@@ -280,8 +289,7 @@ fn cvat(files: &[PathBuf], out: &mut impl Write) -> Result<Exported> {
                 continue;
             };
             exported.regions += 1;
-            let Rect { x, y, width, height } = region.bounding_box;
-            let [left, top, right, bottom] = [x, y, x + width, y + height];
+            let [left, top, right, bottom] = region.bounding_box.edges();
             tracks
                 .entry(track)
                 .or_default()
@@ -300,14 +308,14 @@ fn cvat(files: &[PathBuf], out: &mut impl Write) -> Result<Exported> {
         let mut last = [0; 4];
         for (frame, rect) in boxes {
             // Between sightings the track is outside of the picture; CVAT would draw it on.
-            if let Some(gone) = before.map(|before| before + 1).filter(|gone| gone < frame) {
+            if let Some(gone) = before.map(|before| before.saturating_add(1)).filter(|gone| gone < frame) {
                 write(out, &cvat_box(gone, true, last))?;
             }
             write(out, &cvat_box(*frame, false, *rect))?;
             (before, last) = (Some(*frame), *rect);
         }
         if let Some(before) = before {
-            write(out, &cvat_box(before + 1, true, last))?;
+            write(out, &cvat_box(before.saturating_add(1), true, last))?;
         }
         write(out, "  </track>\n")?;
     }

@@ -33,6 +33,7 @@ const PREVIEWS: &[&str] = &["lrv", "lrf", "thm"];
 ///
 /// A file belongs to the shard that the SHA-256 of its key names, so that files added later move no others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Numbers")]
 pub struct Shard {
     /// Which shard, from 1.
     pub number: u64,
@@ -40,7 +41,30 @@ pub struct Shard {
     pub count: u64,
 }
 
+/// A [`Shard`] as it stands in a run file.
+#[derive(Deserialize)]
+struct Numbers {
+    number: u64,
+    count: u64,
+}
+
+impl TryFrom<Numbers> for Shard {
+    type Error = String;
+
+    fn try_from(Numbers { number, count }: Numbers) -> std::result::Result<Self, String> {
+        let shard = Self { number, count };
+        if shard.is_valid() { Ok(shard) } else { Err(format!("there is no shard {shard}")) }
+    }
+}
+
 impl Shard {
+    /// The most that an archive may have: those that are missing are listed one by one.
+    const MOST: u64 = 1_000_000;
+
+    fn is_valid(self) -> bool {
+        self.count <= Self::MOST && (1..=self.count).contains(&self.number)
+    }
+
     /// Whether the file with this key is in the shard.
     pub fn has(&self, key: &str) -> bool {
         let hash = Sha256::digest(key.as_bytes());
@@ -53,10 +77,11 @@ impl std::str::FromStr for Shard {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = || Error::usage(format!("--shard {text}: expected I/N with I from 1 to N, such as 17/1000"));
+        let wrong =
+            || Error::usage(format!("--shard {text}: expected I/N, such as 17/1000: I from 1 to N, N up to a million"));
         let (number, count) = text.split_once('/').ok_or_else(wrong)?;
         let shard = Self { number: number.parse().map_err(|_| wrong())?, count: count.parse().map_err(|_| wrong())? };
-        if (1..=shard.count).contains(&shard.number) { Ok(shard) } else { Err(wrong()) }
+        if shard.is_valid() { Ok(shard) } else { Err(wrong()) }
     }
 }
 

@@ -160,13 +160,17 @@ fn all(folders: &[PathBuf]) -> Result<Vec<(PathBuf, Record)>> {
     let mut records = Vec::new();
     for folder in folders {
         let found = Records::read(folder)?;
-        for (path, why) in &found.broken {
-            tracing::warn!("{}: left out: {why}", path.display());
-        }
+        warn_of_broken(&found);
         records.extend(found.records);
     }
     records.sort_by(|(_, a), (_, b)| a.input.cmp(&b.input));
     Ok(records)
+}
+
+fn warn_of_broken(found: &Records) {
+    for (path, why) in &found.broken {
+        tracing::warn!("{}: left out: {why}", path.display());
+    }
 }
 
 fn read_events(path: &Path) -> Result<Vec<(EventLine, String)>> {
@@ -274,9 +278,9 @@ pub fn merge(folders: &[PathBuf], output: &Path, overwrite: bool) -> Result<Merg
                 .hint("shards of one archive have no file in common; give each result once"));
             }
         }
+        warn_of_broken(&found);
         joined.records.extend(found.records);
         joined.runs.extend(found.runs);
-        joined.broken.extend(found.broken);
     }
     joined.records.sort_by(|(_, a), (_, b)| a.input.cmp(&b.input));
     let status = joined.status();

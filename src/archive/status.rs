@@ -172,7 +172,7 @@ impl Records {
     /// What they say.
     pub fn status(&self) -> Status {
         let mut status = Status { running: self.running, broken: self.broken.clone(), ..Status::default() };
-        let (mut took_s, mut bytes, mut done) = (0.0, 0, HashSet::new());
+        let (mut took_s, mut bytes, mut done) = (0.0, 0.0, HashSet::new());
         for (_, record) in &self.records {
             match record.status {
                 State::Ok => status.ok += 1,
@@ -182,9 +182,9 @@ impl Records {
                     status.failures.push((record.input.clone(), record.reason.clone().unwrap_or_default()));
                 }
             }
-            status.events += record.events;
+            status.events = status.events.saturating_add(record.events);
             took_s += record.took_s;
-            bytes += record.identity.as_ref().map_or(0, |identity| identity.size);
+            bytes += record.identity.as_ref().map_or(0.0, |identity| identity.size as f64);
             done.insert(record.input.as_str());
         }
         let meant: HashSet<&str> = self.runs.iter().flat_map(|run| &run.inputs).map(String::as_str).collect();
@@ -196,13 +196,11 @@ impl Records {
         if !missing.is_empty() && !self.records.is_empty() {
             // By bytes where the size of what is left is known, which is before the run's own records are taken off it.
             let mean_s = took_s / self.records.len() as f64;
-            let mean_bytes = bytes as f64 / self.records.len() as f64;
-            let todo: usize = self.runs.iter().map(|run| run.summary.total - run.summary.recorded_before).sum();
-            let todo_bytes: u64 = self.runs.iter().map(|run| run.todo_bytes).sum();
-            let heavier = match (todo, mean_bytes > 0.0) {
-                (1.., true) => todo_bytes as f64 / todo as f64 / mean_bytes,
-                _ => 1.0,
-            };
+            let mean_bytes = bytes / self.records.len() as f64;
+            let left = |run: &Run| run.summary.total.saturating_sub(run.summary.recorded_before) as f64;
+            let todo: f64 = self.runs.iter().map(left).sum();
+            let todo_bytes: f64 = self.runs.iter().map(|run| run.todo_bytes as f64).sum();
+            let heavier = if todo > 0.0 && mean_bytes > 0.0 { todo_bytes / todo / mean_bytes } else { 1.0 };
             status.left_s = Some(mean_s * heavier * missing.len() as f64 / jobs as f64);
         }
         status.missing = missing;

@@ -60,9 +60,9 @@ pub(crate) struct PipelineReader {
     rate: Option<f64>,
     /// The frame held back until the time of the next one is known, with its own time.
     held: Option<(Option<i64>, gst::Buffer)>,
-    /// The missing end of the file, in words.
+    /// The missing end of the file, as text.
     cut: Option<String>,
-    /// Searches the file for structural damage; the result is in words.
+    /// Searches the file for structural damage; the result is as text.
     broken: Option<Box<dyn FnOnce() -> Option<String> + Send>>,
     /// All sinks have reached the end of the stream, audio and subtitles included. The bus reports that once.
     over: bool,
@@ -261,7 +261,7 @@ impl PipelineReader {
         self.info.frames = self.info.fps.map(|fps| (fps * duration as f64 / 1e9).round() as u64);
     }
 
-    /// Sets the missing end of the file, in words, and the search for structural damage, which runs at the end of the
+    /// Sets the missing end of the file, as text, and the search for structural damage, which runs at the end of the
     /// input, as it reads every element of the file.
     pub fn set_structure(&mut self, cut: Option<String>, broken: impl FnOnce() -> Option<String> + Send + 'static) {
         self.cut = cut;

@@ -228,4 +228,9 @@ fn exports_of_a_tree_and_what_is_wrong_with_them() {
     fs::write(place.path("bad.jsonl"), "{\"schema\":1}\n").unwrap();
     place.run("export bad.jsonl --format coco -o z.json").code(1).says(&["bad.jsonl, line 1"]);
     assert!(!place.path("z.json").exists() && !place.path("y.xml").exists());
+    // A box whose right edge has no number is an error, not a box at the left.
+    let line =
+        fs::read_to_string(place.path("regions/a/x.regions.jsonl")).unwrap().replacen("\"x\":", "\"x\":9999999999", 1);
+    fs::write(place.path("far.jsonl"), line).unwrap();
+    place.run("export far.jsonl --format cvat -o far.xml").code(1).says(&["far.jsonl, line 1"]);
 }

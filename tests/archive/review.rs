@@ -71,4 +71,17 @@ fn shards_are_joined_and_what_is_missing_is_listed() {
     fs::remove_file(place.path("part2").join(&record)).unwrap();
     let merged = place.run("merge part1 part2 -o less --json -").code(3).json();
     assert_eq!(merged["missing"][0], record.replace(".done.json", ".mp4"));
+    // A damaged run file, with more shards than could be listed.
+    let run = place.path("part1/oodstream.run-1-of-2.json");
+    let text = fs::read_to_string(&run).unwrap();
+    fs::write(&run, text.replace("\"count\": 2", "\"count\": 1000000000000000000")).unwrap();
+    place.run("merge part1 -o damaged").says(&[
+        "oodstream.run-1-of-2.json",
+        "left out",
+        "no shard 1/1000000000000000000",
+    ]);
+    place
+        .run("run -r tree -o none -o events:many/ --shard 1/1000000000000000000")
+        .code(2)
+        .says(&["--shard", "a million"]);
 }

@@ -8,7 +8,7 @@ use oodstream::input::live::{SourceOptions, Transport};
 use oodstream::input::{FrameReader, LiveInput, Read, Signal, open_live};
 use oodstream::output::publish::{self, PublishOptions, ServeOptions, Servers, Target};
 use support::common;
-use support::pretended::{Camera, Faults, h264};
+use support::pretended::{Camera, Faults, h264, h265};
 
 /// Longest wait for anything that must happen.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -53,6 +53,34 @@ fn the_first_key_frame_of_a_long_group_is_shown() {
 }
 
 #[test]
+fn h265_with_its_parameter_sets_in_the_stream_alone_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let units = h265(folder.path(), 500, "keyint=500");
+    for transport in [Transport::Tcp, Transport::Auto] {
+        plays(Faults { h265: true, udp: 200, ..Faults::none(&units) }, transport, "", 50);
+    }
+}
+
+#[test]
+fn a_burst_at_the_start_is_shown_and_the_stream_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let units = h264(folder.path(), 500, "keyint=500");
+    // As a server sends what it has kept since the last key frame.
+    plays(Faults { burst: 50, ..Faults::none(&units) }, Transport::Tcp, "", 125);
+}
+
+#[test]
+fn an_open_group_is_shown_from_its_middle() {
+    let folder = tempfile::tempdir().unwrap();
+    let units = h264(folder.path(), 97, "keyint=24:open-gop=1:bframes=1:b-adapt=0");
+    // The only IDR picture is gone; the first unit is a P-frame in front of the B-frame that is shown before it.
+    let late = std::sync::Arc::new(units[11..].to_vec());
+    let idr = |unit: &Vec<Vec<u8>>| unit.iter().any(|nal| nal[0] & 31 == 5);
+    assert!(idr(&units[0]) && !late.iter().any(idr));
+    plays(Faults { pairs: true, ..Faults::none(&late) }, Transport::Tcp, "", 40);
+}
+
+#[test]
 fn a_stream_without_key_frames_is_shown_from_its_middle() {
     let folder = tempfile::tempdir().unwrap();
     let units = h264(folder.path(), 300, "intra-refresh=1:keyint=50");
@@ -67,6 +95,36 @@ fn udp_that_is_refused_is_given_up_for_tcp() {
     for udp in [400, 404, 406, 461, 500] {
         plays(Faults { udp, ..Faults::none(&units) }, Transport::Auto, "", 5);
     }
+}
+
+#[test]
+fn a_camera_at_an_ipv6_address_that_describes_ipv4_is_shown() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("skipped: this machine has no IPv6");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let units = h264(folder.path(), 50, "keyint=25");
+    for udp in [200, 461] {
+        plays(Faults { ipv6: true, udp, ..Faults::none(&units) }, Transport::Auto, "", 10);
+    }
+}
+
+#[test]
+fn a_slow_camera_is_lost_by_the_name_of_the_key_that_keeps_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let units = h264(folder.path(), 5, "keyint=1");
+    let camera = Camera::start(Faults { interval: Duration::from_secs(1), ..Faults::none(&units) });
+    let input = LiveInput::parse(&camera.address("")).unwrap().unwrap();
+    let with = |stall_s| {
+        let options = SourceOptions { transport: Transport::Tcp, stall_s, ..SourceOptions::default() };
+        let mut reader = open_live(&input, &options, 0).unwrap();
+        watch(reader.as_mut(), PATIENCE.as_secs(), 3)
+    };
+    let (_, _, reasons) = with(0.4);
+    assert!(reasons[0].contains("source.stall_s"), "{reasons:?}");
+    let (frames, _, reasons) = with(5.0);
+    assert!(frames == 3 && reasons.is_empty(), "{frames} {reasons:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod calibrate;
 mod device;
+mod guards;
 mod hostile;
 mod input;
 mod output;
@@ -12,6 +13,7 @@ mod run;
 mod serve;
 mod soak;
 mod trouble;
+mod web;
 mod window;
 
 /// The camera of the other tests: [`support::camera::Camera`] runs it in a process of its own.

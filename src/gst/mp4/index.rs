@@ -20,7 +20,7 @@ pub(crate) struct Index {
     pub duration: Option<u64>,
     /// Patches for the demuxer: offset in the file and bytes.
     pub patches: Vec<(u64, Vec<u8>)>,
-    /// The missing part of a truncated file, in words; none if its boxes are complete.
+    /// The missing part of a truncated file, as text; none if its boxes are complete.
     pub cut: Option<String>,
 }
 
@@ -136,7 +136,7 @@ impl Index {
     }
 }
 
-/// The missing part of a file whose last box exceeds it, in words.
+/// The missing part of a file whose last box exceeds it, as text.
 fn cut(tops: &[TopBox], length: u64) -> Option<String> {
     let last = tops.last().filter(|last| KNOWN.contains(&&last.kind))?;
     let missing = (last.at + last.size).checked_sub(length).filter(|missing| *missing > 0)?;

@@ -6,7 +6,7 @@ use std::io::{Read, Result, Seek, SeekFrom};
 
 use crate::gst::matroska::ebml::{self, CLUSTER, Header, SEGMENT};
 
-/// The missing part at the end of an AVI or Matroska file, in words; none for complete files and other formats. For MP4
+/// The missing part at the end of an AVI or Matroska file, as text; none for complete files and other formats. For MP4
 /// and MOV see [`Index::cut`](crate::gst::mp4::index::Index).
 pub(super) fn cut(file: &mut File) -> Option<String> {
     let length = file.metadata().ok()?.len();
@@ -105,7 +105,7 @@ const IN_CLUSTER: [u32; 9] = [0xe7, 0xa7, 0xab, 0xa3, 0xa0, 0xaf, 0x5854, 0xec, 
 const IN_SEGMENT: [u32; 10] =
     [0x114d_9b74, 0x1549_a966, 0x1654_ae6b, 0x1c53_bb6b, 0x1254_c367, 0x1043_a770, 0x1941_a469, CLUSTER, 0xec, 0xbf];
 
-/// The first offset in a Matroska file where a valid element is missing, in words. The data that a demuxer skips to
+/// The first offset in a Matroska file where a valid element is missing, as text. The data that a demuxer skips to
 /// resynchronise are lost without a message.
 pub(super) fn broken(file: &mut File) -> Option<String> {
     let length = file.metadata().ok()?.len();

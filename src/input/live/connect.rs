@@ -37,7 +37,7 @@ pub(crate) struct Wire {
 }
 
 /// # Errors
-/// Unknown host, connection refused, no TLS; in words.
+/// Unknown host, connection refused, no TLS; as text.
 pub(crate) fn connect(server: &Server, tls: &Tls) -> Result<Wire, String> {
     let socket = tcp(&server.host, server.port)?;
     let broken = |e: io::Error| format!("{} cannot be reached: {e}", server.host);

@@ -226,12 +226,12 @@ impl Connection {
         )))
     }
 
-    /// What is overdue.
+    /// The time limit that has expired, if any.
     fn overdue(&mut self, now: Instant, recipe: &Recipe) -> Option<Reason> {
         if let Some(reason) = self.lossy(now, recipe) {
             return Some(reason);
         }
-        // The connection behind the relay counts.
+        // The connection of the relay to the server counts.
         let connecting = self.report.as_ref().map_or(self.connecting, |report| !report.is_connected());
         let sign =
             self.report.as_ref().and_then(|report| report.last_answer()).map_or(self.sign, |at| at.max(self.sign));
@@ -295,7 +295,7 @@ impl Connection {
         self.sink.set_caps(Some(size));
     }
 
-    /// The codec, in words.
+    /// The codec, as text.
     pub fn codec(&self) -> String {
         let video = |element: &gst::Element| {
             let class = element.factory()?.metadata(gst::ELEMENT_METADATA_KLASS)?.to_string();
@@ -313,7 +313,7 @@ impl Connection {
         })
     }
 
-    /// Codec, size and rate, in words.
+    /// Codec, size and rate, as text.
     pub fn what(&self) -> String {
         let caps = self.entry.current_caps();
         let Some(shape) = caps.as_ref().and_then(|caps| caps.structure(0)) else { return self.codec() };

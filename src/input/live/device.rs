@@ -63,8 +63,9 @@ impl Device {
         Ok(device)
     }
 
-    /// The formats to accept, the best first: without a requested size 1280 to 1920 pixels wide, without a requested rate
-    /// 24 to 30 frames/s (many cameras send uncompressed pictures at 5 or 10), and raw pictures before compressed ones.
+    /// The formats to accept, the best first: without a requested size 1280 to 1920 pixels wide, without a requested
+    /// rate 24 to 30 frames/s (many cameras send uncompressed pictures at 5 or 10), and raw pictures before compressed
+    /// ones.
     pub fn caps(&self) -> gst::Caps {
         let media: &[(&str, Option<gst_video::VideoFormat>)] = match self.format {
             Some(Format::Coded(media)) => &[(media, None)],
@@ -90,8 +91,8 @@ impl Device {
         caps.build()
     }
 
-    /// The formats of the camera behind `source`, an open `v4l2src`, if the requested one is not among them; none if it is,
-    /// or if they are unknown.
+    /// The formats of the camera behind `source`, an open `v4l2src`, if the requested one is not among them; none if it
+    /// is, or if they are unknown.
     pub fn refusal(&self, source: &gst::Element) -> Option<String> {
         let offered = source.static_pad("src")?.query_caps(None);
         if offered.is_any() || offered.is_empty() || offered.can_intersect(&self.caps()) {
@@ -111,7 +112,7 @@ impl Device {
     }
 }
 
-/// Format, size and rates in words.
+/// Format, size and rates as text.
 fn kind(shape: &gst::StructureRef) -> String {
     let field = |name| shape.value(name).map_or_else(|_| "?".to_owned(), words);
     let format = if shape.name() == "video/x-raw" {

@@ -47,7 +47,7 @@ impl Keeper {
         let counted = Counted(alive.clone());
         let work = move || {
             let (_counted, _finished) = (counted, finished);
-            // A refusal also posts an error, which says more.
+            // A failure also posts an error, which has the details.
             let _ = pipeline.set_state(gst::State::Playing);
             // Until the other end is dropped.
             let _ = stopped.recv();

@@ -25,13 +25,13 @@ pub(crate) enum Denied {
 }
 
 impl Denied {
-    /// The reason in words; `server` is the one that requests the login.
+    /// The reason as text; `server` is the one that requests the login.
     pub fn words(&self, server: &str) -> String {
         match self {
             Self::NoLogin => format!("401: {server} requires a user and a password, and none are given"),
             Self::WrongLogin => "401: wrong user or password".to_owned(),
             Self::Weaker => format!(
-                "401: {server} requests Basic authentication after it requested Digest; the password is not sent in the clear"
+                "401: {server} requests Basic authentication after Digest; the password is not sent in the clear"
             ),
             Self::Unsupported(scheme) => {
                 format!("401: {server} requires authentication by {scheme}, which is not supported")

@@ -67,10 +67,10 @@ pub struct SourceOptions {
     pub tls_ca: Option<LocatedPath>,
     /// Accept any certificate for `rtsps://` and `https://`: encrypted, but the other end could be anyone.
     pub tls_accept_any: bool,
-    /// Which video track of a file is read: `"first"`, a number from 1, or `"all"`, each as an input of its own.
+    /// The video track to read: `"first"`, a number from 1, or `"all"`, each as a separate input.
     pub video_track: VideoTrack,
-    /// Frames a second of a coded stream without a container (H.264, H.265, JPEG); what the stream says, else 25, when
-    /// left out.
+    /// Frame rate of an elementary stream, without a container (H.264, H.265, JPEG), in frames/s; default: that of the
+    /// stream, else 25.
     pub fps: Option<f64>,
 }
 
@@ -128,8 +128,8 @@ pub enum Transport {
 /// Opens a live input. Returns at once: the connection is made within [`FrameReader::read`]. (A file in real time is
 /// opened here, up to its first picture.)
 ///
-/// Whatever may be temporary is tried again for ever: a server that does not answer, a wrong password, a device that is
-/// not plugged in. [`Signal::Lost`](crate::input::Signal::Lost) has the reason.
+/// Temporary errors are retried for ever: a server that does not answer, a wrong password, a device that is not plugged
+/// in. [`Signal::Lost`](crate::input::Signal::Lost) has the reason.
 ///
 /// # Errors
 /// Permanent errors: a missing GStreamer element, an option out of range, an unusable file of credentials or

@@ -1,8 +1,8 @@
 //! The timestamps of a stream that comes in bursts of a segment, as HLS does, made continuous.
 //!
-//! After a discontinuity, a restart of the encoder, or a late segment the timestamps are behind the clock or far ahead of
-//! it: every later picture would be late and shown at once, or waited for. Here the timestamps of coded pictures, in front
-//! of the decoder (which would clamp those that go back), are shifted such that the new ones follow the old ones.
+//! After a discontinuity, a restart of the encoder, or a late segment the timestamps are behind the clock or far ahead
+//! of it: every later picture would be late and shown at once, or waited for. Here the timestamps of coded pictures, in
+//! front of the decoder (which would clamp those that go back), are shifted such that the new ones follow the old ones.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

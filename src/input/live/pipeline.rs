@@ -293,7 +293,8 @@ fn decoder(pipeline: &gst::Pipeline, entry: &gst::Pad, life: &Arc<Life>) -> Resu
     let shown = Arc::clone(&life.pictures);
     pipeline.connect_deep_element_added(move |_, _, element| {
         if factory(element).starts_with("avdec_") {
-            // Grey pictures before the first key frame and smeared ones after a loss are marked as corrupt, see `pictures`.
+            // Grey pictures before the first key frame and smeared ones after a loss are marked as corrupt, see
+            // `pictures`.
             switch(element, "output-corrupt", true);
         }
         if is_video_decoder(element) {

@@ -20,7 +20,7 @@ pub(crate) struct Reason {
     pub refused: bool,
     /// The server is busy.
     pub busy: bool,
-    /// It says little by itself.
+    /// The reason is unspecific.
     pub vague: bool,
     /// The target of a redirection.
     pub moved: Option<String>,

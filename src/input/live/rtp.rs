@@ -3,8 +3,8 @@
 //! Some cameras change their SSRC in mid-stream, even with each group of pictures. To a session that is a new sender,
 //! with its own buffers and latency. Here the first SSRC is kept, and the sequence numbers continue.
 //!
-//! Some cameras set the marker, which ends a picture, on each slice. The marker of H.264 and H.265 is used only after it
-//! was right for several pictures; until then the depayloader finds the end of a picture from the slices.
+//! Some cameras set the marker, which ends a picture, on each slice. The marker of H.264 and H.265 is used only after
+//! it was right for several pictures; until then the depayloader finds the end of a picture from the slices.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -121,7 +121,7 @@ impl Packets {
         if ssrc != sender.actual {
             sender.actual = ssrc;
             sender.offset = sender.sequence.wrapping_add(1).wrapping_sub(sequence);
-            // The timestamps restart, and say nothing about the marker.
+            // The timestamps restart, so the marker cannot be judged.
             (sender.timestamp, sender.marker) = (timestamp.wrapping_sub(1), true);
         }
         let sequence = sequence.wrapping_add(sender.offset);
@@ -195,7 +195,7 @@ mod tests {
         packet
     }
 
-    /// Sequence number, marker and SSRC behind it.
+    /// Sequence number, marker and SSRC of the normalised packet.
     fn through(packets: &Packets, sequence: u16, timestamp: u32, marker: bool, ssrc: u32) -> (u16, bool, u32) {
         let mut packet = packet(sequence, timestamp, marker, ssrc);
         packets.rtp(&mut packet);

@@ -1,4 +1,5 @@
-//! The part of a connection's pipeline that reads from an RTSP server: `rtspsrc` behind a [`relay`](crate::input::live::relay).
+//! The part of a connection's pipeline that reads from an RTSP server: `rtspsrc` behind a
+//! [`relay`](crate::input::live::relay).
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -81,7 +82,7 @@ impl Recipe {
         pipeline.connect_deep_element_added(|_, _, element| {
             let name = factory(element);
             if name == "rtph264depay" || name == "rtph265depay" {
-                // Streams with intra refresh have no key frames to wait for; the decoder can tell.
+                // Streams with intra refresh have no key frames to wait for; the decoder detects that.
                 switch(element, "wait-for-keyframe", false);
                 switch(element, "request-keyframe", true);
             }

@@ -25,8 +25,8 @@ impl Timeline {
         self.shift = 0;
     }
 
-    /// The capture time (never after `arrival`) and the running time of a picture that arrived at `arrival` and was then
-    /// `age` nanoseconds old by its own time; without an age, it was captured on arrival.
+    /// The capture time (never after `arrival`) and the running time of a picture that arrived at `arrival` and was
+    /// then `age` nanoseconds old by its own timestamp; without an age, it was captured on arrival.
     pub fn place(&mut self, arrival: Instant, age: Option<i64>) -> (Instant, u64) {
         let apart = age.map_or(0, |age| age.saturating_sub(self.shift));
         let apart = if apart.unsigned_abs() > MOST_APART {

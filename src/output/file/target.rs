@@ -131,7 +131,7 @@ impl Target {
         location_of(&self.file, &self.temporary)
     }
 
-    /// Whether the temporary file is kept on drop.
+    /// Sets whether the temporary file is kept on drop.
     pub fn keep(&mut self, keep: bool) {
         self.keep = keep;
     }

@@ -116,7 +116,7 @@ impl Drop for Chain {
     }
 }
 
-/// A bus error in words. It holds no credentials, as addresses given to GStreamer have none.
+/// A bus error as text. It holds no credentials, as addresses given to GStreamer have none.
 fn error_of(message: &gst::message::Error) -> Error {
     let error = message.error();
     let words = message.debug().map(|d| d.to_string()).unwrap_or_default();

@@ -48,16 +48,17 @@ impl Table {
     }
 }
 
-/// A socket that is kept to be closed.
+/// A socket held to be closed later.
 struct Held(gio::Socket);
 
-// SAFETY: references of GObject are counted atomically; the socket is used once, after its client has stopped reading and
-// writing.
+// SAFETY: references of GObject are counted atomically; the socket is used once, after its client has stopped reading
+// and writing.
 unsafe impl Send for Held {}
 
 /// The slot of a client that GStreamer's server has accepted itself; without one it is closed.
 pub(crate) fn admit(gate: &Arc<Gate>, client: &rtsp::RTSPClient) -> Option<Ticket> {
-    // SAFETY: the connection belongs to the client, which lives through this call; the socket is taken with a reference.
+    // SAFETY: the connection belongs to the client, which lives through this call; the socket is taken with a
+    // reference.
     let socket: gio::Socket = unsafe {
         let connection = rtsp::ffi::gst_rtsp_client_get_connection(client.to_glib_none().0);
         let socket = rtsp::gst_rtsp::ffi::gst_rtsp_connection_get_read_socket(connection);
@@ -89,7 +90,8 @@ fn ticket_of(gate: &Arc<Gate>, socket: &gio::Socket) -> Option<Ticket> {
 /// The status code of a response; none for a request.
 fn status_of(message: &glib::Value) -> Option<u32> {
     let mut code = 0;
-    // SAFETY: the value holds a message (the signal's documentation), which lives as long as the value; it is only read.
+    // SAFETY: the value holds a message (the signal's documentation), which lives as long as the value; it is only
+    // read.
     unsafe {
         let message: *mut rtsp::gst_rtsp::ffi::GstRTSPMessage = if message.type_().is_a(glib::Type::POINTER) {
             glib::gobject_ffi::g_value_get_pointer(message.to_glib_none().0).cast()

@@ -20,7 +20,7 @@ const GOING: Duration = Duration::from_secs(3);
 /// The source's name in the launch line.
 const SOURCE: &str = "packets";
 
-/// The packets of one mount. It is empty while nobody watches.
+/// The packets of one mount; dropped while it has no viewers.
 pub(crate) struct Feed {
     /// `h264` or `h265`
     codec: &'static str,
@@ -52,7 +52,7 @@ impl Feed {
         })
     }
 
-    /// The pipeline of a media, as `gst-launch-1.0` takes it.
+    /// The launch line of a media, in the syntax of `gst-launch-1.0`.
     pub fn launch(&self) -> String {
         let codec = self.codec;
         format!(

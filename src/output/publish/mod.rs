@@ -109,7 +109,7 @@ pub struct OutputStatus {
     pub name: String,
     /// Clients of a server; for other outputs 1 while they take packets.
     pub clients: AtomicU64,
-    /// Frames it did not take.
+    /// Number of frames dropped.
     pub dropped: AtomicU64,
     /// Number of restarts.
     pub restarts: AtomicU64,

@@ -1,7 +1,7 @@
 //! A pretended RTSP camera on loopback that does what real ones do wrong: written for these tests, over TCP and UDP.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,8 +11,18 @@ use std::time::{Duration, Instant};
 /// What a camera does wrong.
 #[derive(Clone)]
 pub struct Faults {
-    /// The H.264 stream, one access unit each with its slices; sent over and over again.
+    /// The stream, one access unit each with its NAL units; sent over and over again.
     pub units: Arc<Vec<Vec<Vec<u8>>>>,
+    /// It is H.265, else H.264.
+    pub h265: bool,
+    /// Each two access units are shown in the other order: the second one is a B-frame.
+    pub pairs: bool,
+    /// Time from one access unit to the next.
+    pub interval: Duration,
+    /// Access units that are sent at once at the start, as from the cache of a server.
+    pub burst: usize,
+    /// Listens at `::1`, and describes itself with `c=IN IP4` all the same.
+    pub ipv6: bool,
     /// Answer to SETUP over UDP; 200 sends over UDP.
     pub udp: u16,
     /// Over UDP one of so many packets is lost.
@@ -39,15 +49,15 @@ pub struct Faults {
 
 /// A running camera, until it is dropped.
 pub struct Camera {
-    port: u16,
+    address: SocketAddr,
     over: Arc<AtomicBool>,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Camera {
     pub fn start(faults: Faults) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let listener = TcpListener::bind((loopback(&faults), 0)).unwrap();
+        let address = listener.local_addr().unwrap();
         let (over, requests) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
         let (ended, noted) = (Arc::clone(&over), Arc::clone(&requests));
         std::thread::spawn(move || {
@@ -60,11 +70,11 @@ impl Camera {
                 std::thread::spawn(move || serve(client, &faults, &ended, &noted).ok());
             }
         });
-        Self { port, over, requests }
+        Self { address, over, requests }
     }
 
     pub fn address(&self, login: &str) -> String {
-        format!("rtsp://{login}127.0.0.1:{}/cam", self.port)
+        format!("rtsp://{login}{}/cam", self.address)
     }
 
     /// Heads of the requests so far that hold `text`.
@@ -76,36 +86,61 @@ impl Camera {
 impl Drop for Camera {
     fn drop(&mut self) {
         self.over.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        let _ = TcpStream::connect(self.address);
     }
+}
+
+fn loopback(faults: &Faults) -> IpAddr {
+    if faults.ipv6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() }
 }
 
 /// `frames` frames of a test picture as H.264, by access units; `options` go to x264.
 pub fn h264(folder: &Path, frames: u32, options: &str) -> Arc<Vec<Vec<Vec<u8>>>> {
-    let path = folder.join("stream.h264");
+    let options = format!("repeat-headers=1:sliced-threads=0:scenecut=0:{options}");
+    let encoder =
+        ["-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency", "-bf", "0", "-x264-params", &options];
+    // A slice is the first of its picture where `first_mb_in_slice` is 0.
+    units(&elementary(&folder.join("stream.h264"), frames, &encoder), |nal| {
+        matches!(nal[0] & 31, 1 | 5).then(|| nal[1] & 0x80 != 0)
+    })
+}
+
+/// The same as H.265, its parameter sets within the stream alone; `options` go to x265.
+pub fn h265(folder: &Path, frames: u32, options: &str) -> Arc<Vec<Vec<Vec<u8>>>> {
+    let options = format!("log-level=none:repeat-headers=1:bframes=0:scenecut=0:{options}");
+    let encoder = ["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", &options, "-f", "hevc"];
+    // `first_slice_segment_in_pic_flag` tells the same here.
+    units(&elementary(&folder.join("stream.h265"), frames, &encoder), |nal| {
+        (nal[0] >> 1 & 63 < 32).then(|| nal[2] & 0x80 != 0)
+    })
+}
+
+fn elementary(path: &Path, frames: u32, encoder: &[&str]) -> Vec<u8> {
     let made = Command::new("ffmpeg")
-        .args(["-v", "error", "-y", "-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25", "-frames:v"])
-        .arg(frames.to_string())
-        .args(["-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency", "-pix_fmt", "yuv420p", "-bf", "0"])
-        .args(["-x264-params", &format!("repeat-headers=1:sliced-threads=0:scenecut=0:{options}")])
-        .arg(&path)
+        .args(["-v", "error", "-y", "-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25", "-pix_fmt", "yuv420p"])
+        .args(["-frames:v", &frames.to_string()])
+        .args(encoder)
+        .arg(path)
         .status()
         .expect("ffmpeg runs");
     assert!(made.success());
-    let bytes = std::fs::read(path).unwrap();
+    std::fs::read(path).unwrap()
+}
+
+/// The NAL units of a stream by access units; `slice` tells of a slice whether it is the first of its picture.
+fn units(bytes: &[u8], slice: impl Fn(&[u8]) -> Option<bool>) -> Arc<Vec<Vec<Vec<u8>>>> {
     let starts: Vec<usize> = (3..bytes.len()).filter(|at| bytes[at - 3..*at] == [0, 0, 1]).collect();
     let (mut units, mut unit, mut sliced) = (Vec::new(), Vec::new(), false);
     for (index, start) in starts.iter().enumerate() {
         let end = starts.get(index + 1).map_or(bytes.len(), |next| next - 3);
         let nal = bytes[*start..end].to_vec();
         let nal: Vec<u8> = nal[..nal.iter().rposition(|byte| *byte != 0).unwrap() + 1].to_vec();
-        let slice = matches!(nal[0] & 31, 1 | 5);
-        // `first_mb_in_slice` is 0.
-        if sliced && (!slice || nal[1] & 0x80 != 0) {
+        let first = slice(&nal);
+        if sliced && first != Some(false) {
             units.push(std::mem::take(&mut unit));
             sliced = false;
         }
-        sliced |= slice;
+        sliced |= first.is_some();
         unit.push(nal);
     }
     units.push(unit);
@@ -117,6 +152,11 @@ impl Faults {
     pub fn none(units: &Arc<Vec<Vec<Vec<u8>>>>) -> Self {
         Self {
             units: Arc::clone(units),
+            h265: false,
+            pairs: false,
+            interval: Duration::from_millis(40),
+            burst: 0,
+            ipv6: false,
             udp: 461,
             lose_every: None,
             swap_every: None,
@@ -136,7 +176,7 @@ fn serve(mut client: TcpStream, faults: &Faults, over: &AtomicBool, noted: &Mute
     client.set_read_timeout(Some(Duration::from_millis(5)))?;
     let (mut bytes, mut asked, mut stream) = (Vec::new(), Instant::now(), None::<Stream>);
     let (mut over_tcp, mut sent) = (false, 0);
-    let udp = UdpSocket::bind("127.0.0.1:0")?;
+    let udp = UdpSocket::bind((loopback(faults), 0))?;
     while !over.load(Ordering::SeqCst) {
         let mut piece = [0; 4096];
         match client.read(&mut piece) {
@@ -164,7 +204,7 @@ fn serve(mut client: TcpStream, faults: &Faults, over: &AtomicBool, noted: &Mute
             if head.starts_with("SETUP") {
                 let ports = head.split("client_port=").nth(1).and_then(|ports| ports.split('-').next()?.parse().ok());
                 match ports.filter(|_| faults.udp == 200) {
-                    Some(port) => udp.connect(("127.0.0.1", port))?,
+                    Some(port) => udp.connect((loopback(faults), port))?,
                     None => over_tcp = true,
                 }
             }
@@ -209,10 +249,12 @@ fn answer(head: &str, faults: &Faults) -> String {
             Some(answer) => answer.replace("SEQUENCE", sequence),
             None => {
                 let unknown = "m=video 0 RTP/AVP 97\r\na=rtpmap:97 AV9/90000\r\na=control:track0\r\n";
+                let before = if faults.unknown_first { unknown } else { "" };
+                let (codec, format) =
+                    if faults.h265 { ("H265", "") } else { ("H264", "a=fmtp:96 packetization-mode=1\r\n") };
                 let body = format!(
-                    "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=cam\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\n{}m=video 0 RTP/AVP 96\r\n\
-                     a=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\na=control:track1\r\n",
-                    if faults.unknown_first { unknown } else { "" }
+                    "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=cam\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\n{before}\
+                     m=video 0 RTP/AVP 96\r\na=rtpmap:96 {codec}/90000\r\n{format}a=control:track1\r\n"
                 );
                 done("200 OK", "Content-Type: application/sdp\r\n", &body)
             }
@@ -259,24 +301,27 @@ struct Stream {
 }
 
 impl Stream {
-    /// Those of the access units that are due at 25 a second; an empty one behind each unit.
+    /// Those of the access units that are due; an empty one behind each unit.
     fn due(&mut self, faults: &Faults) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
         let start = *self.start.get_or_insert_with(Instant::now);
-        while start.elapsed() >= Duration::from_millis(40) * self.sent as u32 {
+        while start.elapsed() >= faults.interval * self.sent.saturating_sub(faults.burst) as u32 {
             let unit = &faults.units[self.sent % faults.units.len()];
             let ssrc = 0x1234 + faults.ssrc_every.map_or(0, |every| self.sent / every) as u32;
             if faults.ssrc_every.is_some_and(|every| self.sent.is_multiple_of(every)) {
                 self.sequence = self.sequence.wrapping_mul(31).wrapping_add(777);
             }
+            let shown = if faults.pairs { self.sent ^ 1 } else { self.sent };
+            // At 90 kHz.
+            let ticks = faults.interval.as_millis() as u32 * 90;
             for (index, nal) in unit.iter().enumerate() {
-                let pieces = fragments(nal);
+                let pieces = fragments(nal, faults.h265);
                 for (piece, payload) in pieces.iter().enumerate() {
                     let last = piece + 1 == pieces.len();
                     let marker = last && (faults.markers || index + 1 == unit.len());
                     let mut packet = vec![0x80, 96 | u8::from(marker) << 7];
                     packet.extend(self.sequence.to_be_bytes());
-                    packet.extend((self.sent as u32 * 3600).to_be_bytes());
+                    packet.extend((shown as u32 * ticks).to_be_bytes());
                     packet.extend(ssrc.to_be_bytes());
                     packet.extend(payload);
                     self.sequence = self.sequence.wrapping_add(1);
@@ -323,16 +368,21 @@ fn send(udp: &UdpSocket, packets: &[Vec<u8>], mut sent: usize, faults: &Faults) 
     sent
 }
 
-/// RFC 6184: a NAL unit, or its fragments (FU-A).
-fn fragments(nal: &[u8]) -> Vec<Vec<u8>> {
+/// A NAL unit, or its fragments: FU-A of RFC 6184 for H.264, FU of RFC 7798 for H.265.
+fn fragments(nal: &[u8], h265: bool) -> Vec<Vec<u8>> {
     if nal.len() <= 1200 {
         return vec![nal.to_vec()];
     }
-    let chunks: Vec<&[u8]> = nal[1..].chunks(1200).collect();
+    let (header, kind) = if h265 {
+        (vec![nal[0] & 0x81 | 49 << 1, nal[1]], nal[0] >> 1 & 63)
+    } else {
+        (vec![nal[0] & 0xe0 | 28], nal[0] & 31)
+    };
+    let chunks: Vec<&[u8]> = nal[header.len()..].chunks(1200).collect();
     let last = chunks.len() - 1;
     let fragment = |(index, chunk): (usize, &&[u8])| {
         let ends = u8::from(index == 0) << 7 | u8::from(index == last) << 6;
-        [&[nal[0] & 0xe0 | 28, ends | nal[0] & 31], *chunk].concat()
+        [&header[..], &[ends | kind], *chunk].concat()
     };
     chunks.iter().enumerate().map(fragment).collect()
 }

@@ -122,7 +122,7 @@ impl Splitter {
     /// The next complete item.
     ///
     /// # Errors
-    /// The peer announces too much, or does not speak RTSP; in words.
+    /// The peer announces too much, or does not speak RTSP; as text.
     pub fn next(&mut self, expected: &Channels<'_>) -> Result<Option<Item>, String> {
         loop {
             match begin(&self.bytes, expected) {
@@ -184,7 +184,7 @@ enum Begin {
     /// An interleaved packet of so many bytes.
     Packet(usize),
     Message,
-    /// Too few bytes to tell.
+    /// Too few bytes to decide.
     Unknown,
     Junk,
 }
@@ -229,7 +229,7 @@ fn words(bytes: &[u8]) -> Begin {
     }
 }
 
-/// The lengths of the head without and with the empty line behind it.
+/// The lengths of the head without and with the empty line after it.
 fn head_of(bytes: &[u8]) -> Option<(usize, usize)> {
     (0..bytes.len()).find_map(|at| {
         let rest = &bytes[at..];

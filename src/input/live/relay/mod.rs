@@ -259,7 +259,7 @@ fn upstream(client: &mut TcpStream, splitter: &mut Splitter, camera: &Mutex<Came
 /// From the camera to `rtspsrc`, until either closes the connection.
 ///
 /// # Errors
-/// The camera does not speak RTSP, or exceeds a limit; in words.
+/// The camera does not speak RTSP, or exceeds a limit; as text.
 fn downstream(
     reader: &mut dyn Read,
     client: &mut TcpStream,

@@ -59,7 +59,7 @@ impl Failure {
         Self { finding, status: 0, final_: false }
     }
 
-    /// Something that is not read on purpose.
+    /// Content that must not be read.
     pub fn refused(words: impl Into<String>) -> Self {
         Self { final_: true, ..Self::new(Finding::Refused(words.into())) }
     }
@@ -69,7 +69,7 @@ impl Failure {
         Self::new(Finding::Refused(format!("the connection broke: {e}")))
     }
 
-    /// In words.
+    /// The reason as text.
     pub fn words(&self) -> &str {
         match &self.finding {
             Finding::Unreachable(words)
@@ -282,7 +282,7 @@ fn unanswered(e: &legacy::Error) -> Failure {
         if let Some(Unreachable(words)) = e.downcast_ref() {
             return Failure::new(Finding::Unreachable(words.clone()));
         }
-        // The innermost cause says most.
+        // The innermost cause is the most specific.
         match e.source() {
             Some(next) => cause = Some(next),
             None => {
@@ -293,7 +293,7 @@ fn unanswered(e: &legacy::Error) -> Failure {
     Failure::new(Finding::Refused(format!("no valid response: {e}")))
 }
 
-/// No connection, in words.
+/// The reason for a failed connection, as text.
 #[derive(Debug)]
 struct Unreachable(String);
 

@@ -5,7 +5,7 @@ use url::Url;
 /// `text`, found at `base`, with all addresses replaced by `name` of them.
 ///
 /// # Errors
-/// An address is malformed, or is not HTTP; in words.
+/// An address is malformed, or is not HTTP; as text.
 pub(super) fn rewrite(text: &str, base: &Url, name: &dyn Fn(&Url) -> String) -> Result<String, String> {
     let address = |text: &str| {
         let url = base.join(text).map_err(|e| format!("the playlist holds a malformed address ({e})"))?;

@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use super::health::{State, health};
+use super::health::{State, health, output_health};
 use super::metrics;
 use crate::session::Handle;
 use crate::{Error, Result};
@@ -230,7 +230,8 @@ async fn healthz(Shared(session): Shared<Handle>) -> Response {
     let streams: Vec<_> = session.streams().iter().map(health).collect();
     let down = streams.is_empty() || streams.iter().any(|stream| stream.state == State::Down);
     let status = if down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    json(status, &serde_json::json!({ "streams": streams }))
+    let outputs: Vec<_> = session.messages().iter().map(|status| output_health(status)).collect();
+    json(status, &serde_json::json!({ "streams": streams, "outputs": outputs }))
 }
 
 async fn readyz(Shared(session): Shared<Handle>) -> Response {

@@ -1,10 +1,12 @@
 //! Live inputs and outputs, and runs over them. [`soak`] holds long measurements, which are ignored by default.
 
 mod calibrate;
+mod clips;
 mod device;
 mod guards;
 mod hostile;
 mod input;
+mod notify;
 mod output;
 mod peers;
 mod pipeline;

@@ -63,8 +63,8 @@ struct Output {
 }
 
 impl Notifier {
-    /// Starts an output for each of `targets`. What is not reachable yet is tried again; `streams` are the names of live
-    /// streams, which brokers keep the state of.
+    /// Starts an output for each of `targets`. What is not reachable yet is tried again; `streams` are the names of
+    /// live streams, which brokers keep the state of.
     ///
     /// # Errors
     /// A secret, a certificate or a command that is not there.
@@ -120,8 +120,8 @@ impl Notifier {
         }
     }
 
-    /// Waits until every message is delivered, for at most `patience`, or until `stop` says so; ends the outputs. What is
-    /// left then is lost, and counted.
+    /// Waits until every message is delivered, for at most `patience`, or until `stop` says so; ends the outputs. What
+    /// is left then is lost, and counted.
     pub fn finish(&self, patience: Duration, stop: &dyn Fn() -> bool) -> Vec<Delivery> {
         self.outputs.iter().for_each(|output| output.outbox.close());
         let start = Instant::now();

@@ -10,11 +10,11 @@ use rumqttc::tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::{Error, Result};
 
-/// Trusts the certificate authorities in `authorities`, or else those of the system.
+/// The certificate authorities in the file `authorities`, or else those of the system.
 ///
 /// # Errors
 /// The file cannot be read or holds none; the system has none.
-pub fn client(key: &str, authorities: Option<&Path>) -> Result<ClientConfig> {
+pub fn roots(key: &str, authorities: Option<&Path>) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     match authorities {
         Some(path) => {
@@ -36,6 +36,14 @@ pub fn client(key: &str, authorities: Option<&Path>) -> Result<ClientConfig> {
             }
         }
     }
+    Ok(roots)
+}
+
+/// A client that trusts `roots`.
+///
+/// # Errors
+/// The library has no cipher that is safe.
+pub fn client(roots: RootCertStore) -> Result<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::failed("TLS cannot be set up").caused_by(error))?;

@@ -12,6 +12,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rumqttc::tokio_rustls::rustls::RootCertStore;
 use sha2::{Digest, Sha256};
 use url::Url;
 
@@ -58,10 +59,12 @@ impl Webhook {
     /// The secret or a certificate cannot be read.
     pub fn new(url: &Url, config: &WebhookConfig, outbox: Arc<Outbox>) -> Result<Self> {
         let secret = secret::read("webhook.secret_file", config.secret_file.as_deref(), WEBHOOK_SECRET)?;
-        let builder = HttpsConnectorBuilder::new()
-            .with_tls_config(tls::client("webhook.tls_ca", config.tls_ca.as_deref())?)
-            .https_or_http()
-            .enable_http1();
+        let roots = match url.scheme() {
+            "https" => tls::roots("webhook.tls_ca", config.tls_ca.as_deref())?,
+            // It is never redirected to another scheme.
+            _ => RootCertStore::empty(),
+        };
+        let builder = HttpsConnectorBuilder::new().with_tls_config(tls::client(roots)?).https_or_http().enable_http1();
         // A connection for each message: events are rare, and an old connection may be dead.
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(builder.build());
         Ok(Self {

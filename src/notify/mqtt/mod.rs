@@ -83,7 +83,7 @@ impl Mqtt {
             (None, None) => {}
         }
         if broker.tls {
-            let config = tls::client("mqtt.tls_ca", config.tls_ca.as_deref())?;
+            let config = tls::client(tls::roots("mqtt.tls_ca", config.tls_ca.as_deref())?)?;
             options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::new(config))));
         }
         Ok(Self { options, board, outbox })

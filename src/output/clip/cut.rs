@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use gstreamer as gst;
+
 use super::cutter::{Cutter, SKEW};
 use super::packets::{Content, Packets};
 use super::windows::Window;
@@ -57,7 +59,7 @@ pub fn cut(cut: &Cut<'_>, stop: &dyn Fn() -> bool) -> Result<Vec<String>> {
     let mut cutter = Cutter::new(Some(cut.path), cut.overwrite, SKEW, ROOM);
     cutter.update(cut.windows);
     let mut packets = Packets::open(cut.path, cut.video)?;
-    let mut begun = false;
+    let (mut begun, mut turned) = (false, false);
     while !cutter.is_done()
         && let Some(packet) = packets.next(cut.path)?
     {
@@ -67,6 +69,8 @@ pub fn cut(cut: &Cut<'_>, stop: &dyn Fn() -> bool) -> Result<Vec<String>> {
         if let (false, Content::Video, Some(first)) = (begun, packet.content, packet.shown()) {
             cutter.set_offset(first - (cut.first_s * 1e9) as i64);
             begun = true;
+            let orientation = packet.tags.as_ref().and_then(|tags| tags.get::<gst::tags::ImageOrientation>());
+            turned = orientation.is_some_and(|orientation| orientation.get() != "rotate-0");
         }
         cutter.take(packet)?;
     }
@@ -81,5 +85,8 @@ pub fn cut(cut: &Cut<'_>, stop: &dyn Fn() -> bool) -> Result<Vec<String>> {
         let name = packet.caps.structure(0).map(|structure| structure.name().to_string()).unwrap_or_default();
         format!("clips are without the stream {} ({name}): {} cannot hold it", packet.stream, container.name())
     }));
+    if mkv && turned {
+        notes.push("clips are not turned as the video is: Matroska cannot say so".to_owned());
+    }
     Ok(notes)
 }

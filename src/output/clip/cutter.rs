@@ -30,8 +30,19 @@ struct Open {
     writer: Box<Writer>,
     /// The time at which its sound begins.
     sound: i64,
+    /// The latest time of a picture in it.
+    latest: i64,
     /// It has all its pictures.
     pictured: bool,
+}
+
+impl Open {
+    fn push(&mut self, packet: &Packet) -> Result<()> {
+        if packet.content == Content::Video {
+            self.latest = self.latest.max(packet.shown().unwrap_or(i64::MIN));
+        }
+        self.writer.push(packet)
+    }
 }
 
 /// Writes windows out of packets.
@@ -112,14 +123,16 @@ impl Cutter {
             let part = &mut self.parts[index];
             let State::Open(open) = &mut part.state else { continue };
             let past = part.window.is_over() && time > end;
-            // Pictures without decoding times are out of order, but for key frames.
-            open.pictured |= past && is_video && (packet.dts.is_some() || packet.is_key());
+            // Pictures come in the order of decoding: those between two that are there are not left out, and where that
+            // order has no times, only a key frame is an end.
+            let later = packet.dts.is_some() && packet.shown().is_some_and(|shown| shown > open.latest);
+            open.pictured |= past && is_video && (later || packet.is_key());
             let wanted = match packet.content {
                 Content::Video => !open.pictured,
                 Content::Audio => !(past && open.pictured) && packet.shown().is_some_and(|shown| shown >= open.sound),
             };
             let written = if wanted {
-                open.writer.push(&packet)
+                open.push(&packet)
             } else if open.pictured && is_video && time > end + SKEW {
                 finish(&mut part.state)
             } else {
@@ -203,16 +216,17 @@ impl Cutter {
         let target = Target::check(&part.window.path, self.input.as_deref(), &encoding)?;
         let container = target.container;
         let streams: Vec<&Packet> = self.streams.values().filter(|packet| takes(container, packet)).collect();
-        let mut writer = Box::new(Writer::open(target, &streams, zero)?);
+        let writer = Box::new(Writer::open(target, &streams, zero)?);
+        let mut open = Open { writer, sound, latest: i64::MIN, pictured: false };
         let mut begun = false;
         for packet in &self.recent {
             let is_video = packet.content == Content::Video;
             begun |= is_key(packet) && packet.shown() == Some(sound);
             if if is_video { begun } else { packet.shown().is_some_and(|shown| shown >= sound) } {
-                writer.push(packet)?;
+                open.push(packet)?;
             }
         }
-        part.state = State::Open(Open { writer, sound, pictured: false });
+        part.state = State::Open(open);
         Ok(())
     }
 }

@@ -7,8 +7,8 @@ use super::packets::{Content, Packet};
 use super::windows::Windows;
 use crate::Result;
 
-/// What is kept beyond the part of a clip before its event, in seconds: an event is raised some time after it began, and
-/// a clip begins at a key frame.
+/// What is kept beyond the part of a clip before its event, in seconds: an event is raised some time after it began,
+/// and a clip begins at a key frame.
 const LATE_S: f64 = 10.0;
 /// Packets that are kept, in bytes.
 const ROOM: usize = 64 << 20;

@@ -1,6 +1,7 @@
 //! The packets of a file, in its order, without decoding.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -31,6 +32,7 @@ pub(super) struct Packet {
     pub stream: usize,
     pub content: Content,
     pub caps: gst::Caps,
+    /// Those of its stream, with the first packet.
     pub tags: Option<gst::TagList>,
     pub pts: Option<i64>,
     pub dts: Option<i64>,
@@ -48,9 +50,23 @@ impl Packet {
         self.pts.or(self.dts)
     }
 
+    /// Whether a decoder can begin with it.
     pub fn is_key(&self) -> bool {
-        !self.buffer.flags().contains(gst::BufferFlags::DELTA_UNIT)
+        let flagged = !self.buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+        let in_stream = self.caps.structure(0).is_some_and(|caps| {
+            caps.name() == "video/x-h264" && caps.get::<&str>("stream-format") == Ok("byte-stream")
+        });
+        // The parser flags every picture that is coded by itself, and those after it may refer to what was before it.
+        // Where parameter sets are in the stream, a picture behind which nothing does so comes with one.
+        flagged && (!in_stream || self.buffer.map_readable().is_ok_and(|bytes| has_parameters(&bytes)))
     }
+}
+
+/// Whether there is a sequence parameter set in front of the picture of an access unit in H.264, Annex B.
+fn has_parameters(unit: &[u8]) -> bool {
+    let headers = unit.windows(4).filter(|bytes| bytes[..3] == [0, 0, 1]).map(|bytes| bytes[3] & 31);
+    // 1 to 5 are parts of the picture, 7 is the set.
+    headers.into_iter().find(|kind| matches!(kind, 1..=5 | 7)) == Some(7)
 }
 
 /// Reads the packets of a file.
@@ -72,20 +88,20 @@ impl Packets {
         link(&pipeline, &[source, parse.clone()])?;
         let (to, packets) = bounded(ROOM);
         let weak = pipeline.downgrade();
-        let (streams, videos) = (std::sync::atomic::AtomicUsize::new(0), std::sync::atomic::AtomicU64::new(0));
+        let (streams, videos) = (AtomicUsize::new(0), AtomicU64::new(0));
         parse.connect_pad_added(move |_, pad| {
             let Some(pipeline) = weak.upgrade() else { return };
             let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
             let name = caps.structure(0).map(|s| s.name().to_string()).unwrap_or_default();
             let content = match name.split('/').next() {
                 Some("video" | "image") => {
-                    let number = videos.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+                    let number = videos.fetch_add(1, Ordering::AcqRel);
                     (number == video).then_some(Content::Video)
                 }
                 Some("audio") => Some(Content::Audio),
                 _ => None,
             };
-            let number = streams.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+            let number = streams.fetch_add(1, Ordering::AcqRel);
             if let Err(error) = add_sink(&pipeline, pad, content.map(|content| (number, content)), &to) {
                 tracing::warn!("a stream is left out of clips: {error}");
             }
@@ -135,6 +151,18 @@ impl Drop for Packets {
     }
 }
 
+/// What the container says of a stream, such as its language and which way up its pictures are.
+fn tags_of(pad: &gst::Pad) -> gst::TagList {
+    let mut tags = gst::TagList::new();
+    for index in 0.. {
+        let Some(event) = pad.sticky_event::<gst::event::Tag<_>>(index) else { break };
+        if event.tag().scope() == gst::TagScope::Stream {
+            tags.make_mut().insert(event.tag(), gst::TagMergeMode::Keep);
+        }
+    }
+    tags
+}
+
 /// Ends a stream of the demuxer in a sink that hands its packets on, or drops them.
 fn add_sink(
     pipeline: &gst::Pipeline,
@@ -148,7 +176,7 @@ fn add_sink(
         .enable_last_sample(false)
         .drop_out_of_segment(false)
         .build();
-    let (to, pad_of) = (to.clone(), pad.downgrade());
+    let (to, pad_of, begun) = (to.clone(), pad.downgrade(), AtomicBool::new(false));
     let take = move |sink: &gst_app::AppSink| {
         let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
         let Some((stream, content)) = wanted else { return Ok(gst::FlowSuccess::Ok) };
@@ -161,8 +189,7 @@ fn add_sink(
             gst::Signed::Negative(time) => i64::try_from(time.nseconds()).ok().map(|time| -time),
         };
         let (pts, dts) = (running(buffer.pts()), running(buffer.dts()));
-        let tags = pad_of.upgrade().and_then(|pad| pad.sticky_event::<gst::event::Tag<_>>(0));
-        let tags = tags.map(|event| event.tag_owned());
+        let tags = if begun.swap(true, Ordering::AcqRel) { None } else { pad_of.upgrade().map(|pad| tags_of(&pad)) };
         let packet = Packet { stream, content, caps, tags, pts, dts, buffer };
         to.send(packet).map(|()| gst::FlowSuccess::Ok).map_err(|_| gst::FlowError::Eos)
     };
@@ -172,4 +199,15 @@ fn add_sink(
     let entry = sink.static_pad("sink").ok_or_else(|| Error::failed("an appsink without a pad"))?;
     pad.link(&entry).map_err(|error| Error::failed(format!("GStreamer: {error}")))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn pictures_that_a_decoder_can_begin_with_have_their_parameters() {
+        let unit = |kinds: &[u8]| kinds.iter().flat_map(|kind| [0, 0, 0, 1, 0x60 | kind, 1, 2]).collect::<Vec<u8>>();
+        assert!(super::has_parameters(&unit(&[9, 7, 8, 6, 5])));
+        assert!(!super::has_parameters(&unit(&[9, 6, 1])) && !super::has_parameters(&unit(&[1, 7])));
+        assert!(!super::has_parameters(&[0, 0, 1]) && !super::has_parameters(&[]));
+    }
 }

@@ -67,8 +67,8 @@ impl Windows {
         self.first_s.unwrap_or(0.0)
     }
 
-    /// Notes what is known of an event so far; the file of its clip, which is `path` unless an earlier clip reaches as far
-    /// as the beginning of this one.
+    /// Notes what is known of an event so far; the file of its clip, which is `path` unless an earlier clip reaches as
+    /// far as the beginning of this one.
     pub fn note(&mut self, id: &str, over: bool, times: (f64, f64), path: impl FnOnce() -> PathBuf) -> &Path {
         self.version += 1;
         let (start_s, end_s) = ((times.0 - self.before_s).max(0.0), times.1 + self.after_s);

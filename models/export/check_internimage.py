@@ -1,27 +1,36 @@
 #!/usr/bin/env python3
 """Checks of the InternImage exporter that need no checkpoint.
 
-    python models/export/check_internimage.py [--variants T S B L XL] [--folder DIR]
+    python models/export/check_internimage.py [--variants T S B L XL "H, narrow" "G, narrow"] [--folder DIR]
 
 1. DCNv3 against a slow reference written from the formula: loops, float64, an explicitly padded frame.
 2. Strict loading: a state dict with the official layout, written down here by itself, loads; one that lacks a key and
    has one too many is refused, and the error names both.
 3. The one file per tensor that the exporter of PyTorch leaves above 2 GB becomes one file, and none of them stays.
-4. Every variant with both heads: PyTorch against ONNX Runtime below 1e-3 at 64x128, random weights; no operator outside
-   the standard domain. For the first variant also free size, f16, external data and every feature stage.
+4. DCNv3's mixing of what was sampled with the centre of each group (H, G), against the same layer without it.
+5. Every variant with both heads: PyTorch against ONNX Runtime below 1e-3 at 64x128, random weights; no operator outside
+   the standard domain. H and G are narrower than they are, since they hold 1 and 3 thousand million parameters. For the first variant also free size, f16, external data and every feature stage.
 """
 
 import argparse
+import dataclasses
 import math
 import pathlib
 import tempfile
 
 import onnx
 import torch
+from torch import nn
 
 from common import tidy
 from internimage import CheckpointError, build, load_strictly, write
-from internimage_network import STAGES, VARIANTS, Segmenter, Variant, deformable_sampling
+from internimage_network import STAGES, VARIANTS, DCNv3, Segmenter, Variant, deformable_sampling
+
+NARROW = {
+    "H, narrow": dataclasses.replace(VARIANTS["H"], channels=32, depths=(2, 2, 7, 2), groups=(2, 4, 8, 16), level2_norms=(2, 5)),
+    "G, narrow": dataclasses.replace(VARIANTS["G"], channels=48, depths=(1, 1, 6, 1), groups=(3, 6, 12, 24), level2_norms=(2, 5)),
+}
+"""The structure of the two largest at a width that any machine can run."""
 
 
 def reference_sampling(value, offset, mask, groups, scale):
@@ -118,7 +127,7 @@ def official_layout(variant: Variant, head: str, outputs: int) -> dict[str, tupl
         for index in range(depth):
             block = f"backbone.levels.{level}.blocks.{index}"
             affine(f"{block}.norm1.0", w)
-            affine(f"{block}.dcn.dw_conv.0", w, 1, 3, 3)
+            affine(f"{block}.dcn.dw_conv.0", w, 1, variant.dw_kernel, variant.dw_kernel)
             affine(f"{block}.dcn.dw_conv.1.1", w)
             affine(f"{block}.dcn.offset", groups * 18, w)
             affine(f"{block}.dcn.mask", groups * 9, w)
@@ -127,8 +136,18 @@ def official_layout(variant: Variant, head: str, outputs: int) -> dict[str, tupl
             affine(f"{block}.norm2.0", w)
             affine(f"{block}.mlp.fc1", 4 * w, w)
             affine(f"{block}.mlp.fc2", w, 4 * w)
-            keys[f"{block}.gamma1"] = keys[f"{block}.gamma2"] = (w,)
-        if not variant.post_norm:
+            if variant.layer_scale:
+                keys[f"{block}.gamma1"] = keys[f"{block}.gamma2"] = (w,)
+            if variant.center_feature_scale:
+                keys[f"{block}.dcn.center_feature_scale_proj_weight"] = (groups, w)
+                keys[f"{block}.dcn.center_feature_scale_proj_bias"] = (groups,)
+            if variant.res_post_norm:
+                affine(f"{block}.res_post_norm1.0", w)
+                affine(f"{block}.res_post_norm2.0", w)
+        if level == 2:
+            for index in range(len(variant.level2_norms)):
+                affine(f"backbone.levels.2.post_norms.{index}.0", w)
+        if not variant.post_norm or variant.center_feature_scale:
             affine(f"backbone.levels.{level}.norm.0", w)
         if level < 3:
             keys[f"backbone.levels.{level}.downsample.conv.weight"] = (2 * w, w, 3, 3)
@@ -171,6 +190,30 @@ def random_state(layout: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
     return state
 
 
+def check_centre() -> None:
+    """With a share of 1 each group gives its own centre, with 0 what was sampled; in between a mean by the sigmoid."""
+    torch.manual_seed(0)
+    plain = DCNv3(24, 3, dataclasses.replace(VARIANTS["T"], dw_kernel=5)).eval()
+    mixed = DCNv3(24, 3, dataclasses.replace(VARIANTS["T"], dw_kernel=5, center_feature_scale=True)).eval()
+    mixed.load_state_dict(plain.state_dict(), strict=False)
+    x = torch.randn(1, 6, 5, 24)
+    with torch.no_grad():
+        sampled, centre = plain(x), plain.output_proj(plain.input_proj(x))
+        for share, expected in ((-50.0, sampled), (50.0, centre), (0.0, (sampled + centre) / 2)):
+            mixed.center_feature_scale_proj_bias.fill_(share)
+            error = (mixed(x) - expected).abs().max().item()
+            if error > 1e-6:
+                raise SystemExit(f"the share of the centre is wrong by {error:.2e}")
+        # One group alone, seen before the last product.
+        mixed.output_proj = nn.Identity()
+        plain.output_proj = nn.Identity()
+        mixed.center_feature_scale_proj_bias.copy_(torch.tensor([-50.0, 50.0, -50.0]))
+        expected = torch.cat([plain(x)[..., :8], plain.input_proj(x)[..., 8:16], plain(x)[..., 16:]], -1)
+        if (mixed(x) - expected).abs().max() > 1e-6:
+            raise SystemExit("the shares of the groups are mixed up")
+    print("each group mixes with its own centre")
+
+
 def check_strictness() -> None:
     variant = VARIANTS["T"]
     state = random_state(official_layout(variant, "uper", 150))
@@ -192,7 +235,7 @@ def check_export(name: str, head: str, folder: pathlib.Path, **options) -> None:
     stages = options.pop("stages", ["fused"])
     outputs, classes = (150, 19) if head == "uper" else (19, 19)
     network = build(random_state(official_layout(VARIANTS[name], head, outputs)), classes, stages)
-    path = folder / f"{name}_{head}.onnx"
+    path = folder / f"{name.replace(', ', '_')}_{head}.onnx"
     text = ", ".join([f"{key} {value}" for key, value in options.items()])
     print(f"InternImage-{name} {head} {text}".rstrip() + ":")
     worst = write(network, path, (64, 128), **options)
@@ -208,11 +251,14 @@ def check_export(name: str, head: str, folder: pathlib.Path, **options) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    VARIANTS.update(NARROW)
+    usual = [name for name in VARIANTS if name not in ("H", "G")]
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=usual)
     parser.add_argument("--folder", type=pathlib.Path, help="where the files go meanwhile (default: a temporary folder)")
     arguments = parser.parse_args()
     check_tidiness()
     check_sampling()
+    check_centre()
     check_strictness()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         for index, name in enumerate(arguments.variants):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""An official InternImage segmentation checkpoint (OpenGVLab/InternImage, T to XL, UPerNet or SegFormer head) as ONNX.
+"""An official InternImage segmentation checkpoint (OpenGVLab/InternImage, T to XL, H, G, UPerNet or SegFormer head) as ONNX.
 
     python models/export/internimage.py --checkpoint upernet_internimage_t_512x1024_160k_cityscapes.pth \\
         --dataset cityscapes --size 512 1024 -o internimage_t.onnx

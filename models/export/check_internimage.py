@@ -163,12 +163,54 @@ def official_layout(variant: Variant, head: str, outputs: int) -> dict[str, tupl
         affine("decode_head.conv_seg", outputs, 512, 1, 1)
         conv_module("auxiliary_head.convs.0", 4 * c, 256, 3)
         affine("auxiliary_head.conv_seg", outputs, 256, 1, 1)
+    elif head == "mask2former":
+        mask2former_layout(affine, keys, widths, outputs)
     else:
         for index in range(4):
             conv_module(f"decode_head.convs.{index}", widths[index], 256, 1)
         conv_module("decode_head.fusion_conv", 4 * 256, 256, 1)
         affine("decode_head.conv_seg", outputs, 256, 1, 1)
     return keys
+
+
+def mask2former_layout(affine, keys: dict[str, tuple[int, ...]], widths: list[int], classes: int, width: int = 64) -> None:
+    """The keys of the Mask2Former head, with 64 channels, 2 heads, 10 queries, 2 layers before the queries and 3 after."""
+    pixels, heads, queries, hidden = "decode_head.pixel_decoder", 2, 10, 96
+    for index, inputs in enumerate(reversed(widths[1:])):
+        affine(f"{pixels}.input_convs.{index}.conv", width, inputs, 1, 1)
+        affine(f"{pixels}.input_convs.{index}.gn", width)
+    for layer in range(2):
+        name = f"{pixels}.encoder.layers.{layer}"
+        affine(f"{name}.attentions.0.sampling_offsets", heads * 3 * 4 * 2, width)
+        affine(f"{name}.attentions.0.attention_weights", heads * 3 * 4, width)
+        affine(f"{name}.attentions.0.value_proj", width, width)
+        affine(f"{name}.attentions.0.output_proj", width, width)
+        affine(f"{name}.ffns.0.layers.0.0", hidden, width)
+        affine(f"{name}.ffns.0.layers.1", width, hidden)
+        affine(f"{name}.norms.0", width)
+        affine(f"{name}.norms.1", width)
+    keys[f"{pixels}.level_encoding.weight"] = (3, width)
+    keys[f"{pixels}.lateral_convs.0.conv.weight"] = (width, widths[0], 1, 1)
+    affine(f"{pixels}.lateral_convs.0.gn", width)
+    keys[f"{pixels}.output_convs.0.conv.weight"] = (width, width, 3, 3)
+    affine(f"{pixels}.output_convs.0.gn", width)
+    affine(f"{pixels}.mask_feature", width, width, 1, 1)
+    for layer in range(3):
+        name = f"decode_head.transformer_decoder.layers.{layer}"
+        for attention in range(2):
+            keys[f"{name}.attentions.{attention}.attn.in_proj_weight"] = (3 * width, width)
+            keys[f"{name}.attentions.{attention}.attn.in_proj_bias"] = (3 * width,)
+            affine(f"{name}.attentions.{attention}.attn.out_proj", width, width)
+        affine(f"{name}.ffns.0.layers.0.0", hidden, width)
+        affine(f"{name}.ffns.0.layers.1", width, hidden)
+        for norm in range(3):
+            affine(f"{name}.norms.{norm}", width)
+    affine("decode_head.transformer_decoder.post_norm", width)
+    keys["decode_head.query_embed.weight"] = keys["decode_head.query_feat.weight"] = (queries, width)
+    keys["decode_head.level_embed.weight"] = (3, width)
+    affine("decode_head.cls_embed", classes + 1, width)
+    for layer in (0, 2, 4):
+        affine(f"decode_head.mask_embed.{layer}", width, width)
 
 
 def random_state(layout: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
@@ -254,6 +296,8 @@ def main() -> None:
     VARIANTS.update(NARROW)
     usual = [name for name in VARIANTS if name not in ("H", "G")]
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=usual)
+    parser.add_argument("--heads", nargs="+", choices=["uper", "segformer", "mask2former"], default=["uper", "segformer"],
+                        help="mask2former needs the transformers package (families.txt)")
     parser.add_argument("--folder", type=pathlib.Path, help="where the files go meanwhile (default: a temporary folder)")
     arguments = parser.parse_args()
     check_tidiness()
@@ -262,9 +306,9 @@ def main() -> None:
     check_strictness()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         for index, name in enumerate(arguments.variants):
-            for head in ("uper", "segformer"):
+            for head in arguments.heads:
                 check_export(name, head, pathlib.Path(folder))
-            if index == 0:
+            if index == 0 and "mask2former" not in arguments.heads:
                 check_export(name, "uper", pathlib.Path(folder), dynamic=True)
                 check_export(name, "segformer", pathlib.Path(folder), fp16=True)
                 check_export(name, "uper", pathlib.Path(folder), external_data=True)

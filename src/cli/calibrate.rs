@@ -58,7 +58,7 @@ pub struct CalibrateArgs {
     /// Scoring methods to calibrate, separated by commas [default: all that the model supports]
     #[arg(long, value_name = "NAME,...")]
     methods: Option<String>,
-    /// Also build a codebook of N centroids, for the bank methods [default: none; up to 4096 for a network without classes]
+    /// Also build a codebook of N centroids, for the bank methods [default: none; 4096 for a network without classes]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=16384))]
     codebook: Option<u32>,
     /// Interval between the frames used, in seconds of running time

@@ -34,7 +34,8 @@ const CODEBOOK_ITERATIONS: usize = 15;
 const ODD_DEVIATIONS: f64 = 6.0;
 /// At most this share of the frames may be odd.
 const MAX_ODD_SHARE: f64 = 0.25;
-/// Two frames whose logits, or features without classes, differ by less than this on average, in units of their own spread, are the same picture.
+/// Two frames whose logits (features, without classes) differ by less than this on average, in units of their own spread,
+/// are the same picture.
 const SAME_PICTURE: f64 = 1e-3;
 
 /// The settings of a calibration.

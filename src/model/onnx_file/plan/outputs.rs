@@ -137,9 +137,15 @@ impl<'m, 'a> Planner<'m, 'a> {
 
     /// Whether an output holds features: by its name, or because a layer normalisation with no number of classes makes it.
     fn is_embedding(&self, port: &Port<'a>) -> bool {
-        let counted = |axis| self.is_count(self.length(port, axis));
+        let channels: &[usize] = match self.rank(port) {
+            3 => &[2],
+            4 => &[1, 3],
+            _ => &[],
+        };
         is_embedding(port.name)
-            || (self.rank(port) >= 3 && tap::is_normalised(self.model, port.name) && !(1..4).any(counted))
+            || (!channels.is_empty()
+                && tap::is_normalised(self.model, port.name)
+                && !channels.iter().any(|&axis| self.is_count(self.length(port, axis))))
     }
 
     pub(super) fn rank(&self, port: &Port<'_>) -> usize {

@@ -199,8 +199,8 @@ fn print_summary(path: &Path, calibration: &Calibration, quiet: bool) {
     println!("{}: {frames} frames measured, {odd_frames} of them left out as odd", path.display());
     if let Some(bank) = &calibration.bank {
         println!(
-            "codebook of {} centroids from {} feature vectors; held-back ordinary frames are told from its own with AUROC \
-             {:.3} (0.5: not at all, which is best)",
+            "codebook of {} centroids from {} feature vectors; held-back ordinary frames are told from its own with \
+             AUROC {:.3} (0.5: not at all, which is best)",
             bank.centroids, bank.vectors, bank.held_back_auroc
         );
     }

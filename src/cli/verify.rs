@@ -28,7 +28,7 @@ pub struct VerifyArgs {
     /// The picture
     #[arg(long, value_name = "FILE")]
     image: PathBuf,
-    /// The logits of the other framework, or its features for a network without classes: a NumPy array [C, h, w] or [1, C, h, w]
+    /// The logits (features, for a network without classes) of the other framework, a NumPy array [C, h, w] or [1, C, h, w]
     #[arg(long, value_name = "FILE.npy")]
     logits: PathBuf,
     /// Order of the channels of the network's pictures [default: as the manifest says, else rgb]

@@ -29,7 +29,7 @@ use crate::{Error, Result};
 /// The network's maps of one frame.
 #[derive(Debug, Clone, Copy)]
 pub struct Maps<'a> {
-    /// Raw logits before any softmax, `[C, h, w]`; `[0, h, w]` where the network has no classes and gives features alone.
+    /// Raw logits before any softmax, `[C, h, w]`; `[0, h, w]` where the network has no classes.
     pub logits: ArrayView3<'a, f32>,
     /// One or more feature maps, `[D_i, h_i, w_i]`; the first one's size is the grid. Empty: pixel statistics on the
     /// logits' grid only.

@@ -11,8 +11,8 @@ const CELLS: usize = 4;
 /// A cut is seen when more than this share of the samples has changed its class or its cell.
 const CUT: f32 = 0.4;
 
-/// Histogram of the most likely class over a coarse grid of cells, `[CELLS * CELLS, C]`. Without classes it is that of the
-/// feature that is most above its mean over the frame.
+/// Histogram of the most likely class over a coarse grid of cells, `[CELLS * CELLS, C]`. Without classes it is that of
+/// the feature that is most above its mean over the frame.
 ///
 /// Both back ends take it from the maps on the host, so that both see the same cuts.
 #[derive(Debug, Clone, Default, PartialEq)]

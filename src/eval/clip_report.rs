@@ -106,7 +106,11 @@ impl ClipsReport {
             @for clip in &self.clips {
                 h2 { (clip.path) }
                 table {
-                    tr { th { (if clip.classes_guessed { "nearest class (a guess)" } else { "nearest class" }) } th { "events" } th { "% of the picture" } }
+                    tr {
+                        th { "nearest class" @if clip.classes_guessed { " (a guess)" } }
+                        th { "events" }
+                        th { "% of the picture" }
+                    }
                     @for (class, alarms) in &clip.classes {
                         tr { td { (class) } td { (alarms.events) } td { (format!("{:.3}", 100.0 * alarms.share)) } }
                     }

@@ -33,6 +33,8 @@ struct EventLine {
     peak_score: f32,
     severity: f32,
     nearest_class: Option<String>,
+    #[serde(default)]
+    classes_guessed: bool,
     clip: Option<String>,
 }
 
@@ -119,7 +121,10 @@ pub fn report(folders: &[PathBuf], output: &Path, embed: usize, overwrite: bool)
                 id: line.id,
                 alarm: line.alarm,
                 label: line.label,
-                class: line.nearest_class,
+                class: line.nearest_class.map(|class| match line.classes_guessed {
+                    true => format!("{class} (a guess)"),
+                    false => class,
+                }),
                 start: line.start_s,
                 end: line.end_s,
                 wall: line.start_wall,

@@ -215,11 +215,11 @@ fn describe(network: &Network) -> String {
     let features =
         if network.feature_names().is_empty() { "none".to_owned() } else { network.feature_names().join(", ") };
     format!(
-        "{}\nsha256 {}\ninput {}x{}, logits `{}`, features {features}",
+        "{}\nsha256 {}\ninput {}x{}, logits {}, features {features}",
         network.path().display(),
         network.sha256(),
         input.width,
         input.height,
-        network.logits_name()
+        network.logits_name().map_or_else(|| "none".to_owned(), |name| format!("`{name}`"))
     )
 }

@@ -112,6 +112,8 @@ pub struct ClipReport {
     pub marked_share: f64,
     /// By nearest known class.
     pub classes: BTreeMap<String, ClassAlarms>,
+    /// Whether the names of these classes are a guess by their number.
+    pub classes_guessed: bool,
     /// Against labels, where there are any.
     pub truth: Option<TruthReport>,
 }
@@ -191,6 +193,7 @@ impl Recorder for Collector {
         for event in events.iter().filter(|event| event.kind == EventType::End) {
             if event.alarm {
                 tally.report.events += 1;
+                tally.report.classes_guessed |= event.classes_guessed;
                 let class = event.nearest_class.clone().unwrap_or_else(|| "-".to_owned());
                 tally.report.classes.entry(class).or_default().events += 1;
             } else {

@@ -70,8 +70,9 @@ impl ClipsReport {
             for (class, alarms) in &clip.classes {
                 let _ = writeln!(
                     text,
-                    "{}: nearest to {class}: {} events, {:.3} % of the picture",
+                    "{}: nearest to {class}{}: {} events, {:.3} % of the picture",
                     clip.path,
+                    if clip.classes_guessed { " (a guess)" } else { "" },
                     alarms.events,
                     100.0 * alarms.share
                 );
@@ -105,7 +106,11 @@ impl ClipsReport {
             @for clip in &self.clips {
                 h2 { (clip.path) }
                 table {
-                    tr { th { "nearest class" } th { "events" } th { "% of the picture" } }
+                    tr {
+                        th { "nearest class" @if clip.classes_guessed { " (a guess)" } }
+                        th { "events" }
+                        th { "% of the picture" }
+                    }
                     @for (class, alarms) in &clip.classes {
                         tr { td { (class) } td { (alarms.events) } td { (format!("{:.3}", 100.0 * alarms.share)) } }
                     }

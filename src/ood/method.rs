@@ -109,8 +109,21 @@ impl Method {
     /// Checks that `network` gives what the score is made from.
     ///
     /// # Errors
-    /// A statistic is defined on queries, and the network has none.
+    /// A statistic is defined on logits or on queries, and the network has none.
     pub fn check_network(&self, network: &Network) -> Result<()> {
+        let term = self.recipe.terms.iter().find(|term| term.statistic.needs_logits());
+        if let Some(term) = term.filter(|_| network.logits_name().is_none()) {
+            return Err(Error::usage(format!(
+                "method `{}`: `{}` is made from logits, and model {} gives features alone",
+                self.name,
+                statistic_name(term.statistic),
+                network.path().display()
+            ))
+            .hint(
+                "`bank` needs features only: `oodstream calibrate` makes its codebook from ordinary footage, then \
+                 --method bank --calibration FILE; or name the logits as outputs.logits in the manifest",
+            ));
+        }
         let term = self.recipe.terms.iter().find(|term| term.statistic.needs_queries());
         match term.filter(|_| !network.has_queries()) {
             Some(term) => Err(Error::usage(format!(

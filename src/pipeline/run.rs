@@ -182,7 +182,7 @@ fn start(
     let Engine { network, views, backend, recipe, settings, ignore, looks, ahead, batch, batch_wait, stages } = engine;
     let (settings, stages, recipe) = (&**settings, &**stages, &*recipe);
     let preparing = Prepare::new(*network.input())?;
-    let classes = network.manifest().classes.names.clone();
+    let (classes, classes_guessed) = (network.manifest().classes.names.clone(), network.classes_guessed());
     let layouts = Layouts::new(views.clone(), *network.input());
     let most = network.max_batch().unwrap_or(usize::MAX).min(*batch).clamp(1, lanes.max(1));
     let (arrivals, arriving) = unbounded();
@@ -191,6 +191,7 @@ fn start(
         settings,
         stages,
         classes: &classes,
+        classes_guessed,
         ignore,
         looks: *looks,
         detections: DETECTIONS + backend.depth() - 1 + usize::from(!looks.all()),

@@ -35,6 +35,7 @@ pub(super) struct Shared<'a> {
     pub settings: &'a Settings,
     pub stages: &'a Stages,
     pub classes: &'a [String],
+    pub classes_guessed: bool,
     pub ignore: &'a Arc<IgnoreMap>,
     pub looks: Looks,
     /// Detections of one stream that may be between detect and draw.
@@ -91,7 +92,8 @@ impl Lane<'_> {
     }
 
     fn serve(&mut self, stream: Stream<'_>, left: Sender<()>, outcome: &mut Outcome) -> Result<()> {
-        let Shared { hub, settings, stages, classes, ignore, looks, detections, several } = *self.shared;
+        let Shared { hub, settings, stages, classes, classes_guessed, ignore, looks, detections, several } =
+            *self.shared;
         let Stream { mut reader, writer, recorders, observer, control, meter, flow } = stream;
         let only_written = recorders.is_empty();
         let permits = permits(flow.queue);
@@ -154,7 +156,8 @@ impl Lane<'_> {
             };
             spawn(scope, control, stages.source.name(), move || source.run(reader.as_mut(), end))?;
             let rules = (*settings.get().events).clone();
-            let watcher = Watcher::new(meter.name(), classes, rules, Arc::clone(ignore));
+            let watcher =
+                Watcher::new(meter.name(), classes, rules, Arc::clone(ignore)).with_guessed_classes(classes_guessed);
             let mut tracking = Tracking::new(settings, watcher, recorders, meter);
             spawn(scope, control, stages.track.name(), move || {
                 relay(control, &stages.track, &track_in, &finished, |frame| tracking.work(frame))?;

@@ -8,7 +8,7 @@ use crate::config::{Config, DetectConfig};
 use crate::model::runtime::{Network, SessionOptions};
 use crate::model::views::Views;
 use crate::ood::alarm::IgnoreMap;
-use crate::ood::calibration::{Calibration, ModelId, ready};
+use crate::ood::calibration::{Calibration, InputForm, ModelId, ready};
 use crate::ood::method::Method;
 use crate::pipeline::{Engine, Looks, Settings, Tunable};
 use crate::{Error, Result};
@@ -81,13 +81,21 @@ pub fn network(config: &Config) -> Result<Network> {
     Ok(network)
 }
 
-/// The identity of a network for a calibration: its hash and the features `requested` by name, since tapped features
+/// The identity of a network for a calibration: its hash, the form of its pictures, and the features `requested` by name, since tapped features
 /// all come out under one name.
 pub fn model_id(network: &Network, requested: &[String]) -> ModelId {
+    let input = network.input();
     ModelId {
         file: network.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
         sha256: network.sha256().to_owned(),
         features: if requested.is_empty() { network.feature_names() } else { requested }.to_vec(),
+        input: Some(InputForm {
+            width: input.width,
+            height: input.height,
+            colour: network.colour(),
+            mean: input.mean,
+            std: input.std,
+        }),
     }
 }
 

@@ -3,9 +3,10 @@
 use ndarray::{Array3, ArrayView3};
 use oodstream::compute::cpu::Cpu;
 use oodstream::compute::{Backend, Detection, Maps, Size, Target};
+use oodstream::model::manifest::Colour;
 use oodstream::model::views::{Resize, Views};
-use oodstream::ood::calibrate::{CalibrateOptions, FrameStore, calibrate};
-use oodstream::ood::calibration::{Calibration, Footage, ModelId, ready};
+use oodstream::ood::calibrate::{CalibrateOptions, CodebookSize, FrameStore, calibrate};
+use oodstream::ood::calibration::{Calibration, Footage, InputForm, ModelId, ready};
 use oodstream::ood::method::Method;
 
 const CLASSES: usize = 4;
@@ -46,7 +47,7 @@ fn store(frames: usize, odd: &[usize]) -> FrameStore {
 }
 
 fn model() -> ModelId {
-    ModelId { file: "m.onnx".to_owned(), sha256: "ab".repeat(32), features: vec!["features".to_owned()] }
+    ModelId { file: "m.onnx".to_owned(), sha256: "ab".repeat(32), features: vec!["features".to_owned()], input: None }
 }
 
 fn empty() -> Calibration {
@@ -56,6 +57,7 @@ fn empty() -> Calibration {
 }
 
 fn options(methods: &[&str], codebook: Option<usize>) -> CalibrateOptions {
+    let codebook = codebook.map_or(CodebookSize::None, CodebookSize::Centroids);
     let methods = methods.iter().map(|name| Method::parse(name, None).unwrap()).collect();
     CalibrateOptions { false_positive_share: 0.02, codebook, methods }
 }
@@ -182,4 +184,51 @@ fn missing_statistics_of_a_calibration_are_named() {
     }
     let error = ready(Method::parse("bank", None).unwrap(), None).unwrap_err().to_string();
     assert!(error.contains("oodstream calibrate"), "{error}");
+}
+
+/// The thresholds and the codebook are judged on frames that they were not made from.
+#[test]
+fn held_back_frames_are_measured() {
+    let calibration = run(store(80, &[]), &options(&["max-logit", "bank"], Some(16))).unwrap();
+    for method in &calibration.methods {
+        let share = method.held_back_share.unwrap();
+        assert!((0.005..0.05).contains(&share), "{}: {share}", method.name);
+    }
+    let bank = calibration.bank.unwrap();
+    assert_eq!((bank.centroids, bank.vectors), (16, 40 * ROWS * COLUMNS));
+    assert!((bank.held_back_auroc - 0.5).abs() < 0.02, "{bank:?}");
+    // A codebook of as many centroids as vectors knows its own frames by heart.
+    let mut few = options(&["bank"], None);
+    few.codebook = CodebookSize::Default;
+    let bank = run(store(24, &[]), &few).unwrap().bank.unwrap();
+    assert_eq!(bank.centroids, bank.vectors / 2);
+    assert!(bank.held_back_auroc > 0.6, "{bank:?}");
+}
+
+/// Colour order, size and normalisation change what a network gives as much as other weights do.
+#[test]
+fn a_calibration_of_other_pictures_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.toml");
+    let form = InputForm { width: 64, height: 32, colour: Colour::Rgb, mean: [0.485, 0.456, 0.406], std: [0.25; 3] };
+    let with = |input: Option<InputForm>| ModelId { input, ..model() };
+    let mut written = run(store(40, &[]), &options(&["max-logit"], None)).unwrap();
+    written.model = with(Some(form));
+    written.save(&path).unwrap();
+    let load = |input| Calibration::load(&path, &with(Some(input)), &Views::default());
+    assert_eq!(load(form).unwrap(), written);
+    for (other, words) in [
+        (InputForm { colour: Colour::Bgr, ..form }, ["colour order RGB", "BGR"]),
+        (InputForm { width: 128, ..form }, ["size 64x32", "128x32"]),
+        (InputForm { mean: [0.0; 3], ..form }, ["mean [0.485", "[0.0, 0.0"]),
+        (InputForm { std: [1.0; 3], ..form }, ["std [0.25", "[1.0, 1.0"]),
+    ] {
+        let error = load(other).unwrap_err();
+        assert_eq!(error.kind(), oodstream::ErrorKind::Usage);
+        assert!(words.iter().all(|word| error.to_string().contains(word)), "{error}");
+    }
+    // A file from before that was noted is taken, with a warning.
+    written.model = with(None);
+    written.save(&path).unwrap();
+    assert!(load(form).is_ok());
 }

@@ -151,6 +151,7 @@ fn an_alarm_counts_seconds_and_not_frames() {
             "severity",
             "mean_confidence",
             "nearest_class",
+            "classes_guessed",
             "snapshot",
             "clip",
             "thumbnail",
@@ -159,6 +160,33 @@ fn an_alarm_counts_seconds_and_not_frames() {
         }
         assert_eq!((json["type"].as_str(), json["time_source"].as_str()), (Some("end"), Some("running")));
     }
+}
+
+/// Names by the number of classes alone are marked in each line that has one.
+#[test]
+fn guessed_classes_are_marked_in_events() {
+    for (names, guessed, expected) in
+        [(&["road", "car"][..], true, true), (&["road", "car"], false, false), (&[], true, false)]
+    {
+        let mut tracker = Tracker::new("a.mp4", names.iter().map(|name| (*name).to_owned()).collect(), rules());
+        tracker.guess_classes(guessed);
+        (1..=10).for_each(|i| drop(show(&mut tracker, 40 * i, 40, &[region(0.1, 1.0)])));
+        tracker.finish((1000, 500));
+        let lines = events(&mut tracker);
+        assert_eq!(lines.len(), 2);
+        assert!(lines.iter().all(|line| line.classes_guessed == expected), "{names:?} {guessed}");
+    }
+}
+
+/// Without classes there is no confidence to speak of.
+#[test]
+fn events_without_classes_have_no_confidence() {
+    let mut tracker = Tracker::new("a.mp4", Vec::new(), rules());
+    let region = Region { mean_confidence: f32::NAN, nearest_class: 0, certainty: 0.0, ..region(0.1, 1.0) };
+    (1..=10).for_each(|i| drop(show(&mut tracker, 40 * i, 40, &[region])));
+    let lines = events(&mut tracker);
+    let line = serde_json::to_value(&lines[0]).unwrap();
+    assert!(line["mean_confidence"].is_null() && line["nearest_class"].is_null(), "{line}");
 }
 
 #[test]

@@ -98,10 +98,12 @@ pub struct Event {
     pub peak_score: f32,
     /// Its severity, 0..1; see [`severity`].
     pub severity: f32,
-    /// Mean over its frames of the mean confidence, the raw maximum logit.
-    pub mean_confidence: f32,
+    /// Mean over its frames of the mean confidence, the raw maximum logit; none where the network has no classes.
+    pub mean_confidence: Option<f32>,
     /// The known class that it was nearest to in most frames.
     pub nearest_class: Option<String>,
+    /// Whether the names of classes, here and in `label`, are a guess by their number.
+    pub classes_guessed: bool,
     /// A picture of it, where one was written.
     pub snapshot: Option<String>,
     /// A video of it, where one was written.

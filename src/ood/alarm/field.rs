@@ -48,14 +48,14 @@ impl Field {
         self.len() == 0
     }
 
-    /// Reads a frame; `logits` are `[C, h, w]` of any size.
+    /// Reads a frame; `logits` are `[C, h, w]` of any size; C may be 0.
     ///
     /// # Errors
     /// The logits or the score map are empty.
     pub fn read(&mut self, detection: &Detection, logits: ArrayView3<'_, f32>, luma: Plane<'_>) -> Result<()> {
         let (_, rows, columns) = logits.dim();
         let (height, width) = Self::size_for(rows, columns);
-        let (Some(score), false) = (detection.score.as_slice(), logits.is_empty()) else {
+        let (Some(score), false) = (detection.score.as_slice(), rows * columns == 0) else {
             return Err(Error::failed("events: the score map or the logits are empty"));
         };
         (self.width, self.height) = (width, height);

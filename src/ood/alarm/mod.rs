@@ -137,6 +137,13 @@ impl Watcher {
         }
     }
 
+    /// Says whether the names of the classes are a guess, which events repeat.
+    #[must_use]
+    pub fn with_guessed_classes(mut self, guessed: bool) -> Self {
+        self.tracker.guess_classes(guessed);
+        self
+    }
+
     /// Puts other rules into force from the next frame on.
     pub fn set(&mut self, settings: EventsConfig) {
         self.tracker.set(settings.clone());

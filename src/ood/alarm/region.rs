@@ -226,7 +226,8 @@ impl RegionFinder {
             let row = (2 * run.row as usize + 1) * rows / (2 * field.height);
             for x in run.start as usize..run.end as usize {
                 let column = (2 * x + 1) * columns / (2 * field.width);
-                let mut highest = f32::NEG_INFINITY;
+                // Without classes nothing is known about confidence.
+                let mut highest = if classes == 0 { f32::NAN } else { f32::NEG_INFINITY };
                 for class in 0..classes {
                     let value = logits[(class, row, column)];
                     sums[class] += value;

@@ -136,7 +136,13 @@ impl Track {
     }
 
     /// The event of this track in its present state.
-    pub(super) fn event(&self, kind: EventType, stream: &str, classes: &[String], size: (u32, u32)) -> Event {
+    pub(super) fn event(
+        &self,
+        kind: EventType,
+        stream: &str,
+        (classes, classes_guessed): (&[String], bool),
+        size: (u32, u32),
+    ) -> Event {
         let most =
             self.class_frames.iter().enumerate().max_by_key(|&(class, frames)| (frames, std::cmp::Reverse(class)));
         let nearest_class = most.and_then(|(class, _)| classes.get(class).cloned());
@@ -162,7 +168,9 @@ impl Track {
             area_share: self.gravity.area_share,
             peak_score: self.peak_score,
             severity: severity(&self.gravity),
-            mean_confidence: (self.confidence_sum / f64::from(self.sightings.max(1))) as f32,
+            mean_confidence: Some((self.confidence_sum / f64::from(self.sightings.max(1))) as f32)
+                .filter(|confidence| !confidence.is_nan()),
+            classes_guessed: classes_guessed && nearest_class.is_some(),
             nearest_class,
             snapshot: None,
             clip: None,

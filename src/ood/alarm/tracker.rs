@@ -66,6 +66,7 @@ pub struct Tracker {
     settings: EventsConfig,
     stream: String,
     classes: Vec<String>,
+    classes_guessed: bool,
     known: Vec<bool>,
     tracks: Vec<Track>,
     spare: Vec<Track>,
@@ -88,6 +89,7 @@ impl Tracker {
             settings: EventsConfig::default(),
             stream: stream.into(),
             classes,
+            classes_guessed: false,
             known: Vec::new(),
             tracks: Vec::new(),
             spare: Vec::new(),
@@ -104,6 +106,11 @@ impl Tracker {
         };
         tracker.set(settings);
         tracker
+    }
+
+    /// Says whether the names of the classes are a guess, which events repeat.
+    pub fn guess_classes(&mut self, guessed: bool) {
+        self.classes_guessed = guessed;
     }
 
     /// Puts other rules into force from the next frame on.
@@ -320,7 +327,7 @@ impl Tracker {
             if first || track.reported_s == f64::NEG_INFINITY || (due && track.missed_s == 0.0) {
                 let kind = if first { EventType::Start } else { EventType::Update };
                 track.reported_s = now;
-                self.events.push(track.event(kind, &self.stream, &self.classes, step.size));
+                self.events.push(track.event(kind, &self.stream, (&self.classes, self.classes_guessed), step.size));
             }
         }
         for track in self.tracks.iter_mut().filter(|track| track.missed_s == 0.0) {
@@ -354,7 +361,12 @@ impl Tracker {
             if is_over(&self.tracks[index]) {
                 let track = self.tracks.remove(index);
                 if track.raised.is_some() && !track.withheld {
-                    self.events.push(track.event(EventType::End, &self.stream, &self.classes, size));
+                    self.events.push(track.event(
+                        EventType::End,
+                        &self.stream,
+                        (&self.classes, self.classes_guessed),
+                        size,
+                    ));
                 }
                 self.spare.push(track);
             } else {

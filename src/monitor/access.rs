@@ -59,7 +59,7 @@ pub(super) enum Login {
 impl Access {
     /// # Errors
     /// The hash or the file of the token cannot be used.
-    pub fn new(config: &HttpConfig, port: u16) -> Result<Self> {
+    pub fn new(config: &HttpConfig) -> Result<Self> {
         let password = config.password_hash.as_deref().map(|text| {
             PasswordHash::new(text).ok().filter(|hash| hash.algorithm.as_str().starts_with("argon2")).ok_or_else(|| {
                 Error::usage("http.password_hash is no Argon2 hash").hint("`oodstream password` makes one")
@@ -81,8 +81,13 @@ impl Access {
             wrong: Mutex::default(),
             waiting: Semaphore::new(WAITING),
             checking: tokio::sync::Mutex::default(),
-            cookie: format!("oodstream-{port}"),
+            cookie: "oodstream".to_owned(),
         })
+    }
+
+    /// Names the cookie of its sessions after its port.
+    pub fn name_cookie(&mut self, port: u16) {
+        self.cookie = format!("oodstream-{port}");
     }
 
     /// Whether anyone may do anything.
@@ -279,7 +284,8 @@ mod tests {
     fn a_password_begins_a_session_and_wrong_ones_are_limited() {
         let hash = hash_password("open sesame").unwrap();
         assert!(hash.starts_with("$argon2id$") && !hash.contains("sesame"));
-        let access = Access::new(&HttpConfig { password_hash: Some(hash), ..HttpConfig::default() }, 9090).unwrap();
+        let mut access = Access::new(&HttpConfig { password_hash: Some(hash), ..HttpConfig::default() }).unwrap();
+        access.name_cookie(9090);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let log_in = |password: &str, peer| runtime.block_on(access.log_in(password.to_owned(), peer));
         let Login::Done(session) = log_in("open sesame", HERE) else { panic!("it is the right one") };
@@ -301,15 +307,15 @@ mod tests {
     fn hashes_of_other_kinds_and_short_tokens_are_refused() {
         let hash = |text: &str| HttpConfig { password_hash: Some(text.to_owned()), ..HttpConfig::default() };
         for wrong in ["open sesame", "", "$2b$12$abcdefghijklmnopqrstuv", "$scrypt$ln=1$c2FsdHNhbHQ$aGFzaGhhc2g"] {
-            let error = Access::new(&hash(wrong), 1).err().unwrap().to_string();
+            let error = Access::new(&hash(wrong)).err().unwrap().to_string();
             assert!(error.contains("oodstream password") && (wrong.is_empty() || !error.contains(wrong)), "{error}");
         }
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "short\n").unwrap();
         let config = HttpConfig { token: Some(file.path().to_path_buf().into()), ..HttpConfig::default() };
-        assert!(Access::new(&config, 1).err().unwrap().to_string().contains("shorter"));
+        assert!(Access::new(&config).err().unwrap().to_string().contains("shorter"));
         std::fs::write(file.path(), "a token of some length\n").unwrap();
-        let access = Access::new(&config, 1).unwrap();
+        let access = Access::new(&config).unwrap();
         assert!(access.admits(&headers(&[("authorization", "Bearer a token of some length")]), HERE));
         for _ in 0..TRIES {
             assert!(!access.admits(&headers(&[("authorization", "Bearer another one")]), HERE));

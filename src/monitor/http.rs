@@ -90,12 +90,13 @@ impl Server {
         let name = wanted.rsplit_once(':').map_or(wanted.as_str(), |(host, _)| host).to_owned();
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| failed(&error))?;
+        let mut access = Access::new(config)?;
+        let tls = tls::acceptor(config)?;
+        let encrypted = tls.is_some();
         let listener = bind(&runtime, &addresses)
             .map_err(|error| failed(&error).hint("another program may have the port; choose another one"))?;
         let address = listener.local_addr().map_err(|error| failed(&error))?;
-        let access = Access::new(config, address.port())?;
-        let tls = tls::acceptor(config)?;
-        let encrypted = tls.is_some();
+        access.name_cookie(address.port());
         if !address.ip().is_loopback() && access.is_open() {
             return Err(Error::usage(format!(
                 "{place}: whoever reaches {address} could see the streams and change the settings"
@@ -281,7 +282,7 @@ impl Talk {
 /// No runtime can be started.
 #[cfg(any(test, feature = "internals"))]
 pub fn answer(session: Handle, bytes: &[u8]) -> io::Result<Vec<u8>> {
-    let access = Access::new(&HttpConfig::default(), 0).map_err(io::Error::other)?;
+    let access = Access::new(&HttpConfig::default()).map_err(io::Error::other)?;
     let site = Arc::new(Site {
         board: session.show_on(Board::new(PreviewOptions { width: 64, fps: 1.0 })),
         session,

@@ -188,7 +188,8 @@ fn surroundings(width: usize, height: usize, place: &BoundingBox) -> (usize, usi
     };
     let x = start(place.x as usize, wide, across, width);
     let y = start(place.y as usize, tall, down, height);
-    (x, y, across, down)
+    // What was cut off on the right and below by an even start.
+    (x, y, (across + 1).min(width - x), (down + 1).min(height - y))
 }
 
 #[cfg(test)]

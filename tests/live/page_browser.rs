@@ -124,6 +124,7 @@ fn events_losses_and_ignored_parts_are_shown() {
     assert!(page.is("document.querySelectorAll('#polygons polygon').length === 1"));
     // By the mouse: three corners, and Enter.
     page.value("document.getElementById('draw').click()");
+    page.value("window.scrollTo(0, 0)");
     let left_top = page.value(
         "(() => { const box = document.getElementById('picture').getBoundingClientRect(); return [box.left, box.top]; })()",
     );
@@ -153,7 +154,7 @@ fn a_password_is_asked_for() {
     let hash = place.program().arg("password").stdin(input).output().unwrap().stdout;
     let hash = String::from_utf8(hash).unwrap();
     fs::write(place.path("p.toml"), format!("[http]\npassword_hash = '{}'\n", hash.trim())).unwrap();
-    let (mut run, port) = up(&place, "test://ball?live=1&width=160&height=96 -o none -c p.toml");
+    let (mut run, port) = up(&place, "test://ball?live=1&width=160&height=96 --method max-logit -o none -c p.toml");
     let page = browser.open(&format!("http://127.0.0.1:{port}/"), Screen::default());
     until("the password is asked for", || page.is("document.getElementById('login').open"));
     for (password, open) in [("sesame", true), ("open sesame", false)] {
@@ -177,7 +178,7 @@ fn times_in_a_browser() {
     let Some(browser) = Browser::start() else { return };
     let place = place();
     let (mut run, port) = up(&place, &format!("test://ball?live=1&width=320&height=180 {RULES} -o none"));
-    let page = browser.open("about:blank", Screen::default());
+    let page = browser.open(&format!("http://127.0.0.1:{port}/icon.svg"), Screen::default());
     let mut loads = Vec::new();
     for _ in 0..11 {
         page.go(&format!("http://127.0.0.1:{port}/"));
@@ -206,7 +207,7 @@ fn times_in_a_browser() {
 #[ignore = "a measurement"]
 fn the_rate_with_three_pages_open() {
     let _alone = alone();
-    let place = place();
+    let place = Place::new();
     let model = std::env::var("OODSTREAM_MEASURED_MODEL").ok();
     let port = free_port();
     let mut program = place.program();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::live::WAIT;
+use crate::live::{WAIT, until};
 
 /// A browser. Killed on drop.
 pub struct Browser {
@@ -164,9 +164,13 @@ impl Page<'_> {
         self.browser.call(Some(&self.session), method, parameters)
     }
 
-    /// Loads `url`.
+    /// Loads `url`, and waits until it is there.
+    #[track_caller]
     pub fn go(&self, url: &str) {
+        // The new document does not know it.
+        self.value("window.isBefore = true");
         self.call("Page.navigate", json!({ "url": url }));
+        until("the page is loaded", || self.is("!window.isBefore && document.readyState === 'complete'"));
     }
 
     /// The value of a JavaScript expression; of a promise, when it is kept.

@@ -9,7 +9,8 @@ function scale(values, low, high) {
     low = Math.min(low, value);
     high = Math.max(high, value);
   }
-  return high > low ? [low, high] : [low - 1, low + 1];
+  const room = (high - low) / 20;
+  return high > low ? [low - room, high + room] : [low - 1, low + 1];
 }
 
 function pane(context, points, [low, high], colour, box, label, now) {
@@ -55,7 +56,7 @@ export function draw(canvas, points, threshold, eventTimes) {
   const boxes = [{ top: 4, height: half, width }, { top: half + 12, height: half, width }];
   const shares = points.map(([t, share]) => [t, share === null ? null : share * 100]);
   const scores = points.map(([t, , score]) => [t, score]);
-  const ranges = [scale(shares.map((point) => point[1]), 0, 1),
+  const ranges = [[0, scale(shares.map((point) => point[1]), 0, 1)[1]],
     scale(scores.map((point) => point[1]), threshold ?? 0, threshold ?? 0)];
   context.fillStyle = colour("--quiet");
   context.strokeStyle = colour("--line");
@@ -74,10 +75,10 @@ export function draw(canvas, points, threshold, eventTimes) {
   context.fillStyle = colour("--mark");
   for (const t of eventTimes) {
     const x = LEFT + (1 - (now - t) / SPAN_MS) * (width - LEFT);
-    if (x >= LEFT) context.fillRect(x, boxes[0].top, 1.5, half * 2 + 8);
+    if (x >= LEFT) for (const box of boxes) context.fillRect(x - 1, box.top + box.height - 7, 2, 7);
   }
   pane(context, shares, ranges[0], colour("--share"), boxes[0], "marked share", now);
-  const y = pane(context, scores, ranges[1], colour("--score"), boxes[1], "highest score, threshold dashed", now);
+  const y = pane(context, scores, ranges[1], colour("--score"), boxes[1], "highest score, threshold dashed, events below", now);
   if (threshold !== null && threshold !== undefined) {
     context.strokeStyle = colour("--mark");
     context.setLineDash([5, 4]);

@@ -279,7 +279,7 @@ impl Default for HttpConfig {
             token: None,
             certificate: None,
             key: None,
-            video_width: 960,
+            video_width: 640,
             video_fps: 10.0,
         }
     }

@@ -1,6 +1,6 @@
 # Everything from a bare Debian 12 with Rust, make and python3. `make help` lists the targets.
 
-.PHONY: help deps gpu openvino providers build demo test check lint deny manual deb package clean
+.PHONY: help deps gpu openvino providers tools build demo test check lint deny manual deb package clean
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
@@ -31,7 +31,10 @@ demo: build ## mark the unknown things in the sample clip
 	$(BIN) run samples/street.mp4 -o $(DEMO) --overwrite
 	@echo "The annotated video is $(abspath $(DEMO))"
 
-test: deps providers ## the whole test suite (shaders on lavapipe, WebGPU on SwiftShader)
+tools: ## what the tests of the page and the dashboard need: Chromium, and Prometheus in target/tools
+	@scripts/tools.sh
+
+test: deps providers tools ## the whole test suite (shaders on lavapipe, WebGPU on SwiftShader)
 	OODSTREAM_REQUIRE_GPU=1 OODSTREAM_REQUIRE_PROVIDERS=1 $(CARGO) test --release --locked
 
 check: lint deny ## format, clippy, documents and licences

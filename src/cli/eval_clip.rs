@@ -126,7 +126,7 @@ fn clip(
     let (reader, _) =
         open_input(input, None, &Default::default(), &config.source, index).map_err(|error| error.at(&name))?;
     if let Some(info) = reader.info() {
-        engine.ignore.check_size(info.width, info.height)?;
+        engine.settings.get().ignore.check_size(info.width, info.height)?;
         truth.as_ref().map_or(Ok(()), |truth| truth.check_size(info.width, info.height))?;
     }
     let meter = Arc::new(Meter::new(&name));

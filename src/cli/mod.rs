@@ -14,6 +14,7 @@ mod manual;
 mod model;
 mod network;
 mod options;
+mod password;
 mod progress;
 mod report;
 mod review;
@@ -92,6 +93,8 @@ enum Command {
     Model(model::ModelArgs),
     /// Check that this machine has everything oodstream needs
     Doctor(doctor::DoctorArgs),
+    /// Hash a password for the page of --http
+    Password(password::PasswordArgs),
     /// Write man pages and shell completions
     #[command(hide = true)]
     Manual(manual::ManualArgs),
@@ -121,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args, quiet),
         Command::Model(args) => model::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Password(args) => password::run(&args),
         Command::Manual(args) => manual::run(&args),
     };
     match result {

@@ -1,6 +1,6 @@
 //! The options of `run`, and the configuration they result in.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::archive::ArchiveArgs;
@@ -115,7 +115,7 @@ pub struct RunArgs {
     max_latency: Option<Duration>,
     #[command(flatten)]
     source: SourceArgs,
-    /// Serve /healthz, /readyz, /metrics and /reload on this loopback port or HOST:PORT
+    /// Serve the page, /healthz, /readyz, /metrics and /reload on this loopback port or HOST:PORT
     #[arg(long, value_name = "ADDRESS", help_heading = "Live")]
     http: Option<String>,
     /// Stop after this long (90, 90s, 5m, 2h)
@@ -124,6 +124,11 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// The pipeline file.
+    pub fn file(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     /// The configuration with the options applied.
     ///
     /// # Errors

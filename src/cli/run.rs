@@ -28,7 +28,7 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
     }
     args.archive.check_unused()?;
     let config = args.config()?;
-    let listen = config.http.listen.clone();
+    let http = config.http.clone();
     let reread = args.clone();
     let printer = Arc::new(Printer { quiet, ..Printer::default() });
     let mut builder = Session::builder(config)
@@ -48,13 +48,12 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
     // First of all: an unhandled SIGHUP ends the process.
     let hangup = session.is_live().then(|| signals::reload_on_hangup(handle.clone())).transpose()?;
     // Before the model loads, so that `/readyz` answers while it does.
-    let _http = match listen.filter(|_| session.is_live()) {
-        Some(address) => {
-            let server = Server::start(&address, handle.clone())?;
-            tracing::info!("http://{}/healthz /readyz /metrics /reload", server.address());
-            Some(server)
-        }
-        None => None,
+    let _http = if http.listen.is_some() && session.is_live() {
+        let server = Server::start(&http, handle.clone(), args.file())?;
+        tracing::info!("page at {}, with /healthz, /readyz, /metrics and /reload", server.url());
+        Some(server)
+    } else {
+        None
     };
     signals::stop_on_interrupt(handle)?;
     let report = session.run();

@@ -51,7 +51,7 @@ pub struct Config {
     pub record: RecordOptions,
     /// HLS output.
     pub hls: HlsOptions,
-    /// Health, metrics and reload over HTTP.
+    /// The page, health, metrics and reload over HTTP.
     pub http: HttpConfig,
     /// Reading of recorded footage.
     pub archive: ArchiveConfig,
@@ -248,12 +248,41 @@ impl Default for LiveConfig {
 }
 
 /// `[http]`
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
-    /// Address of `/healthz`, `/readyz`, `/metrics` and `/reload`: a port on loopback, or `HOST:PORT`; none when left
-    /// out.
+    /// Address of the page, `/healthz`, `/readyz`, `/metrics` and `/reload`: a port on loopback, or `HOST:PORT`; none
+    /// when left out.
     pub listen: Option<String>,
+    /// Names beside `localhost` and that of `listen` by which browsers may reach the page.
+    pub hosts: Vec<String>,
+    /// Argon2 hash of the page's password, as `oodstream password` prints it.
+    pub password_hash: Option<String>,
+    /// File with a token that programs send as `Authorization: Bearer TOKEN`.
+    pub token: Option<LocatedPath>,
+    /// PEM file with the certificate (and its chain), for `https://`.
+    pub certificate: Option<LocatedPath>,
+    /// PEM file with the certificate's key.
+    pub key: Option<LocatedPath>,
+    /// Largest width of the pictures on the page, in pixels.
+    pub video_width: u32,
+    /// Most pictures of a stream in a second.
+    pub video_fps: f64,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            hosts: Vec::new(),
+            password_hash: None,
+            token: None,
+            certificate: None,
+            key: None,
+            video_width: 640,
+            video_fps: 10.0,
+        }
+    }
 }
 
 /// `[[stream]]`

@@ -2,6 +2,7 @@
 
 mod encoder;
 pub mod file;
+pub mod preview;
 pub mod publish;
 
 use std::path::PathBuf;

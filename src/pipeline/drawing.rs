@@ -5,7 +5,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender};
 
 use super::message::{Captured, Drawn, Passage, Permit, Recorded, return_detection, return_permit};
-use super::settings::Settings;
+use super::settings::{Settings, Tunable};
 use crate::Result;
 use crate::compute::Detection;
 use crate::draw::{Caption, Painter, ScoreScale, View, beside_width};
@@ -53,8 +53,6 @@ pub(super) struct Drawing<'a> {
     /// Lines of the caption that stay.
     notes: usize,
     classes: Vec<String>,
-    /// Ignored share of the picture.
-    ignored: f32,
     /// Drawn detections return here.
     detections: Sender<Box<Detection>>,
     newest: Option<Newest>,
@@ -74,13 +72,12 @@ impl<'a> Drawing<'a> {
     pub fn new(
         settings: &'a Settings,
         classes: Vec<String>,
-        ignored: f32,
         detections: Sender<Box<Detection>>,
         newest: Option<Newest>,
     ) -> Result<Self> {
         let version = settings.version();
         let painter = painter(settings, &classes)?;
-        let (scale, caption) = (RunningScale::default(), Caption { lines: notes(settings, ignored) });
+        let (scale, caption) = (RunningScale::default(), Caption { lines: notes(settings) });
         let notes = caption.lines.len();
         Ok(Self {
             settings,
@@ -90,7 +87,6 @@ impl<'a> Drawing<'a> {
             caption,
             notes,
             classes,
-            ignored,
             detections,
             newest,
             keeps_last: false,
@@ -108,7 +104,7 @@ impl<'a> Drawing<'a> {
         let version = self.settings.version();
         if version != self.version {
             self.painter = painter(self.settings, &self.classes)?;
-            self.caption.lines = notes(self.settings, self.ignored);
+            self.caption.lines = notes(self.settings);
             self.notes = self.caption.lines.len();
             self.version = version;
         }
@@ -194,8 +190,9 @@ fn painter(settings: &Settings, classes: &[String]) -> Result<Painter> {
 }
 
 /// Legend lines for rules that differ from the defaults.
-fn notes(settings: &Settings, ignored: f32) -> Vec<String> {
-    let events = settings.get().events;
+fn notes(settings: &Settings) -> Vec<String> {
+    let Tunable { events, ignore, .. } = settings.get();
+    let ignored = ignore.share();
     let mut notes = Vec::new();
     if !events.known.is_empty() {
         notes.push(format!("no alarm: unusual {}", events.known.join(", ")));
@@ -256,7 +253,6 @@ mod tests {
     use crossbeam::channel::unbounded;
     use ndarray::Array2;
 
-    use super::super::settings::Tunable;
     use super::*;
     use crate::gst;
     use crate::input;
@@ -289,7 +285,7 @@ mod tests {
         let ((done, finished), (permits, _kept), (detections, _back)) = (unbounded(), unbounded(), unbounded());
         let settings = Settings::new(Tunable::default());
         let mut drawing =
-            Drawing::new(&settings, Vec::new(), 0.0, detections, Some(Newest::new(finished, permits))).unwrap();
+            Drawing::new(&settings, Vec::new(), detections, Some(Newest::new(finished, permits))).unwrap();
         // Before the first result there is no age to show.
         let drawn = drawing.draw(bare(last.share())).unwrap();
         assert!(drawing.caption.lines.is_empty() && drawn.ood_share == 0.0);

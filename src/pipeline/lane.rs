@@ -10,7 +10,7 @@ use super::message::{Captured, Detected, Drawn, Passage, Permit, Recorded, retur
 use super::meter::Meter;
 use super::observer::Observer;
 use super::policy::{Flow, Policy};
-use super::settings::Settings;
+use super::settings::{Settings, Tunable};
 use super::stats::StageStats;
 use crate::Result;
 use crate::gst::Frame;
@@ -183,7 +183,8 @@ impl<'a> Tracking<'a> {
         self.meter.looked_at();
         let version = self.settings.version();
         if version != self.version {
-            self.watcher.set((*self.settings.get().events).clone());
+            let Tunable { events, ignore, .. } = self.settings.get();
+            self.watcher.set((*events).clone(), ignore);
             self.version = version;
         }
         let Detected { frame, fresh, outputs, detection, scene } = &mut detected;
@@ -253,6 +254,7 @@ impl Sink<'_> {
         while let Some(Drawn { frame, ood_share, permit }) = self.control.receive(input) {
             self.stats.saw_queue(input.len() + 1);
             let (running_time, captured, repeat) = (frame.running_time, frame.captured, frame.lost.is_some());
+            self.observer.drawn(&frame);
             match self.stats.time(|| write(self.control, writer.as_deref_mut(), frame)) {
                 Ok(true) => {}
                 Ok(false) => break,

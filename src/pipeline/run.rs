@@ -23,7 +23,7 @@ use crate::input::{EndOfInput, FrameReader};
 use crate::model::prepare::Prepare;
 use crate::model::runtime::Network;
 use crate::model::views::layout::{Layouts, Views};
-use crate::ood::alarm::{Filler, IgnoreMap};
+use crate::ood::alarm::Filler;
 use crate::output::{FrameWriter, Written};
 use crate::record::Recorder;
 use crate::{Error, Result};
@@ -38,10 +38,8 @@ pub struct Engine {
     pub backend: Box<dyn Backend>,
     /// The score.
     pub recipe: Recipe,
-    /// Threshold and drawing, which may change during a run.
+    /// What may change during a run: the threshold, the drawing, the rules for alarms, ignored parts.
     pub settings: Arc<Settings>,
-    /// Ignored parts of the picture.
-    pub ignore: Arc<IgnoreMap>,
     /// Which frames are looked at.
     pub looks: Looks,
     /// Prepared pictures that may wait for the network; 0 chooses each picture when the network is free for it.
@@ -179,7 +177,7 @@ fn start(
     queue: usize,
     body: &(impl Fn(&mut Lane<'_>) + Sync),
 ) -> Result<()> {
-    let Engine { network, views, backend, recipe, settings, ignore, looks, ahead, batch, batch_wait, stages } = engine;
+    let Engine { network, views, backend, recipe, settings, looks, ahead, batch, batch_wait, stages } = engine;
     let (settings, stages, recipe) = (&**settings, &**stages, &*recipe);
     let preparing = Prepare::new(*network.input())?;
     let (classes, classes_guessed) = (network.manifest().classes.names.clone(), network.classes_guessed());
@@ -192,7 +190,6 @@ fn start(
         stages,
         classes: &classes,
         classes_guessed,
-        ignore,
         looks: *looks,
         detections: DETECTIONS + backend.depth() - 1 + usize::from(!looks.all()),
         several: lanes > 1,
@@ -219,11 +216,12 @@ fn start(
         spawn(scope, hub, stages.infer.name(), move || {
             infer(hub, &stages.infer, network, &infer_in, &batch_in, &to_detect)
         })?;
-        let filler = Filler::new(Arc::clone(ignore));
+        let (version, filler) = (settings.version(), Filler::new(settings.get().ignore));
         let slots = (0..lanes).map(|_| None).collect();
         spawn(scope, hub, stages.detect.name(), move || {
             let backend = backend.as_mut();
-            Detect { control: hub, stats: &stages.detect, backend, recipe, settings, filler, slots }.run(&detect_in)
+            Detect { control: hub, stats: &stages.detect, backend, recipe, settings, filler, version, slots }
+                .run(&detect_in)
         })
     })
 }

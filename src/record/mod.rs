@@ -68,6 +68,11 @@ pub trait Recorder: Send {
         Ok(())
     }
 
+    /// Whether it keeps results, so that the stream goes on for them when its video has nowhere to go.
+    fn keeps(&self) -> bool {
+        true
+    }
+
     /// The stream is over.
     ///
     /// # Errors

@@ -40,8 +40,8 @@ pub fn open(config: &Config) -> Result<Engine> {
             threshold,
             style: config.draw,
             events: Arc::new(config.events.clone()),
+            ignore,
         })),
-        ignore,
         looks: Looks {
             every: config.archive.every_s.map(Duration::from_secs_f64),
             skip_still: config.archive.skip_still,

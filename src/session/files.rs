@@ -99,7 +99,7 @@ pub(crate) fn run_queue(
         handle,
         observer,
         encoding: encoding(config),
-        ignore: Arc::clone(&engine.ignore),
+        ignore: engine.settings.get().ignore,
         // Checked with the configuration.
         wall_times: WallTimes::new(&config.archive).ok(),
     };
@@ -186,7 +186,8 @@ impl Files<'_> {
         let meter = Arc::new(Meter::new(&stream));
         let info = reader.info().cloned();
         tracing::debug!(?info, "opened {path}");
-        self.handle.begin_file(StreamStatus { meter: Arc::clone(&meter), outputs: Vec::new() }, lane.number());
+        self.handle
+            .begin_file(StreamStatus { meter: Arc::clone(&meter), outputs: Vec::new(), watched: None }, lane.number());
         self.observer.started(&meter, info.as_ref());
         let outcome = lane.run(Stream {
             reader,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{RecvTimeoutError, bounded};
 
+use super::board::Watched;
 use super::builder::{Session, conclude, encoding};
 use super::engine;
 use super::handle::{Running, StreamStatus};
@@ -13,6 +14,7 @@ use super::observer::Observer;
 use super::report::{InputReport, Report};
 use super::streams::Inputs;
 use crate::config::LiveConfig;
+use crate::gst::Frame;
 use crate::input::{FrameReader, Signal, open_live};
 use crate::model::runtime::Provider;
 use crate::output::FrameWriter;
@@ -28,6 +30,7 @@ struct Opened {
     control: Arc<Control>,
     follow: Follow,
     outputs: Vec<Arc<OutputStatus>>,
+    watched: Option<Arc<Watched>>,
     reader: Option<Box<dyn FrameReader>>,
     writer: Option<Box<dyn FrameWriter>>,
     recorders: Vec<Box<dyn Recorder>>,
@@ -73,6 +76,20 @@ pub(super) fn run(session: Session) -> Result<Report> {
             }
         };
         observer.started(&meter, None);
+        let watched = handle.board().map(|board| board.stream());
+        let mut recorders: Vec<_> = records
+            .of_stream(&Of {
+                stream: &plan.name,
+                base: &plan.name,
+                style: config.draw,
+                classes: &engine.network.manifest().classes.names,
+            })?
+            .into_iter()
+            .map(|recorder| Box::new(BestEffortRecorder::new(recorder)) as Box<dyn Recorder>)
+            .collect();
+        if let (Some(board), Some(watched)) = (handle.board(), &watched) {
+            recorders.push(board.recorder(watched));
+        }
         opened.push(Opened {
             input: plan.input.to_string(),
             control: Arc::new(Control::watching(handle.interrupts())),
@@ -80,25 +97,21 @@ pub(super) fn run(session: Session) -> Result<Report> {
                 meter: Arc::clone(&meter),
                 events: records.events().cloned(),
                 observer: Arc::clone(&observer),
+                watched: watched.clone(),
             },
             meter,
             outputs,
+            watched,
             reader: Some(open_live(&plan.input, &config.source, index as u32)?),
             writer,
-            recorders: records
-                .of_stream(&Of {
-                    stream: &plan.name,
-                    base: &plan.name,
-                    style: config.draw,
-                    classes: &engine.network.manifest().classes.names,
-                })?
-                .into_iter()
-                .map(|recorder| Box::new(BestEffortRecorder::new(recorder)) as _)
-                .collect(),
+            recorders,
         });
     }
-    let streams =
-        opened.iter().map(|stream| StreamStatus { meter: stream.meter.clone(), outputs: stream.outputs.clone() });
+    let streams = opened.iter().map(|stream| StreamStatus {
+        meter: stream.meter.clone(),
+        outputs: stream.outputs.clone(),
+        watched: stream.watched.clone(),
+    });
     handle.set_streams(streams.collect());
     handle.set_running(Running {
         stages: Arc::clone(&engine.stages),
@@ -167,9 +180,16 @@ struct Follow {
     meter: Arc<Meter>,
     events: Option<Arc<EventLog>>,
     observer: Arc<dyn Observer>,
+    watched: Option<Arc<Watched>>,
 }
 
 impl pipeline::Observer for Follow {
+    fn drawn(&self, frame: &Frame) {
+        if let Some(watched) = &self.watched {
+            watched.preview.offer(frame);
+        }
+    }
+
     fn frame_done(&self, running_time: u64, ood_share: f32) {
         self.observer.frame_done(&self.meter, Duration::from_nanos(running_time), ood_share);
     }

@@ -1,11 +1,14 @@
 //! Live inputs and outputs, and runs over them. [`soak`] holds long measurements, which are ignored by default.
 
 mod calibrate;
+mod dashboard;
 mod device;
 mod guards;
 mod hostile;
 mod input;
 mod output;
+mod page;
+mod page_browser;
 mod peers;
 mod pipeline;
 mod push;

@@ -144,10 +144,15 @@ impl Watcher {
         self
     }
 
-    /// Puts other rules into force from the next frame on.
-    pub fn set(&mut self, settings: EventsConfig) {
+    /// Puts other rules into force from the next frame on, and leaves out other parts of the picture.
+    pub fn set(&mut self, settings: EventsConfig, ignore: Arc<IgnoreMap>) {
         self.tracker.set(settings.clone());
         self.settings = settings;
+        if *ignore != *self.ignore {
+            self.ignore = ignore;
+            self.left_out.clear();
+            (self.left_out_size, self.size) = ((0, 0), (0, 0));
+        }
     }
 
     /// Whether the road gate is in force: it is wanted, and the model has a class of road.

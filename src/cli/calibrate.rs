@@ -173,6 +173,8 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
         false_positive_share: args.false_positives,
         codebook: args.codebook.map(|centroids| centroids as usize),
         methods,
+        classes: network.manifest().classes.names.clone(),
+        events: config.events.clone(),
     };
     bar.set_message("measuring");
     bar.set_position(0);
@@ -189,9 +191,13 @@ fn print_summary(path: &Path, calibration: &Calibration, quiet: bool) {
     }
     let Footage { frames, odd_frames, false_positive_share, .. } = calibration.footage;
     println!("{}: {frames} frames measured, {odd_frames} of them left out as odd", path.display());
-    println!("thresholds that mark {:.2} % of ordinary pixels:", 100.0 * false_positive_share);
+    println!(
+        "thresholds that mark {:.2} % of ordinary pixels, and that ordinary regions raise no alarm at:",
+        100.0 * false_positive_share
+    );
     for method in &calibration.methods {
-        println!("  {:32} {:>12.5}", method.name, method.threshold);
+        let alarm = method.alarm_threshold.unwrap_or(method.threshold);
+        println!("  {:32} {:>12.5} {alarm:>12.5}", method.name, method.threshold);
     }
 }
 

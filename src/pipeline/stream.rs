@@ -158,7 +158,7 @@ impl Lane<'_> {
             let mut tracking = Tracking::new(settings, watcher, recorders, meter);
             spawn(scope, control, stages.track.name(), move || {
                 relay(control, &stages.track, &track_in, &finished, |frame| tracking.work(frame))?;
-                tracking.finish(meter.name())
+                tracking.finish()
             })?;
             let (drawn, ignored) = (classes.to_vec(), ignore.share());
             spawn(scope, control, stages.draw.name(), move || {

@@ -112,7 +112,9 @@ impl Handle {
         let threshold = config.detect.threshold.or(first.threshold.filter(|_| !own)).or(settings.get().threshold);
         config.events.check_classes(classes)?;
         let events = Arc::new(config.events.clone());
-        settings.replace(Tunable { threshold, style: config.draw, events })?;
+        // A threshold of the user is that of the alarms, too.
+        let alarm_threshold = settings.get().alarm_threshold.filter(|_| config.detect.threshold.is_none());
+        settings.replace(Tunable { threshold, alarm_threshold, style: config.draw, events })?;
         let mut rest = config;
         rest.detect.threshold = started_with.detect.threshold;
         rest.draw = started_with.draw;

@@ -166,6 +166,7 @@ pub mod picture {
 /// What is counted and reported while a [`Session`] runs, for an [`Observer`] and the holder of a [`Handle`].
 pub mod status {
     pub use crate::input::{Signal, VideoInfo};
+    pub use crate::ood::alarm::AlarmCounts;
     pub use crate::output::publish::OutputStatus;
     pub use crate::pipeline::{LATENCY_BOUNDS, LatencyReport, Link, Meter, Reading, StageReport};
 }

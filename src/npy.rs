@@ -45,21 +45,37 @@ pub fn write(path: &Path, array: ArrayView2<'_, f32>, float: FloatType) -> Resul
     write_to(&mut file, array, float).and_then(|()| file.flush()).map_err(failed)
 }
 
+/// Writes a `[rows, columns]` array of identities to a file, as i32.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_ids(path: &Path, array: ArrayView2<'_, i32>) -> Result<()> {
+    let failed = |error: io::Error| Error::failed(format!("{}: {error}", path.display()));
+    let mut file = BufWriter::new(File::create(path).map_err(failed)?);
+    put(&mut file, array, array.iter().copied()).and_then(|()| file.flush()).map_err(failed)
+}
+
 /// Writes a `[rows, columns]` array, in C order and little-endian.
 ///
 /// # Errors
 /// `to` cannot be written to.
 pub(crate) fn write_to(to: &mut dyn Write, array: ArrayView2<'_, f32>, float: FloatType) -> io::Result<()> {
-    fn put<T: AutoSerialize>(to: &mut dyn Write, shape: &[u64], values: impl Iterator<Item = T>) -> io::Result<()> {
-        let mut writer = WriteOptions::new().default_dtype().shape(shape).writer(to).begin_nd()?;
-        writer.extend(values)?;
-        writer.finish()
-    }
-    let shape = [array.nrows() as u64, array.ncols() as u64];
     match float {
-        FloatType::F16 => put(to, &shape, array.iter().copied().map(f16::from_f32)),
-        FloatType::F32 => put(to, &shape, array.iter().copied()),
+        FloatType::F16 => put(to, array, array.iter().copied().map(f16::from_f32)),
+        FloatType::F32 => put(to, array, array.iter().copied()),
     }
+}
+
+/// Writes `values` in the shape of `array`.
+fn put<T: AutoSerialize, A>(
+    to: &mut dyn Write,
+    array: ArrayView2<'_, A>,
+    values: impl Iterator<Item = T>,
+) -> io::Result<()> {
+    let shape = [array.nrows() as u64, array.ncols() as u64];
+    let mut writer = WriteOptions::new().default_dtype().shape(&shape).writer(to).begin_nd()?;
+    writer.extend(values)?;
+    writer.finish()
 }
 
 /// Reads an array of rank 2, or of higher rank whose other axes are 1, of f16, f32 or f64.

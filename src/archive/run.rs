@@ -230,6 +230,8 @@ impl Archive {
                 classes_guessed: false,
                 model: model_path.display().to_string(),
                 method: config.detect.method.clone(),
+                road_gate: "none",
+                ignored_share: 0.0,
                 threshold: config.detect.threshold,
             },
         };

@@ -181,6 +181,8 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
             None => CodebookSize::None,
         },
         methods,
+        classes: network.manifest().classes.names.clone(),
+        events: config.events.clone(),
     };
     bar.set_message("measuring");
     bar.set_position(0);
@@ -204,12 +206,16 @@ fn print_summary(path: &Path, calibration: &Calibration, quiet: bool) {
             bank.centroids, bank.vectors, bank.held_back_auroc
         );
     }
-    println!("thresholds that mark {:.2} % of ordinary pixels:", 100.0 * false_positive_share);
+    println!(
+        "thresholds that mark {:.2} % of ordinary pixels, and that ordinary regions raise no alarm at:",
+        100.0 * false_positive_share
+    );
     for method in &calibration.methods {
         let held_back = method.held_back_share.map_or_else(String::new, |share| {
             format!("   {:.2} % of held-back frames by a threshold from the others", 100.0 * share)
         });
-        println!("  {:32} {:>12.5}{held_back}", method.name, method.threshold);
+        let alarm = method.alarm_threshold.unwrap_or(method.threshold);
+        println!("  {:32} {:>12.5} {alarm:>12.5}{held_back}", method.name, method.threshold);
     }
 }
 

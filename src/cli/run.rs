@@ -11,6 +11,7 @@ use super::{DAMAGED, INTERRUPTED, exit_code, signals};
 use crate::Result;
 use crate::input::{Signal, VideoInfo};
 use crate::monitor::Server;
+use crate::ood::alarm::AlarmCounts;
 use crate::pipeline::{Meter, Reading};
 use crate::session::{Ending, InputReport, Observer, Report, Session};
 
@@ -158,6 +159,23 @@ impl Printer {
     }
 }
 
+/// The alarms of an input and what was withheld; none where no frame was analysed.
+fn alarm_line(report: &InputReport) -> Option<String> {
+    let AlarmCounts { raised, known, off_road, over_limit, .. } = report.alarms;
+    let withheld: Vec<String> = [
+        (known, "as unusual members of known classes"),
+        (off_road, "off the road (events.road_gate)"),
+        (over_limit, "over events.max_per_minute"),
+    ]
+    .iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, reason)| format!("{count} {reason}"))
+    .collect();
+    let withheld = if withheld.is_empty() { String::new() } else { format!("; withheld: {}", withheld.join(", ")) };
+    let name = report.live.as_ref().map_or(&report.path, |live| &live.name);
+    (report.frames_looked_at > 0).then(|| format!("{name}: alarms: {raised}{withheld}"))
+}
+
 impl Observer for Printer {
     fn started(&self, input: &Meter, info: Option<&VideoInfo>) {
         if self.quiet {
@@ -191,7 +209,12 @@ impl Observer for Printer {
         }
         let name = report.live.as_ref().map_or(&report.path, |live| &live.name);
         if !self.quiet {
-            if report.live.is_some() { Self::live_summary(report) } else { Self::file_summary(report) }
+            if report.live.is_some() {
+                Self::live_summary(report)
+            } else {
+                Self::file_summary(report)
+            }
+            alarm_line(report).inspect(|line| eprintln!("{line}"));
         }
         let damaged = report.live.is_none() && (report.truncated || report.damaged > 0);
         if damaged {

@@ -67,6 +67,13 @@ impl ClipsReport {
         }
         let _ = writeln!(text, "all: {:.1} events per minute in {:.1} s", self.events_per_minute, self.seconds);
         for clip in &self.clips {
+            if clip.unusual + clip.off_road + clip.over_limit > 0 {
+                let _ = writeln!(
+                    text,
+                    "{}: withheld: {} unusual members of known classes, {} off the road, {} over the limit",
+                    clip.path, clip.unusual, clip.off_road, clip.over_limit
+                );
+            }
             for (class, alarms) in &clip.classes {
                 let _ = writeln!(
                     text,

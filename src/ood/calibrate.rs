@@ -7,9 +7,10 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
-use ndarray::{Array2, Array3, ArrayView3, s};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, s};
 
-use super::alarm::Filler;
+use super::alarm::still::StillWatcher;
+use super::alarm::{EventsConfig, Filler};
 use super::calibration::{BankFigures, CalibratedMethod, Calibration, TermStatistics};
 use super::method::Method;
 use crate::compute::cpu::Cpu;
@@ -47,6 +48,10 @@ pub struct CalibrateOptions {
     pub codebook: CodebookSize,
     /// Methods to find thresholds for.
     pub methods: Vec<Method>,
+    /// Names of the network's classes, or empty.
+    pub classes: Vec<String>,
+    /// The rules for alarms that ordinary regions must stay below.
+    pub events: EventsConfig,
 }
 
 /// The size of a codebook.
@@ -304,12 +309,14 @@ pub fn calibrate(
             });
         }
     }
+    let mut scores = Vec::new();
     for method in &options.methods {
         let mut calibrated = CalibratedMethod {
             name: method.name.clone(),
             k: method.recipe.k.clone(),
             threshold: 0.0,
             held_back_share: None,
+            alarm_threshold: None,
             terms: method.recipe.terms.clone(),
         };
         // The score is a sum of terms that are already measured: the frames are not read again.
@@ -329,8 +336,14 @@ pub fn calibrate(
         let share = options.false_positive_share;
         let lengths = values.first().into_iter().flatten().map(Vec::len);
         calibrated.held_back_share = held_back_share(&score, lengths, share);
-        calibrated.threshold = threshold(&mut score, share);
+        calibrated.threshold = threshold(&mut score.clone(), share);
+        scores.push(score);
         calibration.methods.push(calibrated);
+    }
+    let kept: Vec<usize> = measured.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(index, _)| *index).collect();
+    let found = alarm_thresholds(frames, &kept, &scores, &calibration.methods, options)?;
+    for (method, alarm) in calibration.methods.iter_mut().zip(found) {
+        method.alarm_threshold = Some(alarm);
     }
     if let Some(codebook) = &codebook {
         let auroc = told_apart(frames, backend, codebook)?;
@@ -340,6 +353,34 @@ pub fn calibrate(
     }
     calibration.centroids = codebook;
     Ok(())
+}
+
+/// For each method the threshold at which alarms are rare on the frames `kept`; `scores` are theirs on the grid.
+fn alarm_thresholds(
+    frames: &mut FrameStore,
+    kept: &[usize],
+    scores: &[Vec<f32>],
+    methods: &[CalibratedMethod],
+    options: &CalibrateOptions,
+) -> Result<Vec<f32>> {
+    let mut watcher = StillWatcher::new(&options.classes, options.events.clone());
+    let mut quiet: Vec<Vec<f32>> = vec![Vec::with_capacity(kept.len()); methods.len()];
+    for (place, &index) in kept.iter().enumerate() {
+        frames.with_frame(index, |maps| {
+            let (_, height, width) = maps.features.first().map_or(maps.logits.dim(), |map| map.dim());
+            for ((method, scores), quiet) in methods.iter().zip(scores).zip(&mut quiet) {
+                let frame = &scores[place * height * width..][..height * width];
+                let score = ArrayView2::from_shape((height, width), frame)
+                    .map_err(|error| Error::failed(format!("calibration: {error}")))?;
+                quiet.push(watcher.quiet_threshold(score, maps.logits, method.threshold)?);
+            }
+            Ok(())
+        })?;
+    }
+    // An alarm needs a region in `min_seconds / window_s` of the frames: half of that is left.
+    let EventsConfig { min_seconds, window_s, .. } = options.events;
+    let loud = (0.5 * min_seconds / window_s.max(1e-3)).clamp(0.02, 0.5);
+    Ok(quiet.iter_mut().map(|frames| threshold(frames, loud)).collect())
 }
 
 fn check_footage(frames: &FrameStore) -> Result<()> {

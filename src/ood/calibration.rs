@@ -126,6 +126,9 @@ pub struct CalibratedMethod {
     /// Share of the pixels of held-back ordinary frames that a threshold chosen on the others marks, 0..1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_back_share: Option<f64>,
+    /// The score that takes the place of `threshold` in the rules for alarms: regions of ordinary footage stay below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm_threshold: Option<f32>,
     /// The summands with their statistics.
     pub terms: Vec<Term>,
 }
@@ -168,6 +171,12 @@ pub struct CodebookFile {
     pub file: String,
     /// SHA-256 of that file, 64 hexadecimal digits.
     pub sha256: String,
+}
+
+impl CalibratedMethod {
+    fn thresholds_are_finite(&self) -> bool {
+        self.threshold.is_finite() && self.alarm_threshold.is_none_or(f32::is_finite)
+    }
 }
 
 impl Calibration {
@@ -264,7 +273,7 @@ impl Calibration {
             term.deviation > 0.0 && term.deviation.is_finite() && term.mean.is_finite() && term.weight.is_finite()
         };
         for method in &self.methods {
-            if method.terms.is_empty() || !method.terms.iter().all(good) || !method.threshold.is_finite() {
+            if method.terms.is_empty() || !method.terms.iter().all(good) || !method.thresholds_are_finite() {
                 return Err(Error::usage(format!(
                     "methods: `{}` needs terms with std > 0 and a finite threshold",
                     method.name
@@ -316,8 +325,9 @@ impl Calibration {
         if let Some(known) = known {
             method.recipe.terms.clone_from(&known.terms);
             method.threshold = Some(known.threshold);
+            method.alarm_threshold = known.alarm_threshold;
         } else {
-            method.threshold = None;
+            (method.threshold, method.alarm_threshold) = (None, None);
         }
         if known.is_none() && method.needs_statistics {
             for term in &mut method.recipe.terms {

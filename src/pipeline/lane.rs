@@ -165,6 +165,7 @@ impl Source<'_> {
 pub(super) struct Tracking<'a> {
     settings: &'a Settings,
     version: u64,
+    alarm_threshold: Option<f32>,
     watcher: Watcher,
     recorders: Vec<Box<dyn Recorder>>,
     meter: &'a Meter,
@@ -172,7 +173,8 @@ pub(super) struct Tracking<'a> {
 
 impl<'a> Tracking<'a> {
     pub fn new(settings: &'a Settings, watcher: Watcher, recorders: Vec<Box<dyn Recorder>>, meter: &'a Meter) -> Self {
-        Self { settings, version: settings.version(), watcher, recorders, meter }
+        let alarm_threshold = settings.get().alarm_threshold;
+        Self { settings, version: settings.version(), alarm_threshold, watcher, recorders, meter }
     }
 
     pub fn work(&mut self, frame: Passage<Detected>) -> Result<Passage<Recorded>> {
@@ -183,8 +185,9 @@ impl<'a> Tracking<'a> {
         self.meter.looked_at();
         let version = self.settings.version();
         if version != self.version {
-            let Tunable { events, ignore, .. } = self.settings.get();
+            let Tunable { events, ignore, alarm_threshold, .. } = self.settings.get();
             self.watcher.set((*events).clone(), ignore);
+            self.alarm_threshold = alarm_threshold;
             self.version = version;
         }
         let Detected { frame, fresh, outputs, detection, scene } = &mut detected;
@@ -197,7 +200,7 @@ impl<'a> Tracking<'a> {
                 detection,
                 logits: maps.logits,
                 luma: picture.i420().y,
-                threshold: detection.threshold,
+                threshold: self.alarm_threshold.unwrap_or(detection.threshold),
                 fresh: *fresh,
             };
             self.watcher.observe(&seen, scene)?;
@@ -207,18 +210,15 @@ impl<'a> Tracking<'a> {
             keep_events(&mut self.recorders, scene)
         })?;
         drop(picture);
+        self.meter.saw_alarms(self.watcher.counts());
         Ok(Passage::Analysed(detected.recorded()))
     }
 
     /// The stream is over.
-    pub fn finish(mut self, name: &str) -> Result<()> {
+    pub fn finish(mut self) -> Result<()> {
         let mut scene = Scene::default();
         self.watcher.finish(&mut scene);
         keep_events(&mut self.recorders, &mut scene)?;
-        let (_, withheld) = self.watcher.counts();
-        if withheld > 0 {
-            tracing::warn!("{name}: {withheld} alarms exceeded events.max_per_minute and were not reported");
-        }
         self.recorders.iter_mut().try_for_each(|recorder| recorder.finish())
     }
 }

@@ -12,6 +12,8 @@ use crate::{Error, Result};
 pub struct Tunable {
     /// Pixels with `score >= threshold` are marked; none: taken from the first frame of each stream.
     pub threshold: Option<f32>,
+    /// The score that takes the place of the threshold in the rules for alarms.
+    pub alarm_threshold: Option<f32>,
     /// The drawing of the result.
     pub style: Style,
     /// The rules by which marked pixels become alarms.

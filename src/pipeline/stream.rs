@@ -159,7 +159,7 @@ impl Lane<'_> {
             let mut tracking = Tracking::new(settings, watcher, recorders, meter);
             spawn(scope, control, stages.track.name(), move || {
                 relay(control, &stages.track, &track_in, &finished, |frame| tracking.work(frame))?;
-                tracking.finish(meter.name())
+                tracking.finish()
             })?;
             let drawn = classes.to_vec();
             spawn(scope, control, stages.draw.name(), move || {

@@ -14,6 +14,7 @@ use crate::address::Address;
 use crate::config::Config;
 use crate::draw::View;
 use crate::input::own::{FrameSource, OwnReader};
+use crate::ood::alarm::has_road;
 use crate::output::Encoding;
 use crate::pipeline::Engine;
 use crate::{Error, Result, gst};
@@ -204,6 +205,12 @@ pub(crate) fn conclude(engine: &Engine, config: &Config, inputs: Vec<InputReport
         assumptions: engine.network.assumptions().to_vec(),
         classes_guessed: engine.network.classes_guessed(),
         method: config.detect.method.clone(),
+        road_gate: match (engine.settings.get().events.road_gate, has_road(&engine.network.manifest().classes.names)) {
+            (false, _) => "off",
+            (true, true) => "on",
+            (true, false) => "no-road-class",
+        },
+        ignored_share: engine.settings.get().ignore.share(),
         threshold: engine.settings.get().threshold,
     }
 }

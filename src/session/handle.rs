@@ -138,7 +138,9 @@ impl Handle {
         let ignore = settings.get().ignore;
         let ignore = if same_masks { Arc::new(ignore.with_polygons(polygons)) } else { ignore };
         let events = Arc::new(config.events.clone());
-        settings.replace(Tunable { threshold, style: config.draw, events, ignore })?;
+        // A threshold of the user is that of the alarms, too.
+        let alarm_threshold = settings.get().alarm_threshold.filter(|_| config.detect.threshold.is_none());
+        settings.replace(Tunable { threshold, alarm_threshold, style: config.draw, events, ignore })?;
         let mut rest = config;
         rest.detect.threshold = started_with.detect.threshold;
         rest.draw = started_with.draw;

@@ -1,10 +1,14 @@
 //! Calibration: thresholds that hold, a file that knows its model, footage that is refused.
 
-use ndarray::{Array3, ArrayView3};
+use std::sync::Arc;
+
+use ndarray::{Array3, ArrayView3, Axis, s};
 use oodstream::compute::cpu::Cpu;
 use oodstream::compute::{Backend, Detection, Maps, Size, Target};
 use oodstream::model::manifest::Colour;
 use oodstream::model::views::{Resize, Views};
+use oodstream::ood::alarm::still::StillWatcher;
+use oodstream::ood::alarm::{EventsConfig, Filler, IgnoreMap, Ignored};
 use oodstream::ood::calibrate::{CalibrateOptions, CodebookSize, FrameStore, calibrate};
 use oodstream::ood::calibration::{Calibration, Footage, InputForm, ModelId, ready};
 use oodstream::ood::method::Method;
@@ -59,7 +63,13 @@ fn empty() -> Calibration {
 fn options(methods: &[&str], codebook: Option<usize>) -> CalibrateOptions {
     let codebook = codebook.map_or(CodebookSize::None, CodebookSize::Centroids);
     let methods = methods.iter().map(|name| Method::parse(name, None).unwrap()).collect();
-    CalibrateOptions { false_positive_share: 0.02, codebook, methods }
+    CalibrateOptions {
+        false_positive_share: 0.02,
+        codebook,
+        methods,
+        classes: Vec::new(),
+        events: EventsConfig::default(),
+    }
 }
 
 fn run(mut frames: FrameStore, options: &CalibrateOptions) -> oodstream::Result<Calibration> {
@@ -105,6 +115,45 @@ fn a_few_odd_frames_change_nothing() {
     assert_eq!(odd.footage.odd_frames, 3);
     let (a, b) = (clean.methods[0].threshold, odd.methods[0].threshold);
     assert!((a - b).abs() < 0.02, "{a} and {b}");
+}
+
+/// A frame in which a square of nine pixels scores high.
+fn frame_with_a_square(index: usize) -> (Array3<f32>, Array3<f32>) {
+    let (mut logits, features) = frame(index, 0.0);
+    logits.slice_mut(s![.., 4..7, 6..9]).mapv_inplace(|value| value - 8.0);
+    (logits, features)
+}
+
+fn with_squares(frames: &[usize], ignored: &[&str]) -> Calibration {
+    let parts: Vec<Ignored> = ignored.iter().map(|part| Ignored::parse(part).unwrap()).collect();
+    let mut store = FrameStore::new(400).unwrap();
+    store.leave_out(Filler::new(Arc::new(IgnoreMap::load(&parts).unwrap())));
+    for index in 0..80 {
+        let shown = if frames.contains(&index) { frame_with_a_square(index) } else { frame(index, 0.0) };
+        with_maps(&shown, |maps| store.push(maps)).unwrap();
+    }
+    run(store, &CalibrateOptions { false_positive_share: 0.1, ..options(&["max-logit"], None) }).unwrap()
+}
+
+#[test]
+fn regions_of_ordinary_footage_are_below_the_alarm_threshold_and_those_of_a_few_odd_frames_are_not() {
+    let all: Vec<usize> = (0..80).collect();
+    let found = [vec![], vec![40], all].map(|frames| {
+        let calibration = with_squares(&frames, &[]);
+        let method = ready(Method::parse("max-logit", None).unwrap(), Some(&calibration)).unwrap();
+        (method.threshold.unwrap(), method.alarm_threshold.unwrap())
+    });
+    let [(plain, quiet), (_, with_one), (usual, with_all)] = found;
+    let ignored = with_squares(&(0..80).collect::<Vec<_>>(), &["poly:0.25,0.25 0.5,0.25 0.5,0.65 0.25,0.65"]);
+    assert!(ignored.methods[0].alarm_threshold.unwrap() < plain + 1.5, "{:?}", ignored.methods);
+    assert!(quiet < plain + 1.5 && (with_one - quiet).abs() < 0.5, "{found:?}");
+    assert!(with_all > usual + 4.0 && usual < plain + 1.5, "{found:?}");
+    // A new frame of the same kind raises no alarm there, and would at the threshold of the pixels.
+    let (logits, _) = frame_with_a_square(2000);
+    let score = logits.fold_axis(Axis(0), f32::NEG_INFINITY, |a, b| a.max(*b)).mapv(|value| -value);
+    let mut watcher = StillWatcher::new(&[], EventsConfig::default());
+    let mut needed = |threshold: f32| watcher.quiet_threshold(score.view(), logits.view(), threshold).unwrap();
+    assert!(needed(usual) > usual + 4.0 && needed(with_all) < with_all + 0.5, "{found:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use oodstream::ood::alarm::event::{Gravity, nearness, severity};
 use oodstream::ood::alarm::tracker::{Step, Tracker};
-use oodstream::ood::alarm::{Event, EventType, EventsConfig, Moment, Rect, Region, Standing, rfc3339};
+use oodstream::ood::alarm::{AlarmCounts, Event, EventType, EventsConfig, Moment, Rect, Region, Standing, rfc3339};
 use oodstream::ood::components::{Components, DROPPED};
 use proptest::prelude::*;
 
@@ -79,6 +79,7 @@ fn region(left: f32, level: f32) -> Region {
         nearest_class: 1,
         certainty: 0.6,
         on_road: true,
+        peak_level: 1.0,
     }
 }
 
@@ -300,6 +301,7 @@ fn known_classes_are_unusual_and_no_alarm() {
     let lines = events(&mut tracker);
     let said: Vec<_> = lines.iter().map(|line| (line.alarm, line.label.as_str())).collect();
     assert_eq!(said, [(false, "unusual car"), (true, "unknown")]);
+    assert_eq!(tracker.counts(), AlarmCounts { raised: 1, known: 1, ..AlarmCounts::default() });
 }
 
 #[test]
@@ -308,7 +310,20 @@ fn alarms_above_the_limit_are_withheld_and_counted() {
     let regions = [region(0.1, 1.0), region(0.4, 1.0), region(0.7, 1.0)];
     (1..=10).for_each(|i| drop(show(&mut tracker, 40 * i, 40, &regions)));
     assert_eq!(events(&mut tracker).len(), 2);
-    assert_eq!(tracker.counts(), (2, 1));
+    assert_eq!(tracker.counts(), AlarmCounts { raised: 2, over_limit: 1, ..AlarmCounts::default() });
+}
+
+#[test]
+fn what_the_road_gate_withholds_is_counted_once_and_no_more_when_it_comes_onto_the_road() {
+    let mut tracker = tracker(rules());
+    let aside = [Region { on_road: false, ..region(0.1, 1.0) }, Region { on_road: false, ..region(0.7, 1.0) }];
+    let short = Region { on_road: false, ..region(0.4, 1.0) };
+    show(&mut tracker, 40, 40, &[aside[0], aside[1], short]);
+    (2..=10).for_each(|i| drop(show(&mut tracker, 40 * i, 40, &aside)));
+    assert_eq!(tracker.counts(), AlarmCounts { off_road: 2, ..AlarmCounts::default() });
+    (11..=20).for_each(|i| drop(show(&mut tracker, 40 * i, 40, &[region(0.1, 1.0), aside[1]])));
+    assert_eq!(tracker.counts(), AlarmCounts { raised: 1, off_road: 1, ..AlarmCounts::default() });
+    assert_eq!(events(&mut tracker).len(), 1);
 }
 
 #[test]

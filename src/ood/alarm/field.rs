@@ -1,6 +1,6 @@
 //! One frame on the small grid that the rules use.
 
-use ndarray::ArrayView3;
+use ndarray::{ArrayView2, ArrayView3};
 
 use crate::compute::Detection;
 use crate::frame::Plane;
@@ -53,15 +53,24 @@ impl Field {
     /// # Errors
     /// The logits or the score map are empty.
     pub fn read(&mut self, detection: &Detection, logits: ArrayView3<'_, f32>, luma: Plane<'_>) -> Result<()> {
+        self.read_still(detection.score.view(), logits)?;
+        self.read_luma(luma);
+        Ok(())
+    }
+
+    /// Reads a frame without its luma, from a score map of any size.
+    ///
+    /// # Errors
+    /// As [`Field::read`].
+    pub fn read_still(&mut self, score: ArrayView2<'_, f32>, logits: ArrayView3<'_, f32>) -> Result<()> {
         let (_, rows, columns) = logits.dim();
-        let (height, width) = Self::size_for(rows, columns);
-        let (Some(score), false) = (detection.score.as_slice(), rows * columns == 0) else {
+        let (Some(values), false) = (score.as_slice(), rows * columns == 0) else {
             return Err(Error::failed("events: the score map or the logits are empty"));
         };
-        (self.width, self.height) = (width, height);
-        self.read_score(score, detection.score.dim());
+        (self.height, self.width) = Self::size_for(rows, columns);
+        self.read_score(values, score.dim());
         self.read_classes(logits);
-        self.read_luma(luma);
+        self.luma.clear();
         Ok(())
     }
 

@@ -10,7 +10,7 @@ packages=(
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly gstreamer1.0-libav
   libgstrtspserver-1.0-dev gstreamer1.0-rtsp gstreamer1.0-x glib-networking openssl xvfb
-  mesa-vulkan-drivers ffmpeg
+  mesa-vulkan-drivers ffmpeg mosquitto mosquitto-clients
   "$@"
 )
 

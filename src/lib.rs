@@ -110,6 +110,10 @@ mod monitor;
 #[cfg(all(feature = "cli", feature = "internals"))]
 pub mod monitor;
 #[cfg(not(feature = "internals"))]
+mod notify;
+#[cfg(feature = "internals")]
+pub mod notify;
+#[cfg(not(feature = "internals"))]
 mod npy;
 #[cfg(feature = "internals")]
 pub mod npy;
@@ -151,6 +155,7 @@ pub mod settings {
     pub use crate::input::live::{Damaged, SourceOptions, Transport};
     pub use crate::model::runtime::provider::{Device, Precision, Provider};
     pub use crate::model::views::Resize;
+    pub use crate::notify::{ExecConfig, Header, MqttConfig, WebhookConfig};
     pub use crate::ood::alarm::{EventsConfig, Ignored};
     pub use crate::output::publish::{HlsOptions, RecordOptions, ServeOptions};
     pub use crate::pipeline::{Policy, Sync};
@@ -166,6 +171,7 @@ pub mod picture {
 /// What is counted and reported while a [`Session`] runs, for an [`Observer`] and the holder of a [`Handle`].
 pub mod status {
     pub use crate::input::{Signal, VideoInfo};
+    pub use crate::notify::Delivery;
     pub use crate::ood::alarm::AlarmCounts;
     pub use crate::output::publish::OutputStatus;
     pub use crate::pipeline::{LATENCY_BOUNDS, LatencyReport, Link, Meter, Reading, StageReport};

@@ -120,8 +120,11 @@ pub fn matching(path: &Path) -> Vec<PathBuf> {
     let Some((before, after)) = name.split_once('*') else {
         return if path.exists() { vec![path.to_path_buf()] } else { Vec::new() };
     };
+    // Clips are Matroska where MP4 cannot hold their streams.
+    let other = if after == ".mp4" { ".mkv" } else { after };
     let is_one = |name: &str| {
-        name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)).is_some_and(|middle| {
+        let ended = |rest: &str| rest.strip_suffix(after).or_else(|| rest.strip_suffix(other)).map(ToOwned::to_owned);
+        name.strip_prefix(before).and_then(ended).is_some_and(|middle| {
             let number = middle.split('-').next().unwrap_or_default();
             let frame = number.len() >= 6 && number.bytes().all(|byte| byte.is_ascii_digit());
             let event = number.len() == 16 && number.bytes().all(|byte| byte.is_ascii_hexdigit());

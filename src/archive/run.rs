@@ -20,8 +20,9 @@ use crate::address::Address;
 use crate::config::Config;
 use crate::model::locate;
 use crate::model::manifest::sha256_hex;
-use crate::session::builder::conclude;
-use crate::session::files::run_queue;
+use crate::notify::{self, Notifier};
+use crate::session::builder::{conclude, deliver};
+use crate::session::files::{MESSAGES_WAIT, run_queue};
 use crate::session::outputs::Outputs;
 use crate::session::{Handle, Observer, Report, engine};
 use crate::{Error, Result};
@@ -108,6 +109,7 @@ pub struct ArchiveReport {
 pub struct Archive {
     config: Config,
     folders: Folders,
+    messages: Vec<notify::Target>,
     plan: Plan,
     summary: Summary,
     model: String,
@@ -137,6 +139,8 @@ impl Archive {
     /// An output that is not for archives, an input that is not there, a malformed pattern, no model.
     pub fn open(config: Config, outputs: &[Address], options: Options) -> Result<Self> {
         config.check()?;
+        let outputs = Outputs::parse(outputs)?;
+        let messages = outputs.messages.clone();
         let folders = folders(outputs)?;
         let records = folders.records()?.to_path_buf();
         let model_path =
@@ -172,7 +176,7 @@ impl Archive {
             ..Summary::default()
         };
         let jobs = jobs.max(1);
-        Ok(Self { config, folders, plan, summary, model, model_path, settings, jobs, stop: Stop::default() })
+        Ok(Self { config, folders, messages, plan, summary, model, model_path, settings, jobs, stop: Stop::default() })
     }
 
     /// Ends the work from another thread.
@@ -186,7 +190,7 @@ impl Archive {
     /// Something that concerns all files: the model, the folder of the records, another run that works on it.
     pub fn run(self, follow: &dyn Follow) -> Result<ArchiveReport> {
         let start = Instant::now();
-        let Self { config, folders, plan, mut summary, model, model_path, settings, jobs, stop } = self;
+        let Self { config, folders, messages, plan, mut summary, model, model_path, settings, jobs, stop } = self;
         fs::create_dir_all(&summary.records)
             .map_err(|error| Error::io(format!("{}: cannot be made", summary.records.display()), error))?;
         let run_file = RunFile::claim(&summary.records, summary.shard)?;
@@ -200,7 +204,15 @@ impl Archive {
             _ => Some(engine::open(&config)?),
         };
         let classes = engine.as_ref().map_or_else(Vec::new, |engine| engine.network.manifest().classes.names.clone());
-        let run = Shared { config: &config, folders: &folders, plan: &plan, model: &model, settings: &settings };
+        let notifier = Arc::new(Notifier::open(&messages, &config.notify(), &[])?);
+        let run = Shared {
+            config: &config,
+            folders: &folders,
+            plan: &plan,
+            model: &model,
+            settings: &settings,
+            notifier: &notifier,
+        };
         let work = Work::new(run, &todo, &stop, follow, classes);
         if let Some(engine) = &mut engine {
             // Pictures of several files are one batch where the provider gains by that.
@@ -217,10 +229,12 @@ impl Archive {
             None => None,
         };
         run_file.write(&summary, &plan, jobs)?;
+        let messages = deliver(&notifier, &stop.handle, Some(MESSAGES_WAIT));
         let run = match &engine {
-            Some(engine) => conclude(engine, &config, reports, start),
+            Some(engine) => conclude(engine, &config, reports, messages, start),
             None => Report {
                 inputs: Vec::new(),
+                messages,
                 wall_s: start.elapsed().as_secs_f64(),
                 stages: BTreeMap::new(),
                 compute: "none",
@@ -240,11 +254,10 @@ impl Archive {
 }
 
 /// The folder of each kind of output.
-fn folders(options: &[Address]) -> Result<Folders> {
-    let outputs = Outputs::parse(options)?;
+fn folders(outputs: Outputs) -> Result<Folders> {
     let mut folders = BTreeMap::new();
     let video = match outputs.video.as_slice() {
-        [] if options.is_empty() => {
+        [] if outputs.is_empty() => {
             return Err(Error::usage("-r, --inputs-from and --resume need an output")
                 .hint("-o FOLDER/ for the videos, or -o none with -o events:FOLDER/"));
         }
@@ -260,6 +273,7 @@ fn folders(options: &[Address]) -> Result<Folders> {
         ("csv", outputs.csv),
         ("chapters", outputs.chapters),
         ("snapshots", outputs.snapshots),
+        ("clips", outputs.clips),
     ];
     for (kind, path) in kinds {
         let Some(path) = path else { continue };

@@ -53,6 +53,9 @@ pub fn fingerprint(config: &Config, model: &Path, outputs: &[&str]) -> Result<St
                 sections.remove("draw");
             }
         }
+        if let (false, Some(Value::Object(archive))) = (outputs.contains(&"clips"), sections.get_mut("archive")) {
+            archive.retain(|key, _| !key.contains("clip"));
+        }
         for (section, keys) in WITHOUT {
             if let Some(Value::Object(section)) = sections.get_mut(*section) {
                 section.retain(|key, _| !keys.contains(&key.as_str()));

@@ -14,9 +14,10 @@ use super::record::{self, Identity, Kept, Record, State};
 use super::run::{Follow, ONE_FILE, Stop};
 use crate::config::Config;
 use crate::input::Input;
+use crate::notify::Notifier;
 use crate::ood::alarm::{Event, EventType};
 use crate::record::{Existing, Of, Recorder, Records, Seen, Wanted};
-use crate::session::files::{Job, Opener, Queue};
+use crate::session::files::{Job, Opener, Queue, clips};
 use crate::session::{Ending, InputReport};
 use crate::{Error, ErrorKind, Result};
 
@@ -64,6 +65,7 @@ pub(super) struct Shared<'a> {
     pub model: &'a str,
     /// Hash of the settings that matter.
     pub settings: &'a str,
+    pub notifier: &'a Arc<Notifier>,
 }
 
 /// The files that are left to do.
@@ -231,6 +233,7 @@ impl Work<'_> {
             masks: folder("masks"),
             scores: folder("scores"),
             snapshots: folder("snapshots"),
+            clips: folder("clips"),
             existing: Existing::Replace,
         })?;
         let mut recorders = records.of_stream(&Of {
@@ -239,14 +242,11 @@ impl Work<'_> {
             style: self.run.config.draw,
             classes: &self.classes,
         })?;
+        recorders.extend(self.run.notifier.recorder());
         recorders.push(Box::new(CountEvents(Arc::clone(&begun.events))));
-        Ok(Job {
-            input: Opener::Address(Input::File(source.path.clone())),
-            path: source.path.display().to_string(),
-            stream: source.key.clone(),
-            output: places.outputs.get("video").cloned(),
-            recorders,
-        })
+        let (input, output) = (Opener::Address(Input::File(source.path.clone())), places.outputs.get("video").cloned());
+        let clips = clips(&records, self.run.config, &input, &places.base, output.as_deref())?;
+        Ok(Job { input, path: source.path.display().to_string(), stream: source.key.clone(), output, recorders, clips })
     }
 
     /// The files at the places of the outputs that earlier runs made of this input.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::options::RunArgs;
-use super::report::{stage_table, write_json};
+use super::report::{print_messages, stage_table, write_json};
 use super::values::duration;
 use super::{INTERRUPTED, STOPPED, signals};
 use crate::archive::run::{Options, Summary};
@@ -171,6 +171,7 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
             summary.left
         );
     }
+    print_messages(&report.run.messages, quiet);
     args.json.as_deref().map_or(Ok(()), |path| write_json(&report, path))?;
     if summary.left == 0 && summary.passed_by.unreadable.is_empty() {
         return Ok(0);

@@ -11,6 +11,7 @@ use crate::Result;
 use crate::address::Address;
 use crate::config::Config;
 use crate::draw::{Palette, View};
+use crate::notify::Header;
 use crate::ood::alarm::Ignored;
 use crate::pipeline::{Policy, Sync};
 
@@ -40,8 +41,8 @@ pub struct RunArgs {
     #[arg(value_name = "INPUT", value_parser = address())]
     pub inputs: Vec<Address>,
     /// Output: x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, regions:x.jsonl, csv:x.csv, chapters:x.vtt, snapshots:DIR,
-    /// masks:DIR, scores:DIR; live also rtsp://HOST:PORT/NAME,
-    /// rtsp+push://, hls:DIR, display:, x-%Y%m%d-%H%M%S.mp4; {name} is the stream's name; repeatable
+    /// clips:DIR, masks:DIR, scores:DIR, mqtt://[user@]HOST/TOPIC, webhook:URL, exec:COMMAND;
+    /// live also rtsp://HOST:PORT/NAME, rtsp+push://, hls:DIR, display:, x-%Y%m%d-%H%M%S.mp4; {name} is the stream's name; repeatable
     #[arg(short, long, value_name = "OUT", value_parser = address())]
     pub output: Vec<Address>,
     /// Pipeline file
@@ -95,6 +96,18 @@ pub struct RunArgs {
     /// Overwrite existing outputs
     #[arg(long)]
     overwrite: bool,
+    /// Part of a clip before its event [default: 5s]
+    #[arg(long, value_name = "TIME", value_parser = duration_or_zero(), help_heading = "Alarms")]
+    clip_before: Option<Duration>,
+    /// Part of a clip after its event [default: 5s]
+    #[arg(long, value_name = "TIME", value_parser = duration_or_zero(), help_heading = "Alarms")]
+    clip_after: Option<Duration>,
+    /// Cut clips from the video that is written, with what is drawn on it
+    #[arg(long, help_heading = "Alarms")]
+    annotated_clips: bool,
+    /// Header of each request to a webhook: output; repeatable
+    #[arg(long, value_name = "NAME: VALUE", value_parser = clap::value_parser!(Header))]
+    webhook_header: Vec<Header>,
     /// Write a JSON report; - for standard output
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -169,6 +182,10 @@ impl RunArgs {
         put_some(&mut config.live.max_latency_s, self.max_latency.map(|time| time.as_secs_f64()).as_ref());
         self.source.apply(&mut config.source);
         self.archive.apply(&mut config.archive);
+        put(&mut config.archive.clip_before_s, self.clip_before.map(|time| time.as_secs_f64()).as_ref());
+        put(&mut config.archive.clip_after_s, self.clip_after.map(|time| time.as_secs_f64()).as_ref());
+        config.archive.annotated_clips |= self.annotated_clips;
+        config.webhook.headers.extend_from_slice(&self.webhook_header);
         put_some(&mut config.http.listen, self.http.as_ref());
         config.draw.legend &= !self.no_legend;
         config.encode.overwrite |= self.overwrite;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::options::RunArgs;
 use super::progress::Progress;
-use super::report::{stage_table, write_json};
+use super::report::{print_messages, stage_table, write_json};
 use super::source::log_signal;
 use super::{DAMAGED, INTERRUPTED, exit_code, signals};
 use crate::Result;
@@ -67,22 +67,21 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
         let stages: Vec<_> = order.iter().filter_map(|name| Some((*name, report.stages.get(name)?))).collect();
         eprint!("{}", stage_table(&stages));
     }
+    let delivered = print_messages(&report.messages, quiet);
     args.json.as_deref().map_or(Ok(()), |path| write_json(&report, path))?;
-    Ok(worst(&report))
+    Ok(worst(&report, delivered))
 }
 
-/// The most significant exit code of the inputs, in this order: interrupted, usage, failed, damaged, done.
-fn worst(report: &Report) -> u8 {
-    let codes: Vec<u8> = report
-        .inputs
-        .iter()
-        .map(|input| match &input.ending {
-            Ending::Done => 0,
-            Ending::Damaged => DAMAGED,
-            Ending::Interrupted => INTERRUPTED,
-            Ending::Failed(error) => exit_code(error),
-        })
-        .collect();
+/// The most significant exit code of the inputs, in this order: interrupted, usage, failed, damaged, done. Messages that
+/// were not delivered are a failure.
+fn worst(report: &Report, delivered: bool) -> u8 {
+    let codes = report.inputs.iter().map(|input| match &input.ending {
+        Ending::Done => 0,
+        Ending::Damaged => DAMAGED,
+        Ending::Interrupted => INTERRUPTED,
+        Ending::Failed(error) => exit_code(error),
+    });
+    let codes: Vec<u8> = codes.chain((!delivered).then_some(1)).collect();
     [INTERRUPTED, 2, 1, DAMAGED].into_iter().find(|code| codes.contains(code)).unwrap_or(0)
 }
 

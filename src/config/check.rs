@@ -20,6 +20,9 @@ impl Config {
         self.draw.check()?;
         self.events.check()?;
         self.archive.check()?;
+        self.mqtt.check()?;
+        self.webhook.check()?;
+        self.exec.check()?;
         share("detect.smoothing", self.detect.smoothing, true)?;
         let at_least_one = |key: &str, value: usize| {
             if value == 0 { Err(Error::usage(format!("{key} is 0, it must be at least 1"))) } else { Ok(()) }

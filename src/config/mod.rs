@@ -19,6 +19,7 @@ use crate::model::Manifest;
 use crate::model::manifest::Colour;
 use crate::model::runtime::provider::{Device, Precision, Provider};
 use crate::model::views::{Resize, Views};
+use crate::notify::{ExecConfig, MqttConfig, NotifyOptions, WebhookConfig};
 use crate::ood::alarm::EventsConfig;
 use crate::output::publish::{HlsOptions, RecordOptions, ServeOptions};
 use crate::pipeline::{Policy, Sync};
@@ -53,10 +54,23 @@ pub struct Config {
     pub hls: HlsOptions,
     /// The page, health, metrics and reload over HTTP.
     pub http: HttpConfig,
+    /// Messages to brokers.
+    pub mqtt: MqttConfig,
+    /// Messages to web servers.
+    pub webhook: WebhookConfig,
+    /// Messages to commands.
+    pub exec: ExecConfig,
     /// Reading of recorded footage.
     pub archive: ArchiveConfig,
     /// Inputs that run at the same time, each with its outputs.
     pub stream: Vec<StreamConfig>,
+}
+
+impl Config {
+    /// The settings of all kinds of message outputs.
+    pub(crate) fn notify(&self) -> NotifyOptions<'_> {
+        NotifyOptions { mqtt: &self.mqtt, webhook: &self.webhook, exec: &self.exec }
+    }
 }
 
 /// `[model]`

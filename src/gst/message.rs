@@ -82,18 +82,20 @@ impl Trouble {
     }
 
     /// The error for a failed output; `kept` is the temporary file with the part written so far.
-    pub fn output_error(&self, output: &Path, kept: &Path) -> Error {
+    pub fn output_error(&self, output: &Path, kept: Option<&Path>) -> Error {
         let name = output.display();
-        let hint = format!("what was written so far is in {}", kept.display());
+        let hint = kept.map(|kept| format!("what was written so far is in {}", kept.display()));
+        let hinted = |error: Error| hint.as_ref().map_or(error.clone(), |hint| error.hint(hint));
         let Some((error, debug)) = &self.error else {
-            return Error::failed(format!("{name}: writing stopped")).hint(hint);
+            return hinted(Error::failed(format!("{name}: writing stopped")));
         };
         if error.kind::<gst::ResourceError>() == Some(gst::ResourceError::NoSpaceLeft) {
+            let rest = hint.map_or_else(String::new, |hint| format!("{hint}; "));
             return Error::of_kind(ErrorKind::StorageFull, format!("{name}: no space left on the disk"))
-                .hint(format!("{hint}; free some space and run again"));
+                .hint(format!("{rest}free some space and run again"));
         }
         let detail = debug.lines().last().map(str::trim).unwrap_or_default();
-        Error::failed(format!("{name}: cannot be written: {} {detail}", error.message())).hint(hint)
+        hinted(Error::failed(format!("{name}: cannot be written: {} {detail}", error.message())))
     }
 }
 

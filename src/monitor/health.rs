@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::notify;
 use crate::pipeline::Link;
 use crate::session::StreamStatus;
 
@@ -64,4 +65,23 @@ pub fn health(stream: &StreamStatus) -> Health {
         },
     };
     Health { stream: stream.meter.name().to_owned(), state, reason }
+}
+
+/// One output of messages in `/healthz`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OutputHealth {
+    /// Its address without secrets.
+    pub output: String,
+    /// Up, or degraded while it does not work.
+    pub state: State,
+    /// Why it is not up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The current state of an output of messages.
+pub fn output_health(status: &notify::Status) -> OutputHealth {
+    let reason = status.read().outage;
+    let state = if reason.is_none() { State::Up } else { State::Degraded };
+    OutputHealth { output: status.name().to_owned(), state, reason }
 }

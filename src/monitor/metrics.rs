@@ -1,6 +1,7 @@
 //! All counters as OpenMetrics text. Values are read on request; nothing is stored here.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use prometheus_client::collector::Collector;
@@ -13,6 +14,7 @@ use prometheus_client::registry::Registry;
 use super::health::{State, health};
 use crate::input::live::PacketCounts;
 use crate::memory;
+use crate::notify::{Delivery, Status};
 use crate::pipeline::{LATENCY_BOUNDS, Reading, StageReport};
 use crate::session::{Handle, StreamStatus};
 
@@ -44,6 +46,7 @@ impl Collector for Metrics {
         let open = self.session.streams();
         streams(&mut encoder, &open)?;
         outputs(&mut encoder, &open)?;
+        messages(&mut encoder, self.session.messages())?;
         stages(&mut encoder, &self.session.stages())
     }
 }
@@ -172,6 +175,24 @@ fn outputs(encoder: &mut DescriptorEncoder<'_>, open: &[StreamStatus]) -> Result
     each(MetricType::Counter, "output_restarts", "Times that the output was started again", &|o| {
         o.restarts.load(Ordering::Relaxed)
     })
+}
+
+fn messages(encoder: &mut DescriptorEncoder<'_>, outputs: &[Arc<Status>]) -> Result<(), fmt::Error> {
+    if outputs.is_empty() {
+        return Ok(());
+    }
+    let readings: Vec<Delivery> = outputs.iter().map(|output| output.read()).collect();
+    let mut each = |kind, name, help, value: &dyn Fn(&Delivery) -> u64| {
+        let lines = readings.iter().map(|reading| ([("output", reading.output.as_str())], value(reading) as f64));
+        family(encoder, kind, name, help, lines)
+    };
+    each(MetricType::Gauge, "message_output_up", "1 while the output of messages works", &|m| {
+        u64::from(m.outage.is_none())
+    })?;
+    each(MetricType::Gauge, "messages_waiting", "Messages that were not accepted yet", &|m| m.waiting)?;
+    each(MetricType::Counter, "messages_sent", "Messages that were accepted", &|m| m.sent)?;
+    each(MetricType::Counter, "messages_dropped", "Messages that were lost", &|m| m.dropped)?;
+    each(MetricType::Counter, "message_failures", "Attempts to send that failed", &|m| m.failures)
 }
 
 fn stages(encoder: &mut DescriptorEncoder<'_>, report: &[(&str, StageReport)]) -> Result<(), fmt::Error> {

@@ -14,7 +14,7 @@ use axum::routing::{get, post, put};
 use serde::Deserialize;
 
 use super::access::{Access, Login, SESSION, is_for_another_host, is_of_another_site};
-use super::health::{State, health};
+use super::health::{State, health, output_health};
 use super::metrics;
 use super::page::{self, Feed};
 use crate::session::Handle;
@@ -131,7 +131,12 @@ async fn healthz(Shared(site): Shared<Arc<Site>>, Extension(Admitted(admitted)):
     let down = streams.is_empty() || streams.iter().any(|stream| stream.state == State::Down);
     let status = if down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     // Names and reasons are for those who have logged in.
-    let said = if admitted { serde_json::json!({ "streams": streams }) } else { serde_json::json!({}) };
+    let said = if admitted {
+        let outputs: Vec<_> = site.session.messages().iter().map(|status| output_health(status)).collect();
+        serde_json::json!({ "streams": streams, "outputs": outputs })
+    } else {
+        serde_json::json!({})
+    };
     json(status, &said)
 }
 

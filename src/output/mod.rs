@@ -1,5 +1,6 @@
 //! Outputs: frames encoded and muxed into files ([`file`]), or encoded once and published live ([`publish`]).
 
+pub mod clip;
 mod encoder;
 pub mod file;
 pub mod preview;

@@ -18,7 +18,7 @@ pub struct EventLog(Lines);
 
 /// A line about the connection to a live input.
 #[derive(Debug, Serialize)]
-struct SignalLine<'a> {
+pub struct SignalLine<'a> {
     stream: &'a str,
     /// `lost` or `back`.
     signal: &'static str,
@@ -30,6 +30,31 @@ struct SignalLine<'a> {
     away_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     format: Option<&'a str>,
+}
+
+impl<'a> SignalLine<'a> {
+    /// The line for a change of the connection at this moment.
+    pub fn new(stream: &'a str, signal: &'a Signal) -> Self {
+        let wall = rfc3339(SystemTime::now());
+        match signal {
+            Signal::Lost { reason } => {
+                Self { stream, signal: "lost", wall, reason: Some(reason), away_s: None, format: None }
+            }
+            Signal::Back { away, what } => Self {
+                stream,
+                signal: "back",
+                wall,
+                reason: None,
+                away_s: Some(away.as_secs_f64()),
+                format: Some(what),
+            },
+        }
+    }
+
+    /// `lost` or `back`.
+    pub fn kind(&self) -> &'static str {
+        self.signal
+    }
 }
 
 impl EventLog {
@@ -46,20 +71,7 @@ impl EventLog {
     /// # Errors
     /// The file cannot be written.
     pub fn signal(&self, stream: &str, signal: &Signal) -> Result<()> {
-        let wall = rfc3339(SystemTime::now());
-        self.0.write(&match signal {
-            Signal::Lost { reason } => {
-                SignalLine { stream, signal: "lost", wall, reason: Some(reason), away_s: None, format: None }
-            }
-            Signal::Back { away, what } => SignalLine {
-                stream,
-                signal: "back",
-                wall,
-                reason: None,
-                away_s: Some(away.as_secs_f64()),
-                format: Some(what),
-            },
-        })
+        self.0.write(&SignalLine::new(stream, signal))
     }
 }
 

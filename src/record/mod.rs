@@ -1,6 +1,7 @@
 //! Results recorded beside the video: events, masks, score maps, regions, snapshots, tables.
 
 mod best_effort;
+pub mod clips;
 pub mod events;
 pub mod lines;
 pub mod maps;
@@ -22,6 +23,7 @@ use crate::frame::I420;
 use crate::npy::FloatType;
 use crate::ood::alarm::{Event, Scene};
 pub use best_effort::BestEffortRecorder;
+pub use clips::Clips;
 pub use events::{EventLog, EventRecorder};
 pub use lines::{Existing, Lines};
 pub use settings::ArchiveConfig;
@@ -99,6 +101,8 @@ pub struct Wanted<'a> {
     pub chapters: Option<&'a Path>,
     /// Folder for pictures of each event.
     pub snapshots: Option<&'a Path>,
+    /// Folder for a video of each event.
+    pub clips: Option<&'a Path>,
     /// The treatment of existing files.
     pub existing: Existing,
 }
@@ -148,6 +152,21 @@ impl<'a> Records<'a> {
     /// The events file, if there is one.
     pub fn events(&self) -> Option<&Arc<EventLog>> {
         self.events.as_ref()
+    }
+
+    /// The clips of the stream whose files begin with `base`, if there are to be any.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn clips(&self, base: &str, extension: &'static str, config: &ArchiveConfig) -> Result<Option<Clips>> {
+        let overwrite = self.wanted.existing == Existing::Replace;
+        let clips = self.wanted.clips.map(|folder| Clips::new(folder, base, extension, overwrite, config));
+        clips.transpose()
+    }
+
+    /// Whether there are to be clips.
+    pub fn wants_clips(&self) -> bool {
+        self.wanted.clips.is_some()
     }
 
     /// The recorders of a stream.

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::duration::optional_seconds;
+use crate::duration::{optional_seconds, seconds};
 use crate::{Error, Result};
 
 /// `[archive]`
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ArchiveConfig {
     /// Time zone of the clock that the names of files are written by: `Europe/Berlin`, `+02:00`, `UTC`; that of this
@@ -21,6 +21,29 @@ pub struct ArchiveConfig {
     pub keyframes: bool,
     /// Frames that equal the last one that was looked at are not looked at: parked hours.
     pub skip_still: bool,
+    /// Seconds of a clip before its event.
+    #[serde(deserialize_with = "seconds")]
+    pub clip_before_s: f64,
+    /// Seconds of a clip after its event.
+    #[serde(deserialize_with = "seconds")]
+    pub clip_after_s: f64,
+    /// Clips are cut from the video that is written, with what is drawn on it, and not from the input.
+    pub annotated_clips: bool,
+}
+
+impl Default for ArchiveConfig {
+    fn default() -> Self {
+        Self {
+            time_zone: None,
+            time_pattern: None,
+            every_s: None,
+            keyframes: false,
+            skip_still: false,
+            clip_before_s: 5.0,
+            clip_after_s: 5.0,
+            annotated_clips: false,
+        }
+    }
 }
 
 impl ArchiveConfig {
@@ -31,6 +54,11 @@ impl ArchiveConfig {
     pub fn check(&self) -> Result<()> {
         if let Some(seconds) = self.every_s.filter(|seconds| !(*seconds > 0.0 && *seconds <= 3600.0)) {
             return Err(Error::usage(format!("archive.every_s is {seconds}, it must be above 0 to 3600 seconds")));
+        }
+        for (key, value) in [("clip_before_s", self.clip_before_s), ("clip_after_s", self.clip_after_s)] {
+            if !(0.0..=3600.0).contains(&value) {
+                return Err(Error::usage(format!("archive.{key} is {value}, it must be 0 to 3600 seconds")));
+            }
         }
         super::wall::WallTimes::new(self).map(|_| ())
     }

@@ -14,6 +14,7 @@ use crate::address::Address;
 use crate::config::Config;
 use crate::draw::View;
 use crate::input::own::{FrameSource, OwnReader};
+use crate::notify::{Delivery, Notifier};
 use crate::ood::alarm::has_road;
 use crate::output::Encoding;
 use crate::pipeline::Engine;
@@ -182,6 +183,16 @@ impl Session {
     }
 }
 
+/// Longest wait for messages once the run was stopped, or a live run is over: service managers do not wait for long.
+const SOON: Duration = Duration::from_secs(2);
+
+/// Delivers the messages that are left, for at most `patience`; a stop of the run shortens that.
+pub(crate) fn deliver(notifier: &Notifier, handle: &Handle, patience: Option<Duration>) -> Vec<Delivery> {
+    let stopped = handle.stopping();
+    let patience = patience.filter(|_| !stopped).unwrap_or(SOON);
+    notifier.finish(patience, &|| handle.aborted() || (handle.stopping() && !stopped))
+}
+
 pub(super) fn encoding(config: &Config) -> Encoding {
     Encoding {
         encoder: config.encode.encoder.clone(),
@@ -193,9 +204,16 @@ pub(super) fn encoding(config: &Config) -> Encoding {
     }
 }
 
-pub(crate) fn conclude(engine: &Engine, config: &Config, inputs: Vec<InputReport>, start: Instant) -> Report {
+pub(crate) fn conclude(
+    engine: &Engine,
+    config: &Config,
+    inputs: Vec<InputReport>,
+    messages: Vec<Delivery>,
+    start: Instant,
+) -> Report {
     Report {
         inputs,
+        messages,
         wall_s: start.elapsed().as_secs_f64(),
         stages: engine.stages.report().into_iter().collect(),
         compute: engine.backend.name(),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::builder::{Session, conclude, encoding};
+use super::builder::{Session, conclude, deliver, encoding};
 use super::engine;
 use super::handle::{Handle, Running, StreamStatus};
 use super::observer::Observer;
@@ -16,13 +16,17 @@ use crate::config::Config;
 use crate::draw::Style;
 use crate::input::own::OwnReader;
 use crate::input::{Input, Signal};
+use crate::notify::Notifier;
 use crate::ood::alarm::IgnoreMap;
-use crate::output::Encoding;
 use crate::output::file::{OpenFile, Opened, open_key_frames, open_own};
+use crate::output::{Encoding, Written, clip};
 use crate::pipeline::{self, Control, Engine, Flow, Lane, Meter, Stream};
 use crate::record::wall::{WallClock, WallTimes};
-use crate::record::{Existing, Of, Recorder, Records};
+use crate::record::{Clips, Existing, Of, Recorder, Records};
 use crate::{Error, Result};
+
+/// Longest wait for the messages of files at the end of a run.
+pub(crate) const MESSAGES_WAIT: Duration = Duration::from_secs(30);
 
 /// One input before it is opened.
 pub(crate) enum Opener {
@@ -31,6 +35,22 @@ pub(crate) enum Opener {
 }
 
 impl Opener {
+    /// The file that it reads, where it is a video.
+    fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Address(Input::File(path) | Input::Track(path, _)) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Number of its video stream in its file, from 0.
+    fn video(&self, config: &Config) -> u64 {
+        match self {
+            Self::Address(Input::Track(_, number)) => u64::from(number.saturating_sub(1)),
+            _ => config.source.of_files().index(),
+        }
+    }
+
     fn name(&self) -> String {
         match self {
             Self::Address(input) => input.to_string(),
@@ -61,6 +81,41 @@ pub(crate) struct Job {
     pub output: Option<PathBuf>,
     /// What is kept of its results.
     pub recorders: Vec<Box<dyn Recorder>>,
+    /// Videos of its events.
+    pub clips: Option<Clips>,
+}
+
+/// The clips of `input`, if there are to be any; `video` is the video that is written.
+///
+/// # Errors
+/// The input is no file, or there is no video to cut them from; the folder cannot be made.
+pub(crate) fn clips(
+    records: &Records<'_>,
+    config: &Config,
+    input: &Opener,
+    base: &str,
+    video: Option<&Path>,
+) -> Result<Option<Clips>> {
+    if !records.wants_clips() {
+        return Ok(None);
+    }
+    let extension = match (config.archive.annotated_clips, video, input) {
+        (true, Some(video), _) if video.extension().is_some_and(|extension| extension == "mkv") => "mkv",
+        (true, Some(_), _) => "mp4",
+        (true, None, _) => {
+            return Err(Error::usage("--annotated-clips are cut from the video that is written, and there is none")
+                .hint("-o FOLDER/ or -o x.mp4 writes one"));
+        }
+        // What cannot be read is reported when it is opened.
+        (false, _, Opener::Address(Input::File(path) | Input::Track(path, _))) => {
+            clip::extension(path, input.video(config)).unwrap_or("mp4")
+        }
+        _ => {
+            return Err(Error::usage("-o clips: cuts videos, and this input is none")
+                .hint("--annotated-clips cuts the video that is written"));
+        }
+    };
+    records.clips(base, extension, &config.archive)
 }
 
 /// The files of a run, which its lanes take one after the other.
@@ -159,7 +214,7 @@ struct Files<'a> {
 impl Files<'_> {
     /// Runs one file; its report, and whether an error of what all files share has ended it.
     fn run(&self, lane: &mut Lane<'_>, job: Result<Job, Box<InputReport>>) -> (InputReport, bool) {
-        let Job { input, path, stream, output, mut recorders } = match job {
+        let Job { input, path, stream, output, mut recorders, clips } = match job {
             Ok(job) => job,
             Err(report) => return (*report, false),
         };
@@ -167,6 +222,8 @@ impl Files<'_> {
             Opener::Address(Input::File(path)) => Some(path.clone()),
             _ => None,
         };
+        let original = input.file().map(|file| (file.to_path_buf(), input.video(self.config)));
+        recorders.extend(clips.as_ref().map(Clips::recorder));
         let number = lane.number() as u32;
         let opened = input.open(output.as_deref(), &self.encoding, self.config, number);
         let checked = opened.and_then(|(reader, writer)| {
@@ -189,7 +246,7 @@ impl Files<'_> {
         self.handle
             .begin_file(StreamStatus { meter: Arc::clone(&meter), outputs: Vec::new(), watched: None }, lane.number());
         self.observer.started(&meter, info.as_ref());
-        let outcome = lane.run(Stream {
+        let mut outcome = lane.run(Stream {
             reader,
             writer,
             recorders,
@@ -198,17 +255,40 @@ impl Files<'_> {
             meter: Arc::clone(&meter),
             flow: Flow::all(self.config.pipeline.queue),
         });
+        let mut notes = Vec::new();
+        if let (Some(clips), None, false) = (&clips, &outcome.error, self.handle.aborted()) {
+            match self.cut(clips, original, outcome.written.as_ref()) {
+                Ok(said) => notes = said,
+                Err(error) => outcome.error = Some(error),
+            }
+        }
         let shared = outcome.shared;
         let mut report = InputReport::new(path, &meter, outcome, false);
         report.notes.extend(note);
+        report.notes.extend(notes);
         report.duration_s = info.and_then(|info| info.duration).map(|duration| duration as f64 / 1e9);
         (report, shared)
+    }
+}
+
+impl Files<'_> {
+    /// Cuts the clips of a file that has been run.
+    fn cut(&self, clips: &Clips, original: Option<(PathBuf, u64)>, written: Option<&Written>) -> Result<Vec<String>> {
+        let from = match (self.config.archive.annotated_clips, written) {
+            (true, Some(written)) => Some((written.path.clone(), 0)),
+            // Nothing was written, as there were no frames.
+            (true, None) => None,
+            (false, _) => original,
+        };
+        from.map_or(Ok(Vec::new()), |(path, video)| clips.cut(&path, video, &|| self.handle.aborted()))
     }
 }
 
 /// Files given one by one, with one events file for all of them.
 struct Listed<'a> {
     records: &'a Records<'a>,
+    notifier: Arc<Notifier>,
+    config: Config,
     /// Input, base name and video file of each.
     files: Vec<Mutex<Option<Listing>>>,
     next: AtomicUsize,
@@ -232,7 +312,12 @@ impl Queue for Listed<'_> {
         let path = input.name();
         let of = Of { stream: &path, base: &base, style: self.style, classes: &self.classes };
         match self.records.of_stream(&of) {
-            Ok(recorders) => Ok(Job { input, stream: path.clone(), path, output, recorders }),
+            Ok(mut recorders) => {
+                recorders.extend(self.notifier.recorder());
+                let clips = clips(self.records, &self.config, &input, &base, output.as_deref());
+                let clips = clips.map_err(|error| Box::new(InputReport::unopened(path.clone(), error)))?;
+                Ok(Job { input, stream: path.clone(), path, output, recorders, clips })
+            }
             Err(error) => Err(Box::new(InputReport::unopened(path, error))),
         }
     }
@@ -256,10 +341,13 @@ pub(super) fn run(session: Session) -> Result<Report> {
         return Err(Error::usage(format!("-o chapters:{}: one file for {} inputs", path.display(), inputs.len()))
             .hint("-r or --resume with -o chapters:FOLDER/ writes one file per input"));
     }
+    let notifier = Arc::new(Notifier::open(&outputs.messages, &config.notify(), &[])?);
     let records = Records::open(outputs.wanted(existing))?;
     let files = inputs.into_iter().zip(files).map(|(input, (base, file))| Mutex::new(Some((input, base, file))));
     let queue = Listed {
         records: &records,
+        notifier: Arc::clone(&notifier),
+        config: config.clone(),
         files: files.collect(),
         next: AtomicUsize::new(0),
         reports: Mutex::default(),
@@ -268,7 +356,8 @@ pub(super) fn run(session: Session) -> Result<Report> {
     };
     run_queue(&mut engine, &config, &handle, observer.as_ref(), 1, &queue);
     let reports = queue.reports.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(conclude(&engine, &config, reports, start))
+    let messages = deliver(&notifier, &handle, Some(MESSAGES_WAIT));
+    Ok(conclude(&engine, &config, reports, messages, start))
 }
 
 /// Forwards the progress of a stream to the session's observer.

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use super::board::{Board, Watched};
 use crate::config::Config;
 use crate::draw::{Palette, View};
+use crate::notify;
 use crate::ood::alarm::Ignored;
 use crate::output::publish::OutputStatus;
 use crate::pipeline::run::Stages;
@@ -60,6 +61,8 @@ struct Shared {
     running: OnceLock<Running>,
     /// The streams that run now.
     streams: RwLock<Vec<StreamStatus>>,
+    /// The outputs that all streams send messages to.
+    messages: OnceLock<Vec<Arc<notify::Status>>>,
     reread: OnceLock<Reread>,
     board: OnceLock<Arc<Board>>,
 }
@@ -103,6 +106,11 @@ impl Handle {
     /// The streams: all of a live run, or the files being processed. Empty until they are open.
     pub fn streams(&self) -> Vec<StreamStatus> {
         self.0.streams.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The outputs that all streams of a live run send messages to.
+    pub(crate) fn messages(&self) -> &[Arc<notify::Status>] {
+        self.0.messages.get().map_or(&[], Vec::as_slice)
     }
 
     /// Load of the stages over all streams, in the order in which a frame meets them; empty until they run.
@@ -209,6 +217,10 @@ impl Handle {
     pub(super) fn set_running(&self, running: Running) {
         // A session runs once.
         let _ = self.0.running.set(running);
+    }
+
+    pub(super) fn set_messages(&self, messages: Vec<Arc<notify::Status>>) {
+        let _ = self.0.messages.set(messages);
     }
 
     pub(super) fn set_streams(&self, streams: Vec<StreamStatus>) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{RecvTimeoutError, bounded};
 
 use super::board::Watched;
-use super::builder::{Session, conclude, encoding};
+use super::builder::{Session, conclude, deliver, encoding};
 use super::engine;
 use super::handle::{Running, StreamStatus};
 use super::observer::Observer;
@@ -17,10 +17,11 @@ use crate::config::LiveConfig;
 use crate::gst::Frame;
 use crate::input::{FrameReader, Signal, open_live};
 use crate::model::runtime::Provider;
+use crate::notify::Notifier;
 use crate::output::FrameWriter;
-use crate::output::publish::{self, OutputStatus, PublishOptions, Servers};
+use crate::output::publish::{self, OutputStatus, PublishOptions, Servers, Target};
 use crate::pipeline::{self, Control, Flow, Meter, Policy, Stream};
-use crate::record::{BestEffortRecorder, EventLog, Existing, Of, Recorder, Records};
+use crate::record::{BestEffortRecorder, Clips, EventLog, Existing, Of, Recorder, Records};
 use crate::{Error, Result};
 
 /// The parts of one stream that outlive its threads.
@@ -56,6 +57,9 @@ pub(super) fn run(session: Session) -> Result<Report> {
     if outputs.chapters.is_some() {
         return Err(Error::usage("-o chapters: is for files, as chapters are written at the end of a video"));
     }
+    let names: Vec<String> = planned.iter().map(|plan| plan.name.clone()).collect();
+    let notifier = Arc::new(Notifier::open(&outputs.messages, &config.notify(), &names)?);
+    handle.set_messages(notifier.statuses());
     let records = Records::open(outputs.wanted(existing))?;
     let servers = Servers::new(&config.serve);
     let publish = PublishOptions {
@@ -68,7 +72,10 @@ pub(super) fn run(session: Session) -> Result<Report> {
     let mut opened = Vec::with_capacity(planned.len());
     for (index, plan) in planned.into_iter().enumerate() {
         let meter = Arc::new(Meter::new(&plan.name));
-        let (writer, outputs) = match plan.targets.as_slice() {
+        let clips = records.clips(&plan.name, "mp4", &config.archive)?;
+        let mut targets = plan.targets;
+        targets.extend(clips.as_ref().map(|clips| Target::Clips(clips.feed())));
+        let (writer, outputs) = match targets.as_slice() {
             [] => (None, Vec::new()),
             targets => {
                 let (writer, outputs) = publish::open(targets, &servers, &publish)?;
@@ -85,6 +92,8 @@ pub(super) fn run(session: Session) -> Result<Report> {
                 classes: &engine.network.manifest().classes.names,
             })?
             .into_iter()
+            .chain(clips.as_ref().map(Clips::recorder))
+            .chain(notifier.recorder())
             .map(|recorder| Box::new(BestEffortRecorder::new(recorder)) as Box<dyn Recorder>)
             .collect();
         if let (Some(board), Some(watched)) = (handle.board(), &watched) {
@@ -96,6 +105,7 @@ pub(super) fn run(session: Session) -> Result<Report> {
             follow: Follow {
                 meter: Arc::clone(&meter),
                 events: records.events().cloned(),
+                notifier: Arc::clone(&notifier),
                 observer: Arc::clone(&observer),
                 watched: watched.clone(),
             },
@@ -146,7 +156,8 @@ pub(super) fn run(session: Session) -> Result<Report> {
         .map(|(stream, outcome)| InputReport::new(stream.input.clone(), &stream.meter, outcome, true))
         .collect();
     reports.iter().for_each(|report| observer.ended(report));
-    Ok(conclude(&engine, &config, reports, start))
+    let messages = deliver(&notifier, &handle, None);
+    Ok(conclude(&engine, &config, reports, messages, start))
 }
 
 fn flow(live: &LiveConfig) -> Flow {
@@ -175,10 +186,11 @@ fn timer(
     (done, timer)
 }
 
-/// Forwards the progress of a stream to the session's observer, and its losses and returns to the events.
+/// Forwards the progress of a stream to the session's observer, and its losses and returns to the events and messages.
 struct Follow {
     meter: Arc<Meter>,
     events: Option<Arc<EventLog>>,
+    notifier: Arc<Notifier>,
     observer: Arc<dyn Observer>,
     watched: Option<Arc<Watched>>,
 }
@@ -196,6 +208,7 @@ impl pipeline::Observer for Follow {
 
     fn signal(&self, signal: &Signal) {
         self.observer.signal(&self.meter, signal);
+        self.notifier.signal(self.meter.name(), signal);
         if let Some(Err(error)) = self.events.as_ref().map(|events| events.signal(self.meter.name(), signal)) {
             tracing::error!("{error}");
         }

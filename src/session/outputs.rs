@@ -5,12 +5,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::address::Address;
+use crate::notify;
 use crate::output::publish::Target;
 use crate::record::{Existing, Wanted};
 use crate::{Error, Result};
 
 /// The kinds of records, each the prefix of its option.
-const KINDS: [&str; 7] = ["events", "masks", "scores", "regions", "csv", "chapters", "snapshots"];
+const KINDS: [&str; 8] = ["events", "masks", "scores", "regions", "csv", "chapters", "snapshots", "clips"];
 
 /// The outputs that the `-o` options of one run name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -31,6 +32,10 @@ pub(crate) struct Outputs {
     pub chapters: Option<PathBuf>,
     /// `snapshots:DIR`, two JPEG files an event.
     pub snapshots: Option<PathBuf>,
+    /// `clips:DIR`, a video an event.
+    pub clips: Option<PathBuf>,
+    /// `mqtt://`, `webhook:` and `exec:`, which get the events as messages.
+    pub messages: Vec<notify::Target>,
 }
 
 /// The destination of the video.
@@ -52,6 +57,13 @@ impl Outputs {
     pub fn parse(options: &[Address]) -> Result<Self> {
         let mut outputs = Self::default();
         for option in options {
+            if let Some(target) = notify::Target::of(option).map_err(|error| error.at(format!("-o {option}")))? {
+                if outputs.messages.contains(&target) {
+                    return Err(Error::usage(format!("-o {target}: this output is given twice")));
+                }
+                outputs.messages.push(target);
+                continue;
+            }
             let record = KINDS.into_iter().find_map(|kind| Some((kind, option.after(kind)?)));
             match record {
                 Some((kind, path)) => {
@@ -79,6 +91,7 @@ impl Outputs {
             "regions" => &mut self.regions,
             "csv" => &mut self.csv,
             "chapters" => &mut self.chapters,
+            "clips" => &mut self.clips,
             _ => &mut self.snapshots,
         }
     }
@@ -98,6 +111,7 @@ impl Outputs {
             csv: self.csv.as_deref(),
             chapters: self.chapters.as_deref(),
             snapshots: self.snapshots.as_deref(),
+            clips: self.clips.as_deref(),
             existing,
         }
     }
@@ -135,7 +149,7 @@ impl VideoOutput {
         match path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase).as_deref() {
             Some("mp4" | "mkv" | "m4v" | "mov") => Ok(Self::File(path)),
             _ => Err(Error::usage(format!("{place}: not an output that is known"))
-                .hint("x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, regions:x.jsonl, csv:x.csv, chapters:x.vtt, masks:DIR, scores:DIR or snapshots:DIR")),
+                .hint("x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, regions:x.jsonl, csv:x.csv, chapters:x.vtt, masks:DIR, scores:DIR, snapshots:DIR, clips:DIR, mqtt://, webhook: or exec:")),
         }
     }
 

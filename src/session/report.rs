@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::Error;
 use crate::input::EndOfInput;
 use crate::input::live::PacketCounts;
+use crate::notify::Delivery;
 use crate::ood::alarm::AlarmCounts;
 use crate::output::Written;
 use crate::pipeline::{LatencyReport, Meter, Outcome, StageReport};
@@ -17,6 +18,9 @@ use crate::pipeline::{LatencyReport, Meter, Outcome, StageReport};
 pub struct Report {
     /// One entry per input, in order.
     pub inputs: Vec<InputReport>,
+    /// What became of the messages, one entry per output that takes them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub messages: Vec<Delivery>,
     /// Time from start to end.
     pub wall_s: f64,
     /// The stages over all inputs.

@@ -123,7 +123,7 @@ fn targets(options: &[Address], name: &str, several: bool) -> Result<Vec<Target>
         targets.push(target.ok_or_else(|| {
             Error::usage(format!("{place}: not an output for live streams that is known")).hint(
                 "rtsp://HOST:PORT/NAME, rtsp+push://, hls:DIR, x.mp4, x-%Y%m%d-%H%M%S.mp4, display:, none, events:x.jsonl, \
-                 masks:DIR or scores:DIR",
+                 masks:DIR, scores:DIR, snapshots:DIR, mqtt://, webhook: or exec:",
             )
         })?);
     }

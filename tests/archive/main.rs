@@ -1,8 +1,10 @@
 //! Trees and lists of files: completion records, resuming, what is kept of an event.
 
+mod clips;
 mod errors;
 mod kept;
 mod looks;
+mod messages;
 mod resume;
 mod review;
 mod tree;

@@ -1,11 +1,13 @@
 //! Live inputs and outputs, and runs over them. [`soak`] holds long measurements, which are ignored by default.
 
 mod calibrate;
+mod clips;
 mod dashboard;
 mod device;
 mod guards;
 mod hostile;
 mod input;
+mod notify;
 mod output;
 mod page;
 mod page_browser;

@@ -381,7 +381,7 @@ fn audio_encoder(pipeline: &gst::Pipeline, decoder: &str, rate: Arc<AtomicU32>) 
 }
 
 /// A parser whose output the muxer accepts.
-fn parser_for(caps: &gst::Caps, wanted: &gst::Caps) -> Option<&'static str> {
+pub(crate) fn parser_for(caps: &gst::Caps, wanted: &gst::Caps) -> Option<&'static str> {
     let structure = caps.structure(0)?;
     let parser = match structure.name().as_str() {
         "audio/mpeg" if structure.get::<i32>("mpegversion").is_ok_and(|v| v == 1) => "mpegaudioparse",

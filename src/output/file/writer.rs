@@ -157,7 +157,7 @@ impl FileWriter {
     fn error(&mut self) -> Error {
         let Some(target) = &mut self.target else { return Error::failed("the output was discarded") };
         target.keep(self.frames > 0);
-        self.trouble.output_error(&target.path, &target.temporary)
+        self.trouble.output_error(&target.path, Some(&target.temporary))
     }
 
     /// Pushes the packets that are due by `until`, or all of them.
@@ -246,7 +246,7 @@ impl FrameWriter for FileWriter {
         let stopped = self.pipeline.set_state(gst::State::Null);
         let Some(target) = self.target.take() else { return Err(self.error()) };
         if stopped.is_err() {
-            return Err(self.trouble.output_error(&target.path, &target.temporary));
+            return Err(self.trouble.output_error(&target.path, Some(&target.temporary)));
         }
         if let Err(e) = mux::finish(&target, &self.shared, self.start..self.end, &self.tracks) {
             self.shared.note(format!("dates, titles and other metadata are left out: {e}"));

@@ -12,6 +12,7 @@
 mod anchor;
 mod chain;
 mod clients;
+mod clips;
 mod display;
 mod encode;
 mod feed;
@@ -33,6 +34,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::Deserialize;
 
+pub use clips::ClipFeed;
 pub use server::Servers;
 pub use target::Target;
 
@@ -204,6 +206,7 @@ pub fn open(targets: &[Target], servers: &Servers, options: &PublishOptions) -> 
                 Box::new(hls::Hls::open(folder, &options.hls, &order)?)
             }
             Target::Record(path) => Box::new(recording::Recorder::open(path, options, &order)?),
+            Target::Clips(feed) => Box::new(clips::ClipSink::new(feed)),
         };
         let thread = target.kind();
         sinks.lanes.push(Lane::start(sink, LANE_ROOM, status, &order, thread)?);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::address::{Address, Login, Remote, Server};
+use crate::output::publish::clips::ClipFeed;
 use crate::output::publish::template::Template;
 use crate::{Error, Result};
 
@@ -18,6 +19,8 @@ pub enum Target {
     Hls(PathBuf),
     /// `x.mp4`; with strftime fields in its name, in segments.
     Record(PathBuf),
+    /// `clips:DIR`
+    Clips(ClipFeed),
     /// `display:`
     Display,
 }
@@ -94,6 +97,7 @@ impl Target {
             Self::Push(..) => "push",
             Self::Hls(_) => "hls",
             Self::Record(_) => "record",
+            Self::Clips(_) => "clips",
             Self::Display => "display",
         }
     }
@@ -107,6 +111,7 @@ impl fmt::Display for Target {
             Self::Push(server, _) => f.write_str(&server.to_string().replacen("://", "+push://", 1)),
             Self::Hls(folder) => write!(f, "hls:{}", folder.display()),
             Self::Record(path) => path.display().fmt(f),
+            Self::Clips(feed) => write!(f, "clips:{}", feed.folder.display()),
             Self::Display => f.write_str("display"),
         }
     }

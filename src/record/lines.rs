@@ -3,10 +3,11 @@
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use serde::Serialize;
 
+use crate::lock::lock;
 use crate::{Error, Result};
 
 /// What happens to a file that is there already.
@@ -56,7 +57,7 @@ impl Lines {
 
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
-        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = lock(&self.file);
         file.metadata().is_ok_and(|metadata| metadata.len() == 0)
     }
 
@@ -76,7 +77,7 @@ impl Lines {
     /// The file cannot be written.
     pub fn write_line(&self, line: &str) -> Result<()> {
         let line = format!("{line}\n");
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = lock(&self.file);
         let length = file.metadata().map(|metadata| metadata.len());
         let written = file.write_all(line.as_bytes());
         if let (Err(_), Ok(length)) = (&written, length) {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::builder::{Session, conclude, deliver, encoding};
@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::draw::Style;
 use crate::input::own::OwnReader;
 use crate::input::{Input, Signal};
+use crate::lock::{lock, unlocked};
 use crate::notify::Notifier;
 use crate::ood::alarm::IgnoreMap;
 use crate::output::file::{OpenFile, Opened, open_key_frames, open_own};
@@ -197,10 +198,6 @@ pub(crate) fn run_queue(
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// What the files of a run have in common.
 struct Files<'a> {
     config: &'a Config,
@@ -355,7 +352,7 @@ pub(super) fn run(session: Session) -> Result<Report> {
         classes: engine.network.manifest().classes.names.clone(),
     };
     run_queue(&mut engine, &config, &handle, observer.as_ref(), 1, &queue);
-    let reports = queue.reports.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let reports = unlocked(queue.reports);
     let messages = deliver(&notifier, &handle, Some(MESSAGES_WAIT));
     Ok(conclude(&engine, &config, reports, messages, start))
 }

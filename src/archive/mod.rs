@@ -8,14 +8,18 @@
 pub mod export;
 pub mod find;
 pub mod plan;
+pub mod passed;
 pub mod record;
 pub mod review;
 pub mod run;
 pub mod settings;
 pub mod status;
+pub mod shard;
 mod work;
 
-pub use find::{Find, Passed, Shard};
+pub use find::Find;
+pub use passed::Passed;
 pub use plan::{Plan, Resume};
 pub use record::{Record, State};
 pub use run::{Archive, ArchiveReport, Follow, Stop};
+pub use shard::Shard;

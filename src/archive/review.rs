@@ -11,8 +11,8 @@ use image::codecs::jpeg::JpegEncoder;
 use image::imageops::FilterType;
 use serde::{Deserialize, Serialize};
 
-use super::find::Shard;
 use super::record::{Record, State, write_json};
+use super::shard::Shard;
 use super::status::Records;
 use crate::{Error, Result, atomic_file};
 

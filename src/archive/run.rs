@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::find::{Find, Passed, Shard, Source, find};
+use super::find::{Find, Source, find};
+use super::passed::Passed;
 use super::plan::{Folders, Plan, Planned, Resume, Task, bases, task};
 use super::record::{Record, State};
 use super::settings::fingerprint;
+use super::shard::Shard;
 use super::status::RunFile;
 use super::work::{Done, Shared, Work};
 use crate::address::Address;

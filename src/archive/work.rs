@@ -220,7 +220,7 @@ impl Work<'_> {
             begun.staged.push((staged.clone(), path.clone()));
             Some(staged)
         };
-        let [events, regions, csv, chapters] = ONE_FILE.map(&mut stage);
+        let [events, regions, csv, chapters, embeddings, embedding_ids] = ONE_FILE.map(&mut stage);
         let folder = |kind: &str| places.outputs.get(kind).and_then(|path| path.parent());
         let records = Records::open(Wanted {
             events: events.as_deref(),
@@ -231,6 +231,9 @@ impl Work<'_> {
             scores: folder("scores"),
             snapshots: folder("snapshots"),
             clips: folder("clips"),
+            embeddings: embeddings.as_deref(),
+            embedding_ids: embedding_ids.as_deref(),
+            model: self.run.model,
             existing: Existing::Replace,
         })?;
         let mut recorders = records.of_stream(&Of {

@@ -21,6 +21,23 @@ pub enum Existing {
     Append,
 }
 
+/// Opens or makes the file of `-o kind:path`.
+///
+/// # Errors
+/// It cannot be made, or exists and `existing` refuses that.
+pub(super) fn open_file(kind: &str, path: &Path, existing: Existing, options: &mut OpenOptions) -> Result<File> {
+    options.create(true).write(true).truncate(existing == Existing::Replace).create_new(existing == Existing::Refuse);
+    options.open(path).map_err(|error| {
+        let place = format!("-o {kind}:{}", path.display());
+        match error.kind() {
+            ErrorKind::AlreadyExists => {
+                Error::usage(format!("{place}: it exists already")).hint("--overwrite replaces it")
+            }
+            _ => Error::failed(format!("{place}: {error}")),
+        }
+    })
+}
+
 /// A file of lines.
 #[derive(Debug)]
 pub struct Lines {
@@ -36,22 +53,9 @@ impl Lines {
     /// # Errors
     /// It cannot be made, or exists and `existing` refuses that.
     pub fn open(kind: &'static str, path: &Path, existing: Existing) -> Result<Self> {
-        let file = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .append(existing == Existing::Append)
-            .truncate(existing == Existing::Replace)
-            .create_new(existing == Existing::Refuse)
-            .open(path)
-            .map_err(|error| {
-                let place = format!("-o {kind}:{}", path.display());
-                match error.kind() {
-                    ErrorKind::AlreadyExists => {
-                        Error::usage(format!("{place}: it exists already")).hint("--overwrite replaces it")
-                    }
-                    _ => Error::failed(format!("{place}: {error}")),
-                }
-            })?;
+        let mut options = OpenOptions::new();
+        options.append(existing == Existing::Append);
+        let file = open_file(kind, path, existing, &mut options)?;
         Ok(Self { kind, path: path.to_owned(), file: Mutex::new(file) })
     }
 

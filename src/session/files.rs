@@ -339,7 +339,9 @@ pub(super) fn run(session: Session) -> Result<Report> {
             .hint("-r or --resume with -o chapters:FOLDER/ writes one file per input"));
     }
     let notifier = Arc::new(Notifier::open(&outputs.messages, &config.notify(), &[])?);
-    let records = Records::open(outputs.wanted(existing))?;
+    engine::check_outputs(outputs.embeddings.is_some(), &engine.network)?;
+    let model = engine.network.sha256().to_owned();
+    let records = Records::open(outputs.wanted(existing, &model))?;
     let files = inputs.into_iter().zip(files).map(|(input, (base, file))| Mutex::new(Some((input, base, file))));
     let queue = Listed {
         records: &records,

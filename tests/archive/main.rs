@@ -2,6 +2,7 @@
 
 mod clips;
 mod errors;
+mod exports;
 mod kept;
 mod looks;
 mod messages;

@@ -6,6 +6,7 @@ pub mod embeddings;
 pub mod events;
 pub mod lines;
 pub mod maps;
+pub mod position;
 pub mod regions;
 pub mod rle;
 pub mod settings;

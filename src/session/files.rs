@@ -22,6 +22,7 @@ use crate::ood::alarm::IgnoreMap;
 use crate::output::file::{OpenFile, Opened, open_key_frames, open_own};
 use crate::output::{Encoding, Written, clip};
 use crate::pipeline::{self, Control, Engine, Flow, Lane, Meter, Stream};
+use crate::record::position::{PositionRecorder, Positions};
 use crate::record::wall::{WallClock, WallTimes};
 use crate::record::{Clips, Existing, Of, Recorder, Records};
 use crate::{Error, Result};
@@ -231,11 +232,16 @@ impl Files<'_> {
             Ok(opened) => opened,
             Err(error) => return (InputReport::unopened(path, error), false),
         };
+        let positions = file.as_deref().filter(|_| !recorders.is_empty()).and_then(Positions::of);
         let times = self.wall_times.as_ref().filter(|_| !recorders.is_empty()).zip(file);
         let clock = times.and_then(|(times, file)| times.start(&file, reader.created()));
-        let note = clock.as_ref().map(|clock| clock.note.clone());
+        let sources = clock.iter().map(|clock| clock.note.clone()).chain(positions.iter().map(Positions::note));
+        let sources: Vec<String> = sources.collect();
         if let Some(clock) = clock {
             recorders.insert(0, Box::new(WallClock(clock)));
+        }
+        if let Some(positions) = positions {
+            recorders.insert(0, Box::new(PositionRecorder::new(positions)));
         }
         let meter = Arc::new(Meter::new(&stream));
         let info = reader.info().cloned();
@@ -261,7 +267,7 @@ impl Files<'_> {
         }
         let shared = outcome.shared;
         let mut report = InputReport::new(path, &meter, outcome, false);
-        report.notes.extend(note);
+        report.notes.extend(sources);
         report.notes.extend(notes);
         report.duration_s = info.and_then(|info| info.duration).map(|duration| duration as f64 / 1e9);
         (report, shared)

@@ -216,3 +216,47 @@ fn tables_and_chapters_hold_every_event() {
         .code(2)
         .says(&["chapters", "2 inputs"]);
 }
+
+#[test]
+fn events_have_the_position_of_the_camera_where_the_file_has_it() {
+    let place = place();
+    let clip = boxed(&place, "bare.mp4", 4).display().to_string();
+    // One sentence a second, a minute of latitude further north each time.
+    let lines: String = (0..4)
+        .map(|n| {
+            format!(
+                "{}\n00:00:0{n},000 --> 00:00:0{},000\n$GPRMC,12000{n},A,480{n}.000,N,01130.000,W,,,,,\n\n",
+                n + 1,
+                n + 1
+            )
+        })
+        .collect();
+    fs::write(place.path("gps.srt"), lines).unwrap();
+    let srt = place.path("gps.srt").display().to_string();
+    place.clip("a.mp4", &format!("-i {clip} -i {srt} -map 0 -map 1 -c:v copy -c:a copy -c:s mov_text"));
+    let report =
+        place.run(&format!("run a.mp4 -o none -o events:a.jsonl -o csv:a.csv {RULES} --json -")).code(0).json();
+    assert!(report["inputs"][0]["notes"].to_string().contains("NMEA"), "{report}");
+    let found = lines_of(&place, "a.jsonl");
+    let seconds = found["start_s"].as_f64().unwrap().floor();
+    let position = &found["position"];
+    let (latitude, longitude) = (position["latitude"].as_f64().unwrap(), position["longitude"].as_f64().unwrap());
+    assert!((latitude - (48.0 + seconds / 60.0)).abs() < 1e-6 && (longitude + 11.5).abs() < 1e-6, "{found}");
+    assert_eq!(position["source"], "nmea");
+    let table = fs::read_to_string(place.path("a.csv")).unwrap();
+    let end = format!(",{},{}", position["latitude"], position["longitude"]);
+    assert!(
+        table.lines().next().unwrap().ends_with(",latitude,longitude") && table.trim_end().ends_with(&end),
+        "{table}"
+    );
+    // Ordinary subtitles are no positions.
+    fs::write(place.path("gps.srt"), "1\n00:00:00,000 --> 00:00:04,000\nA cow stands on the road.\n").unwrap();
+    place.clip("b.mp4", &format!("-i {clip} -i {srt} -map 0 -map 1 -c:v copy -c:a copy -c:s mov_text"));
+    place.run(&format!("run b.mp4 -o none -o events:b.jsonl {RULES}")).code(0);
+    assert_eq!(lines_of(&place, "b.jsonl")["position"], Value::Null);
+}
+
+/// The last line of a file of JSON.
+fn lines_of(place: &Place, name: &str) -> Value {
+    lines(&place.path(name)).pop().unwrap()
+}

@@ -9,7 +9,8 @@ use crate::record::{Recorder, Seen};
 
 /// The columns of the table.
 const COLUMNS: &str = "id,stream,track_id,label,alarm,severity,start_s,end_s,start_wall,end_wall,time_source,x,y,width,height,\
-                       area_share,peak_score,mean_confidence,nearest_class,snapshot,clip,classes_guessed,latitude,longitude";
+                       area_share,peak_score,mean_confidence,nearest_class,snapshot,clip,classes_guessed,latitude,\
+                       longitude";
 
 /// Writes one row per event when it is over.
 pub struct TableRecorder {

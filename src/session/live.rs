@@ -204,6 +204,10 @@ impl pipeline::Observer for Follow {
         }
     }
 
+    fn watches(&self) -> bool {
+        self.watched.is_some()
+    }
+
     fn frame_done(&self, running_time: u64, ood_share: f32) {
         self.observer.frame_done(&self.meter, Duration::from_nanos(running_time), ood_share);
     }

@@ -1,12 +1,14 @@
 //! Trees and lists of files: completion records, resuming, what is kept of an event.
 
 mod clips;
+mod deploy;
 mod errors;
 mod exports;
 mod kept;
 mod looks;
 mod messages;
 mod mine;
+mod ray;
 mod resume;
 mod review;
 mod tree;

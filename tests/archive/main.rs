@@ -8,6 +8,7 @@ mod kept;
 mod looks;
 mod messages;
 mod mine;
+mod page;
 mod ray;
 mod resume;
 mod review;

@@ -1,6 +1,6 @@
 # Everything from a bare Debian 12 with Rust, make and python3. `make help` lists the targets.
 
-.PHONY: help deps gpu openvino providers tools build demo test check lint deny manual deb package clean
+.PHONY: help deps gpu openvino providers tools python build demo test check lint deny manual deb package clean
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
@@ -23,6 +23,9 @@ openvino: deps ## ONNX Runtime with the OpenVINO provider, for faster CPUs (pinn
 
 providers: deps ## what the tests of the providers need, in target/providers: both libraries and a software Vulkan
 	@scripts/providers.sh
+
+python: ## what the tests of exports, Ray and Kubernetes need, in target/python
+	@scripts/python.sh
 
 build: deps ## the program, optimised
 	$(CARGO) build --release --locked

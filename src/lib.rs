@@ -50,6 +50,7 @@
 pub mod cli;
 mod descriptors;
 mod error;
+mod lock;
 pub mod memory;
 mod simd;
 

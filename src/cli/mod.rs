@@ -11,6 +11,7 @@ mod eval_classes;
 mod eval_clip;
 mod export;
 mod manual;
+mod mine;
 mod model;
 mod network;
 mod options;
@@ -81,6 +82,8 @@ enum Command {
     Report(review::ReportArgs),
     /// Join the results of shards
     Merge(review::MergeArgs),
+    /// List events that are alike, or a varied choice of them
+    Mine(mine::MineArgs),
     /// Write regions in the formats of annotation tools
     Export(export::ExportArgs),
     /// Benchmark the pipeline on this machine
@@ -118,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => archive::status(&args, quiet),
         Command::Report(args) => review::run(&args, quiet),
         Command::Merge(args) => review::run_merge(&args, quiet),
+        Command::Mine(args) => mine::run(&args, quiet),
         Command::Export(args) => export::run(&args, quiet),
         Command::Bench(args) => bench::run(&args, quiet),
         Command::Calibrate(args) => calibrate::run(&args, quiet),

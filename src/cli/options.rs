@@ -40,8 +40,8 @@ pub struct RunArgs {
     /// A video, a folder of videos or images, a glob, test://, or live: rtsp://, rtsps://, http://, v4l2:///dev/videoN
     #[arg(value_name = "INPUT", value_parser = address())]
     pub inputs: Vec<Address>,
-    /// Output: x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, regions:x.jsonl, csv:x.csv, chapters:x.vtt, snapshots:DIR,
-    /// clips:DIR, masks:DIR, scores:DIR, mqtt://[user@]HOST/TOPIC, webhook:URL, exec:COMMAND;
+    /// Output: x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, regions:x.jsonl, csv:x.csv, chapters:x.vtt, embeddings:x.npy,
+    /// snapshots:DIR, clips:DIR, masks:DIR, scores:DIR, mqtt://[user@]HOST/TOPIC, webhook:URL, exec:COMMAND;
     /// live also rtsp://HOST:PORT/NAME, rtsp+push://, hls:DIR, display:, x-%Y%m%d-%H%M%S.mp4; {name} is the stream's name; repeatable
     #[arg(short, long, value_name = "OUT", value_parser = address())]
     pub output: Vec<Address>,

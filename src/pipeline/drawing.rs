@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender};
 
+use super::align::Aligner;
 use super::message::{Captured, Drawn, Passage, Permit, Recorded, return_detection, return_permit};
 use super::settings::{Settings, Tunable};
 use crate::Result;
@@ -56,9 +57,12 @@ pub(super) struct Drawing<'a> {
     /// Drawn detections return here.
     detections: Sender<Box<Detection>>,
     newest: Option<Newest>,
+    /// Whether frames are passed on as they are.
+    unseen: bool,
     /// Whether the last result is kept, for frames that nobody looks at.
     keeps_last: bool,
     last: Option<Last>,
+    aligner: Aligner,
 }
 
 /// The last result of a stream of which not every frame is looked at.
@@ -89,14 +93,21 @@ impl<'a> Drawing<'a> {
             classes,
             detections,
             newest,
+            unseen: false,
             keeps_last: false,
             last: None,
+            aligner: Aligner::default(),
         })
     }
 
     /// Sets whether frames without a result get the last one. One more detection is then on its way.
     pub fn keep_last(&mut self, keeps_last: bool) {
         self.keeps_last = keeps_last;
+    }
+
+    /// Passes frames on as they are from here on: nobody sees them.
+    pub fn draw_nothing(&mut self) {
+        self.unseen = true;
     }
 
     /// Draws the result of the frame.
@@ -109,10 +120,18 @@ impl<'a> Drawing<'a> {
             self.version = version;
         }
         match frame {
+            Passage::Analysed(Recorded { frame, detection, permit }) if self.unseen => {
+                let ood_share = detection.ood_share;
+                return_detection(&self.detections, detection);
+                Ok(Drawn { frame, ood_share, permit })
+            }
             Passage::Analysed(recorded) => {
                 self.painter.set_scene(Some(recorded.scene()));
                 let scene = self.keeps_last.then(|| recorded.scene().clone());
                 let Recorded { mut frame, detection, permit } = recorded;
+                if self.keeps_last {
+                    self.aligner.start(frame.map()?.i420().y);
+                }
                 let (ood_share, running_time) = (detection.ood_share, frame.running_time);
                 let scale = self.scale.update(&detection);
                 self.caption.lines.truncate(self.notes);
@@ -143,7 +162,11 @@ impl<'a> Drawing<'a> {
 
     /// Draws the newest result on a frame that has none of its own; the result's share of marked pixels.
     fn draw_newest(&mut self, frame: &mut Frame) -> Result<f32> {
-        if let Some(Last { detection, scene, running_time }) = &self.last {
+        if let Some(Last { detection, scene, running_time }) = &self.last
+            && self.aligner.follow(frame.map()?.i420().y)
+        {
+            self.aligner.apply(detection, scene);
+            let Aligner { detection, scene, .. } = &self.aligner;
             self.painter.set_scene(Some(scene));
             let age = Duration::from_nanos(frame.running_time.saturating_sub(*running_time));
             self.caption.lines.truncate(self.notes);
@@ -151,6 +174,10 @@ impl<'a> Drawing<'a> {
             let scale = self.scale.update(detection);
             paint(&mut self.painter, frame, detection, scale, &self.caption)?;
             return Ok(detection.ood_share);
+        }
+        // After a cut it has no place any more.
+        if let Some(Last { detection, .. }) = self.last.take() {
+            return_detection(&self.detections, detection);
         }
         let newest = self.newest.as_mut().and_then(|newest| newest.take(&self.detections));
         let Some(recorded) = newest else {

@@ -205,7 +205,15 @@ impl<'a> Tracking<'a> {
             };
             self.watcher.observe(&seen, scene)?;
             let picture = picture.i420();
-            let seen = Seen { index: frame.index, running_time, wall, picture: Some(&picture), detection, scene };
+            let seen = Seen {
+                index: frame.index,
+                running_time,
+                wall,
+                picture: Some(&picture),
+                detection,
+                scene,
+                features: maps.features,
+            };
             self.recorders.iter_mut().try_for_each(|recorder| recorder.record(&seen))?;
             keep_events(&mut self.recorders, scene)
         })?;

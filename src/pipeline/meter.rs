@@ -1,7 +1,7 @@
 //! The counters of one stream, kept in constant memory and readable at any time.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::input::Signal;
 use crate::input::live::PacketCounts;
+use crate::lock::lock;
 use crate::ood::alarm::AlarmCounts;
 
 /// Upper bounds of the latency histogram's buckets, in seconds.
@@ -299,10 +300,6 @@ impl Meter {
             alarms: *lock(&self.alarms),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

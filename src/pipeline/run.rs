@@ -1,6 +1,6 @@
 //! Streams from their readers to their writers through all stages.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use super::stats::{StageReport, StageStats};
 use super::stream::{Lane, Shared, permits};
 use crate::compute::{Backend, Recipe};
 use crate::input::{EndOfInput, FrameReader};
+use crate::lock::{lock, unlocked};
 use crate::model::prepare::Prepare;
 use crate::model::runtime::Network;
 use crate::model::views::layout::{Layouts, Views};
@@ -139,17 +140,13 @@ pub fn run(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>) -> Vec<
             *lock(&outcomes[number]) = lane.run(stream);
         }
     });
-    let ended = outcomes.into_iter().map(|outcome| outcome.into_inner().unwrap_or_else(PoisonError::into_inner));
+    let ended = outcomes.into_iter().map(unlocked);
     match ran {
         Ok(()) => ended.collect(),
         Err(error) => {
             ended.map(|outcome| Outcome { error: outcome.error.or(Some(error.clone())), ..outcome }).collect()
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs `body` on `lanes` threads at the same time, each with a [`Lane`] on which it runs streams one after the other, and

@@ -94,6 +94,7 @@ impl Lane<'_> {
         let Shared { hub, settings, stages, classes, classes_guessed, looks, detections, several } = *self.shared;
         let Stream { mut reader, writer, recorders, observer, control, meter, flow } = stream;
         let only_written = !recorders.iter().any(|recorder| recorder.keeps());
+        let shows = writer.is_some();
         let permits = permits(flow.queue);
         // Every channel has room for every frame: a stage never waits to hand on, only for permits to come back.
         let (permits_in, permits_out) = circle(permits, Permit::default);
@@ -150,12 +151,12 @@ impl Lane<'_> {
                 display,
                 looker: Looker::new(looks),
                 // Frames that nobody looks at are shown, or else they are done with.
-                shows: writer.is_some(),
+                shows,
             };
             spawn(scope, control, stages.source.name(), move || source.run(reader.as_mut(), end))?;
             let Tunable { events, ignore, .. } = settings.get();
-            let watcher = Watcher::new(meter.name(), classes, (*events).clone(), ignore)
-                .with_guessed_classes(classes_guessed);
+            let watcher =
+                Watcher::new(meter.name(), classes, (*events).clone(), ignore).with_guessed_classes(classes_guessed);
             let mut tracking = Tracking::new(settings, watcher, recorders, meter);
             spawn(scope, control, stages.track.name(), move || {
                 relay(control, &stages.track, &track_in, &finished, |frame| tracking.work(frame))?;
@@ -164,7 +165,11 @@ impl Lane<'_> {
             let drawn = classes.to_vec();
             spawn(scope, control, stages.draw.name(), move || {
                 let mut drawing = Drawing::new(settings, drawn, detections_in, newest)?;
-                drawing.keep_last(!looks.all());
+                if shows || observer.watches() {
+                    drawing.keep_last(!looks.all());
+                } else {
+                    drawing.draw_nothing();
+                }
                 relay(control, &stages.draw, &draw_in, &to_sink, |frame| drawing.draw(frame))
             })?;
             let sink = Sink { control, stats: &stages.sink, meter, observer, permits: back, only_written };

@@ -9,7 +9,8 @@ use crate::record::{Recorder, Seen};
 
 /// The columns of the table.
 const COLUMNS: &str = "id,stream,track_id,label,alarm,severity,start_s,end_s,start_wall,end_wall,time_source,x,y,width,height,\
-                       area_share,peak_score,mean_confidence,nearest_class,snapshot,clip,classes_guessed";
+                       area_share,peak_score,mean_confidence,nearest_class,snapshot,clip,classes_guessed,latitude,\
+                       longitude";
 
 /// Writes one row per event when it is over.
 pub struct TableRecorder {
@@ -61,6 +62,8 @@ pub fn row(event: &Event) -> String {
         text(&event.snapshot),
         text(&event.clip),
         event.classes_guessed.to_string(),
+        event.position.map_or_else(String::new, |position| position.latitude.to_string()),
+        event.position.map_or_else(String::new, |position| position.longitude.to_string()),
     ];
     fields.join(",")
 }

@@ -88,6 +88,21 @@ pub fn network(config: &Config) -> Result<Network> {
     Ok(network)
 }
 
+/// Checks that the network has what the outputs are made of.
+///
+/// # Errors
+/// Features of events are wanted, and it has none.
+pub(crate) fn check_outputs(embeddings: bool, network: &Network) -> Result<()> {
+    if embeddings && network.feature_names().is_empty() {
+        return Err(Error::usage(format!(
+            "-o embeddings: needs features, and model {} has no feature output",
+            network.path().display()
+        ))
+        .hint("name a feature output in the manifest, or add one: `oodstream model tap`"));
+    }
+    Ok(())
+}
+
 /// The identity of a network for a calibration: its hash, the form of its pictures, and the features `requested` by name, since tapped features
 /// all come out under one name.
 pub fn model_id(network: &Network, requested: &[String]) -> ModelId {

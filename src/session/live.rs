@@ -60,7 +60,9 @@ pub(super) fn run(session: Session) -> Result<Report> {
     let names: Vec<String> = planned.iter().map(|plan| plan.name.clone()).collect();
     let notifier = Arc::new(Notifier::open(&outputs.messages, &config.notify(), &names)?);
     handle.set_messages(notifier.statuses());
-    let records = Records::open(outputs.wanted(existing))?;
+    engine::check_outputs(outputs.embeddings.is_some(), &engine.network)?;
+    let model = engine.network.sha256().to_owned();
+    let records = Records::open(outputs.wanted(existing, &model))?;
     let servers = Servers::new(&config.serve);
     let publish = PublishOptions {
         encoding: encoding(&config),
@@ -200,6 +202,10 @@ impl pipeline::Observer for Follow {
         if let Some(watched) = &self.watched {
             watched.preview.offer(frame);
         }
+    }
+
+    fn watches(&self) -> bool {
+        self.watched.is_some()
     }
 
     fn frame_done(&self, running_time: u64, ood_share: f32) {

@@ -205,6 +205,7 @@ impl Track {
             start_wall: self.first.wall.map(rfc3339),
             end_wall: self.last.wall.map(rfc3339),
             time_source: if self.first.wall.is_some() { TimeSource::Arrival } else { TimeSource::Running },
+            position: None,
             bounding_box: pixels(&self.peak.rect, size.0, size.1),
             area_share: self.gravity.area_share,
             peak_score: self.peak_score,

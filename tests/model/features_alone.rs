@@ -76,7 +76,8 @@ fn assumed(found: &Value, words: &str) -> bool {
 
 #[test]
 fn tokens_become_the_grid_of_their_patches_without_those_in_front() {
-    let (_, shape, expected) = maps(cells().output("image_embeddings", &[1, DIMS, ROWS as u64, COLUMNS as u64]));
+    let map = cells().node("Identity", &["cells"], "image_embeddings", &[]);
+    let (_, shape, expected) = maps(map.output("image_embeddings", &[1, DIMS, ROWS as u64, COLUMNS as u64]));
     assert_eq!(shape, [16, ROWS, COLUMNS]);
     // Nothing, a class token, and a class token with four registers.
     for front in [0, 1, 5] {

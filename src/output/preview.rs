@@ -186,32 +186,20 @@ impl JpegEncoder {
     fn start(info: &gst_video::VideoInfo, widest: u32) -> Result<Self> {
         let source = bounded_source(&info.to_caps().map_err(gst_failed)?, 1);
         let (width, height) = fitted(info, widest);
+        // JPEG is BT.601 in full range: the encoder makes it of RGB, and of I420 it would take the values as they are.
         let scaled = gst::Caps::builder("video/x-raw")
-            .field("format", "I420")
+            .field("format", "BGRx")
             .field("width", width as i32)
             .field("height", height as i32)
             .field("pixel-aspect-ratio", gst::Fraction::new(1, 1))
             .build();
-        // JPEG is BT.601 in full range: the encoder makes it of RGB, and of I420 it would take the values as they are.
-        let rgb = gst::Caps::builder("video/x-raw").field("format", "BGRx").build();
-        let filter = |caps: gst::Caps| {
-            let filter = element("capsfilter")?;
-            filter.set_property("caps", caps);
-            Ok::<_, Error>(filter)
-        };
+        let filter = element("capsfilter")?;
+        filter.set_property("caps", scaled);
         let encode = element("jpegenc")?;
         encode.set_property("quality", QUALITY);
         let sink = gst_app::AppSink::builder().sync(false).async_(false).enable_last_sample(false).build();
         let pipeline = gst::Pipeline::new();
-        let chain = [
-            source.clone().upcast(),
-            element("videoscale")?,
-            filter(scaled)?,
-            element("videoconvert")?,
-            filter(rgb)?,
-            encode,
-            sink.clone().upcast(),
-        ];
+        let chain = [source.clone().upcast(), element("videoconvertscale")?, filter, encode, sink.clone().upcast()];
         link(&pipeline, &chain)?;
         let encoder = Self { info: info.clone(), pipeline, source, sink };
         encoder.pipeline.set_state(gst::State::Playing).map_err(|error| Error::failed(error.to_string()))?;

@@ -39,7 +39,10 @@ fn every_query_of_the_dashboard_has_an_answer() {
     let (port, at) = (free_port(), free_port());
     let mut run = Live::start(
         &place,
-        &format!("run test://ball?live=1&width=160&height=96 {} -o hls:hls-{{name}} --http {port}", camera.address()),
+        &format!(
+            "run test://ball?live=1&width=160&height=96 {} -o hls:hls-{{name}} -o exec:true --http {port}",
+            camera.address()
+        ),
     );
     until("it is up", || http(port, "GET", "/healthz").0 == 200);
     let config = format!(

@@ -23,8 +23,8 @@ function pane(context, points, [low, high], colour, box, label, now) {
   let open = false;
   let last = 0;
   for (const [t, value] of points) {
-    // Nothing is drawn where nothing was seen.
-    if (value === null || value === undefined || now - t > SPAN_MS) { open = false; continue; }
+    // A few samples without a frame are a slow stream, more are a gap.
+    if (value === null || value === undefined || now - t > SPAN_MS) continue;
     if (open && t - last < 3000) context.lineTo(x(t), y(value)); else context.moveTo(x(t), y(value));
     open = true;
     last = t;
@@ -78,7 +78,8 @@ export function draw(canvas, points, threshold, eventTimes) {
     if (x >= LEFT) for (const box of boxes) context.fillRect(x - 1, box.top + box.height - 7, 2, 7);
   }
   pane(context, shares, ranges[0], colour("--share"), boxes[0], "marked share", now);
-  const y = pane(context, scores, ranges[1], colour("--score"), boxes[1], "highest score, threshold dashed, events below", now);
+  const label = "highest score, threshold dashed, events below";
+  const y = pane(context, scores, ranges[1], colour("--score"), boxes[1], label, now);
   if (threshold !== null && threshold !== undefined) {
     context.strokeStyle = colour("--mark");
     context.setLineDash([5, 4]);

@@ -213,7 +213,9 @@ function showStages(sample) {
     const before = state.stages.get(stage.name);
     state.stages.set(stage.name, { t: sample.t, frames: stage.frames });
     const seconds = before ? (sample.t - before.t) / 1000 : 0;
-    const load = seconds > 0 ? ((stage.frames - before.frames) / seconds) * stage.busy_p50_s * 100 : null;
+    // The time of the source is that of its input.
+    const rate = seconds > 0 && stage.name !== "source" ? (stage.frames - before.frames) / seconds : null;
+    const load = rate === null ? null : rate * stage.busy_p50_s * 100;
     const ms = (value) => `${(value * 1000).toFixed(1)} ms`;
     return [stage.name, number(load, 0, " %"), ms(stage.busy_p50_s), ms(stage.busy_p95_s), stage.queue];
   }));

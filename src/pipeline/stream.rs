@@ -154,8 +154,8 @@ impl Lane<'_> {
             };
             spawn(scope, control, stages.source.name(), move || source.run(reader.as_mut(), end))?;
             let Tunable { events, ignore, .. } = settings.get();
-            let watcher = Watcher::new(meter.name(), classes, (*events).clone(), ignore)
-                .with_guessed_classes(classes_guessed);
+            let watcher =
+                Watcher::new(meter.name(), classes, (*events).clone(), ignore).with_guessed_classes(classes_guessed);
             let mut tracking = Tracking::new(settings, watcher, recorders, meter);
             spawn(scope, control, stages.track.name(), move || {
                 relay(control, &stages.track, &track_in, &finished, |frame| tracking.work(frame))?;

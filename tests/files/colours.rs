@@ -88,7 +88,7 @@ fn a_high_dynamic_range_is_kept_with_its_tags_and_a_note() {
 fn sdr_and_pq(place: &Place) -> (std::path::PathBuf, std::path::PathBuf) {
     let source = "-f lavfi -i testsrc2=size=320x240:rate=25:duration=0.4";
     let names = "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv";
-    let as_709 = "scale=out_color_matrix=bt709:out_range=tv,format=yuv444p,setparams=colorspace=bt709:range=tv";
+    let as_709 = "eq=saturation=0.4,scale=out_color_matrix=bt709:out_range=tv,format=yuv444p,setparams=colorspace=bt709:range=tv";
     let sdr = place.clip("sdr.mkv", &format!("{source} -vf {as_709} -c:v ffv1 {names}"));
     let pq = "zscale=min=709:tin=709:pin=709:rin=limited:m=2020_ncl:t=smpte2084:p=2020:npl=203,format=yuv420p10le";
     let x265 = "log-level=none:crf=8:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc:hdr10=1:\

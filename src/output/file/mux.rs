@@ -89,7 +89,7 @@ pub(crate) fn packet_queue() -> Result<gst::Element> {
 }
 
 /// The assumed duration of a file that does not state one, in nanoseconds: 12 hours.
-const UNSTATED: u64 = 12 * 3_600_000_000_000;
+pub(crate) const UNSTATED: u64 = 12 * 3_600_000_000_000;
 
 /// Links the video parser to the muxer, with a timescale that keeps the running times. Returns the longest gap between
 /// two frames that the container can hold, in nanoseconds.
@@ -105,7 +105,7 @@ pub(crate) fn link_video(
     if container != Container::Matroska {
         let (numerator, denominator) = (frames.fps().numer().max(0) as u32, frames.fps().denom().max(1) as u32);
         let exact = numerator == 0 || (u64::from(TIMESCALE) * u64::from(denominator)).is_multiple_of(numerator.into());
-        let scale = timescale(if exact { TIMESCALE } else { 1_000_000 }, duration.unwrap_or(UNSTATED));
+        let scale = timescale(if exact { TIMESCALE } else { 1_000_000 }, duration.unwrap_or(0));
         pad.set_property("trak-timescale", scale);
         longest = u64::from(u32::MAX) * 1_000_000_000 / u64::from(scale);
     }

@@ -81,7 +81,9 @@ impl FileWriter {
         let name = encoder::name_of(&encode);
         let pixels = pixels_per_second(frames, encoding.width_factor);
         encoder::configure(&encode, encoding, pixels, encoder::Purpose::File)?;
-        if target.container != Container::Matroska && shared.duration.get().is_some_and(|length| *length > LONG) {
+        let endless = shared.metadata().endless.then_some(mux::UNSTATED);
+        let duration = shared.duration.get().copied().or(endless);
+        if target.container != Container::Matroska && duration.is_some_and(|length| length > LONG) {
             encoder::in_order(&encode);
         }
         tracing::info!("{}: encoded by {name}", target.path.display());
@@ -124,7 +126,7 @@ impl FileWriter {
                 gst::PadProbeReturn::Ok
             });
         }
-        let longest_gap = mux::link_video(&parser, &muxer, target.container, frames, shared.duration.get().copied())?;
+        let longest_gap = mux::link_video(&parser, &muxer, target.container, frames, duration)?;
         let tracks = mux::link_tracks(&pipeline, &muxer, target.container, shared)?;
 
         let bus = pipeline.bus().ok_or_else(|| Error::failed("a GStreamer pipeline without a bus"))?;

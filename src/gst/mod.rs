@@ -4,6 +4,7 @@
 pub(crate) mod clock;
 pub(crate) mod doctor;
 pub(crate) mod frame;
+pub(crate) mod hdr;
 pub(crate) mod loas;
 pub(crate) mod matroska;
 pub(crate) mod message;

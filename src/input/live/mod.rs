@@ -41,7 +41,7 @@ use crate::address::LocatedPath;
 use crate::duration::{milliseconds, seconds};
 use crate::gst::init;
 use crate::input::FrameReader;
-use crate::input::file::{FileOptions, VideoTrack};
+use crate::input::file::{FileOptions, Hdr, VideoTrack};
 use crate::{Error, Result};
 
 /// `[source]`: how inputs are read.
@@ -72,12 +72,14 @@ pub struct SourceOptions {
     /// Frame rate of an elementary stream, without a container (H.264, H.265, JPEG), in frames/s; default: that of the
     /// stream, else 25.
     pub fps: Option<f64>,
+    /// What becomes of HDR video (PQ, HLG) in files.
+    pub hdr: Hdr,
 }
 
 impl SourceOptions {
     /// Those for files.
     pub(crate) fn of_files(&self) -> FileOptions {
-        FileOptions { video_track: self.video_track, fps: self.fps }
+        FileOptions { video_track: self.video_track, fps: self.fps, hdr: self.hdr }
     }
 }
 
@@ -94,6 +96,7 @@ impl Default for SourceOptions {
             tls_accept_any: false,
             video_track: VideoTrack::First,
             fps: None,
+            hdr: Hdr::Keep,
         }
     }
 }

@@ -172,6 +172,7 @@ impl RunArgs {
         put(&mut config.draw.opacity, self.opacity.as_ref());
         put(&mut config.draw.palette, self.palette.as_ref());
         put_some(&mut config.encode.encoder, self.encoder.as_ref());
+        put(&mut config.encode.hw, self.source.hw.as_ref());
         if self.bitrate.is_some() || self.crf.is_some() {
             config.encode.bitrate = self.bitrate;
             config.encode.crf = self.crf;

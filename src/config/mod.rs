@@ -14,6 +14,7 @@ use crate::address::{Address, LocatedPath, located};
 use crate::compute::{ComputeChoice, Upsampling};
 use crate::draw::Style;
 use crate::duration::{milliseconds, optional_seconds};
+use crate::gst::decoder::Hardware;
 use crate::input::live::SourceOptions;
 use crate::model::Manifest;
 use crate::model::manifest::Colour;
@@ -204,6 +205,8 @@ impl Default for DetectConfig {
 pub struct EncodeConfig {
     /// A GStreamer H.264 encoder element; chosen by rank, hardware first, when left out.
     pub encoder: Option<String>,
+    /// Whether video is encoded on hardware: `auto` (where an encoder for it opens), `off` or `require`.
+    pub hw: Hardware,
     /// Wanted bit rate in kbit/s; constant quality when left out.
     pub bitrate: Option<u32>,
     /// Constant quality, 0 (lossless) to 51; x264's rate factor. Not together with `bitrate`.

@@ -196,6 +196,7 @@ pub(crate) fn deliver(notifier: &Notifier, handle: &Handle, patience: Option<Dur
 pub(super) fn encoding(config: &Config) -> Encoding {
     Encoding {
         encoder: config.encode.encoder.clone(),
+        hardware: config.encode.hw,
         bitrate_kbps: config.encode.bitrate,
         crf: config.encode.crf,
         preset: config.encode.preset.clone(),

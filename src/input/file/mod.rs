@@ -21,6 +21,7 @@ pub use self::options::{FileOptions, Hdr, VideoTrack};
 use self::correct::{correct, keep_early, patch, watch_format};
 use self::transport::{Early, clock_span, early_tables};
 use crate::gst::clock::Clock;
+use crate::gst::decoder;
 use crate::gst::loas;
 use crate::gst::message::unplayable;
 use crate::gst::metadata::{Metadata, TrackKind, track_number};
@@ -97,6 +98,7 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, options: FileOptions, pac
 }
 
 fn open(path: &Path, stream: u32, options: FileOptions, pace: Pace, only_keys: bool) -> Result<PipelineReader> {
+    options.decoder.check()?;
     let pipeline = gst::Pipeline::new();
     size::bound(&pipeline, size::MAX_SIDE_OF_FILES, "this program");
     let source = element("filesrc")?;
@@ -179,9 +181,14 @@ fn open(path: &Path, stream: u32, options: FileOptions, pace: Pace, only_keys: b
         }
         gst::PadProbeReturn::Ok
     });
+    options.decoder.apply(&decoder);
+    let within = pipeline.downgrade();
     decoder.connect_pad_added(move |_, pad| {
-        if !entry.is_linked() && pad.link(&entry).is_err() {
-            tracing::warn!("the decoder's output cannot be linked");
+        if let Some(pipeline) = within.upgrade()
+            && !entry.is_linked()
+            && let Err(error) = decoder::link_pictures(&pipeline, pad, &entry)
+        {
+            decoder::fail(&pipeline, &error);
         }
     });
 
@@ -196,12 +203,13 @@ fn open(path: &Path, stream: u32, options: FileOptions, pace: Pace, only_keys: b
     let (streams, known) = (Arc::clone(&probe), Arc::clone(&shared));
     // The pipeline owns the handler: strong references would form a cycle and leak.
     let (weak, weak_decoder, weak_flip) = (pipeline.downgrade(), decoder.downgrade(), chain[FLIP].downgrade());
+    let wanted = options.index();
     parse.connect_pad_added(move |_, pad| {
         let (Some(pipeline), Some(decoder), Some(flip)) = (weak.upgrade(), weak_decoder.upgrade(), weak_flip.upgrade())
         else {
             return;
         };
-        let into = Into { pipeline, decoder, flip, wanted: options.index() };
+        let into = Into { pipeline, decoder, flip, wanted };
         if let Err(e) = add_stream(&into, pad, &streams, &known, &index) {
             tracing::warn!("a stream is left out: {e}");
         }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::gst::decoder::DecoderChoice;
 use crate::{Error, Result};
 
 /// The choice of a video track.
@@ -101,7 +102,7 @@ pub enum Hdr {
 }
 
 /// Options for one file.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct FileOptions {
     /// The video track to read; `All` is treated as the first.
     pub video_track: VideoTrack,
@@ -109,11 +110,13 @@ pub struct FileOptions {
     pub fps: Option<f64>,
     /// The treatment of HDR video.
     pub hdr: Hdr,
+    /// The video decoders that may be used.
+    pub decoder: DecoderChoice,
 }
 
 impl FileOptions {
     /// Index of the chosen track among the video tracks, from 0.
-    pub(crate) fn index(self) -> u64 {
+    pub(crate) fn index(&self) -> u64 {
         match self.video_track {
             VideoTrack::Number(number) => u64::from(number) - 1,
             VideoTrack::First | VideoTrack::All => 0,

@@ -39,6 +39,7 @@ pub use rtp::PacketCounts;
 
 use crate::address::LocatedPath;
 use crate::duration::{milliseconds, seconds};
+use crate::gst::decoder::{DecoderChoice, Hardware};
 use crate::gst::init;
 use crate::input::FrameReader;
 use crate::input::file::{FileOptions, Hdr, VideoTrack};
@@ -74,12 +75,21 @@ pub struct SourceOptions {
     pub fps: Option<f64>,
     /// What becomes of HDR video (PQ, HLG) in files.
     pub hdr: Hdr,
+    /// A GStreamer element that decodes the video of the formats that it takes; by rank when left out.
+    pub decoder: Option<String>,
+    /// Whether video is decoded on hardware: `auto` (by rank), `off` or `require`.
+    pub hw: Hardware,
 }
 
 impl SourceOptions {
+    /// The video decoders that may be used.
+    pub(crate) fn decoders(&self) -> DecoderChoice {
+        DecoderChoice { element: self.decoder.clone(), hardware: self.hw }
+    }
+
     /// Those for files.
     pub(crate) fn of_files(&self) -> FileOptions {
-        FileOptions { video_track: self.video_track, fps: self.fps, hdr: self.hdr }
+        FileOptions { video_track: self.video_track, fps: self.fps, hdr: self.hdr, decoder: self.decoders() }
     }
 }
 
@@ -97,6 +107,8 @@ impl Default for SourceOptions {
             video_track: VideoTrack::First,
             fps: None,
             hdr: Hdr::Keep,
+            decoder: None,
+            hw: Hardware::Auto,
         }
     }
 }
@@ -145,6 +157,7 @@ pub fn open_live(input: &LiveInput, options: &SourceOptions, stream: u32) -> Res
     if !(16..=32_768).contains(&options.max_size) {
         return Err(Error::usage(format!("source.max_size is {}, it must be from 16 to 32768", options.max_size)));
     }
+    options.decoders().check()?;
     if let address::Source::File(path) = &input.source {
         return Ok(Box::new(realtime::RealtimeReader::open(path, stream, options.of_files())?));
     }

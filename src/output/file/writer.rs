@@ -77,7 +77,7 @@ impl FileWriter {
                 gst::PadProbeReturn::Ok
             });
         }
-        let encode = encoder::choose(encoding.encoder.as_deref())?;
+        let encode = encoder::choose(encoding.encoder.as_deref(), encoding.hardware)?;
         let name = encoder::name_of(&encode);
         let pixels = pixels_per_second(frames, encoding.width_factor);
         encoder::configure(&encode, encoding, pixels, encoder::Purpose::File)?;

@@ -231,7 +231,9 @@ mod tests {
 
     #[test]
     fn a_result_follows_the_picture_and_is_gone_after_a_cut() {
-        let plane = |data| Plane { data, stride: 320, columns: 320, rows: 180 };
+        fn plane(data: &[u8]) -> Plane<'_> {
+            Plane { data, stride: 320, columns: 320, rows: 180 }
+        }
         let mut mask = Array2::zeros((180, 320));
         mask.slice_mut(ndarray::s![80..100, 150..170]).fill(1);
         let detection = Detection { score: mask.mapv(f32::from), mask, ..Detection::default() };

@@ -79,13 +79,18 @@ macro_rules! relabel {
             ) -> Option<gstreamer::Caps> {
                 let to: gstreamer::Caps =
                     if direction == gstreamer::PadDirection::Sink { $to } else { $from }.parse().ok()?;
-                let mut other = caps.copy();
                 let features = to.features(0)?.to_owned();
-                other.make_mut().iter_with_features_mut().for_each(|(_, of)| *of = features.clone());
+                let mut other = gstreamer::Caps::new_empty();
+                for structure in caps.iter() {
+                    other.make_mut().append_structure_full(structure.to_owned(), Some(features.clone()));
+                }
                 Some(filter.map_or(other.clone(), |filter| other.intersect(filter)))
             }
 
-            fn transform_ip(&self, _: &mut gstreamer::BufferRef) -> Result<gstreamer::FlowSuccess, gstreamer::FlowError> {
+            fn transform_ip(
+                &self,
+                _: &mut gstreamer::BufferRef,
+            ) -> Result<gstreamer::FlowSuccess, gstreamer::FlowError> {
                 Ok(gstreamer::FlowSuccess::Ok)
             }
         }
@@ -173,8 +178,8 @@ fn read(path: &Path, element: Option<&str>, hardware: Hardware) -> Vec<Vec<u8>> 
 }
 
 fn luma(frame: &Frame) -> Vec<u8> {
-    let view = frame.view().unwrap();
-    let plane = view.picture().y;
+    let view = frame.map().unwrap();
+    let plane = view.i420().y;
     (0..plane.rows).flat_map(|row| plane.row(row).to_vec()).collect()
 }
 

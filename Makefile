@@ -1,6 +1,6 @@
 # Everything from a bare Debian 12 with Rust, make and python3. `make help` lists the targets.
 
-.PHONY: help deps gpu openvino providers build demo test check lint deny manual deb package clean
+.PHONY: help deps gpu openvino providers tools python build demo test check lint deny manual deb package clean
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
@@ -24,6 +24,9 @@ openvino: deps ## ONNX Runtime with the OpenVINO provider, for faster CPUs (pinn
 providers: deps ## what the tests of the providers need, in target/providers: both libraries and a software Vulkan
 	@scripts/providers.sh
 
+python: ## what the tests of exports, Ray and Kubernetes need, in target/python
+	@scripts/python.sh
+
 build: deps ## the program, optimised
 	$(CARGO) build --release --locked
 
@@ -31,7 +34,10 @@ demo: build ## mark the unknown things in the sample clip
 	$(BIN) run samples/street.mp4 -o $(DEMO) --overwrite
 	@echo "The annotated video is $(abspath $(DEMO))"
 
-test: deps providers ## the whole test suite (shaders on lavapipe, WebGPU on SwiftShader)
+tools: ## what the tests of the page and the dashboard need: Chromium, and Prometheus in target/tools
+	@scripts/tools.sh
+
+test: deps providers tools ## the whole test suite (shaders on lavapipe, WebGPU on SwiftShader)
 	OODSTREAM_REQUIRE_GPU=1 OODSTREAM_REQUIRE_PROVIDERS=1 $(CARGO) test --release --locked
 
 check: lint deny ## format, clippy, documents and licences

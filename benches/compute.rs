@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use ndarray::s;
+use ndarray::{Array3, s};
 use oodstream::bench::{FrameMaps, MapShapes, points, scene};
 use oodstream::compute::cpu::Cpu;
 use oodstream::compute::gpu::Gpu;
@@ -130,5 +130,32 @@ fn detect(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, kmeans, detect);
+/// The nearest of 4,096 centroids for every token of a large image encoder.
+fn bank(c: &mut Criterion) {
+    let mut group = c.benchmark_group("bank-4096");
+    group.sample_size(10);
+    for (rows, columns) in [(46, 80), (92, 160)] {
+        for dims in [384, 1024] {
+            let codebook = Arc::new(Codebook { centroids: points(4096, dims, 64, 5) });
+            let recipe = Recipe { codebook: Some(codebook), ..recipe(&[(Statistic::Bank, Unit::Pixel)]) };
+            let features = points(rows * columns, dims, 64, 7).reversed_axes();
+            let Ok(features) = features.as_standard_layout().into_owned().into_shape_with_order((dims, rows, columns))
+            else {
+                continue;
+            };
+            let (views, none) = ([features.view()], Array3::zeros((0, rows, columns)));
+            let maps = Maps { logits: none.view(), features: &views, picture: None };
+            for backend in &mut backends() {
+                let mut out = Detection::default();
+                let name = format!("N={} D={dims}", rows * columns);
+                group.bench_function(BenchmarkId::new(backend.name(), name), |b| {
+                    b.iter(|| black_box(backend.detect(0, &maps, &recipe, TARGET, &mut out)).is_ok());
+                });
+            }
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, kmeans, detect, bank);
 criterion_main!(benches);

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the build and the tests need: Debian packages, and the ONNX Runtime library (scripts/onnxruntime.sh).
+# Installs what the build and the tests need: Debian packages, those given as arguments too, and the ONNX Runtime
+# library (scripts/onnxruntime.sh).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,6 +11,7 @@ packages=(
   gstreamer1.0-plugins-ugly gstreamer1.0-libav
   libgstrtspserver-1.0-dev gstreamer1.0-rtsp gstreamer1.0-x glib-networking openssl xvfb
   mesa-vulkan-drivers ffmpeg mosquitto mosquitto-clients
+  "$@"
 )
 
 installed() { dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }

@@ -50,6 +50,7 @@
 pub mod cli;
 mod descriptors;
 mod error;
+mod lock;
 pub mod memory;
 mod simd;
 
@@ -172,6 +173,7 @@ pub mod picture {
 pub mod status {
     pub use crate::input::{Signal, VideoInfo};
     pub use crate::notify::Delivery;
+    pub use crate::ood::alarm::AlarmCounts;
     pub use crate::output::publish::OutputStatus;
     pub use crate::pipeline::{LATENCY_BOUNDS, LatencyReport, Link, Meter, Reading, StageReport};
 }

@@ -45,21 +45,52 @@ pub fn write(path: &Path, array: ArrayView2<'_, f32>, float: FloatType) -> Resul
     write_to(&mut file, array, float).and_then(|()| file.flush()).map_err(failed)
 }
 
+/// Writes a `[rows, columns]` array of identities to a file, as i32.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_ids(path: &Path, array: ArrayView2<'_, i32>) -> Result<()> {
+    let failed = |error: io::Error| Error::failed(format!("{}: {error}", path.display()));
+    let mut file = BufWriter::new(File::create(path).map_err(failed)?);
+    put(&mut file, array, array.iter().copied()).and_then(|()| file.flush()).map_err(failed)
+}
+
 /// Writes a `[rows, columns]` array, in C order and little-endian.
 ///
 /// # Errors
 /// `to` cannot be written to.
 pub(crate) fn write_to(to: &mut dyn Write, array: ArrayView2<'_, f32>, float: FloatType) -> io::Result<()> {
-    fn put<T: AutoSerialize>(to: &mut dyn Write, shape: &[u64], values: impl Iterator<Item = T>) -> io::Result<()> {
-        let mut writer = WriteOptions::new().default_dtype().shape(shape).writer(to).begin_nd()?;
-        writer.extend(values)?;
-        writer.finish()
-    }
-    let shape = [array.nrows() as u64, array.ncols() as u64];
     match float {
-        FloatType::F16 => put(to, &shape, array.iter().copied().map(f16::from_f32)),
-        FloatType::F32 => put(to, &shape, array.iter().copied()),
+        FloatType::F16 => put(to, array, array.iter().copied().map(f16::from_f32)),
+        FloatType::F32 => put(to, array, array.iter().copied()),
     }
+}
+
+/// Writes `values` in the shape of `array`.
+fn put<T: AutoSerialize, A>(
+    to: &mut dyn Write,
+    array: ArrayView2<'_, A>,
+    values: impl Iterator<Item = T>,
+) -> io::Result<()> {
+    let shape = [array.nrows() as u64, array.ncols() as u64];
+    let mut writer = WriteOptions::new().default_dtype().shape(&shape).writer(to).begin_nd()?;
+    writer.extend(values)?;
+    writer.finish()
+}
+
+/// Bytes of [`growing_header`].
+pub(crate) const GROWING_HEADER: u64 = 128;
+
+/// The header of a file of `rows` x `columns` f32, of the same length whatever their number is.
+///
+/// # Errors
+/// The numbers are too large for it.
+pub(crate) fn growing_header(rows: u64, columns: u64) -> io::Result<Vec<u8>> {
+    let mut header = Vec::new();
+    let shape = [rows, columns];
+    // The header is written first; the elements are the caller's.
+    drop(WriteOptions::<f32>::new().default_dtype().shape(&shape).writer(&mut header).begin_nd()?);
+    if header.len() as u64 == GROWING_HEADER { Ok(header) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
 /// Reads an array of rank 2, or of higher rank whose other axes are 1, of f16, f32 or f64.
@@ -149,6 +180,14 @@ mod tests {
             let header = std::fs::read(&path).unwrap();
             let length = usize::from(u16::from_le_bytes([header[8], header[9]]));
             assert_eq!((&header[6..8], (10 + length) % 64, header[9 + length]), (&[1, 0][..], 0, b'\n'));
+        }
+    }
+
+    #[test]
+    fn headers_of_files_that_grow_have_one_length() {
+        for (rows, columns) in [(0, 0), (0, 64), (1, 1), (123_456_789_012, 4096)] {
+            let header = growing_header(rows, columns).unwrap();
+            assert!(String::from_utf8_lossy(&header).contains(&format!("({rows}, {columns})")), "{header:?}");
         }
     }
 

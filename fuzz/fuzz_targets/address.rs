@@ -1,6 +1,6 @@
 //! The addresses of live inputs and outputs, the names of recordings in segments among them, on any text.
 //!
-//!     cargo +nightly fuzz run address
+//!     RUSTC_BOOTSTRAP=1 cargo fuzz run address
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

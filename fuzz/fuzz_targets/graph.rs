@@ -1,6 +1,6 @@
 //! The reader, the walk to the features and the editor of ONNX graphs, on any bytes.
 //!
-//!     cargo +nightly fuzz run graph
+//!     RUSTC_BOOTSTRAP=1 cargo fuzz run graph
 //!
 //! `tests/model/hostile.rs` does the same with a fixed number of mutations on the stable compiler.
 #![no_main]

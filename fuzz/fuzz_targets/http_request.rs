@@ -1,6 +1,6 @@
 //! The HTTP server of `--http`, on any bytes of a connection.
 //!
-//!     cargo +nightly fuzz run http_request
+//!     RUSTC_BOOTSTRAP=1 cargo fuzz run http_request
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,6 +1,6 @@
 //! The pipeline file, as keys given on the command line, on any text.
 //!
-//!     cargo +nightly fuzz run pipeline_file
+//!     RUSTC_BOOTSTRAP=1 cargo fuzz run pipeline_file
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,6 +1,6 @@
 //! The names of recordings in segments, on any text before the extension.
 //!
-//!     cargo +nightly fuzz run template
+//!     RUSTC_BOOTSTRAP=1 cargo fuzz run template
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

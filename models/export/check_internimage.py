@@ -1,27 +1,36 @@
 #!/usr/bin/env python3
 """Checks of the InternImage exporter that need no checkpoint.
 
-    python models/export/check_internimage.py [--variants T S B L XL] [--folder DIR]
+    python models/export/check_internimage.py [--variants T S B L XL "H, narrow" "G, narrow"] [--folder DIR]
 
 1. DCNv3 against a slow reference written from the formula: loops, float64, an explicitly padded frame.
 2. Strict loading: a state dict with the official layout, written down here by itself, loads; one that lacks a key and
    has one too many is refused, and the error names both.
 3. The one file per tensor that the exporter of PyTorch leaves above 2 GB becomes one file, and none of them stays.
-4. Every variant with both heads: PyTorch against ONNX Runtime below 1e-3 at 64x128, random weights; no operator outside
-   the standard domain. For the first variant also free size, f16, external data and every feature stage.
+4. DCNv3's mixing of what was sampled with the centre of each group (H, G), against the same layer without it.
+5. Every variant with both heads: PyTorch against ONNX Runtime below 1e-3 at 64x128, random weights; no operator outside
+   the standard domain. H and G are narrower than they are, since they hold 1 and 3 thousand million parameters. For the first variant also free size, f16, external data and every feature stage.
 """
 
 import argparse
+import dataclasses
 import math
 import pathlib
 import tempfile
 
 import onnx
 import torch
+from torch import nn
 
 from common import tidy
 from internimage import CheckpointError, build, load_strictly, write
-from internimage_network import STAGES, VARIANTS, Segmenter, Variant, deformable_sampling
+from internimage_network import STAGES, VARIANTS, DCNv3, Segmenter, Variant, deformable_sampling
+
+NARROW = {
+    "H, narrow": dataclasses.replace(VARIANTS["H"], channels=32, depths=(2, 2, 7, 2), groups=(2, 4, 8, 16), level2_norms=(2, 5)),
+    "G, narrow": dataclasses.replace(VARIANTS["G"], channels=48, depths=(1, 1, 6, 1), groups=(3, 6, 12, 24), level2_norms=(2, 5)),
+}
+"""The structure of the two largest at a width that any machine can run."""
 
 
 def reference_sampling(value, offset, mask, groups, scale):
@@ -118,7 +127,7 @@ def official_layout(variant: Variant, head: str, outputs: int) -> dict[str, tupl
         for index in range(depth):
             block = f"backbone.levels.{level}.blocks.{index}"
             affine(f"{block}.norm1.0", w)
-            affine(f"{block}.dcn.dw_conv.0", w, 1, 3, 3)
+            affine(f"{block}.dcn.dw_conv.0", w, 1, variant.dw_kernel, variant.dw_kernel)
             affine(f"{block}.dcn.dw_conv.1.1", w)
             affine(f"{block}.dcn.offset", groups * 18, w)
             affine(f"{block}.dcn.mask", groups * 9, w)
@@ -127,8 +136,18 @@ def official_layout(variant: Variant, head: str, outputs: int) -> dict[str, tupl
             affine(f"{block}.norm2.0", w)
             affine(f"{block}.mlp.fc1", 4 * w, w)
             affine(f"{block}.mlp.fc2", w, 4 * w)
-            keys[f"{block}.gamma1"] = keys[f"{block}.gamma2"] = (w,)
-        if not variant.post_norm:
+            if variant.layer_scale:
+                keys[f"{block}.gamma1"] = keys[f"{block}.gamma2"] = (w,)
+            if variant.center_feature_scale:
+                keys[f"{block}.dcn.center_feature_scale_proj_weight"] = (groups, w)
+                keys[f"{block}.dcn.center_feature_scale_proj_bias"] = (groups,)
+            if variant.res_post_norm:
+                affine(f"{block}.res_post_norm1.0", w)
+                affine(f"{block}.res_post_norm2.0", w)
+        if level == 2:
+            for index in range(len(variant.level2_norms)):
+                affine(f"backbone.levels.2.post_norms.{index}.0", w)
+        if not variant.post_norm or variant.center_feature_scale:
             affine(f"backbone.levels.{level}.norm.0", w)
         if level < 3:
             keys[f"backbone.levels.{level}.downsample.conv.weight"] = (2 * w, w, 3, 3)
@@ -144,12 +163,54 @@ def official_layout(variant: Variant, head: str, outputs: int) -> dict[str, tupl
         affine("decode_head.conv_seg", outputs, 512, 1, 1)
         conv_module("auxiliary_head.convs.0", 4 * c, 256, 3)
         affine("auxiliary_head.conv_seg", outputs, 256, 1, 1)
+    elif head == "mask2former":
+        mask2former_layout(affine, keys, widths, outputs)
     else:
         for index in range(4):
             conv_module(f"decode_head.convs.{index}", widths[index], 256, 1)
         conv_module("decode_head.fusion_conv", 4 * 256, 256, 1)
         affine("decode_head.conv_seg", outputs, 256, 1, 1)
     return keys
+
+
+def mask2former_layout(affine, keys: dict[str, tuple[int, ...]], widths: list[int], classes: int, width: int = 64) -> None:
+    """The keys of the Mask2Former head, with 64 channels, 2 heads, 10 queries, 2 layers before the queries and 3 after."""
+    pixels, heads, queries, hidden = "decode_head.pixel_decoder", 2, 10, 96
+    for index, inputs in enumerate(reversed(widths[1:])):
+        affine(f"{pixels}.input_convs.{index}.conv", width, inputs, 1, 1)
+        affine(f"{pixels}.input_convs.{index}.gn", width)
+    for layer in range(2):
+        name = f"{pixels}.encoder.layers.{layer}"
+        affine(f"{name}.attentions.0.sampling_offsets", heads * 3 * 4 * 2, width)
+        affine(f"{name}.attentions.0.attention_weights", heads * 3 * 4, width)
+        affine(f"{name}.attentions.0.value_proj", width, width)
+        affine(f"{name}.attentions.0.output_proj", width, width)
+        affine(f"{name}.ffns.0.layers.0.0", hidden, width)
+        affine(f"{name}.ffns.0.layers.1", width, hidden)
+        affine(f"{name}.norms.0", width)
+        affine(f"{name}.norms.1", width)
+    keys[f"{pixels}.level_encoding.weight"] = (3, width)
+    keys[f"{pixels}.lateral_convs.0.conv.weight"] = (width, widths[0], 1, 1)
+    affine(f"{pixels}.lateral_convs.0.gn", width)
+    keys[f"{pixels}.output_convs.0.conv.weight"] = (width, width, 3, 3)
+    affine(f"{pixels}.output_convs.0.gn", width)
+    affine(f"{pixels}.mask_feature", width, width, 1, 1)
+    for layer in range(3):
+        name = f"decode_head.transformer_decoder.layers.{layer}"
+        for attention in range(2):
+            keys[f"{name}.attentions.{attention}.attn.in_proj_weight"] = (3 * width, width)
+            keys[f"{name}.attentions.{attention}.attn.in_proj_bias"] = (3 * width,)
+            affine(f"{name}.attentions.{attention}.attn.out_proj", width, width)
+        affine(f"{name}.ffns.0.layers.0.0", hidden, width)
+        affine(f"{name}.ffns.0.layers.1", width, hidden)
+        for norm in range(3):
+            affine(f"{name}.norms.{norm}", width)
+    affine("decode_head.transformer_decoder.post_norm", width)
+    keys["decode_head.query_embed.weight"] = keys["decode_head.query_feat.weight"] = (queries, width)
+    keys["decode_head.level_embed.weight"] = (3, width)
+    affine("decode_head.cls_embed", classes + 1, width)
+    for layer in (0, 2, 4):
+        affine(f"decode_head.mask_embed.{layer}", width, width)
 
 
 def random_state(layout: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
@@ -169,6 +230,30 @@ def random_state(layout: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
         else:
             state[key] = torch.randn(shape) / math.sqrt(math.prod(shape[1:]))
     return state
+
+
+def check_centre() -> None:
+    """With a share of 1 each group gives its own centre, with 0 what was sampled; in between a mean by the sigmoid."""
+    torch.manual_seed(0)
+    plain = DCNv3(24, 3, dataclasses.replace(VARIANTS["T"], dw_kernel=5)).eval()
+    mixed = DCNv3(24, 3, dataclasses.replace(VARIANTS["T"], dw_kernel=5, center_feature_scale=True)).eval()
+    mixed.load_state_dict(plain.state_dict(), strict=False)
+    x = torch.randn(1, 6, 5, 24)
+    with torch.no_grad():
+        sampled, centre = plain(x), plain.output_proj(plain.input_proj(x))
+        for share, expected in ((-50.0, sampled), (50.0, centre), (0.0, (sampled + centre) / 2)):
+            mixed.center_feature_scale_proj_bias.fill_(share)
+            error = (mixed(x) - expected).abs().max().item()
+            if error > 1e-6:
+                raise SystemExit(f"the share of the centre is wrong by {error:.2e}")
+        # One group alone, seen before the last product.
+        mixed.output_proj = nn.Identity()
+        plain.output_proj = nn.Identity()
+        mixed.center_feature_scale_proj_bias.copy_(torch.tensor([-50.0, 50.0, -50.0]))
+        expected = torch.cat([plain(x)[..., :8], plain.input_proj(x)[..., 8:16], plain(x)[..., 16:]], -1)
+        if (mixed(x) - expected).abs().max() > 1e-6:
+            raise SystemExit("the shares of the groups are mixed up")
+    print("each group mixes with its own centre")
 
 
 def check_strictness() -> None:
@@ -192,7 +277,7 @@ def check_export(name: str, head: str, folder: pathlib.Path, **options) -> None:
     stages = options.pop("stages", ["fused"])
     outputs, classes = (150, 19) if head == "uper" else (19, 19)
     network = build(random_state(official_layout(VARIANTS[name], head, outputs)), classes, stages)
-    path = folder / f"{name}_{head}.onnx"
+    path = folder / f"{name.replace(', ', '_')}_{head}.onnx"
     text = ", ".join([f"{key} {value}" for key, value in options.items()])
     print(f"InternImage-{name} {head} {text}".rstrip() + ":")
     worst = write(network, path, (64, 128), **options)
@@ -208,17 +293,22 @@ def check_export(name: str, head: str, folder: pathlib.Path, **options) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    VARIANTS.update(NARROW)
+    usual = [name for name in VARIANTS if name not in ("H", "G")]
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=usual)
+    parser.add_argument("--heads", nargs="+", choices=["uper", "segformer", "mask2former"], default=["uper", "segformer"],
+                        help="mask2former needs the transformers package (families.txt)")
     parser.add_argument("--folder", type=pathlib.Path, help="where the files go meanwhile (default: a temporary folder)")
     arguments = parser.parse_args()
     check_tidiness()
     check_sampling()
+    check_centre()
     check_strictness()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         for index, name in enumerate(arguments.variants):
-            for head in ("uper", "segformer"):
+            for head in arguments.heads:
                 check_export(name, head, pathlib.Path(folder))
-            if index == 0:
+            if index == 0 and "mask2former" not in arguments.heads:
                 check_export(name, "uper", pathlib.Path(folder), dynamic=True)
                 check_export(name, "segformer", pathlib.Path(folder), fp16=True)
                 check_export(name, "uper", pathlib.Path(folder), external_data=True)

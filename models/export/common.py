@@ -166,17 +166,18 @@ def write_manifest(
     source: str,
     size: tuple[int, int] | None,
     features: list[str],
-    classes: dict,
+    classes: dict | None,
     outputs: dict[str, str] | None = None,
     mean: list[float] | None = None,
     std: list[float] | None = None,
     dtype: str = "f32",
     about: str = "",
     scoring: str = "",
+    resize: str = "stretch",
 ) -> None:
     """Writes `NAME.toml` beside `NAME.onnx`; `size` is height and width, `None` where the graph leaves it free;
     `outputs` are the keys of `[outputs]` but for the features, by default the logits; mean and deviation are ImageNet's
-    by default; `classes` may lack a palette; `scoring` is the text of a `[scoring]` section."""
+    by default; `classes` may lack a palette, and is `None` for a network without logits; `scoring` is the text of a `[scoring]` section."""
     text = json.dumps  # a JSON string is a TOML string
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -187,11 +188,12 @@ def write_manifest(
     lines += [f"sha256 = {text(digest.hexdigest())}", "", "[input]", 'name = "input"']
     if size is not None:
         lines += [f"height = {size[0]}", f"width = {size[1]}"]
-    lines += ['layout = "nchw"', f"dtype = {text(dtype)}", f"mean = {mean or IMAGENET_MEAN}", f"std = {std or IMAGENET_STD}", 'resize = "stretch"']
-    lines += ["", "[outputs]", *(f"{key} = {text(value)}" for key, value in (outputs or {"logits": "logits"}).items())]
+    lines += ['layout = "nchw"', f"dtype = {text(dtype)}", f"mean = {mean or IMAGENET_MEAN}", f"std = {std or IMAGENET_STD}", f"resize = {text(resize)}"]
+    lines += ["", "[outputs]", *(f"{key} = {text(value)}" for key, value in ({"logits": "logits"} if outputs is None else outputs).items())]
     lines += [f"features = {text(features)}"] if features else []
-    lines += ["", "[classes]", f"names = {text(classes['names'])}"]
-    lines += [f"palette = {text(classes['palette'])}"] if classes.get("palette") else []
+    if classes is not None:
+        lines += ["", "[classes]", f"names = {text(classes['names'])}"]
+        lines += [f"palette = {text(classes['palette'])}"] if classes.get("palette") else []
     if scoring:
         lines += ["", scoring.rstrip("\n")]
     path.with_suffix(".toml").write_text("\n".join(lines) + "\n")

@@ -5,8 +5,8 @@
     cargo build --release && python models/export/families.py --program target/release/oodstream --folder families
 
 Each network has random weights and is exported by its own package's way. `oodstream model inspect` says what it makes of
-the file, `oodstream model verify` holds the map that `run` would use against PyTorch's for the same picture. Prints the
-table, and ends with 1 where a row that claims support does not agree.
+the file, `oodstream model verify` holds the logits that `run` would use, or the features of a network without classes,
+against PyTorch's for the same picture. Prints the table, and ends with 1 where a row that claims support does not agree.
 """
 
 import argparse
@@ -91,6 +91,7 @@ def families(picture: numpy.ndarray) -> Iterator[Family]:
     import transformers
 
     import transformers_seg
+    import vit
 
     x = prepared(picture, IMAGENET_MEAN, IMAGENET_STD)
     with_torch = f"torch {torch.__version__.split('+')[0]}"
@@ -197,9 +198,9 @@ def families(picture: numpy.ndarray) -> Iterator[Family]:
             f"FPN in int8, {form}", f"onnxruntime {onnxruntime.__version__} quantization", lambda path, form=form: quantised(path, form), least=0.999
         )
 
-    def transformer(path: pathlib.Path, name: str) -> numpy.ndarray:
-        """As `transformers_seg.py` exports it, without its manifest; and the reference that it writes."""
-        command = [sys.executable, str(pathlib.Path(__file__).with_name("transformers_seg.py")), "--tiny", name, "-o", str(path)]
+    def transformer(path: pathlib.Path, script: str, name: str, *more: str) -> numpy.ndarray:
+        """As one of the scripts here exports it, without its manifest; and the reference that it writes."""
+        command = [sys.executable, str(pathlib.Path(__file__).with_name(script)), "--tiny", name, "-o", str(path), *more]
         subprocess.run(command, check=True, capture_output=True)
         path.with_suffix(".toml").unlink()
         Image.open(path.with_suffix(".check.png")).save(path.with_suffix(".png"))
@@ -207,7 +208,17 @@ def families(picture: numpy.ndarray) -> Iterator[Family]:
 
     for name in transformers_seg.TINY:
         yield Family(
-            f"{name}", f"transformers {transformers.__version__}, {with_torch}", lambda path, name=name: transformer(path, name)
+            f"{name}", f"transformers {transformers.__version__}, {with_torch}", lambda path, name=name: transformer(path, "transformers_seg.py", name)
+        )
+    for name in vit.TINY:
+        yield Family(
+            f"{name}, no head", f"transformers {transformers.__version__}, {with_torch}", lambda path, name=name: transformer(path, "vit.py", name)
+        )
+    for name in ("clip", "siglip"):
+        yield Family(
+            f"{name} with texts as classes",
+            f"transformers {transformers.__version__}, {with_torch}",
+            lambda path, name=name: transformer(path, "vit.py", name, "--text", "road,car,person,sky"),
         )
 
     def linear_head(path: pathlib.Path) -> numpy.ndarray:
@@ -231,9 +242,9 @@ def families(picture: numpy.ndarray) -> Iterator[Family]:
 
     yield Family("DINOv2 with a linear head over tokens", f"transformers {transformers.__version__}, {with_torch}", linear_head)
 
-    def embedding(path: pathlib.Path) -> None:
+    def embedding(path: pathlib.Path) -> numpy.ndarray:
         network = seeded(smp.create_model("fpn", encoder_name="resnet18", encoder_weights=None, classes=64))
-        traced(First(network, lambda found: found), path, x, output_names=["image_embeddings"])
+        return traced(First(network, lambda found: found), path, x, output_names=["image_embeddings"])
 
     yield Family("an image encoder (`image_embeddings`)", units, embedding)
 
@@ -280,7 +291,8 @@ def row(program: str, folder: pathlib.Path, number: int, family: Family, picture
         return f"| {family.name} | {family.exporter} | {seen.stderr.strip().splitlines()[0]} | | failed |", False
     seen = json.loads(seen.stdout)
     shape = lambda entry: f"{entry['channels']} x {entry['height']} x {entry['width']}"  # noqa: E731
-    maps = f"logits {shape(seen['logits'])}, features {', '.join(map(shape, seen['features'])) or 'none'}"
+    logits = f"logits {shape(seen['logits'])}" if seen["logits"] else "features alone"
+    maps = f"{logits}, features {', '.join(map(shape, seen['features'])) or 'none'}"
     found = call(program, "model", "verify", path, "--image", path.with_suffix(".png"), "--logits", array, "--json", "-", "--provider", "cpu")
     if not found.stdout:
         return f"| {family.name} | {family.exporter} | {maps} | {needed} | {found.stderr.strip().splitlines()[0]} |", False

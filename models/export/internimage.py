@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""An official InternImage segmentation checkpoint (OpenGVLab/InternImage, T to XL, UPerNet or SegFormer head) as ONNX.
+"""An official InternImage segmentation checkpoint (OpenGVLab/InternImage, T to XL, H, G; UPerNet, SegFormer or Mask2Former
+head) as ONNX.
 
     python models/export/internimage.py --checkpoint upernet_internimage_t_512x1024_160k_cityscapes.pth \\
         --dataset cityscapes --size 512 1024 -o internimage_t.onnx
 
-Size and head are read off the checkpoint. DCNv3 becomes GridSample and arithmetic: the file needs no custom operator.
+Size and head are read off the checkpoint; a Mask2Former head needs the `transformers` package (families.txt). DCNv3 becomes GridSample and arithmetic: the file needs no custom operator.
 """
 
 import argparse
@@ -50,15 +51,18 @@ def read_state(path: pathlib.Path) -> dict[str, torch.Tensor]:
 
 def identify(state: dict[str, torch.Tensor]) -> tuple[str, str, int]:
     """Variant, head and number of outputs of a state dict."""
-    stem, classifier = "backbone.patch_embed.conv2.weight", "decode_head.conv_seg.weight"
+    queries = "decode_head.cls_embed.weight"
+    stem, classifier = "backbone.patch_embed.conv2.weight", queries if queries in state else "decode_head.conv_seg.weight"
     for key in (stem, classifier):
         if key not in state:
-            raise CheckpointError(f"no {key} in the checkpoint: it is not an InternImage with a UPerNet or SegFormer head")
+            raise CheckpointError(f"no {key} in the checkpoint: it is not an InternImage with a UPerNet, SegFormer or Mask2Former head")
     channels = state[stem].shape[0]
     variant = next((name for name, variant in VARIANTS.items() if variant.channels == channels), None)
     if variant is None:
         known = ", ".join(f"{name} {variant.channels}" for name, variant in VARIANTS.items())
         raise CheckpointError(f"{stem} has {channels} channels; known are {known}")
+    if classifier == queries:
+        return variant, "mask2former", state[queries].shape[0] - 1
     head = "segformer" if "decode_head.fusion_conv.conv.weight" in state else "uper"
     return variant, head, state[classifier].shape[0]
 
@@ -82,9 +86,19 @@ def load_strictly(network: nn.Module, state: dict[str, torch.Tensor]) -> None:
     network.load_state_dict(given, strict=True)
 
 
-def build(state: dict[str, torch.Tensor], classes: int | None, stages: list[str], feature_pool: int = 1) -> Segmenter:
+def build(state: dict[str, torch.Tensor], classes: int | None, stages: list[str], feature_pool: int = 1) -> nn.Module:
     """The network of a state dict with its first `classes` outputs (all with `None`)."""
     variant, head, outputs = identify(state)
+    if head == "mask2former":
+        if classes is not None and classes != outputs:
+            raise CheckpointError(f"the head has {outputs} classes, the data set {classes}")
+        try:
+            import internimage_mask2former
+        except ImportError as error:
+            raise CheckpointError(f"a Mask2Former head: {error}; pip install -r models/export/families.txt") from None
+        network, state = internimage_mask2former.build(VARIANTS[variant], state)
+        load_strictly(network, state)
+        return network
     network = Segmenter(VARIANTS[variant], head, outputs, stages, feature_pool)
     load_strictly(network, state)
     if classes is not None and classes != outputs:
@@ -98,12 +112,15 @@ def build(state: dict[str, torch.Tensor], classes: int | None, stages: list[str]
     return network.eval()
 
 
-def output_names(stages: list[str]) -> list[str]:
+def output_names(network: nn.Module) -> list[str]:
+    if not isinstance(network, Segmenter):
+        return ["queries", "masks"]
+    stages = network.stages
     return ["logits", *(f"features_{index}" if index else "features" for index in range(len(stages)))]
 
 
 def write(
-    network: Segmenter,
+    network: nn.Module,
     path: pathlib.Path,
     size: tuple[int, int],
     dynamic: bool = False,
@@ -112,7 +129,7 @@ def write(
     check: bool = True,
 ) -> float:
     """Exports `network`; returns the largest relative difference between PyTorch (f32) and ONNX Runtime."""
-    names = output_names(network.stages)
+    names = output_names(network)
     pictures = [torch.randn(1, 3, *size)]
     if dynamic:
         pictures.append(torch.randn(1, 3, size[0] + 32, size[1] + 64))
@@ -120,6 +137,10 @@ def write(
     if fp16:
         network = copy.deepcopy(network).half()
     export(network, pictures[0], path, names, dynamic, external_data)
+    if names[0] == "queries":
+        import transformers_seg
+
+        transformers_seg.sample_in_f32(path)
     print(f"wrote {path} ({sum(file.stat().st_size for file in path.parent.glob(path.name + '*')) / 1e6:.1f} MB)")
     return difference(expected, path, pictures, names) if check else 0.0
 
@@ -147,6 +168,8 @@ def main() -> None:
     try:
         state = read_state(arguments.checkpoint)
         variant, head, _ = identify(state)
+        if head == "mask2former" and (arguments.dynamic or arguments.fp16 or arguments.feature_stage != ["fused"]):
+            parser.error("--dynamic, --fp16 and --feature-stage are not for a Mask2Former head")
         network = build(state, len(classes["names"]), arguments.feature_stage, arguments.feature_pool)
     except CheckpointError as error:
         raise SystemExit(f"{arguments.checkpoint}: {error}") from None
@@ -169,13 +192,18 @@ def main() -> None:
         licence="MIT",
         source=f"https://github.com/OpenGVLab/InternImage, {arguments.checkpoint.name}, arXiv 2211.05778",
         size=None if arguments.dynamic else tuple(arguments.size),
-        features=output_names(arguments.feature_stage)[1:],
+        features=output_names(network)[1:] if head != "mask2former" else [],
         classes=classes,
+        outputs={"queries": "queries", "masks": "masks"} if head == "mask2former" else None,
     )
     picture = test_picture(*arguments.size)
     with torch.no_grad():
-        logits = network(prepared(picture, IMAGENET_MEAN, IMAGENET_STD))[0]
-    write_pair(arguments.output, picture, logits)
+        found = network(prepared(picture, IMAGENET_MEAN, IMAGENET_STD))
+    if head == "mask2former":
+        import transformers_seg
+
+        found = [transformers_seg.semantic(*found)]
+    write_pair(arguments.output, picture, found[0])
 
 
 if __name__ == "__main__":

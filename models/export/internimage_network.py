@@ -20,6 +20,16 @@ class Variant:
     groups: tuple[int, int, int, int]
     offset_scale: float
     post_norm: bool
+    layer_scale: bool = True
+    """Whether layers are scaled (gamma1, gamma2)."""
+    res_post_norm: bool = False
+    """Whether layers are normalised after as well as before."""
+    dw_kernel: int = 3
+    """Kernel of the depthwise convolution that offsets and masks are made from."""
+    center_feature_scale: bool = False
+    """Whether each group mixes what was sampled with its own centre; every level then ends in a normalisation."""
+    level2_norms: tuple[int, ...] = ()
+    """Blocks of the third level that are followed by a normalisation."""
 
     def widths(self) -> list[int]:
         return [self.channels * 2**stage for stage in range(4)]
@@ -31,8 +41,10 @@ VARIANTS = {
     "B": Variant(112, (4, 4, 21, 4), (7, 14, 28, 56), 1.0, True),
     "L": Variant(160, (5, 5, 22, 5), (10, 20, 40, 80), 2.0, True),
     "XL": Variant(192, (5, 5, 24, 5), (12, 24, 48, 96), 2.0, True),
+    "H": Variant(320, (6, 6, 32, 6), (10, 20, 40, 80), 1.0, False, False, True, 5, True, (5, 11, 17, 23, 29)),
+    "G": Variant(512, (2, 2, 48, 4), (16, 32, 64, 128), 1.0, True, False, False, 5, True, (5, 11, 17, 23, 29, 35, 41, 47)),
 }
-"""All five scale their layers (gamma1, gamma2); the MLP is four times as wide as its layer."""
+"""The MLP is four times as wide as its layer."""
 
 POINTS = 9
 """Sampling points of a 3x3 kernel."""
@@ -95,24 +107,34 @@ def deformable_sampling(
 
 
 class DCNv3(nn.Module):
-    def __init__(self, channels: int, groups: int, offset_scale: float):
+    def __init__(self, channels: int, groups: int, variant: Variant):
         super().__init__()
-        depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        kernel = variant.dw_kernel
+        depthwise = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
         self.dw_conv = nn.Sequential(depthwise, nn.Sequential(to_last(), layer_norm(channels)), nn.GELU())
         self.offset = nn.Linear(channels, groups * POINTS * 2)
         self.mask = nn.Linear(channels, groups * POINTS)
         self.input_proj = nn.Linear(channels, channels)
         self.output_proj = nn.Linear(channels, channels)
         self.groups = groups
-        self.offset_scale = offset_scale
+        self.offset_scale = variant.offset_scale
+        self.center_feature_scale = variant.center_feature_scale
+        if self.center_feature_scale:
+            self.center_feature_scale_proj_weight = nn.Parameter(torch.zeros(groups, channels))
+            self.center_feature_scale_proj_bias = nn.Parameter(torch.zeros(groups))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        batch, height, width, _ = x.shape
+        batch, height, width, channels = x.shape
         guide = self.dw_conv(x.permute(0, 3, 1, 2))
         mask = self.mask(guide).reshape(batch, height, width, self.groups, POINTS).softmax(-1)
-        return self.output_proj(
-            deformable_sampling(self.input_proj(x), self.offset(guide), mask, self.groups, self.offset_scale)
-        )
+        value = self.input_proj(x)
+        sampled = deformable_sampling(value, self.offset(guide), mask, self.groups, self.offset_scale)
+        if self.center_feature_scale:
+            share = functional.linear(guide, self.center_feature_scale_proj_weight, self.center_feature_scale_proj_bias).sigmoid()
+            share = share.reshape(batch, height, width, self.groups, 1)
+            sampled, value = (x.reshape(batch, height, width, self.groups, -1) for x in (sampled, value))
+            sampled = (sampled * (1 - share) + value * share).reshape(batch, height, width, channels)
+        return self.output_proj(sampled)
 
 
 class Mlp(nn.Module):
@@ -126,23 +148,30 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """DCNv3 and MLP, each with a scaled residual; normalised before (T) or after (the larger ones)."""
+    """DCNv3 and MLP, each with a residual that may be scaled; normalised before (T), after (S to XL, G) or both (H)."""
 
     def __init__(self, variant: Variant, stage: int):
         super().__init__()
         channels = variant.widths()[stage]
         self.norm1 = nn.Sequential(layer_norm(channels))
-        self.dcn = DCNv3(channels, variant.groups[stage], variant.offset_scale)
+        self.dcn = DCNv3(channels, variant.groups[stage], variant)
         self.norm2 = nn.Sequential(layer_norm(channels))
         self.mlp = Mlp(channels)
-        self.gamma1 = nn.Parameter(torch.ones(channels))
-        self.gamma2 = nn.Parameter(torch.ones(channels))
+        self.gamma1 = nn.Parameter(torch.ones(channels)) if variant.layer_scale else 1.0
+        self.gamma2 = nn.Parameter(torch.ones(channels)) if variant.layer_scale else 1.0
         self.post_norm = variant.post_norm
+        self.res_post_norm = variant.res_post_norm
+        if variant.res_post_norm:
+            self.res_post_norm1 = nn.Sequential(layer_norm(channels))
+            self.res_post_norm2 = nn.Sequential(layer_norm(channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.post_norm:
             x = x + self.gamma1 * self.norm1(self.dcn(x))
             return x + self.gamma2 * self.norm2(self.mlp(x))
+        if self.res_post_norm:
+            x = x + self.gamma1 * self.res_post_norm1(self.dcn(self.norm1(x)))
+            return x + self.gamma2 * self.res_post_norm2(self.mlp(self.norm2(x)))
         x = x + self.gamma1 * self.dcn(self.norm1(x))
         return x + self.gamma2 * self.mlp(self.norm2(x))
 
@@ -162,14 +191,19 @@ class Level(nn.Module):
         super().__init__()
         channels = variant.widths()[stage]
         self.blocks = nn.ModuleList(Block(variant, stage) for _ in range(variant.depths[stage]))
-        if not variant.post_norm:
+        self.normed = variant.level2_norms if stage == 2 else ()
+        if self.normed:
+            self.post_norms = nn.ModuleList(nn.Sequential(layer_norm(channels)) for _ in self.normed)
+        if not variant.post_norm or variant.center_feature_scale:
             self.norm = nn.Sequential(layer_norm(channels))
         if stage < 3:
             self.downsample = Downsample(channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for block in self.blocks:
+        for index, block in enumerate(self.blocks):
             x = block(x)
+            if index in self.normed:
+                x = self.post_norms[self.normed.index(index)](x)
         return self.norm(x) if hasattr(self, "norm") else x
 
 

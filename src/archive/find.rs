@@ -6,10 +6,9 @@ use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use walkdir::{DirEntry, WalkDir};
 
+use super::passed::Passed;
 use crate::address::Address;
 use crate::input::{Input, expand_input, is_video};
 use crate::{Error, Result};
@@ -28,68 +27,6 @@ const TRASH: &[&str] = &[
 ];
 /// Small copies and thumbnails that cameras write beside their videos.
 const PREVIEWS: &[&str] = &["lrv", "lrf", "thm"];
-
-/// One of several machines' parts of an archive, `I/N` with `I` from 1.
-///
-/// A file belongs to the shard that the SHA-256 of its key names, so that files added later move no others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Numbers")]
-pub struct Shard {
-    /// Which shard, from 1.
-    pub number: u64,
-    /// How many there are.
-    pub count: u64,
-}
-
-/// A [`Shard`] as it stands in a run file.
-#[derive(Deserialize)]
-struct Numbers {
-    number: u64,
-    count: u64,
-}
-
-impl TryFrom<Numbers> for Shard {
-    type Error = String;
-
-    fn try_from(Numbers { number, count }: Numbers) -> std::result::Result<Self, String> {
-        let shard = Self { number, count };
-        if shard.is_valid() { Ok(shard) } else { Err(format!("there is no shard {shard}")) }
-    }
-}
-
-impl Shard {
-    /// The most that an archive may have: those that are missing are listed one by one.
-    const MOST: u64 = 1_000_000;
-
-    fn is_valid(self) -> bool {
-        self.count <= Self::MOST && (1..=self.count).contains(&self.number)
-    }
-
-    /// Whether the file with this key is in the shard.
-    pub fn has(&self, key: &str) -> bool {
-        let hash = Sha256::digest(key.as_bytes());
-        let first = hash.iter().take(8).fold(0u64, |value, byte| value << 8 | u64::from(*byte));
-        first % self.count.max(1) == self.number.saturating_sub(1)
-    }
-}
-
-impl std::str::FromStr for Shard {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let wrong =
-            || Error::usage(format!("--shard {text}: expected I/N, such as 17/1000: I from 1 to N, N up to a million"));
-        let (number, count) = text.split_once('/').ok_or_else(wrong)?;
-        let shard = Self { number: number.parse().map_err(|_| wrong())?, count: count.parse().map_err(|_| wrong())? };
-        if shard.is_valid() { Ok(shard) } else { Err(wrong()) }
-    }
-}
-
-impl std::fmt::Display for Shard {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.number, self.count)
-    }
-}
 
 /// Which files are meant.
 #[derive(Debug, Clone, Default)]
@@ -115,52 +52,6 @@ pub struct Source {
     pub key: String,
     /// Where it is read.
     pub path: PathBuf,
-}
-
-/// What was passed by, in numbers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Passed {
-    /// Hidden files and folders, `._*` of macOS among them.
-    pub hidden: u64,
-    /// Folders of deleted files and thumbnails.
-    pub trash: u64,
-    /// Previews and thumbnails of cameras: `.LRV`, `.LRF`, `.THM`.
-    pub previews: u64,
-    /// Symbolic links to folders, which are not followed, and links to nothing.
-    pub links: u64,
-    /// Outputs of runs: `NAME.ood.mp4` beside `NAME.*`, and the folders of this run's outputs.
-    pub outputs: u64,
-    /// Files that `--include` and `--exclude` leave out.
-    pub excluded: u64,
-    /// Files that are no videos by their extension.
-    pub others: u64,
-    /// Lines of a list, or inputs, that name a file once more.
-    pub repeated: u64,
-    /// Files of other shards.
-    pub other_shards: u64,
-    /// Folders and files that could not be read, with the reason.
-    pub unreadable: Vec<String>,
-}
-
-impl Passed {
-    /// The numbers that are not zero, in words.
-    pub fn describe(&self) -> Option<String> {
-        let counts = [
-            (self.hidden, "hidden"),
-            (self.trash, "trash or thumbnail folders"),
-            (self.previews, "camera previews"),
-            (self.links, "symbolic links to folders or to nothing"),
-            (self.outputs, "outputs of runs"),
-            (self.excluded, "left out by --include or --exclude"),
-            (self.others, "not known as videos"),
-            (self.repeated, "named twice"),
-            (self.other_shards, "in other shards"),
-            (self.unreadable.len() as u64, "unreadable"),
-        ];
-        let said: Vec<_> =
-            counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
-        (!said.is_empty()).then(|| said.join(", "))
-    }
 }
 
 /// Includes and excludes as they are matched.
@@ -440,20 +331,6 @@ mod tests {
             let (keys, passed) = found(&Find { list: Some(list.clone()), ..Find::default() });
             assert_eq!(keys, ["x/a b.mp4", "y/b.mp4"]);
             assert_eq!(passed.repeated, 1);
-        }
-    }
-
-    #[test]
-    fn shards_are_disjoint_and_complete_and_added_files_move_no_others() {
-        let keys: Vec<String> = (0..500).map(|n| format!("cam{}/{n}.mp4", n % 3)).collect();
-        let shards: Vec<Shard> = (1..=7).map(|number| Shard { number, count: 7 }).collect();
-        for key in &keys {
-            assert_eq!(shards.iter().filter(|shard| shard.has(key)).count(), 1, "{key}");
-        }
-        let sizes: Vec<usize> = shards.iter().map(|shard| keys.iter().filter(|key| shard.has(key)).count()).collect();
-        assert!(sizes.iter().all(|size| (40..110).contains(size)), "{sizes:?}");
-        for wrong in ["0/7", "8/7", "7", "a/b", "1/0", "-1/7"] {
-            assert!(wrong.parse::<Shard>().unwrap_err().to_string().contains("--shard"), "{wrong}");
         }
     }
 }

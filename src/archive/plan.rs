@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::find::Source;
 use super::record::{Kept, Record, SUFFIX, State};
+use crate::record::embeddings::IDS;
 use crate::{Error, Result};
 
 /// Whether records of earlier runs count.
@@ -29,6 +30,7 @@ fn file_name(kind: &str, base: &str) -> String {
         "csv" => format!("{base}.csv"),
         "chapters" => format!("{base}.vtt"),
         "embeddings" => format!("{base}.npy"),
+        "embedding-ids" => format!("{base}.{IDS}"),
         "masks" => format!("{base}_*.png"),
         "scores" => format!("{base}_*.npy"),
         "clips" => format!("{base}_*.mp4"),

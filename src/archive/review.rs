@@ -1,6 +1,5 @@
-//! `oodstream report`: one page to look through the events of an archive; and `oodstream merge`.
+//! `oodstream report`: one page to look through the events of an archive.
 
-use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -11,8 +10,7 @@ use image::codecs::jpeg::JpegEncoder;
 use image::imageops::FilterType;
 use serde::{Deserialize, Serialize};
 
-use super::find::Shard;
-use super::record::{Record, State, write_json};
+use super::record::{Record, State};
 use super::status::Records;
 use crate::{Error, Result, atomic_file};
 
@@ -21,7 +19,7 @@ const THUMBNAIL: (u32, u8) = (160, 70);
 
 /// A line of an events file, as far as it matters here.
 #[derive(Debug, Clone, Deserialize)]
-struct EventLine {
+pub(super) struct EventLine {
     id: String,
     #[serde(rename = "type")]
     kind: String,
@@ -33,6 +31,8 @@ struct EventLine {
     peak_score: f32,
     severity: f32,
     nearest_class: Option<String>,
+    #[serde(default)]
+    classes_guessed: bool,
     clip: Option<String>,
 }
 
@@ -119,7 +119,10 @@ pub fn report(folders: &[PathBuf], output: &Path, embed: usize, overwrite: bool)
                 id: line.id,
                 alarm: line.alarm,
                 label: line.label,
-                class: line.nearest_class,
+                class: line.nearest_class.map(|class| match line.classes_guessed {
+                    true => format!("{class} (a guess)"),
+                    false => class,
+                }),
                 start: line.start_s,
                 end: line.end_s,
                 wall: line.start_wall,
@@ -167,13 +170,13 @@ fn all(folders: &[PathBuf]) -> Result<Vec<(PathBuf, Record)>> {
     Ok(records)
 }
 
-fn warn_of_broken(found: &Records) {
+pub(super) fn warn_of_broken(found: &Records) {
     for (path, why) in &found.broken {
         tracing::warn!("{}: left out: {why}", path.display());
     }
 }
 
-fn read_events(path: &Path) -> Result<Vec<(EventLine, String)>> {
+pub(super) fn read_events(path: &Path) -> Result<Vec<(EventLine, String)>> {
     let text = fs::read_to_string(path).map_err(|error| Error::io(path.display().to_string(), error))?;
     let parse = |(number, line): (usize, &str)| {
         serde_json::from_str::<EventLine>(line).map(|event| (event, line.to_owned())).map_err(|error| {
@@ -227,7 +230,7 @@ fn thumbnail(path: &Path) -> Option<String> {
     Some(format!("data:image/jpeg;base64,{}", base64::engine::general_purpose::STANDARD.encode(&bytes)))
 }
 
-fn write_whole(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+pub(super) fn write_whole(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
     let failed = |error: std::io::Error| Error::io(format!("{}: cannot be written", path.display()), error);
     let mut file = atomic_file::create(path).map_err(failed)?;
     let mut out = BufWriter::new(file.as_file_mut());
@@ -235,82 +238,6 @@ fn write_whole(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result
     drop(out);
     file.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
-}
-
-/// What was merged.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Merged {
-    /// Files with a record.
-    pub files: usize,
-    /// Of those, files that failed.
-    pub failed: usize,
-    /// Lines of events.
-    pub events: usize,
-    /// Files that a run meant and that have no record.
-    pub missing: Vec<String>,
-    /// Shards of which there is no run.
-    pub shards_missing: Vec<Shard>,
-}
-
-/// Joins the results of `folders`: `events.jsonl` with the events of all files in the order of their keys, and
-/// `records.jsonl`, written into `output`.
-///
-/// # Errors
-/// A file has a record in two of them, there are no records, an events file is damaged, or nothing can be written.
-pub fn merge(folders: &[PathBuf], output: &Path, overwrite: bool) -> Result<Merged> {
-    let mut joined = Records::default();
-    let mut places: BTreeMap<String, PathBuf> = BTreeMap::new();
-    let mut seen = HashSet::new();
-    for folder in folders {
-        let real = fs::canonicalize(folder).map_err(|error| Error::io(folder.display().to_string(), error))?;
-        if !seen.insert(real) {
-            return Err(Error::usage(format!("{}: it is given twice", folder.display())));
-        }
-        let found = Records::read(folder)?;
-        for (path, record) in &found.records {
-            if let Some(before) = places.insert(record.input.clone(), path.clone()) {
-                return Err(Error::failed(format!(
-                    "{} has two records: {} and {}",
-                    record.input,
-                    before.display(),
-                    path.display()
-                ))
-                .hint("shards of one archive have no file in common; give each result once"));
-            }
-        }
-        warn_of_broken(&found);
-        joined.records.extend(found.records);
-        joined.runs.extend(found.runs);
-    }
-    joined.records.sort_by(|(_, a), (_, b)| a.input.cmp(&b.input));
-    let status = joined.status();
-    let (events, records) = (output.join("events.jsonl"), output.join("records.jsonl"));
-    fs::create_dir_all(output).map_err(|error| Error::io(format!("{}: cannot be made", output.display()), error))?;
-    if let Some(path) = [&events, &records].into_iter().find(|path| path.exists() && !overwrite) {
-        return Err(Error::usage(format!("{}: it exists already", path.display())).hint("--overwrite replaces it"));
-    }
-    let mut merged = Merged {
-        files: joined.records.len(),
-        failed: status.failed,
-        missing: status.missing,
-        shards_missing: status.shards_missing,
-        ..Merged::default()
-    };
-    let mut lines = String::new();
-    let mut all = Vec::new();
-    for (path, record) in &joined.records {
-        if let Some(events) = record.outputs_from(path).get("events") {
-            let read = read_events(events)?;
-            merged.events += read.len();
-            all.extend(read.into_iter().map(|(_, line)| line));
-        }
-        lines += &serde_json::to_string(record).map_err(|error| Error::failed("a record").caused_by(error))?;
-        lines.push('\n');
-    }
-    write_whole(&events, |out| all.iter().try_for_each(|line| writeln!(out, "{line}")))?;
-    write_whole(&records, |out| out.write_all(lines.as_bytes()))?;
-    write_json(&merged, &output.join("merged.json"))?;
-    Ok(merged)
 }
 
 #[cfg(test)]

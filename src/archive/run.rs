@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::find::{Find, Passed, Shard, Source, find};
+use super::find::{Find, Source, find};
+use super::passed::Passed;
 use super::plan::{Folders, Plan, Planned, Resume, Task, bases, task};
 use super::record::{Record, State};
 use super::settings::fingerprint;
+use super::shard::Shard;
 use super::status::RunFile;
 use super::work::{Done, Shared, Work};
 use crate::address::Address;
@@ -28,7 +30,7 @@ use crate::session::{Handle, Observer, Report, engine};
 use crate::{Error, Result};
 
 /// Outputs that are one file for each input, and get their names when they are complete.
-pub(super) const ONE_FILE: [&str; 4] = ["events", "regions", "csv", "chapters"];
+pub(super) const ONE_FILE: [&str; 6] = ["events", "regions", "csv", "chapters", "embeddings", "embedding-ids"];
 
 /// Follows the work on an archive.
 pub trait Follow: Observer {
@@ -201,7 +203,11 @@ impl Archive {
         let jobs = jobs.min(todo.len()).max(1);
         let mut engine = match todo.as_slice() {
             [] => None,
-            _ => Some(engine::open(&config)?),
+            _ => {
+                let engine = engine::open(&config)?;
+                engine::check_outputs(folders.0.contains_key("embeddings"), &engine.network)?;
+                Some(engine)
+            }
         };
         let classes = engine.as_ref().map_or_else(Vec::new, |engine| engine.network.manifest().classes.names.clone());
         let notifier = Arc::new(Notifier::open(&messages, &config.notify(), &[])?);
@@ -244,6 +250,8 @@ impl Archive {
                 classes_guessed: false,
                 model: model_path.display().to_string(),
                 method: config.detect.method.clone(),
+                road_gate: "none",
+                ignored_share: 0.0,
                 threshold: config.detect.threshold,
             },
         };
@@ -270,6 +278,8 @@ fn folders(outputs: Outputs) -> Result<Folders> {
         ("regions", outputs.regions),
         ("csv", outputs.csv),
         ("chapters", outputs.chapters),
+        ("embedding-ids", outputs.embeddings.clone()),
+        ("embeddings", outputs.embeddings),
         ("snapshots", outputs.snapshots),
         ("clips", outputs.clips),
     ];
@@ -277,6 +287,7 @@ fn folders(outputs: Outputs) -> Result<Folders> {
         let Some(path) = path else { continue };
         let file = ONE_FILE.contains(&kind) && path.extension().is_some() && !path.is_dir();
         if file {
+            let kind = kind.strip_suffix("-ids").map_or(kind, |_| "embeddings");
             return Err(Error::usage(format!("-o {kind}:{}: one file for a tree", path.display()))
                 .hint(format!("-o {kind}:FOLDER/ writes one file per input; `oodstream merge` joins them")));
         }

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
-use super::find::Shard;
 use super::plan::{Plan, Task};
 use super::record::{Kept, Record, SUFFIX, State, now, write_json};
 use super::run::Summary;
+use super::shard::Shard;
 use crate::{Error, Result};
 
 /// The beginning of the names of run files, which lie in the folder of the records, one for each shard.

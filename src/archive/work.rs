@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use super::record::{self, Identity, Kept, Record, State};
 use super::run::{Follow, ONE_FILE, Stop};
 use crate::config::Config;
 use crate::input::Input;
+use crate::lock::{lock, unlocked};
 use crate::notify::Notifier;
 use crate::ood::alarm::{Event, EventType};
 use crate::record::{Existing, Of, Recorder, Records, Seen, Wanted};
@@ -95,12 +96,8 @@ impl<'a> Work<'a> {
 
     /// How it went.
     pub fn into_done(self) -> Done {
-        self.state.into_inner().unwrap_or_else(PoisonError::into_inner)
+        unlocked(self.state)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Queue for Work<'_> {
@@ -223,7 +220,7 @@ impl Work<'_> {
             begun.staged.push((staged.clone(), path.clone()));
             Some(staged)
         };
-        let [events, regions, csv, chapters] = ONE_FILE.map(&mut stage);
+        let [events, regions, csv, chapters, embeddings, embedding_ids] = ONE_FILE.map(&mut stage);
         let folder = |kind: &str| places.outputs.get(kind).and_then(|path| path.parent());
         let records = Records::open(Wanted {
             events: events.as_deref(),
@@ -234,6 +231,9 @@ impl Work<'_> {
             scores: folder("scores"),
             snapshots: folder("snapshots"),
             clips: folder("clips"),
+            embeddings: embeddings.as_deref(),
+            embedding_ids: embedding_ids.as_deref(),
+            model: self.run.model,
             existing: Existing::Replace,
         })?;
         let mut recorders = records.of_stream(&Of {

@@ -22,7 +22,7 @@ use crate::input::{FrameReader, Input, Read};
 use crate::model::runtime::Network;
 use crate::model::views::look::Look;
 use crate::ood::alarm::{Filler, IgnoreMap, Ignored};
-use crate::ood::calibrate::{CalibrateOptions, FrameStore, calibrate};
+use crate::ood::calibrate::{CalibrateOptions, CodebookSize, FrameStore, calibrate};
 use crate::ood::calibration::{Calibration, Footage};
 use crate::ood::method::{Method, TRAINING_FREE, split_list};
 use crate::session::engine;
@@ -31,6 +31,9 @@ use crate::{Error, Result};
 
 /// Longest wait for a frame before the interrupt flag is checked.
 const PATIENCE: Duration = Duration::from_millis(200);
+
+/// The methods that a codebook makes possible.
+const BANK: &[&str] = &["bank", "bank-cluster", "bank-cluster-ensemble"];
 
 /// Options of `calibrate`.
 #[derive(Debug, Clone, Args)]
@@ -55,7 +58,7 @@ pub struct CalibrateArgs {
     /// Scoring methods to calibrate, separated by commas [default: all that the model supports]
     #[arg(long, value_name = "NAME,...")]
     methods: Option<String>,
-    /// Also build a codebook of N centroids, for the bank methods
+    /// Also build a codebook of N centroids, for the bank methods [default: none; 4096 for a network without classes]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=16384))]
     codebook: Option<u32>,
     /// Interval between the frames used, in seconds of running time
@@ -171,8 +174,15 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
     let mut calibration = Calibration::new(engine::model_id(&network, &config.model.features), views, footage);
     let options = CalibrateOptions {
         false_positive_share: args.false_positives,
-        codebook: args.codebook.map(|centroids| centroids as usize),
+        codebook: match args.codebook {
+            Some(centroids) => CodebookSize::Centroids(centroids as usize),
+            // Without classes the bank is all there is.
+            None if network.logits_name().is_none() => CodebookSize::Default,
+            None => CodebookSize::None,
+        },
         methods,
+        classes: network.manifest().classes.names.clone(),
+        events: config.events.clone(),
     };
     bar.set_message("measuring");
     bar.set_position(0);
@@ -189,9 +199,23 @@ fn print_summary(path: &Path, calibration: &Calibration, quiet: bool) {
     }
     let Footage { frames, odd_frames, false_positive_share, .. } = calibration.footage;
     println!("{}: {frames} frames measured, {odd_frames} of them left out as odd", path.display());
-    println!("thresholds that mark {:.2} % of ordinary pixels:", 100.0 * false_positive_share);
+    if let Some(bank) = &calibration.bank {
+        println!(
+            "codebook of {} centroids from {} feature vectors; held-back ordinary frames are told from its own with \
+             AUROC {:.3} (0.5: not at all, which is best)",
+            bank.centroids, bank.vectors, bank.held_back_auroc
+        );
+    }
+    println!(
+        "thresholds that mark {:.2} % of ordinary pixels, and that ordinary regions raise no alarm at:",
+        100.0 * false_positive_share
+    );
     for method in &calibration.methods {
-        println!("  {:32} {:>12.5}", method.name, method.threshold);
+        let held_back = method.held_back_share.map_or_else(String::new, |share| {
+            format!("   {:.2} % of held-back frames by a threshold from the others", 100.0 * share)
+        });
+        let alarm = method.alarm_threshold.unwrap_or(method.threshold);
+        println!("  {:32} {:>12.5} {alarm:>12.5}{held_back}", method.name, method.threshold);
     }
 }
 
@@ -201,9 +225,10 @@ fn methods(args: &CalibrateArgs, network: &Network, detect: &DetectConfig) -> Re
     let names = match &args.methods {
         Some(list) => split_list(list),
         None => {
-            let bank: &[&str] =
-                if args.codebook.is_some() { &["bank", "bank-cluster", "bank-cluster-ensemble"] } else { &[] };
-            ["default"].iter().chain(TRAINING_FREE).chain(bank).map(|name| (*name).to_owned()).collect()
+            let logits = network.logits_name().is_some();
+            let bank: &[&str] = if args.codebook.is_some() || !logits { BANK } else { &[] };
+            let rest = ["default"].iter().chain(TRAINING_FREE).filter(|_| logits);
+            rest.chain(bank).map(|name| (*name).to_owned()).collect()
         }
     };
     let mut methods = Vec::new();

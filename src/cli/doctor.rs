@@ -68,6 +68,7 @@ pub fn run(args: &DoctorArgs) -> Result<u8> {
     if checks[0].ok {
         checks.push(elements());
         checks.push(encoder());
+        checks.push(decoder());
     }
     let network = Network::load(args.model.as_deref(), &SessionOptions::default());
     checks.push(Check::of(
@@ -118,6 +119,16 @@ fn elements() -> Check {
         format!("missing: {}", names.join(", ")),
         Some(format!("apt-get install {}", packages.join(" "))),
     )
+}
+
+fn decoder() -> Check {
+    let names = |hardware| {
+        let all = gst::decoders().into_iter().filter(|decoder| decoder.hardware == hardware);
+        all.map(|decoder| decoder.name).collect::<Vec<_>>().join(", ")
+    };
+    let (hardware, software) = (names(true), names(false));
+    let first = if hardware.is_empty() { "no hardware decoder".to_owned() } else { format!("hardware: {hardware}") };
+    Check::good("decoder", format!("{first}\nsoftware, by rank: {software}"))
 }
 
 fn encoder() -> Check {
@@ -215,11 +226,11 @@ fn describe(network: &Network) -> String {
     let features =
         if network.feature_names().is_empty() { "none".to_owned() } else { network.feature_names().join(", ") };
     format!(
-        "{}\nsha256 {}\ninput {}x{}, logits `{}`, features {features}",
+        "{}\nsha256 {}\ninput {}x{}, logits {}, features {features}",
         network.path().display(),
         network.sha256(),
         input.width,
         input.height,
-        network.logits_name()
+        network.logits_name().map_or_else(|| "none".to_owned(), |name| format!("`{name}`"))
     )
 }

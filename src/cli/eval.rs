@@ -39,13 +39,14 @@ Examples:
   oodstream eval my_set --layout pairs --from-scores scores/      score maps of another program
   oodstream eval drives/*.mp4 --ordinary                          false alarms per minute
   oodstream eval camvid/test --classes --class-names model        share of each known class that is marked
-  oodstream eval clip.mp4 --truth masks/                          delay until each labelled object is reported")]
+  oodstream eval clip.mp4 --truth masks/                          delay until each labelled object is reported
+  oodstream eval wos --sequences --save-sequences wos             the Obstacle Sequence Challenge, and its scorer's input")]
 pub struct EvalArgs {
     /// Folder of an unpacked data set, or videos with --ordinary or --truth
     #[arg(value_name = "INPUT", required = true, value_parser = address())]
     pub(super) inputs: Vec<Address>,
     /// Layout of the data set
-    #[arg(long, value_parser = choice::<Layout>(), required_unless_present_any = ["ordinary", "truth", "classes"], conflicts_with_all = ["ordinary", "truth", "classes"])]
+    #[arg(long, value_parser = choice::<Layout>(), required_unless_present_any = ["ordinary", "truth", "classes", "sequences"], conflicts_with_all = ["ordinary", "truth", "classes", "sequences"])]
     layout: Option<Layout>,
     /// Treat the inputs as ordinary videos and report their alarms, all of them false
     #[arg(long, conflicts_with = "truth", help_heading = "Alarms in videos")]
@@ -53,12 +54,19 @@ pub struct EvalArgs {
     /// Treat the frames as unrelated pictures, without rules over time
     #[arg(long, requires = "ordinary", help_heading = "Alarms in videos")]
     pub(super) stills: bool,
-    /// Ground-truth masks of the video, NUMBER.png per frame from 0: 0 known, 255 void, else unknown
+    /// Ground-truth masks of the video, NUMBER*.png per frame (from 0, or as in the names of its pictures): 0 known, 255
+    /// void, else unknown
     #[arg(long, value_name = "DIR", help_heading = "Alarms in videos")]
     pub(super) truth: Option<PathBuf>,
     /// Mask values are object identities, the same in all frames
     #[arg(long, requires = "truth", help_heading = "Alarms in videos")]
     pub(super) instances: bool,
+    /// Treat the input as a data set of the Obstacle Sequence Challenge (SOS, WOS): raw_data/SEQ, instance_ood/SEQ
+    #[arg(long, conflicts_with_all = ["ordinary", "truth", "classes"], help_heading = "Alarms in videos")]
+    pub(super) sequences: bool,
+    /// Write what the challenge's scorer reads: DIR/ood_score/SEQ/NNNNNN.npy, DIR/ood_prediction_tracked/SEQ/NNNNNN.npy
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["layout", "classes", "stills"], help_heading = "Alarms in videos")]
+    pub(super) save_sequences: Option<PathBuf>,
     /// Change one key of the pipeline file; repeatable
     #[arg(long, value_name = "SECTION.KEY=VALUE", help_heading = "Alarms in videos")]
     pub(super) set: Vec<String>,
@@ -105,7 +113,7 @@ pub struct EvalArgs {
     save_scores: Option<PathBuf>,
     /// Element type of saved score maps
     #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = choice::<FloatType>())]
-    score_type: FloatType,
+    pub(super) score_type: FloatType,
     /// Evaluate saved score maps, DIR/METHOD/NAME.npy or DIR/NAME.npy, instead of running a network
     #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "calibration", "methods", "upsampling", "save_scores"])]
     from_scores: Option<PathBuf>,
@@ -120,7 +128,7 @@ type Named = (String, bool);
 /// The data set, the model or a method cannot be used; the message names it.
 pub fn run(args: &EvalArgs, quiet: bool) -> Result<u8> {
     let ([folder], Some(layout)) = (args.inputs.as_slice(), args.layout) else {
-        if args.ordinary || args.truth.is_some() {
+        if args.ordinary || args.sequences || args.truth.is_some() {
             return eval_clip::run(args, quiet);
         }
         if args.classes {

@@ -13,7 +13,8 @@ Examples:
   oodstream run drive.mp4 -o none -o regions:drive.regions.jsonl
   oodstream export drive.regions.jsonl --format coco -o drive.json     run lengths; pycocotools reads the masks
   oodstream export drive.regions.jsonl --format cvat -o drive.xml      boxes of the tracks: CVAT for video 1.1
-  oodstream export regions/ --format csv -o regions.csv                all *.regions.jsonl of a tree")]
+  oodstream export regions/ --format csv -o regions.csv                all *.regions.jsonl of a tree
+  oodstream export regions/ --format fiftyone --videos archive/ -o fo/ FiftyOneVideoLabelsDataset")]
 pub struct ExportArgs {
     /// Files of `-o regions:`, or folders of *.regions.jsonl
     #[arg(value_name = "REGIONS", required = true)]
@@ -21,9 +22,12 @@ pub struct ExportArgs {
     /// Format
     #[arg(long, value_name = "FORMAT")]
     format: ExportFormat,
-    /// File to write
+    /// File to write; for fiftyone a folder
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    /// Folder of the videos, for fiftyone: the INPUT of `run -r`
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    videos: PathBuf,
     /// Replace an existing output
     #[arg(long)]
     overwrite: bool,
@@ -41,6 +45,9 @@ enum ExportFormat {
     Cvat,
     /// A row for each region of each frame
     Csv,
+    /// FiftyOne's video labels: the boxes of all regions by frames, with links to the videos
+    #[value(name = "fiftyone")]
+    FiftyOne,
 }
 
 /// Writes the export.
@@ -52,8 +59,9 @@ pub fn run(args: &ExportArgs, quiet: bool) -> Result<u8> {
         ExportFormat::Coco => Format::Coco,
         ExportFormat::Cvat => Format::Cvat,
         ExportFormat::Csv => Format::Csv,
+        ExportFormat::FiftyOne => Format::FiftyOne,
     };
-    let exported = export(&args.inputs, format, &args.output, args.overwrite)?;
+    let exported = export(&args.inputs, format, &args.output, &args.videos, args.overwrite)?;
     if !quiet {
         eprintln!(
             "{}: {} regions in {} frames of {} files",

@@ -11,9 +11,11 @@ mod eval_classes;
 mod eval_clip;
 mod export;
 mod manual;
+mod mine;
 mod model;
 mod network;
 mod options;
+mod password;
 mod progress;
 mod report;
 mod review;
@@ -80,6 +82,8 @@ enum Command {
     Report(review::ReportArgs),
     /// Join the results of shards
     Merge(review::MergeArgs),
+    /// List events that are alike, or a varied choice of them
+    Mine(mine::MineArgs),
     /// Write regions in the formats of annotation tools
     Export(export::ExportArgs),
     /// Benchmark the pipeline on this machine
@@ -92,6 +96,8 @@ enum Command {
     Model(model::ModelArgs),
     /// Check that this machine has everything oodstream needs
     Doctor(doctor::DoctorArgs),
+    /// Hash a password for the page of --http
+    Password(password::PasswordArgs),
     /// Write man pages and shell completions
     #[command(hide = true)]
     Manual(manual::ManualArgs),
@@ -115,12 +121,14 @@ pub fn main() -> ExitCode {
         Command::Status(args) => archive::status(&args, quiet),
         Command::Report(args) => review::run(&args, quiet),
         Command::Merge(args) => review::run_merge(&args, quiet),
+        Command::Mine(args) => mine::run(&args, quiet),
         Command::Export(args) => export::run(&args, quiet),
         Command::Bench(args) => bench::run(&args, quiet),
         Command::Calibrate(args) => calibrate::run(&args, quiet),
         Command::Eval(args) => eval::run(&args, quiet),
         Command::Model(args) => model::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Password(args) => password::run(&args),
         Command::Manual(args) => manual::run(&args),
     };
     match result {

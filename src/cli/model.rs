@@ -132,13 +132,18 @@ fn print(found: &Inspection) {
         Resize::Tile => "frames are cut into tiles of this size",
     };
     line("picture", &format!("{}x{}, {rule} (resize = {})", found.picture.0, found.picture.1, found.resize.name()));
-    line("logits", &map(&found.logits));
+    line(
+        "logits",
+        &found.logits.as_ref().map_or_else(|| "none: features alone, for the `bank` scores".to_owned(), map),
+    );
     for feature in &found.features {
         line("features", &map(feature));
     }
     let guess = if found.classes_guessed { " (a guess by their number)" } else { "" };
     let classes = if found.classes.is_empty() { "not named".to_owned() } else { found.classes.join(", ") };
-    line("classes", &format!("{}{guess}: {classes}", found.logits.channels));
+    if let Some(logits) = &found.logits {
+        line("classes", &format!("{}{guess}: {classes}", logits.channels));
+    }
     let placement = found.placement.as_ref().map_or_else(String::new, |placement| format!(", {placement}"));
     let precision = if found.precision == "auto" { String::new() } else { format!(" in {}", found.precision) };
     line("provider", &format!("{}{precision}, {:.1} ms a picture{placement}", found.provider, found.run_ms));
@@ -215,6 +220,10 @@ fn tap(args: &TapArgs) -> Result<u8> {
     let loaded =
         Network::load(Some(&args.output), &SessionOptions { provider: Provider::Cpu, ..SessionOptions::default() })?;
     println!("wrote {} with the new outputs {}", args.output.display(), added.join(", "));
-    tracing::debug!("logits `{}`, features {}", loaded.logits_name(), loaded.feature_names().join(", "));
+    tracing::debug!(
+        "logits `{}`, features {}",
+        loaded.logits_name().unwrap_or("none"),
+        loaded.feature_names().join(", ")
+    );
     Ok(0)
 }

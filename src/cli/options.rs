@@ -1,6 +1,6 @@
 //! The options of `run`, and the configuration they result in.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::archive::ArchiveArgs;
@@ -40,8 +40,8 @@ pub struct RunArgs {
     /// A video, a folder of videos or images, a glob, test://, or live: rtsp://, rtsps://, http://, v4l2:///dev/videoN
     #[arg(value_name = "INPUT", value_parser = address())]
     pub inputs: Vec<Address>,
-    /// Output: x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, regions:x.jsonl, csv:x.csv, chapters:x.vtt, snapshots:DIR,
-    /// clips:DIR, masks:DIR, scores:DIR, mqtt://[user@]HOST/TOPIC, webhook:URL, exec:COMMAND;
+    /// Output: x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, regions:x.jsonl, csv:x.csv, chapters:x.vtt, embeddings:x.npy,
+    /// snapshots:DIR, clips:DIR, masks:DIR, scores:DIR, mqtt://[user@]HOST/TOPIC, webhook:URL, exec:COMMAND;
     /// live also rtsp://HOST:PORT/NAME, rtsp+push://, hls:DIR, display:, x-%Y%m%d-%H%M%S.mp4; {name} is the stream's name; repeatable
     #[arg(short, long, value_name = "OUT", value_parser = address())]
     pub output: Vec<Address>,
@@ -128,7 +128,7 @@ pub struct RunArgs {
     max_latency: Option<Duration>,
     #[command(flatten)]
     source: SourceArgs,
-    /// Serve /healthz, /readyz, /metrics and /reload on this loopback port or HOST:PORT
+    /// Serve the page, /healthz, /readyz, /metrics and /reload on this loopback port or HOST:PORT
     #[arg(long, value_name = "ADDRESS", help_heading = "Live")]
     http: Option<String>,
     /// Stop after this long (90, 90s, 5m, 2h)
@@ -137,6 +137,11 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// The pipeline file.
+    pub fn file(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     /// The configuration with the options applied.
     ///
     /// # Errors
@@ -167,6 +172,7 @@ impl RunArgs {
         put(&mut config.draw.opacity, self.opacity.as_ref());
         put(&mut config.draw.palette, self.palette.as_ref());
         put_some(&mut config.encode.encoder, self.encoder.as_ref());
+        put(&mut config.encode.hw, self.source.hw.as_ref());
         if self.bitrate.is_some() || self.crf.is_some() {
             config.encode.bitrate = self.bitrate;
             config.encode.crf = self.crf;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use super::DAMAGED;
 use super::report::write_json;
 use crate::Result;
-use crate::archive::review::{merge, report};
+use crate::archive::merge::merge;
+use crate::archive::review::report;
 
 /// Options of `report`.
 #[derive(Debug, clap::Args)]
@@ -48,7 +49,7 @@ pub fn run(args: &ReportArgs, quiet: bool) -> Result<u8> {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  oodstream merge a/ b/ -o all/       all/events.jsonl and all/records.jsonl of two shards
+  oodstream merge a/ b/ -o all/       all/events.jsonl, all/records.jsonl and embeddings of two shards
   oodstream merge marked/ -o all/     of shards that wrote into one folder
 
 Exit codes: 0 complete, 3 joined but files or shards are missing, 1 a file has two records.")]

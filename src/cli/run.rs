@@ -11,6 +11,7 @@ use super::{DAMAGED, INTERRUPTED, exit_code, signals};
 use crate::Result;
 use crate::input::{Signal, VideoInfo};
 use crate::monitor::Server;
+use crate::ood::alarm::AlarmCounts;
 use crate::pipeline::{Meter, Reading};
 use crate::session::{Ending, InputReport, Observer, Report, Session};
 
@@ -28,7 +29,7 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
     }
     args.archive.check_unused()?;
     let config = args.config()?;
-    let listen = config.http.listen.clone();
+    let http = config.http.clone();
     let reread = args.clone();
     let printer = Arc::new(Printer { quiet, ..Printer::default() });
     let mut builder = Session::builder(config)
@@ -48,13 +49,12 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
     // First of all: an unhandled SIGHUP ends the process.
     let hangup = session.is_live().then(|| signals::reload_on_hangup(handle.clone())).transpose()?;
     // Before the model loads, so that `/readyz` answers while it does.
-    let _http = match listen.filter(|_| session.is_live()) {
-        Some(address) => {
-            let server = Server::start(&address, handle.clone())?;
-            tracing::info!("http://{}/healthz /readyz /metrics /reload", server.address());
-            Some(server)
-        }
-        None => None,
+    let _http = if http.listen.is_some() && session.is_live() {
+        let server = Server::start(&http, handle.clone(), args.file())?;
+        tracing::info!("page at {}, with /healthz, /readyz, /metrics and /reload", server.url());
+        Some(server)
+    } else {
+        None
     };
     signals::stop_on_interrupt(handle)?;
     let report = session.run();
@@ -158,6 +158,23 @@ impl Printer {
     }
 }
 
+/// The alarms of an input and what was withheld; none where no frame was analysed.
+fn alarm_line(report: &InputReport) -> Option<String> {
+    let AlarmCounts { raised, known, off_road, over_limit, .. } = report.alarms;
+    let withheld: Vec<String> = [
+        (known, "as unusual members of known classes"),
+        (off_road, "off the road (events.road_gate)"),
+        (over_limit, "over events.max_per_minute"),
+    ]
+    .iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, reason)| format!("{count} {reason}"))
+    .collect();
+    let withheld = if withheld.is_empty() { String::new() } else { format!("; withheld: {}", withheld.join(", ")) };
+    let name = report.live.as_ref().map_or(&report.path, |live| &live.name);
+    (report.frames_looked_at > 0).then(|| format!("{name}: alarms: {raised}{withheld}"))
+}
+
 impl Observer for Printer {
     fn started(&self, input: &Meter, info: Option<&VideoInfo>) {
         if self.quiet {
@@ -191,7 +208,12 @@ impl Observer for Printer {
         }
         let name = report.live.as_ref().map_or(&report.path, |live| &live.name);
         if !self.quiet {
-            if report.live.is_some() { Self::live_summary(report) } else { Self::file_summary(report) }
+            if report.live.is_some() {
+                Self::live_summary(report)
+            } else {
+                Self::file_summary(report)
+            }
+            alarm_line(report).inspect(|line| eprintln!("{line}"));
         }
         let damaged = report.live.is_none() && (report.truncated || report.damaged > 0);
         if damaged {

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use super::values::choice;
+use crate::gst::decoder::Hardware;
 use crate::input::Signal;
-use crate::input::file::VideoTrack;
+use crate::input::file::{Hdr, VideoTrack};
 use crate::input::live::{SourceOptions, Transport};
 
 /// Options for reading inputs.
@@ -22,6 +23,15 @@ pub struct SourceArgs {
     /// Frames a second of a coded stream without a container [default: as the stream says, else 25]
     #[arg(long, value_name = "RATE")]
     fps: Option<f64>,
+    /// HDR video (PQ, HLG): keep it as it is, or tone-map it to SDR [default: keep]
+    #[arg(long, value_name = "HOW", value_parser = choice::<Hdr>())]
+    hdr: Option<Hdr>,
+    /// GStreamer element that decodes the video formats that it takes [default: by rank]
+    #[arg(long, value_name = "ELEMENT")]
+    decoder: Option<String>,
+    /// Whether video is decoded and encoded on hardware [default: auto]
+    #[arg(long, value_name = "HOW", value_parser = choice::<Hardware>())]
+    pub hw: Option<Hardware>,
 }
 
 impl SourceArgs {
@@ -30,6 +40,11 @@ impl SourceArgs {
         options.transport = self.transport.unwrap_or(options.transport);
         options.video_track = self.video_track.unwrap_or(options.video_track);
         options.fps = self.fps.or(options.fps);
+        options.hdr = self.hdr.unwrap_or(options.hdr);
+        options.hw = self.hw.unwrap_or(options.hw);
+        if self.decoder.is_some() {
+            options.decoder.clone_from(&self.decoder);
+        }
         if self.credentials.is_some() {
             options.credentials = self.credentials.clone().map(Into::into);
         }

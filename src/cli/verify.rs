@@ -28,7 +28,7 @@ pub struct VerifyArgs {
     /// The picture
     #[arg(long, value_name = "FILE")]
     image: PathBuf,
-    /// The logits of the other framework, a NumPy array [C, h, w] or [1, C, h, w]
+    /// The logits (features, for a network without classes) of the other framework, a NumPy array [C, h, w] or [1, C, h, w]
     #[arg(long, value_name = "FILE.npy")]
     logits: PathBuf,
     /// Order of the channels of the network's pictures [default: as the manifest says, else rgb]
@@ -57,7 +57,7 @@ pub fn run(args: &VerifyArgs) -> Result<u8> {
 
 fn print(args: &VerifyArgs, found: &Verification) {
     let [classes, rows, columns] = found.shape;
-    println!("{}: logits `{}` {classes} x {rows} x {columns}", args.model.display(), found.logits);
+    println!("{}: {} `{}` {classes} x {rows} x {columns}", args.model.display(), found.compared, found.logits);
     println!("{}: {:?}", args.logits.display(), found.reference);
     print_closeness(&found.closeness);
     if found.agrees {

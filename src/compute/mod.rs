@@ -29,13 +29,20 @@ use crate::{Error, Result};
 /// The network's maps of one frame.
 #[derive(Debug, Clone, Copy)]
 pub struct Maps<'a> {
-    /// Raw logits before any softmax, `[C, h, w]`.
+    /// Raw logits before any softmax, `[C, h, w]`; `[0, h, w]` where the network has no classes.
     pub logits: ArrayView3<'a, f32>,
     /// One or more feature maps, `[D_i, h_i, w_i]`; the first one's size is the grid. Empty: pixel statistics on the
     /// logits' grid only.
     pub features: &'a [ArrayView3<'a, f32>],
     /// The frame itself; needed for [`Upsampling::Guided`].
     pub picture: Option<Luma<'a>>,
+}
+
+impl Maps<'_> {
+    /// Whether the network has classes.
+    pub fn has_logits(&self) -> bool {
+        self.logits.dim().0 > 0
+    }
 }
 
 /// Luma of a frame, of any size; it covers what the maps cover.
@@ -94,6 +101,11 @@ pub enum Statistic {
 }
 
 impl Statistic {
+    /// Whether it is defined on logits; features alone are not enough.
+    pub fn needs_logits(self) -> bool {
+        self != Self::Bank
+    }
+
     /// Whether it is defined on what query-mask networks give only.
     pub fn needs_queries(self) -> bool {
         matches!(self, Self::Rba | Self::NoObject)

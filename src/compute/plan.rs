@@ -115,13 +115,16 @@ impl Plan {
         check_recipe(recipe, target)?;
         let clusters = recipe.terms.iter().any(|t| t.unit == Unit::Cluster);
         let bank = recipe.terms.iter().any(|t| t.statistic == Statistic::Bank);
-        let (_, height, width) = shape(Output::Logits, &maps.logits)?;
+        check_logits(maps, recipe)?;
         let grid = match maps.features.first() {
             Some(first) => {
                 let (_, h, w) = shape(Output::Features(0), first)?;
                 (h, w)
             }
-            None => (height, width),
+            None => {
+                let (_, h, w) = shape(Output::Logits, &maps.logits)?;
+                (h, w)
+            }
         };
         let pixels = grid.0 * grid.1;
         let mut dims = 0;
@@ -255,6 +258,21 @@ fn check_recipe(recipe: &Recipe, target: Size) -> Result<()> {
         return Err(Error::failed(format!("a score map of {} x {} has no pixels", target.width, target.height)));
     }
     Ok(())
+}
+
+/// Logits may be missing where no term is made from them.
+fn check_logits(maps: &Maps<'_>, recipe: &Recipe) -> Result<()> {
+    if maps.has_logits() {
+        return shape(Output::Logits, &maps.logits).map(drop);
+    }
+    match recipe.terms.iter().find(|term| term.statistic.needs_logits()) {
+        Some(term) => Err(Error::usage(format!(
+            "the statistic {:?} is made from logits, and the model gives features alone",
+            term.statistic
+        ))
+        .hint("`bank` needs features only: `oodstream calibrate` makes its codebook")),
+        None => Ok(()),
+    }
 }
 
 fn check_picture(picture: Option<Luma<'_>>) -> Result<()> {

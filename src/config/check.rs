@@ -58,6 +58,12 @@ impl Config {
         if self.encode.bitrate.is_some() && self.encode.crf.is_some() {
             return Err(Error::usage("encode.bitrate and encode.crf exclude each other: give one of them"));
         }
+        if !(16..=7680).contains(&self.http.video_width) {
+            return Err(Error::usage(format!("http.video_width is {}, it must be 16 to 7680", self.http.video_width)));
+        }
+        if !(0.1..=60.0).contains(&self.http.video_fps) {
+            return Err(Error::usage(format!("http.video_fps is {}, it must be 0.1 to 60", self.http.video_fps)));
+        }
         Ok(())
     }
 }

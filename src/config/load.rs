@@ -103,7 +103,7 @@ mod tests {
 
     /// The paths of `config` in the order of the files below.
     fn paths(config: &Config) -> Vec<&Path> {
-        let Config { model, detect, source, serve, .. } = config;
+        let Config { model, detect, source, serve, http, .. } = config;
         let located = [
             &model.path,
             &detect.calibration,
@@ -114,6 +114,9 @@ mod tests {
             &serve.key,
             &serve.push_credentials,
             &serve.push_tls_ca,
+            &http.token,
+            &http.certificate,
+            &http.key,
         ];
         located.into_iter().map(|path| path.as_deref().unwrap()).collect()
     }
@@ -126,13 +129,14 @@ mod tests {
             fs::create_dir(&folder).unwrap();
             let file = folder.join("p.toml");
             let text = "[model]\npath = 'a'\n[detect]\ncalibration = 'a'\n[source]\ncredentials = 'a'\ntls_ca = 'a'\n[serve]\n\
-                        users = 'a'\ncertificate = 'a'\nkey = 'a'\npush_credentials = 'a'\npush_tls_ca = 'a'\n[events]\n\
+                        users = 'a'\ncertificate = 'a'\nkey = 'a'\npush_credentials = 'a'\npush_tls_ca = 'a'\n\
+                        [http]\ntoken = 'a'\ncertificate = 'a'\nkey = 'a'\n[events]\n\
                         ignore = ['a', '/b', 'poly:0,0 1,0 1,1']\n[[stream]]\ninput = 'a'\noutput = ['a.mp4']\n\
                         [[stream]]\ninput = 'test://ball?live=1'\n";
             fs::write(&file, text).unwrap();
             let config = Config::load(Some(&file), &["serve.key=here".to_owned()]).unwrap();
             let (there, here) = (folder.join("a"), Path::new("here"));
-            let mut expected = [there.as_path(); 9];
+            let mut expected = [there.as_path(); 12];
             expected[6] = here;
             assert_eq!(paths(&config), expected);
             assert_eq!(config.events.ignore[..2], [Ignored::Mask(there.clone()), Ignored::Mask("/b".into())]);

@@ -14,6 +14,7 @@ use crate::address::{Address, LocatedPath, located};
 use crate::compute::{ComputeChoice, Upsampling};
 use crate::draw::Style;
 use crate::duration::{milliseconds, optional_seconds};
+use crate::gst::decoder::Hardware;
 use crate::input::live::SourceOptions;
 use crate::model::Manifest;
 use crate::model::manifest::Colour;
@@ -52,7 +53,7 @@ pub struct Config {
     pub record: RecordOptions,
     /// HLS output.
     pub hls: HlsOptions,
-    /// Health, metrics and reload over HTTP.
+    /// The page, health, metrics and reload over HTTP.
     pub http: HttpConfig,
     /// Messages to brokers.
     pub mqtt: MqttConfig,
@@ -204,6 +205,8 @@ impl Default for DetectConfig {
 pub struct EncodeConfig {
     /// A GStreamer H.264 encoder element; chosen by rank, hardware first, when left out.
     pub encoder: Option<String>,
+    /// Whether video is encoded on hardware: `auto` (where an encoder for it opens), `off` or `require`.
+    pub hw: Hardware,
     /// Wanted bit rate in kbit/s; constant quality when left out.
     pub bitrate: Option<u32>,
     /// Constant quality, 0 (lossless) to 51; x264's rate factor. Not together with `bitrate`.
@@ -262,12 +265,41 @@ impl Default for LiveConfig {
 }
 
 /// `[http]`
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
-    /// Address of `/healthz`, `/readyz`, `/metrics` and `/reload`: a port on loopback, or `HOST:PORT`; none when left
-    /// out.
+    /// Address of the page, `/healthz`, `/readyz`, `/metrics` and `/reload`: a port on loopback, or `HOST:PORT`; none
+    /// when left out.
     pub listen: Option<String>,
+    /// Names beside `localhost` and that of `listen` by which browsers may reach the page.
+    pub hosts: Vec<String>,
+    /// Argon2 hash of the page's password, as `oodstream password` prints it.
+    pub password_hash: Option<String>,
+    /// File with a token that programs send as `Authorization: Bearer TOKEN`.
+    pub token: Option<LocatedPath>,
+    /// PEM file with the certificate (and its chain), for `https://`.
+    pub certificate: Option<LocatedPath>,
+    /// PEM file with the certificate's key.
+    pub key: Option<LocatedPath>,
+    /// Largest width of the pictures on the page, in pixels.
+    pub video_width: u32,
+    /// Most pictures of a stream in a second.
+    pub video_fps: f64,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            hosts: Vec::new(),
+            password_hash: None,
+            token: None,
+            certificate: None,
+            key: None,
+            video_width: 640,
+            video_fps: 10.0,
+        }
+    }
 }
 
 /// `[[stream]]`

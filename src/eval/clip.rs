@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
+use super::challenge::{Alarms, FrameNumbers};
 use super::metrics::{PixelCounts, pixel_metrics};
 use super::objects::{ClipTruth, LabelledFrame, VOID_THING};
 use super::ranking::{Exact, key};
 use crate::Result;
-use crate::ood::alarm::{Event, EventType, Standing};
+use crate::ood::alarm::{AlarmCounts, Event, EventType, Standing};
 use crate::record::{Recorder, Seen};
 
 /// Share of the picture from which a thing should be reported.
@@ -102,6 +103,10 @@ pub struct ClipReport {
     pub events_per_minute: f64,
     /// Unusual members of classes that `--known` names.
     pub unusual: u64,
+    /// Things off the road, withheld by `events.road_gate`.
+    pub off_road: u64,
+    /// Alarms withheld by `events.max_per_minute`.
+    pub over_limit: u64,
     /// Share of the time with at least one alarm, 0..1.
     pub alarm_time_share: f64,
     /// Share of the frames with at least one alarm, 0..1.
@@ -112,6 +117,8 @@ pub struct ClipReport {
     pub marked_share: f64,
     /// By nearest known class.
     pub classes: BTreeMap<String, ClassAlarms>,
+    /// Whether the names of these classes are a guess by their number.
+    pub classes_guessed: bool,
     /// Against labels, where there are any.
     pub truth: Option<TruthReport>,
 }
@@ -156,9 +163,16 @@ impl ClipFigures {
         Self(Arc::new(Mutex::new(tally)))
     }
 
-    /// A recorder that collects, against `truth` where there is one.
-    pub fn recorder(&self, truth: Option<ClipTruth>) -> Box<dyn Recorder> {
-        Box::new(Collector { tally: Arc::clone(&self.0), truth })
+    /// A recorder that collects, against `truth` where there is one; `numbers` are those of the frames in its masks.
+    pub fn recorder(&self, truth: Option<ClipTruth>, numbers: FrameNumbers) -> Box<dyn Recorder> {
+        Box::new(Collector { tally: Arc::clone(&self.0), truth, numbers })
+    }
+
+    /// Adds what raised no alarm in one input of the video.
+    pub fn add_withheld(&self, counts: AlarmCounts) {
+        let mut tally = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.report.off_road += counts.off_road;
+        tally.report.over_limit += counts.over_limit;
     }
 
     /// The figures of the video called `path`, once it is over.
@@ -171,6 +185,7 @@ impl ClipFigures {
 struct Collector {
     tally: Arc<Mutex<Tally>>,
     truth: Option<ClipTruth>,
+    numbers: FrameNumbers,
 }
 
 impl Recorder for Collector {
@@ -179,7 +194,7 @@ impl Recorder for Collector {
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         let step = tally.frame(seen, time_s);
         if let Some(truth) = &mut self.truth
-            && let Some(labels) = truth.frame(seen.index, time_s)?
+            && let Some(labels) = truth.frame(self.numbers.get(seen.index), time_s)?
         {
             tally.compare(seen, &labels, time_s, step);
         }
@@ -191,6 +206,7 @@ impl Recorder for Collector {
         for event in events.iter().filter(|event| event.kind == EventType::End) {
             if event.alarm {
                 tally.report.events += 1;
+                tally.report.classes_guessed |= event.classes_guessed;
                 let class = event.nearest_class.clone().unwrap_or_else(|| "-".to_owned());
                 tally.report.classes.entry(class).or_default().events += 1;
             } else {
@@ -233,12 +249,7 @@ impl Tally {
     fn compare(&mut self, seen: &Seen<'_>, labels: &LabelledFrame, time_s: f64, step: f64) {
         self.truth.labelled_frames += 1;
         let scene = seen.scene;
-        let (columns, rows) = scene.grid;
-        let alarms: Vec<Option<u64>> = scene
-            .sightings
-            .iter()
-            .map(|sighting| (sighting.standing == Standing::Alarm).then_some(sighting.track_id))
-            .collect();
+        let alarms = Alarms::of(scene);
         let mut areas: BTreeMap<u16, u64> = BTreeMap::new();
         let mut covers: BTreeMap<u64, u64> = BTreeMap::new();
         let mut common: BTreeMap<(u16, u64), u64> = BTreeMap::new();
@@ -253,11 +264,7 @@ impl Tally {
                 if thing != 0 && thing != VOID_THING {
                     *areas.entry(thing).or_default() += 1;
                 }
-                let cell = (y * rows / labels.height) * columns + x * columns / labels.width;
-                let label = usize::from(scene.labels.get(cell).copied().unwrap_or(0));
-                let Some(track) = label.checked_sub(1).and_then(|index| alarms.get(index).copied().flatten()) else {
-                    continue;
-                };
+                let Some(track) = alarms.at((x, y), (labels.width, labels.height)) else { continue };
                 *covers.entry(track).or_default() += 1;
                 if thing != 0 {
                     *common.entry((thing, track)).or_default() += 1;

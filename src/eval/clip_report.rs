@@ -67,11 +67,19 @@ impl ClipsReport {
         }
         let _ = writeln!(text, "all: {:.1} events per minute in {:.1} s", self.events_per_minute, self.seconds);
         for clip in &self.clips {
+            if clip.unusual + clip.off_road + clip.over_limit > 0 {
+                let _ = writeln!(
+                    text,
+                    "{}: withheld: {} unusual members of known classes, {} off the road, {} over the limit",
+                    clip.path, clip.unusual, clip.off_road, clip.over_limit
+                );
+            }
             for (class, alarms) in &clip.classes {
                 let _ = writeln!(
                     text,
-                    "{}: nearest to {class}: {} events, {:.3} % of the picture",
+                    "{}: nearest to {class}{}: {} events, {:.3} % of the picture",
                     clip.path,
+                    if clip.classes_guessed { " (a guess)" } else { "" },
                     alarms.events,
                     100.0 * alarms.share
                 );
@@ -105,7 +113,11 @@ impl ClipsReport {
             @for clip in &self.clips {
                 h2 { (clip.path) }
                 table {
-                    tr { th { "nearest class" } th { "events" } th { "% of the picture" } }
+                    tr {
+                        th { "nearest class" @if clip.classes_guessed { " (a guess)" } }
+                        th { "events" }
+                        th { "% of the picture" }
+                    }
                     @for (class, alarms) in &clip.classes {
                         tr { td { (class) } td { (alarms.events) } td { (format!("{:.3}", 100.0 * alarms.share)) } }
                     }

@@ -3,6 +3,7 @@
 //! One pass takes the pictures through the network and keeps the small score grids ([`gather`]); the passes over the
 //! grids rank all pixels of the set for the pixel metrics and label components at the best threshold ([`measure`]).
 
+pub mod challenge;
 pub mod classes;
 pub mod clip;
 pub mod clip_report;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use image::GrayImage;
 
+use super::challenge::leading_number;
 use super::components::VOID;
 use crate::ood::alarm::Rect;
 use crate::ood::components::{Components, DROPPED};
@@ -48,7 +49,7 @@ pub struct LabelledFrame {
 pub const VOID_THING: u16 = u16::MAX;
 
 impl ClipTruth {
-    /// Finds the masks in `folder`: files whose names hold the number of their frame, from 0, such as `0012.png` or
+    /// Finds the masks in `folder`: files whose names begin with the number of their frame, such as `0012.png` or
     /// `000012_instance_ood.png`. Frames without a mask are not labelled. With `instances` the values are identities.
     ///
     /// # Errors
@@ -59,10 +60,8 @@ impl ClipTruth {
         let mut masks = BTreeMap::new();
         for entry in entries {
             let path = entry.map_err(|error| Error::usage(format!("{}: {error}", place())))?.path();
-            let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let digits: String = stem.chars().take_while(char::is_ascii_digit).collect();
             let is_png = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
-            let (true, Ok(frame)) = (is_png, digits.parse::<u64>()) else { continue };
+            let (true, Some(frame)) = (is_png, leading_number(&path)) else { continue };
             if let Some(other) = masks.insert(frame, path.clone()) {
                 return Err(Error::usage(format!(
                     "{}: {} and {} are both of frame {frame}",

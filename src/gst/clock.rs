@@ -73,6 +73,11 @@ impl Clock {
         notes
     }
 
+    /// The time of the last frame or packet.
+    pub fn last(&self) -> Option<i64> {
+        self.last
+    }
+
     /// The current estimate of the nanoseconds from one frame to the next.
     pub fn step(&self) -> i64 {
         self.step

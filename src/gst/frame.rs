@@ -190,7 +190,7 @@ pub(crate) fn colour_of(info: &gst_video::VideoInfo) -> Colour {
 pub(crate) struct Canvas(Arc<Mutex<Option<(gst_video::VideoInfo, gst::BufferPool)>>>);
 
 impl Canvas {
-    fn acquire(
+    pub fn acquire(
         &self,
         like: &gst_video::VideoInfo,
         width: u32,

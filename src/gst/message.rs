@@ -64,6 +64,10 @@ impl Trouble {
                 .hint("the file is damaged or has no pictures; `ffprobe` may show more");
         };
         let stream = error.kind::<gst::StreamError>();
+        if stream == Some(gst::StreamError::CodecNotFound) {
+            // Said by `gst::decoder`.
+            return Error::failed(format!("{name}: {}", error.message())).hint("--hw off decodes on the CPU");
+        }
         if matches!(stream, Some(gst::StreamError::TypeNotFound | gst::StreamError::WrongType)) {
             return Error::failed(format!("{name}: this is not a video file"))
                 .hint("give a video (mp4, mov, mkv, avi, webm, ts) or a folder of images");

@@ -20,6 +20,8 @@ pub(crate) struct Metadata {
     /// Time of the recording, in seconds since 1970.
     pub created: Option<i64>,
     pub tracks: Vec<TrackMetadata>,
+    /// The file does not state its duration, and a demuxer can only estimate it.
+    pub endless: bool,
     /// Metadata in the form of the input, copied unchanged to a file of the same format.
     pub original: Original,
 }
@@ -47,6 +49,8 @@ pub(crate) struct TrackMetadata {
     pub forced: bool,
     /// The samples are encrypted.
     pub encrypted: bool,
+    /// Nanoseconds at the start that are decoded but not played, as a Matroska track states them.
+    pub delay: u64,
     /// A still picture, such as a cover.
     pub still: bool,
     /// Elements of a Matroska track to copy unchanged.

@@ -2,8 +2,10 @@
 //! packets of audio and subtitles between a reader and a writer, the structure of MP4 and Matroska files.
 
 pub(crate) mod clock;
+pub(crate) mod decoder;
 pub(crate) mod doctor;
 pub(crate) mod frame;
+pub(crate) mod hdr;
 pub(crate) mod loas;
 pub(crate) mod matroska;
 pub(crate) mod message;
@@ -19,6 +21,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 
+pub use decoder::{DecoderChoice, DecoderInfo, Hardware, decoders};
 pub use doctor::missing_elements;
 pub use frame::{Frame, FrameView, FrameViewMut};
 

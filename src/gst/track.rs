@@ -9,6 +9,7 @@ use gstreamer as gst;
 use gstreamer_app as gst_app;
 
 use super::clock::{Clock, Joins};
+use super::hdr::Light;
 use super::loas;
 use super::metadata::{Metadata, track_number};
 use super::mp4::edit_list::EditList;
@@ -42,6 +43,8 @@ pub(crate) struct Track {
     /// The source pad of the demuxer.
     pad: gst::Pad,
     edits: Option<EditList>,
+    /// Nanoseconds at the start that are decoded but not played, where they are part of the demuxer's times.
+    delay: i64,
     state: Mutex<State>,
 }
 
@@ -59,6 +62,8 @@ struct State {
     lead: i64,
     /// The time of the first packet.
     first: Option<i64>,
+    /// Number of packets that the edit list hides.
+    hidden: u64,
     /// No writer takes the packets: only their times are kept.
     discard: bool,
 }
@@ -107,9 +112,9 @@ impl Track {
         if due { state.packets.pop_front() } else { None }
     }
 
-    /// Nanoseconds by which the stream starts before the movie; 0 where an edit list hides encoder priming.
+    /// Nanoseconds by which the stream starts before the movie, without the encoder priming that the container hides.
     fn early(&self) -> i64 {
-        if self.edits.is_some() { 0 } else { self.lock().first.map_or(0, |first| (-first).max(0)) }
+        if self.edits.is_some() { 0 } else { self.lock().first.map_or(0, |first| (-first - self.delay).max(0)) }
     }
 
     fn move_by(&self, lead: i64) {
@@ -129,7 +134,14 @@ impl Track {
     }
 
     /// Creates an appsink for the stream. It never blocks the demuxer: packets are small and the writer removes them.
-    pub fn new(kind: Kind, pad: &gst::Pad, edits: Option<EditList>, clock: Clock) -> (Arc<Self>, gst_app::AppSink) {
+    pub fn new(
+        kind: Kind,
+        pad: &gst::Pad,
+        edits: Option<EditList>,
+        delay: u64,
+        clock: Clock,
+    ) -> (Arc<Self>, gst_app::AppSink) {
+        let delay = i64::try_from(delay).unwrap_or(0);
         let clock = (kind == Kind::Audio).then_some(clock);
         let state = Mutex::new(State {
             packets: VecDeque::new(),
@@ -139,9 +151,10 @@ impl Track {
             frames: loas::Frames::default(),
             lead: 0,
             first: None,
+            hidden: 0,
             discard: false,
         });
-        let track = Arc::new(Self { kind, number: track_number(pad), pad: pad.clone(), edits, state });
+        let track = Arc::new(Self { kind, number: track_number(pad), pad: pad.clone(), edits, delay, state });
         let sink = gst_app::AppSink::builder()
             .sync(false)
             .async_(false)
@@ -172,6 +185,7 @@ impl Track {
         let (mut pts, mut dts) = (running(buffer.pts()), running(buffer.dts()));
         let block = sample.caps().and_then(adpcm_block);
         let duration = block.or(length(&buffer));
+        (pts, dts) = (pts.map(|t| t - self.delay), dts.map(|t| t - self.delay));
         if let Some(block) = block {
             let mut state = self.lock();
             let count = state.count;
@@ -184,7 +198,10 @@ impl Track {
             && let Some(time) = pts.or(dts)
         {
             // Packets hidden by the edit list are not part of the movie.
-            let Some(shown) = edits.packet(time, duration.unwrap_or(0)) else { return };
+            let Some(shown) = edits.packet(time, duration.unwrap_or(0)) else {
+                self.lock().hidden += 1;
+                return;
+            };
             let moved = shown - time;
             (pts, dts) = (pts.map(|t| t + moved), dts.map(|t| t + moved));
         }
@@ -223,7 +240,19 @@ impl Track {
 
     /// The corrections of the packets' times, one sentence each.
     pub fn notes(&self) -> Vec<String> {
-        self.lock().clock.as_ref().map(|clock| clock.notes("sound packets")).unwrap_or_default()
+        let state = self.lock();
+        let mut notes = state.clock.as_ref().map(|clock| clock.notes("sound packets")).unwrap_or_default();
+        if state.hidden > 0 {
+            let what = if self.kind == Kind::Audio { "sound packets" } else { "subtitles" };
+            notes.push(format!("{} {what} that the edit list of the file hides are left out", state.hidden));
+        }
+        notes
+    }
+
+    /// The times of the first and the last packet, in nanoseconds; none without packets, and for text.
+    pub fn span(&self) -> Option<(i64, i64)> {
+        let state = self.lock();
+        Some((state.first? + state.lead, state.clock.as_ref()?.last()? + state.lead))
     }
 }
 
@@ -280,6 +309,8 @@ pub(crate) struct Shared {
     /// The colour description of the input where caps cannot express it: primaries, transfer and matrix (ITU-T H.273),
     /// 2 for unspecified.
     pub colours: OnceLock<[u8; 3]>,
+    /// The static HDR metadata of the frames.
+    pub light: OnceLock<Light>,
     /// The number of the video track in the file.
     pub video: OnceLock<u64>,
     /// The input has reached its end: every packet is in its track.

@@ -11,6 +11,7 @@ use crate::gst::frame::colour_of;
 use crate::gst::track::Shared;
 use crate::input::VideoInfo;
 use crate::input::probe::Probe;
+use crate::input::tone::Transfer;
 use crate::{Error, Result};
 
 pub(crate) fn gather_tags(tags: &gst::TagList, shared: &Shared, containers: &mut Vec<String>) {
@@ -23,29 +24,48 @@ pub(crate) fn gather_tags(tags: &gst::TagList, shared: &Shared, containers: &mut
 }
 
 pub(crate) fn video_info_of(sample: &gst::Sample, name: &dyn fmt::Display) -> Result<gst_video::VideoInfo> {
-    sample
-        .caps()
-        .and_then(|caps| gst_video::VideoInfo::from_caps(caps).ok())
-        .ok_or_else(|| Error::failed(format!("{name}: frames without a size")))
+    let none = || Error::failed(format!("{name}: frames without a size"));
+    let caps = sample.caps().ok_or_else(none)?;
+    let info = gst_video::VideoInfo::from_caps(caps).map_err(|_| none())?;
+    let full = gst_video::VideoColorRange::Range0_255;
+    let stated = caps.structure(0).and_then(|caps| caps.get::<&str>("colorimetry").ok()?.parse().ok());
+    let stated: Option<gst_video::VideoColorimetry> = stated;
+    if stated.is_none_or(|stated| stated.range() != full) || info.colorimetry().range() == full {
+        return Ok(info);
+    }
+    // GStreamer replaces a colorimetry without a matrix by its default, the range included.
+    let default = info.colorimetry();
+    let colorimetry = gst_video::VideoColorimetry::new(full, default.matrix(), default.transfer(), default.primaries());
+    gst_video::VideoInfo::builder(info.format(), info.width(), info.height())
+        .par(info.par())
+        .fps(info.fps())
+        .chroma_site(info.chroma_site())
+        .colorimetry(&colorimetry)
+        .build()
+        .map_err(|_| none())
 }
 
-/// Whether the colorimetry is GStreamer's default for unspecified colours.
+/// Whether matrix, transfer and primaries are GStreamer's default for unspecified colours.
 pub(crate) fn is_default_colour(frame: &gst_video::VideoInfo) -> bool {
     let guess = gst_video::VideoInfo::builder(frame.format(), frame.width(), frame.height()).build();
-    guess.is_ok_and(|guess| guess.colorimetry() == frame.colorimetry())
+    let colours = |info: &gst_video::VideoInfo| {
+        let colorimetry = info.colorimetry();
+        (colorimetry.matrix(), colorimetry.transfer(), colorimetry.primaries())
+    };
+    guess.is_ok_and(|guess| colours(&guess) == colours(frame))
 }
 
 /// A note on high dynamic range video.
-pub(crate) fn hdr(frame: &gst_video::VideoInfo) -> Option<String> {
-    let name = match frame.colorimetry().transfer() {
-        gst_video::VideoTransferFunction::Smpte2084 => "PQ",
-        gst_video::VideoTransferFunction::AribStdB67 => "HLG",
-        _ => return None,
-    };
-    Some(format!(
-        "the video is HDR ({name}): it is not tone-mapped, the output keeps {name} and the colours with their tags, \
-         without static metadata of the mastering display"
-    ))
+pub(crate) fn hdr(transfer: Transfer, tone_mapped: bool) -> String {
+    let name = transfer.name();
+    if tone_mapped {
+        format!("the video is HDR ({name}): it is tone-mapped to SDR (BT.709)")
+    } else {
+        format!(
+            "the video is HDR ({name}): the output keeps {name}, its colours and its metadata; --hdr tone-map makes it \
+             SDR"
+        )
+    }
 }
 
 pub(crate) fn no_video(name: &Path, probe: &Probe) -> Error {

@@ -14,6 +14,7 @@ pub(crate) mod picture;
 pub(crate) mod probe;
 pub(crate) mod reader;
 pub(crate) mod test_source;
+mod tone;
 
 use std::time::{Duration, SystemTime};
 

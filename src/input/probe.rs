@@ -1,7 +1,11 @@
 //! The properties of a file that are discovered while its pipeline starts and runs.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use gstreamer as gst;
+
+use crate::gst::hdr::Light;
 use crate::gst::mp4::edit_list::EditList;
 
 /// An unspecified colour description.
@@ -10,6 +14,9 @@ pub(crate) const UNNAMED: [u8; 3] = [2, 2, 2];
 pub(crate) const JPEG: [u8; 3] = [2, 2, 5];
 /// Matrices that share one name in GStreamer.
 pub(crate) const BT601: [u8; 2] = [5, 6];
+
+/// Tolerance for the rounding of times, in nanoseconds.
+const ROUNDING: i64 = 1_000_000;
 
 /// Observations at the pads of a pipeline, collected in its streaming threads.
 #[derive(Default)]
@@ -39,8 +46,15 @@ pub(crate) struct Probe {
     /// The colour description in the coded video where caps lack it or cannot express it, see
     /// [`Shared::colours`](crate::gst::track::Shared).
     pub colours: std::sync::Mutex<Option<[u8; 3]>>,
+    /// Static HDR metadata from the container.
+    pub light: std::sync::Mutex<Light>,
+    /// The chroma sampling of the coded pictures, where the decoder reduces it.
+    pub sampling: std::sync::Mutex<Option<&'static str>>,
     /// Properties of the decoded pictures that those of the output lack, one sentence each.
     pub reduced: std::sync::Mutex<Vec<String>>,
+    /// Times of the frames in the decoder, in coded order, where that is the order of all times; see
+    /// [`Probe::time_shown`].
+    times: std::sync::Mutex<VecDeque<i64>>,
     /// The format of the file.
     format: std::sync::OnceLock<Format>,
 }
@@ -52,6 +66,8 @@ pub(crate) enum Format {
     Broadcast,
     /// Matroska or WebM.
     Matroska,
+    /// AVI: the times of a frame are those of decoding.
+    Avi,
     /// An elementary stream without a container: no timestamps.
     Raw,
     /// Any other format.
@@ -61,10 +77,12 @@ pub(crate) enum Format {
 
 impl Format {
     /// The format by GStreamer's media type.
-    pub fn of(name: &str) -> Self {
-        match name {
+    pub fn of(caps: &gst::StructureRef) -> Self {
+        match caps.name().as_str() {
             "video/mpegts" | "video/x-flv" | "video/x-cdxa" => Self::Broadcast,
+            "video/mpeg" if caps.get("systemstream") == Ok(false) => Self::Raw,
             "video/mpeg" => Self::Broadcast,
+            "video/x-msvideo" => Self::Avi,
             "video/x-matroska" | "video/webm" => Self::Matroska,
             "video/x-h264" | "video/x-h265" | "image/jpeg" | "video/x-h263" | "video/x-av1" => Self::Raw,
             _ => Self::Other,
@@ -82,11 +100,49 @@ impl Probe {
         Self { only_keys, ..Self::default() }
     }
 
+    /// Stores the time of a coded frame, in nanoseconds.
+    pub fn add_time(&self, time: u64) {
+        if let (Ok(mut times), Ok(time)) = (self.times.lock(), i64::try_from(time)) {
+            times.push_back(time);
+        }
+    }
+
+    /// The time at which a decoded frame is shown. AVI has one time per coded frame, that of decoding: the first frame
+    /// to be shown has the first one, and so on. `time`, from the decoder, is never later than that; earlier ones in the
+    /// list are those of frames that could not be decoded.
+    pub fn time_shown(&self, time: Option<i64>) -> Option<i64> {
+        let Ok(mut times) = self.times.lock() else { return time };
+        while times.front().is_some_and(|first| time.is_some_and(|time| *first + ROUNDING < time)) {
+            times.pop_front();
+        }
+        times.pop_front().or(time)
+    }
+
     pub fn format(&self) -> Format {
         self.format.get().copied().unwrap_or_default()
     }
 
     pub fn set_format(&self, format: Format) {
         let _ = self.format.set(format);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_out_of_order_take_the_times_in_order() {
+        let probe = Probe::default();
+        (0..8).for_each(|index| probe.add_time(index * 40_000_000));
+        // The decoder's times: the key frame, fifth to be shown, keeps the one of its decoding.
+        let decoded = [0, 40, 80, 120, 80, 120, 160].map(|time| probe.time_shown(Some(time * 1_000_000)).unwrap());
+        assert_eq!(decoded, [0, 40, 80, 120, 160, 200, 240].map(|time| time * 1_000_000));
+        assert_eq!(probe.time_shown(None), Some(280_000_000));
+        assert_eq!(probe.time_shown(None), None);
+        // Two frames are lost.
+        (0..4).for_each(|index| probe.add_time(index * 40_000_000));
+        let decoded = [0, 120].map(|time| probe.time_shown(Some(time * 1_000_000)).unwrap());
+        assert_eq!(decoded, [0, 120_000_000]);
     }
 }

@@ -13,11 +13,13 @@ use gstreamer_video as gst_video;
 use crate::gst::Frame;
 use crate::gst::clock::Clock;
 use crate::gst::frame::Canvas;
+use crate::gst::hdr::Light;
 use crate::gst::message::Trouble;
 use crate::gst::mp4::edit_list::EditList;
 use crate::gst::track::Shared;
 use crate::input::describe::{describe, gather_tags, hdr, is_default_colour, no_video, video_info_of};
 use crate::input::probe::{Format, Probe, UNNAMED};
+use crate::input::tone::{ToneMap, Transfer};
 use crate::input::{EndOfInput, FrameReader, Read, VideoInfo};
 use crate::{Error, Result};
 
@@ -27,6 +29,8 @@ const QUEUED_FRAMES: u32 = 3;
 const OPENING: Duration = Duration::from_secs(60);
 /// Time limit without any progress before the first frame.
 const STALLED: Duration = Duration::from_secs(8);
+/// Least difference between the clock of a stream and its contents that is a jump of the clock.
+const JUMP: Duration = Duration::from_secs(1);
 /// Time after an error in which frames may still come, before the input counts as ended.
 const AFTER_ERROR: Duration = Duration::from_secs(2);
 
@@ -43,6 +47,9 @@ pub(crate) struct PipelineReader {
     pub shared: Arc<Shared>,
     probe: Arc<Probe>,
     canvas: Canvas,
+    /// The transfer function of HDR video, and the conversion to SDR if the sink receives pictures of 10 bits for it.
+    hdr: Option<Transfer>,
+    tone_map: Option<ToneMap>,
     trouble: Trouble,
     /// Time of the first error, or of the last frame after it.
     last_sign: Instant,
@@ -60,6 +67,10 @@ pub(crate) struct PipelineReader {
     rate: Option<f64>,
     /// The frame held back until the time of the next one is known, with its own time.
     held: Option<(Option<i64>, gst::Buffer)>,
+    /// Nanoseconds from the first clock reference of a transport stream to the last one.
+    clock_span: Option<u64>,
+    /// Times of the first and the last frame, in nanoseconds.
+    span: Option<(i64, i64)>,
     /// The missing end of the file, as text.
     cut: Option<String>,
     /// Searches the file for structural damage; the result is as text.
@@ -78,11 +89,15 @@ pub(crate) enum Pace {
     RealTime,
 }
 
+/// The caps of pictures of any size.
+pub(crate) fn raw_caps(format: gst_video::VideoFormat) -> gst::Caps {
+    gst::Caps::builder("video/x-raw").field("format", format.to_str()).build()
+}
+
 /// The appsink at the end of every reading pipeline.
 pub(crate) fn frame_sink() -> gst_app::AppSink {
-    let caps = gst::Caps::builder("video/x-raw").field("format", "I420").build();
     gst_app::AppSink::builder()
-        .caps(&caps)
+        .caps(&raw_caps(gst_video::VideoFormat::I420))
         .sync(false)
         .async_(false)
         .enable_last_sample(false)
@@ -160,22 +175,37 @@ impl PipelineReader {
                 )));
             }
         };
-        let frame_info = video_info_of(&first, &name.display())?;
+        let mut frame_info = video_info_of(&first, &name.display())?;
         // Later sizes are scaled to the first one: an encoder has one size.
         let size = gst::Caps::builder("video/x-raw")
-            .field("format", "I420")
+            .field("format", frame_info.format().to_str())
             .field("width", frame_info.width() as i32)
             .field("height", frame_info.height() as i32)
             .field("pixel-aspect-ratio", frame_info.par());
         sink.set_caps(Some(&size.build()));
+        let hdr = Transfer::of(&frame_info);
+        let boxed = probe.light.lock().map(|light| *light).unwrap_or_default();
+        let light = first.caps().map(Light::of_caps).unwrap_or_default().or(boxed);
+        let ten_bits = frame_info.format() == gst_video::VideoFormat::I42010le;
+        let tone_map = hdr.filter(|_| ten_bits).map(|hdr| ToneMap::new(&frame_info, hdr, light)).transpose()?;
+        match &tone_map {
+            Some(tone_map) => frame_info = tone_map.output().clone(),
+            None if !light.is_empty() => {
+                let _ = shared.light.set(light);
+            }
+            None => {}
+        }
         let colours = probe.colours.lock().map(|colours| *colours).unwrap_or_default();
-        if let Some(colours) = colours.filter(|colours| *colours != UNNAMED || is_default_colour(&frame_info)) {
+        if let Some(colours) =
+            colours.filter(|colours| tone_map.is_none() && (*colours != UNNAMED || is_default_colour(&frame_info)))
+        {
             let _ = shared.colours.set(colours);
         }
         let duration = pipeline.query_duration::<gst::ClockTime>().map(gst::ClockTime::nseconds).filter(|d| *d > 0);
         let extension = || name.extension().map(|e| e.to_string_lossy().to_uppercase()).unwrap_or_default();
         let container = containers.into_iter().next().unwrap_or_else(extension);
-        if let Some(duration) = duration {
+        let endless = shared.metadata.get().is_some_and(|metadata| metadata.endless);
+        if let Some(duration) = duration.filter(|_| !endless) {
             let _ = shared.duration.set(duration);
         }
         let info = describe(&frame_info, duration, &probe, container);
@@ -198,6 +228,8 @@ impl PipelineReader {
             shared,
             probe,
             canvas: Canvas::default(),
+            hdr,
+            tone_map,
             trouble,
             last_sign: Instant::now(),
             corrupted: 0,
@@ -208,6 +240,8 @@ impl PipelineReader {
             pace,
             rate: None,
             held: None,
+            clock_span: None,
+            span: None,
             cut: None,
             broken: None,
             over,
@@ -261,6 +295,31 @@ impl PipelineReader {
         self.info.frames = self.info.fps.map(|fps| (fps * duration as f64 / 1e9).round() as u64);
     }
 
+    /// Sets the time that the clock of a transport stream covers, in nanoseconds: its demuxer joins the parts of a clock
+    /// that jumps without a message.
+    pub fn set_clock_span(&mut self, span: u64) {
+        self.clock_span = Some(span);
+    }
+
+    /// A note if the clock of a transport stream jumps.
+    fn jumps(&self) -> Option<String> {
+        let tracks = self.shared.tracks();
+        let spans = || self.span.into_iter().chain(tracks.iter().filter_map(|track| track.span()));
+        let (first, last) = (spans().map(|span| span.0).min()?, spans().map(|span| span.1).max()?);
+        let length = |(first, last): (i64, i64)| Some(Duration::from_nanos(u64::try_from(last - first).ok()?));
+        let (clock, shown) = (Duration::from_nanos(self.clock_span?), length((first, last))?);
+        // The clock may start later than audio, and go on after the last frame.
+        let jumps = clock > shown + JUMP || clock + JUMP < length(self.span?)?;
+        jumps.then(|| {
+            format!(
+                "the clock of the stream goes from its start to {:.1} s and the pictures and sound last {:.1} s: where it \
+                 jumps, the parts are joined",
+                clock.as_secs_f64(),
+                shown.as_secs_f64()
+            )
+        })
+    }
+
     /// Sets the missing end of the file, as text, and the search for structural damage, which runs at the end of the
     /// input, as it reads every element of the file.
     pub fn set_structure(&mut self, cut: Option<String>, broken: impl FnOnce() -> Option<String> + Send + 'static) {
@@ -273,11 +332,16 @@ impl PipelineReader {
         let segment = sample.segment().and_then(|s| s.downcast_ref::<gst::ClockTime>()).cloned();
         let buffer = sample.buffer_owned().ok_or_else(|| Error::failed("a GStreamer sample without a buffer"))?;
         drop(sample); // Its reference would make the buffer shared, and map_mut copy.
+        let buffer = match &self.tone_map {
+            Some(tone_map) => tone_map.apply(&buffer, &self.canvas)?,
+            None => buffer,
+        };
         self.last_sign = Instant::now();
         let time = buffer.pts().and_then(|pts| match segment?.to_running_time_full(pts)? {
             gst::Signed::Positive(t) => i64::try_from(t.nseconds()).ok(),
             gst::Signed::Negative(t) => i64::try_from(t.nseconds()).ok().map(|t| -t),
         });
+        let time = self.probe.time_shown(time);
         let time = match (&self.edits, time) {
             (Some(edits), Some(media)) => match edits.frame(media) {
                 Some(shown) => Some(shown),
@@ -306,7 +370,9 @@ impl PipelineReader {
 
     fn stamp(&mut self, time: Option<i64>, buffer: gst::Buffer, following: Option<i64>) -> Frame {
         let lead = self.shared.fix_lead();
-        let time = u64::try_from(self.clock.next(time, following) + lead).unwrap_or(0);
+        let time = self.clock.next(time, following) + lead;
+        self.span = Some((self.span.map_or(time, |(first, _)| first), time));
+        let time = u64::try_from(time).unwrap_or(0);
         let mut frame = Frame::new(self.stream, self.index, time, buffer, self.frame_info.clone(), self.canvas.clone());
         // Needed by the last frame, whose end would otherwise be its start.
         frame.duration = frame.duration.filter(|d| *d > 0).or(u64::try_from(self.clock.step()).ok());
@@ -363,12 +429,13 @@ impl PipelineReader {
                 notes.push("the file has timestamps: --fps has no effect".to_owned());
             }
             notes.extend(self.clock.notes("frames"));
+            notes.extend(self.jumps());
         }
         self.shared.tracks().iter().for_each(|track| notes.extend(track.notes()));
         if let Ok(reduced) = self.probe.reduced.lock() {
             notes.extend(reduced.iter().cloned());
         }
-        notes.extend(hdr(&self.frame_info));
+        notes.extend(self.hdr.map(|transfer| hdr(transfer, self.tone_map.is_some())));
         notes.extend(self.shared.writer_notes());
         let end = EndOfInput {
             // The number of frames lost in a damaged structure is unknown.

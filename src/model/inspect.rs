@@ -84,8 +84,8 @@ pub struct Inspection {
     pub picture: (usize, usize),
     /// The rule that brings a frame to that size, unless the user sets another.
     pub resize: Resize,
-    /// The logits as `run` sees them.
-    pub logits: Map,
+    /// The logits as `run` sees them; none where the network gives features alone.
+    pub logits: Option<Map>,
     /// The features as `run` sees them.
     pub features: Vec<Map>,
     /// Names of the classes, where known.
@@ -120,8 +120,7 @@ pub fn inspect(path: &Path, options: &SessionOptions) -> Result<Inspection> {
     let input = *loaded.input();
     let picture = pattern(&input);
     let outputs = loaded.infer(&picture)?;
-    let mut maps = maps(&outputs, &loaded)?;
-    let logits = maps.remove(0);
+    let (logits, features) = maps(&outputs, &loaded)?;
 
     let manifest = Manifest::beside(path)?.unwrap_or_default();
     let taps = usable_taps(path, &model, &manifest, options).map_err(|error| error.at(&place))?;
@@ -130,7 +129,7 @@ pub fn inspect(path: &Path, options: &SessionOptions) -> Result<Inspection> {
     if !taps.is_empty() {
         let mut tapped = Network::load(Some(path), &SessionOptions { features: taps.clone(), ..options.clone() })?;
         let outputs = tapped.infer(&picture)?;
-        for (mut map, tensor) in self::maps(&outputs, &tapped)?.into_iter().skip(1).zip(taps) {
+        for (mut map, tensor) in maps(&outputs, &tapped)?.1.into_iter().zip(taps) {
             map.name = tensor;
             if sizes.insert((map.channels, map.height, map.width)) {
                 places.push(map);
@@ -161,7 +160,7 @@ pub fn inspect(path: &Path, options: &SessionOptions) -> Result<Inspection> {
         picture: (input.width, input.height),
         resize: loaded.manifest().input.resize.unwrap_or_default(),
         logits,
-        features: maps,
+        features,
         classes: loaded.manifest().classes.names.clone(),
         classes_guessed: loaded.classes_guessed(),
         assumptions: loaded.assumptions().to_vec(),
@@ -216,15 +215,13 @@ fn median_run(network: &mut Network, picture: &[f32]) -> Result<f64> {
     Ok(times[times.len() / 2].as_secs_f64() * 1e3)
 }
 
-/// The logits, then the features.
-fn maps(outputs: &crate::model::runtime::Outputs, network: &Network) -> Result<Vec<Map>> {
+/// The logits and the features.
+fn maps(outputs: &crate::model::runtime::Outputs, network: &Network) -> Result<(Option<Map>, Vec<Map>)> {
+    let map = |name: &str, (channels, height, width)| Map { name: name.to_owned(), channels, height, width };
     outputs.with_maps(|maps| {
-        let names = std::iter::once(network.logits_name()).chain(network.feature_names().iter().map(String::as_str));
-        let shapes = std::iter::once(maps.logits.dim()).chain(maps.features.iter().map(|map| map.dim()));
-        Ok(names
-            .zip(shapes)
-            .map(|(name, (channels, height, width))| Map { name: name.to_owned(), channels, height, width })
-            .collect())
+        let logits = network.logits_name().map(|name| map(name, maps.logits.dim()));
+        let features = network.feature_names().iter().zip(maps.features).map(|(name, found)| map(name, found.dim()));
+        Ok((logits, features.collect()))
     })
 }
 

@@ -1,4 +1,4 @@
-//! The logits that `run` would use, held against a reference from another framework; and where they differ, why.
+//! The logits that `run` would use, or the features of a network without classes, held against a reference from another framework; and where they differ, why.
 
 use std::path::Path;
 
@@ -19,9 +19,11 @@ const AGREEING: f64 = 0.014;
 /// What was found.
 #[derive(Debug, Clone, Serialize)]
 pub struct Verification {
-    /// The output or tensor with the logits.
+    /// `logits`, or `features` where the network has no classes.
+    pub compared: &'static str,
+    /// The output or tensor that is compared, under the name of the logits.
     pub logits: String,
-    /// Classes, rows and columns of the logits.
+    /// Channels, rows and columns of it.
     pub shape: [usize; 3],
     /// Lengths of the reference's axes.
     pub reference: Vec<usize>,
@@ -88,14 +90,18 @@ pub fn verify(model: &Path, picture: &Path, reference: &Path, options: &SessionO
     let way =
         Way { colour: Swap::None, scale: Scale::AsNow, resize: network.manifest().input.resize.unwrap_or_default() };
     let ours = run(&mut network, &rgb, way)?;
+    let compared = if network.logits_name().is_some() { "logits" } else { "features" };
+    let name = network.logits_name().or(network.feature_names().first().map(String::as_str)).unwrap_or_default();
+    let name = name.to_owned();
     let readings = readings(&map, ours.dim()).ok_or_else(|| {
         let (classes, rows, columns) = ours.dim();
-        Error::usage(format!("shape {shape:?} does not fit the network's logits [{classes}, {rows}, {columns}]"))
+        Error::usage(format!("shape {shape:?} does not fit the network's {compared} [{classes}, {rows}, {columns}]"))
             .at(place())
     })?;
     let closeness = compare(&ours.view(), &readings[0].1);
     let mut found = Verification {
-        logits: network.logits_name().to_owned(),
+        compared,
+        logits: name,
         shape: [ours.dim().0, ours.dim().1, ours.dim().2],
         reference: shape,
         agrees: readings[0].0.is_none() && closeness.relative_difference <= AGREEING,
@@ -231,7 +237,11 @@ fn run(network: &mut Network, picture: &RgbPicture<'_>, way: Way) -> Result<Arra
         red.swap_with_slice(&mut rest[plane..2 * plane]);
     }
     let outputs = network.infer(&tensor)?;
-    outputs.with_maps(|maps| Ok(maps.logits.as_standard_layout().into_owned()))
+    outputs.with_maps(|maps| {
+        let map = if maps.has_logits() { Some(&maps.logits) } else { maps.features.first() };
+        let map = map.ok_or_else(|| Error::failed("the network has neither logits nor features"))?;
+        Ok(map.as_standard_layout().into_owned())
+    })
 }
 
 /// A function of the logits of one pixel, in place.

@@ -1,42 +1,59 @@
-//! The HTTP server, on a thread of its own.
+//! The HTTP server, on a thread of its own: its connections and their limits.
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::State as Shared;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::http::{HeaderValue, Request, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
+#[cfg(any(test, feature = "internals"))]
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
+use tokio_rustls::TlsAcceptor;
 
-use super::health::{State, health, output_health};
-use super::metrics;
+use super::access::Access;
+use super::page::Feed;
+use super::routes::{LongLived, Peer, Site, router};
+use super::stalled::WriteLimit;
+use super::tls;
+use crate::config::HttpConfig;
+use crate::output::preview::PreviewOptions;
 use crate::session::Handle;
+use crate::session::board::Board;
 use crate::{Error, Result};
 
 /// Most connections at the same time. One more closes the oldest of the address with the most, so that a client that
-/// never reads cannot block `/healthz`.
-const MAX_CONNECTIONS: usize = 32;
+/// never reads cannot block `/healthz`; those that follow a stream are the last to be closed.
+const MAX_CONNECTIONS: usize = 64;
 /// Longest wait for a client's next request, after which its connection is closed.
 const IDLE: Duration = Duration::from_secs(5);
-/// Longest life of a connection, even if the client reads nothing.
+/// Longest life of a connection that does not follow a stream, even if the client reads nothing.
 const MAX_LIFE: Duration = Duration::from_secs(20);
+/// Longest time for which a client may read nothing.
+const STALLED: Duration = Duration::from_secs(10);
+/// What the system may keep for a client that reads slowly, in bytes: pictures are to be new when they arrive.
+const SEND_BUFFER: u32 = 256 * 1024;
 /// Largest head of a request, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
-/// Requests of one connection.
-const MAX_REQUESTS: u32 = 100;
+/// Requests of one connection, and the time after which its next answer is its last.
+const MAX_REQUESTS: u32 = 1000;
+const LAST_ANSWER: Duration = Duration::from_secs(10);
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 128;
 /// Pause after a failure to accept a connection, as when no descriptors are left.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -44,21 +61,25 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    encrypted: bool,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Listens at `address`, which is a port on loopback or `HOST:PORT`, and answers for `session`.
+    /// Listens at `config.listen`, which is a port on loopback or `HOST:PORT`, and answers for `session`. Settings are
+    /// saved to `file`, the pipeline file of the run.
     ///
     /// # Errors
-    /// `address` is malformed, unknown or in use.
-    pub fn start(address: &str, session: Handle) -> Result<Self> {
-        let place = format!("http.listen = {address}");
+    /// The address is malformed, unknown or in use; it is not on loopback, and neither a password nor a token protects
+    /// it; the hash, the token or the certificate cannot be used.
+    pub fn start(config: &HttpConfig, session: Handle, file: Option<&Path>) -> Result<Self> {
+        let listen = config.listen.as_deref().unwrap_or("0");
+        let place = format!("http.listen = {listen}");
         let failed = |error: &dyn std::fmt::Display| Error::failed(format!("{place}: {error}"));
-        let wanted = match address.parse::<u16>() {
+        let wanted = match listen.parse::<u16>() {
             Ok(port) => format!("127.0.0.1:{port}"),
-            Err(_) => address.to_owned(),
+            Err(_) => listen.to_owned(),
         };
         let addresses: Vec<SocketAddr> = wanted
             .to_socket_addrs()
@@ -66,16 +87,37 @@ impl Server {
                 Error::usage(format!("{place}: {error}")).hint("a port, or HOST:PORT such as 127.0.0.1:9090")
             })?
             .collect();
-        let host = wanted.rsplit_once(':').map_or(wanted.as_str(), |(host, _)| host).to_owned();
-        let listener = TcpListener::bind(addresses.as_slice())
-            .map_err(|error| failed(&error).hint("another program may have the port; choose another one"))?;
-        let address = listener.local_addr().map_err(|error| failed(&error))?;
-        if !address.ip().is_loopback() {
-            tracing::warn!("{place}: anyone who can reach {address} can read the metrics and request a reload");
-        }
-        listener.set_nonblocking(true).map_err(|error| failed(&error))?;
+        let name = wanted.rsplit_once(':').map_or(wanted.as_str(), |(host, _)| host).to_owned();
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| failed(&error))?;
+        let mut access = Access::new(config)?;
+        let tls = tls::acceptor(config)?;
+        let encrypted = tls.is_some();
+        let listener = bind(&runtime, &addresses)
+            .map_err(|error| failed(&error).hint("another program may have the port; choose another one"))?;
+        let address = listener.local_addr().map_err(|error| failed(&error))?;
+        access.name_cookie(address.port());
+        if !address.ip().is_loopback() && access.is_open() {
+            return Err(Error::usage(format!(
+                "{place}: whoever reaches {address} could see the streams and change the settings"
+            ))
+            .hint("set http.password_hash (`oodstream password` makes one) or http.token, or listen on loopback"));
+        }
+        if !address.ip().is_loopback() && !encrypted {
+            tracing::warn!(
+                "{place}: without http.certificate, passwords and pictures can be read on their way through the network"
+            );
+        }
+        let preview = PreviewOptions { width: config.video_width, fps: config.video_fps };
+        let site = Arc::new(Site {
+            board: session.show_on(Board::new(preview)),
+            session,
+            access,
+            hosts: config.hosts.iter().cloned().chain([name]).collect(),
+            file: file.map(Path::to_path_buf),
+            encrypted,
+            feed: Feed::default(),
+        });
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("http".to_owned())
@@ -83,18 +125,25 @@ impl Server {
                 runtime.block_on(async {
                     // Open connections must not delay the end: no graceful shutdown.
                     tokio::select! {
-                        Err(error) = serve(listener, router(session), host) => tracing::error!("http: {error}"),
+                        Err(error) = serve(listener, site, tls) => tracing::error!("http: {error}"),
                         _ = stopped => {}
                     }
                 });
+                // A password may still be checked.
+                runtime.shutdown_background();
             })
             .map_err(|error| failed(&error))?;
-        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { address, encrypted, stop: Some(stop), thread: Some(thread) })
     }
 
     /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address of its page.
+    pub fn url(&self) -> String {
+        format!("{}://{}/", if self.encrypted { "https" } else { "http" }, self.address)
     }
 }
 
@@ -109,10 +158,33 @@ impl Drop for Server {
     }
 }
 
+/// Listens at the first of `addresses` that is free.
+fn bind(runtime: &Runtime, addresses: &[SocketAddr]) -> io::Result<TcpListener> {
+    let _guard = runtime.enter();
+    let mut result = Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no such address"));
+    for address in addresses {
+        let listen = || {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            socket.set_reuseaddr(true)?;
+            // Of every connection.
+            socket.set_send_buffer_size(SEND_BUFFER)?;
+            socket.bind(*address)?;
+            socket.listen(BACKLOG)
+        };
+        result = listen();
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
 /// A connection that may still be open.
 struct Open {
     address: IpAddr,
     task: AbortHandle,
+    /// Whether it follows a stream.
+    follows: Arc<AtomicBool>,
 }
 
 /// Closes connections until there is room for one more. `open` is ordered by start.
@@ -123,13 +195,16 @@ fn make_room(open: &mut Vec<Open>) {
     }
     let count = |address: IpAddr| open.iter().filter(|other| other.address == address).count();
     let most = open.iter().map(|connection| count(connection.address)).max();
-    if let Some(oldest) = open.iter().position(|connection| Some(count(connection.address)) == most) {
+    let greedy = |connection: &Open| Some(count(connection.address)) == most;
+    let idle = open.iter().position(|one| greedy(one) && !one.follows.load(Ordering::Relaxed));
+    if let Some(oldest) = idle.or_else(|| open.iter().position(greedy)) {
         open.remove(oldest).task.abort();
     }
 }
 
-async fn serve(listener: TcpListener, router: Router, name: String) -> io::Result<Infallible> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+async fn serve(listener: TcpListener, site: Arc<Site>, tls: Option<TlsAcceptor>) -> io::Result<Infallible> {
+    tokio::spawn(Feed::run(Arc::downgrade(&site)));
+    let router = router(Arc::clone(&site));
     let mut open = Vec::new();
     loop {
         let Ok((connection, peer)) = listener.accept().await else {
@@ -137,38 +212,68 @@ async fn serve(listener: TcpListener, router: Router, name: String) -> io::Resul
             continue;
         };
         make_room(&mut open);
-        let task = tokio::spawn(serve_connection(connection, router.clone(), name.clone()));
-        open.push(Open { address: peer.ip(), task: task.abort_handle() });
+        let follows = Arc::new(AtomicBool::new(false));
+        let talk = Talk { peer: peer.ip(), router: router.clone(), follows: Arc::clone(&follows) };
+        let connection = WriteLimit::new(connection, STALLED);
+        let task = match tls.clone() {
+            None => tokio::spawn(talk.serve(connection)),
+            Some(tls) => tokio::spawn(async move {
+                // Errors of a single client are ignored.
+                if let Ok(Ok(connection)) = tokio::time::timeout(IDLE, tls.accept(connection)).await {
+                    talk.serve(connection).await;
+                }
+            }),
+        };
+        open.push(Open { address: peer.ip(), task: task.abort_handle(), follows });
     }
 }
 
-/// Answers the requests on one connection.
-async fn serve_connection(connection: impl AsyncRead + AsyncWrite + Unpin, router: Router, name: String) {
-    let router = TowerToHyperService::new(router);
-    let requests = AtomicU32::new(0);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let last = requests.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_REQUESTS;
-        let foreign = request.uri().path() == "/reload" && is_foreign(request.headers(), &name);
-        let router = router.clone();
-        async move {
-            let mut response = if foreign {
-                let error = "the request comes from another site, or is for another host";
-                json(StatusCode::FORBIDDEN, &serde_json::json!({ "error": error }))
-            } else {
-                router.call(request).await?
-            };
-            if last {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+/// The talk with one client.
+struct Talk {
+    peer: IpAddr,
+    router: Router,
+    follows: Arc<AtomicBool>,
+}
+
+impl Talk {
+    /// Answers the requests on one connection.
+    async fn serve(self, connection: impl AsyncRead + AsyncWrite + Unpin) {
+        let Self { peer, router, follows } = self;
+        let router = TowerToHyperService::new(router);
+        let (requests, start) = (AtomicU32::new(0), Instant::now());
+        let following = Arc::clone(&follows);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let number = requests.fetch_add(1, Ordering::Relaxed) + 1;
+            let last = number >= MAX_REQUESTS || start.elapsed() > LAST_ANSWER;
+            request.extensions_mut().insert(Peer(peer));
+            let (router, following) = (router.clone(), Arc::clone(&following));
+            async move {
+                let mut response = router.call(request).await?;
+                if last {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                if response.extensions().get::<LongLived>().is_some() {
+                    following.store(true, Ordering::Relaxed);
+                }
+                Ok::<_, Infallible>(response)
             }
-            Ok::<_, Infallible>(response)
+        });
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MAX_HEAD);
+        // A client may end its side once it has sent its request.
+        http.half_close(true);
+        let life = async {
+            tokio::time::sleep(MAX_LIFE).await;
+            while follows.load(Ordering::Relaxed) {
+                tokio::time::sleep(MAX_LIFE).await;
+            }
+        };
+        tokio::select! {
+            // Errors of a single client are ignored.
+            _ = http.serve_connection(TokioIo::new(connection), service) => {}
+            () = life => {}
         }
-    });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MAX_HEAD);
-    // A client may end its side once it has sent its request.
-    http.half_close(true);
-    // Errors of a single client are ignored.
-    let _ = tokio::time::timeout(MAX_LIFE, http.serve_connection(TokioIo::new(connection), service)).await;
+    }
 }
 
 /// The server's answer to `bytes` on one connection, without a network.
@@ -177,10 +282,21 @@ async fn serve_connection(connection: impl AsyncRead + AsyncWrite + Unpin, route
 /// No runtime can be started.
 #[cfg(any(test, feature = "internals"))]
 pub fn answer(session: Handle, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let access = Access::new(&HttpConfig::default()).map_err(io::Error::other)?;
+    let site = Arc::new(Site {
+        board: session.show_on(Board::new(PreviewOptions { width: 64, fps: 1.0 })),
+        session,
+        access,
+        hosts: Vec::new(),
+        file: None,
+        encrypted: false,
+        feed: Feed::default(),
+    });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (mut client, server) = tokio::io::duplex(MAX_HEAD);
-        let served = serve_connection(server, router(session), "localhost".to_owned());
+        let peer = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+        let served = Talk { peer, router: router(site), follows: Arc::default() }.serve(server);
         let (mut received, mut to) = (Vec::new(), bytes);
         let talk = async {
             let (mut reader, mut writer) = tokio::io::split(&mut client);
@@ -192,69 +308,10 @@ pub fn answer(session: Handle, bytes: &[u8]) -> io::Result<Vec<u8>> {
             let receive = reader.read_to_end(&mut received);
             let _ = tokio::join!(send, receive);
         };
-        tokio::join!(served, talk);
+        // What it follows has no end: what came by then is the answer.
+        let _ = tokio::time::timeout(IDLE, async { tokio::join!(served, talk) }).await;
         Ok(received)
     })
-}
-
-/// Whether a page of another site sent the request through a browser: by `Origin` or `Sec-Fetch-Site`, or by a `Host`
-/// (DNS rebinding) that is neither an IP address, nor `localhost`, nor `name`, the name on which the server listens.
-fn is_foreign(headers: &HeaderMap, name: &str) -> bool {
-    let text = |key: HeaderName| headers.get(key).map(|value| value.to_str().unwrap_or("?").to_ascii_lowercase());
-    let Some(host) = text(header::HOST) else { return true };
-    let bare =
-        host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host.as_str(), |(bare, _)| bare);
-    let number = bare.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-    let known = number || bare == "localhost" || bare.eq_ignore_ascii_case(name);
-    let other_origin =
-        text(header::ORIGIN).is_some_and(|origin| origin.split_once("://").is_none_or(|(_, of)| of != host));
-    let cross =
-        text(HeaderName::from_static("sec-fetch-site")).is_some_and(|site| site != "same-origin" && site != "none");
-    !known || other_origin || cross
-}
-
-fn router(session: Handle) -> Router {
-    Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .route("/reload", put(reload).post(reload))
-        .with_state(session)
-}
-
-fn json(status: StatusCode, value: &serde_json::Value) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response()
-}
-
-async fn healthz(Shared(session): Shared<Handle>) -> Response {
-    let streams: Vec<_> = session.streams().iter().map(health).collect();
-    let down = streams.is_empty() || streams.iter().any(|stream| stream.state == State::Down);
-    let status = if down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    let outputs: Vec<_> = session.messages().iter().map(|status| output_health(status)).collect();
-    json(status, &serde_json::json!({ "streams": streams, "outputs": outputs }))
-}
-
-async fn readyz(Shared(session): Shared<Handle>) -> Response {
-    let ready = session.is_ready();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    json(status, &serde_json::json!({ "ready": ready }))
-}
-
-async fn metrics(Shared(session): Shared<Handle>) -> Response {
-    match metrics::text(&session) {
-        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
-        Err(error) => json(StatusCode::INTERNAL_SERVER_ERROR, &serde_json::json!({ "error": error.to_string() })),
-    }
-}
-
-async fn reload(Shared(session): Shared<Handle>) -> Response {
-    if !session.is_ready() {
-        return json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({ "error": "not ready yet" }));
-    }
-    match session.reload() {
-        Ok(now) => json(StatusCode::OK, &serde_json::json!({ "reloaded": now })),
-        Err(error) => json(StatusCode::BAD_REQUEST, &serde_json::json!({ "error": error.to_string() })),
-    }
 }
 
 #[cfg(test)]
@@ -264,36 +321,13 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn requests_of_other_sites_are_foreign() {
-        let foreign = |list: &[(&'static str, &'static str)]| {
-            let headers =
-                list.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
-            is_foreign(&headers.collect(), "cam.local")
-        };
-        for fine in [
-            vec![("host", "127.0.0.1:9090")],
-            vec![("host", "[::1]:9090")],
-            vec![("host", "localhost")],
-            vec![("host", "cam.local:80"), ("origin", "http://cam.local:80")],
-            vec![("host", "10.0.0.1"), ("origin", "http://10.0.0.1"), ("sec-fetch-site", "same-origin")],
-        ] {
-            assert!(!foreign(&fine), "{fine:?}");
-        }
-        for wrong in [
-            vec![],
-            vec![("host", "evil.example:9090")],
-            vec![("host", "localhost"), ("origin", "http://evil.example")],
-            vec![("host", "localhost"), ("origin", "null")],
-            vec![("host", "localhost"), ("sec-fetch-site", "cross-site")],
-        ] {
-            assert!(foreign(&wrong), "{wrong:?}");
-        }
+    fn server() -> Server {
+        Server::start(&HttpConfig::default(), Handle::default(), None).unwrap()
     }
 
     #[test]
     fn who_never_reads_keeps_nobody_from_the_health() {
-        let server = Server::start("127.0.0.1:0", Handle::default()).unwrap();
+        let server = server();
         let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(50);
         let silent: Vec<_> = (0..3 * MAX_CONNECTIONS)
             .map(|_| {
@@ -324,7 +358,7 @@ mod tests {
 
     #[test]
     fn nothing_is_ready_before_the_streams_are_there() {
-        let server = Server::start("127.0.0.1:0", Handle::default()).unwrap();
+        let server = server();
         for (request, answer) in [
             ("GET /readyz", "503 Service Unavailable"),
             ("GET /healthz", "503 Service Unavailable"),

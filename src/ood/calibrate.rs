@@ -7,10 +7,11 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
-use ndarray::{Array2, Array3, ArrayView3, s};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, s};
 
-use super::alarm::Filler;
-use super::calibration::{CalibratedMethod, Calibration, TermStatistics};
+use super::alarm::still::StillWatcher;
+use super::alarm::{EventsConfig, Filler};
+use super::calibration::{BankFigures, CalibratedMethod, Calibration, TermStatistics};
 use super::method::Method;
 use crate::compute::cpu::Cpu;
 use crate::compute::{
@@ -20,15 +21,22 @@ use crate::{Error, Result};
 
 /// Fewest frames that a calibration is made from.
 pub const MIN_FRAMES: usize = 20;
-/// Grid pixels taken from a frame for the codebook.
+/// Grid pixels taken from a frame for the codebook, at most.
 const POINTS_PER_FRAME: usize = 400;
+/// Bytes of the feature vectors that a codebook is made from, at most.
+const MOST_POINT_BYTES: usize = 128 << 20;
+/// Centroids of a codebook whose number nobody chose, at most.
+const DEFAULT_CENTROIDS: usize = 4096;
+/// Frames that the codebook was made from and frames that it was not, whose distances to it are compared, at most.
+const COMPARED_FRAMES: usize = 16;
 /// Lloyd iterations of the codebook.
 const CODEBOOK_ITERATIONS: usize = 15;
 /// A frame further than this many (scaled) median absolute deviations from the median is odd.
 const ODD_DEVIATIONS: f64 = 6.0;
 /// At most this share of the frames may be odd.
 const MAX_ODD_SHARE: f64 = 0.25;
-/// Two frames whose logits differ by less than this on average, in units of their own spread, are the same picture.
+/// Two frames whose logits (features, without classes) differ by less than this on average, in units of their own spread,
+/// are the same picture.
 const SAME_PICTURE: f64 = 1e-3;
 
 /// The settings of a calibration.
@@ -36,10 +44,25 @@ const SAME_PICTURE: f64 = 1e-3;
 pub struct CalibrateOptions {
     /// Share of ordinary pixels that the thresholds may mark, 0..1.
     pub false_positive_share: f64,
-    /// Centroids of the codebook; `None` makes none.
-    pub codebook: Option<usize>,
+    /// The codebook to make.
+    pub codebook: CodebookSize,
     /// Methods to find thresholds for.
     pub methods: Vec<Method>,
+    /// Names of the network's classes, or empty.
+    pub classes: Vec<String>,
+    /// The rules for alarms that ordinary regions must stay below.
+    pub events: EventsConfig,
+}
+
+/// The size of a codebook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodebookSize {
+    /// None is made.
+    None,
+    /// So many centroids.
+    Centroids(usize),
+    /// 4,096 centroids, or half as many as there are feature vectors where these are too few.
+    Default,
 }
 
 /// Keeps frames spread evenly over footage of any length, at most `limit` of them, in a temporary file.
@@ -122,7 +145,7 @@ impl FrameStore {
         }
         let number = self.seen;
         self.seen += 1;
-        if self.is_same(&maps.logits) {
+        if self.is_same(maps.features.first().filter(|_| !maps.has_logits()).unwrap_or(&maps.logits)) {
             self.same += 1;
         }
         if !number.is_multiple_of(self.stride) {
@@ -154,9 +177,9 @@ impl FrameStore {
         4 * self.shapes.iter().map(|shape| shape.iter().product::<usize>() as u64).sum::<u64>()
     }
 
-    /// Whether the logits are those of the frame before, up to noise.
-    fn is_same(&mut self, logits: &ArrayView3<'_, f32>) -> bool {
-        let now: Vec<f32> = logits.iter().step_by(7).copied().collect();
+    /// Whether a map is that of the frame before, up to noise.
+    fn is_same(&mut self, map: &ArrayView3<'_, f32>) -> bool {
+        let now: Vec<f32> = map.iter().step_by(7).copied().collect();
         let count = now.len().max(1) as f64;
         let mean = now.iter().map(|&v| f64::from(v)).sum::<f64>() / count;
         let spread = now.iter().map(|&v| (f64::from(v) - mean).abs()).sum::<f64>() / count;
@@ -227,11 +250,11 @@ pub fn calibrate(
     let needs_codebook =
         options.methods.iter().flat_map(|method| &method.recipe.terms).any(|term| term.statistic == Statistic::Bank);
     let codebook = match options.codebook {
-        Some(centroids) => Some(Arc::new(make_codebook(frames, centroids)?)),
-        None if needs_codebook => {
+        CodebookSize::None if needs_codebook => {
             return Err(Error::usage("a bank method needs a codebook").hint("--codebook 1024 makes one"));
         }
-        None => None,
+        CodebookSize::None => None,
+        size => Some(make_codebook(frames, size, calibration)?),
     };
     let mut terms: Vec<Measured> = Vec::new();
     for method in &options.methods {
@@ -286,11 +309,14 @@ pub fn calibrate(
             });
         }
     }
+    let mut scores = Vec::new();
     for method in &options.methods {
         let mut calibrated = CalibratedMethod {
             name: method.name.clone(),
             k: method.recipe.k.clone(),
             threshold: 0.0,
+            held_back_share: None,
+            alarm_threshold: None,
             terms: method.recipe.terms.clone(),
         };
         // The score is a sum of terms that are already measured: the frames are not read again.
@@ -307,11 +333,54 @@ pub fn calibrate(
                 *sum += term.weight * (value - term.mean) / term.deviation;
             }
         }
-        calibrated.threshold = threshold(&mut score, options.false_positive_share);
+        let share = options.false_positive_share;
+        let lengths = values.first().into_iter().flatten().map(Vec::len);
+        calibrated.held_back_share = held_back_share(&score, lengths, share);
+        calibrated.threshold = threshold(&mut score.clone(), share);
+        scores.push(score);
         calibration.methods.push(calibrated);
+    }
+    let kept: Vec<usize> = measured.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(index, _)| *index).collect();
+    let found = alarm_thresholds(frames, &kept, &scores, &calibration.methods, options)?;
+    for (method, alarm) in calibration.methods.iter_mut().zip(found) {
+        method.alarm_threshold = Some(alarm);
+    }
+    if let Some(codebook) = &codebook {
+        let auroc = told_apart(frames, backend, codebook)?;
+        if let Some(made) = &mut calibration.bank {
+            made.held_back_auroc = auroc;
+        }
     }
     calibration.centroids = codebook;
     Ok(())
+}
+
+/// For each method the threshold at which alarms are rare on the frames `kept`; `scores` are theirs on the grid.
+fn alarm_thresholds(
+    frames: &mut FrameStore,
+    kept: &[usize],
+    scores: &[Vec<f32>],
+    methods: &[CalibratedMethod],
+    options: &CalibrateOptions,
+) -> Result<Vec<f32>> {
+    let mut watcher = StillWatcher::new(&options.classes, options.events.clone());
+    let mut quiet: Vec<Vec<f32>> = vec![Vec::with_capacity(kept.len()); methods.len()];
+    for (place, &index) in kept.iter().enumerate() {
+        frames.with_frame(index, |maps| {
+            let (_, height, width) = maps.features.first().map_or(maps.logits.dim(), |map| map.dim());
+            for ((method, scores), quiet) in methods.iter().zip(scores).zip(&mut quiet) {
+                let frame = &scores[place * height * width..][..height * width];
+                let score = ArrayView2::from_shape((height, width), frame)
+                    .map_err(|error| Error::failed(format!("calibration: {error}")))?;
+                quiet.push(watcher.quiet_threshold(score, maps.logits, method.threshold)?);
+            }
+            Ok(())
+        })?;
+    }
+    // An alarm needs a region in `min_seconds / window_s` of the frames: half of that is left.
+    let EventsConfig { min_seconds, window_s, .. } = options.events;
+    let loud = (0.5 * min_seconds / window_s.max(1e-3)).clamp(0.02, 0.5);
+    Ok(quiet.iter_mut().map(|frames| threshold(frames, loud)).collect())
 }
 
 fn check_footage(frames: &FrameStore) -> Result<()> {
@@ -335,10 +404,11 @@ fn constant_footage() -> Error {
 }
 
 /// Centroids of the features of every other frame.
-fn make_codebook(frames: &mut FrameStore, centroids: usize) -> Result<Codebook> {
+fn make_codebook(frames: &mut FrameStore, size: CodebookSize, calibration: &mut Calibration) -> Result<Arc<Codebook>> {
     let mut cpu = Cpu::new(None)?;
     let mut rows: Vec<f32> = Vec::new();
     let (mut points, mut dims) = (0, 0);
+    let taken = frames.len().div_ceil(2);
     for index in (0..frames.len()).step_by(2) {
         let features = frames.with_frame(index, |maps| {
             if maps.features.is_empty() {
@@ -348,13 +418,18 @@ fn make_codebook(frames: &mut FrameStore, centroids: usize) -> Result<Codebook> 
         })?;
         let (pixels, width) = features.dim();
         dims = width;
+        let most = (MOST_POINT_BYTES / (4 * dims) / taken).clamp(1, POINTS_PER_FRAME);
         // An odd step from a start that moves from frame to frame visits all columns of the grid in turn.
-        let step = (pixels / POINTS_PER_FRAME).max(1) | 1;
-        for pixel in (index % step..pixels).step_by(step) {
+        let step = (pixels / most).max(1) | 1;
+        for pixel in (index % step..pixels).step_by(step).take(most) {
             rows.extend(features.slice(s![pixel, ..]));
             points += 1;
         }
     }
+    let centroids = match size {
+        CodebookSize::Centroids(centroids) => centroids,
+        CodebookSize::Default | CodebookSize::None => DEFAULT_CENTROIDS.min(points / 2).max(2),
+    };
     if points < 2 * centroids {
         return Err(Error::failed(format!(
             "calibration: {points} feature vectors are too few for a codebook of {centroids}"
@@ -363,8 +438,64 @@ fn make_codebook(frames: &mut FrameStore, centroids: usize) -> Result<Codebook> 
     }
     let points =
         Array2::from_shape_vec((points, dims), rows).map_err(|error| Error::failed(format!("codebook: {error}")))?;
+    let vectors = points.nrows();
     let found = cpu.kmeans(points.view(), Seeds::PlusPlus { k: centroids, seed: 0 }, CODEBOOK_ITERATIONS)?;
-    Ok(Codebook { centroids: found.centroids })
+    calibration.bank = Some(BankFigures { centroids, vectors, held_back_auroc: 0.5 });
+    Ok(Arc::new(Codebook { centroids: found.centroids }))
+}
+
+/// The area under the ROC curve by which the distance to the codebook tells pixels of frames that it was not made from
+/// from those of frames that it was: 0.5 where ordinary frames it never saw look the same to it.
+fn told_apart(frames: &mut FrameStore, backend: &mut dyn Backend, codebook: &Arc<Codebook>) -> Result<f64> {
+    let term = Term { statistic: Statistic::Bank, unit: Unit::Pixel, weight: 1.0, mean: 0.0, deviation: 1.0 };
+    let measured = Measured { statistic: term.statistic, unit: term.unit, k: Vec::new(), seed: 0, unit_length: true };
+    let recipe = measured.recipe(super::method::MAX_ITERATIONS, Some(codebook));
+    let mut detection = Detection::default();
+    let mut distances = [Vec::new(), Vec::new()];
+    let step = (frames.len() / COMPARED_FRAMES).max(1) | 1;
+    for index in (0..frames.len()).step_by(step) {
+        frames.with_frame(index, |maps| {
+            let (_, height, width) = maps.features.first().map_or(maps.logits.dim(), |map| map.dim());
+            backend.detect(0, maps, &recipe, Target::scores(Size { width, height }), &mut detection)?;
+            distances[index % 2].extend(detection.grid_score.iter().copied());
+            Ok(())
+        })?;
+    }
+    let [own, held_back] = distances;
+    Ok(auroc(own, held_back))
+}
+
+/// The probability that a value of `high` is above one of `low`, ties counted half.
+fn auroc(mut low: Vec<f32>, high: Vec<f32>) -> f64 {
+    low.sort_unstable_by(f32::total_cmp);
+    let rank = |value: &f32| {
+        let below = low.partition_point(|other| other < value);
+        let up_to = low.partition_point(|other| other <= value);
+        (below + up_to) as f64 / 2.0
+    };
+    let sum: f64 = high.iter().map(rank).sum();
+    sum / (low.len().max(1) * high.len().max(1)) as f64
+}
+
+/// The share of pixels that a threshold found on every other frame marks on the rest, both ways round and averaged: what
+/// the threshold does to ordinary frames that it was not chosen on. `lengths` are the pixels of each frame.
+fn held_back_share(scores: &[f32], lengths: impl Iterator<Item = usize>, share: f64) -> Option<f64> {
+    let mut halves = [Vec::new(), Vec::new()];
+    let mut rest = scores;
+    for (index, length) in lengths.enumerate() {
+        let (frame, after) = rest.split_at_checked(length)?;
+        halves[index % 2].extend_from_slice(frame);
+        rest = after;
+    }
+    let [mut even, mut odd] = halves;
+    if even.is_empty() || odd.is_empty() {
+        return None;
+    }
+    let limits = [threshold(&mut even, share), threshold(&mut odd, share)];
+    let marked = |scores: &[f32], limit: f32| {
+        scores.iter().filter(|score| **score >= limit).count() as f64 / scores.len() as f64
+    };
+    Some((marked(&odd, limits[0]) + marked(&even, limits[1])) / 2.0)
 }
 
 /// Which frames are ordinary, from the values `[term][frame][pixel]`.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::method::{Method, statistic_name, unit_name};
 use crate::atomic_file;
 use crate::compute::{Codebook, Statistic, Term, Unit};
-use crate::model::manifest::sha256_hex;
+use crate::model::manifest::{Colour, sha256_hex};
 use crate::model::views::Views;
 use crate::npy::{self, FloatType};
 use crate::{Error, Result};
@@ -36,6 +36,9 @@ pub struct Calibration {
     pub methods: Vec<CalibratedMethod>,
     /// Every term that was measured.
     pub statistics: Vec<TermStatistics>,
+    /// How the codebook was made, and how it fits ordinary frames that it was not made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bank: Option<BankFigures>,
     /// The codebook file, for `bank`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub codebook: Option<CodebookFile>,
@@ -45,7 +48,7 @@ pub struct Calibration {
 }
 
 /// `[model]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelId {
     /// Name of the ONNX file.
@@ -55,6 +58,44 @@ pub struct ModelId {
     /// The maps that were clustered.
     #[serde(default)]
     pub features: Vec<String>,
+    /// The form of the pictures that the network got; a file without it was made before that was noted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<InputForm>,
+}
+
+/// `[model.input]`: what a manifest or an option can change about the pictures of the same network.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputForm {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Order of the channels.
+    pub colour: Colour,
+    /// Subtracted from R, G, B in 0..1.
+    pub mean: [f32; 3],
+    /// Divides R, G, B then.
+    pub std: [f32; 3],
+}
+
+impl InputForm {
+    /// What `other` has otherwise: the key, and both values.
+    fn difference(&self, other: &Self) -> Option<(&'static str, String, String)> {
+        let close = |a: &[f32; 3], b: &[f32; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-6 * a.abs().max(1.0));
+        let size = |form: &Self| format!("{}x{}", form.width, form.height);
+        if self.colour != other.colour {
+            Some(("colour order", self.colour.name().to_owned(), other.colour.name().to_owned()))
+        } else if size(self) != size(other) {
+            Some(("size", size(self), size(other)))
+        } else if !close(&self.mean, &other.mean) {
+            Some(("mean", format!("{:?}", self.mean), format!("{:?}", other.mean)))
+        } else if !close(&self.std, &other.std) {
+            Some(("std", format!("{:?}", self.std), format!("{:?}", other.std)))
+        } else {
+            None
+        }
+    }
 }
 
 /// `[footage]`
@@ -82,6 +123,12 @@ pub struct CalibratedMethod {
     pub k: Vec<usize>,
     /// Pixels with `score >= threshold` are marked.
     pub threshold: f32,
+    /// Share of the pixels of held-back ordinary frames that a threshold chosen on the others marks, 0..1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_back_share: Option<f64>,
+    /// The score that takes the place of `threshold` in the rules for alarms: regions of ordinary footage stay below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm_threshold: Option<f32>,
     /// The summands with their statistics.
     pub terms: Vec<Term>,
 }
@@ -103,6 +150,19 @@ pub struct TermStatistics {
     pub std: f32,
 }
 
+/// `[bank]`
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BankFigures {
+    /// Centroids of the codebook.
+    pub centroids: usize,
+    /// Feature vectors that it was made from.
+    pub vectors: usize,
+    /// Area under the ROC curve by which it tells held-back ordinary frames from its own: 0.5 where it cannot, more where
+    /// the footage is too little or too uneven.
+    pub held_back_auroc: f64,
+}
+
 /// `[codebook]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -111,6 +171,12 @@ pub struct CodebookFile {
     pub file: String,
     /// SHA-256 of that file, 64 hexadecimal digits.
     pub sha256: String,
+}
+
+impl CalibratedMethod {
+    fn thresholds_are_finite(&self) -> bool {
+        self.threshold.is_finite() && self.alarm_threshold.is_none_or(f32::is_finite)
+    }
 }
 
 impl Calibration {
@@ -123,6 +189,7 @@ impl Calibration {
             footage,
             methods: Vec::new(),
             statistics: Vec::new(),
+            bank: None,
             codebook: None,
             centroids: None,
         }
@@ -131,8 +198,8 @@ impl Calibration {
     /// Reads a file and its codebook, for a model with these views.
     ///
     /// # Errors
-    /// It cannot be read, is damaged, is of another format, or was made for another model, other features or another
-    /// way of looking.
+    /// It cannot be read, is damaged, is of another format, or was made for another model, other features, pictures of
+    /// another form or another way of looking.
     pub fn load(path: &Path, model: &ModelId, views: &Views) -> Result<Self> {
         let place = format!("calibration {}", path.display());
         let text = fs::read_to_string(path).map_err(|error| {
@@ -163,6 +230,21 @@ impl Calibration {
             ))
             .hint("calibrate again with the same --feature"));
         }
+        match (&made_for.input, &model.input) {
+            (Some(made_for), Some(input)) => {
+                if let Some((what, then, now)) = made_for.difference(input) {
+                    return Err(Error::usage(format!(
+                        "{place}: it was made with pictures of {what} {then}, and those in use have {now}"
+                    ))
+                    .hint("calibrate again with the same --colour and [input] of the manifest as `run`"));
+                }
+            }
+            (None, _) => tracing::warn!(
+                "{place}: it does not say with which colour order and normalisation it was made, and is taken to fit; \
+                 `oodstream calibrate` writes a file that does"
+            ),
+            (Some(_), None) => {}
+        }
         if !calibration.views.same(views) {
             return Err(Error::usage(format!(
                 "{place}: it was made with the views {}, and the views in use are {views}",
@@ -191,7 +273,7 @@ impl Calibration {
             term.deviation > 0.0 && term.deviation.is_finite() && term.mean.is_finite() && term.weight.is_finite()
         };
         for method in &self.methods {
-            if method.terms.is_empty() || !method.terms.iter().all(good) || !method.threshold.is_finite() {
+            if method.terms.is_empty() || !method.terms.iter().all(good) || !method.thresholds_are_finite() {
                 return Err(Error::usage(format!(
                     "methods: `{}` needs terms with std > 0 and a finite threshold",
                     method.name
@@ -243,8 +325,9 @@ impl Calibration {
         if let Some(known) = known {
             method.recipe.terms.clone_from(&known.terms);
             method.threshold = Some(known.threshold);
+            method.alarm_threshold = known.alarm_threshold;
         } else {
-            method.threshold = None;
+            (method.threshold, method.alarm_threshold) = (None, None);
         }
         if known.is_none() && method.needs_statistics {
             for term in &mut method.recipe.terms {

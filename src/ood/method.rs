@@ -68,6 +68,8 @@ pub struct Method {
     pub recipe: Recipe,
     /// The threshold of the manifest or a calibration; `None` until one is known.
     pub threshold: Option<f32>,
+    /// The score that takes the place of the threshold in the rules for alarms, where a calibration found one.
+    pub alarm_threshold: Option<f32>,
     /// Whether its terms must be standardised with statistics that are still missing.
     pub needs_statistics: bool,
 }
@@ -109,8 +111,21 @@ impl Method {
     /// Checks that `network` gives what the score is made from.
     ///
     /// # Errors
-    /// A statistic is defined on queries, and the network has none.
+    /// A statistic is defined on logits or on queries, and the network has none.
     pub fn check_network(&self, network: &Network) -> Result<()> {
+        let term = self.recipe.terms.iter().find(|term| term.statistic.needs_logits());
+        if let Some(term) = term.filter(|_| network.logits_name().is_none()) {
+            return Err(Error::usage(format!(
+                "method `{}`: `{}` is made from logits, and model {} gives features alone",
+                self.name,
+                statistic_name(term.statistic),
+                network.path().display()
+            ))
+            .hint(
+                "`bank` needs features only: `oodstream calibrate` makes its codebook from ordinary footage, then \
+                 --method bank --calibration FILE; or name the logits as outputs.logits in the manifest",
+            ));
+        }
         let term = self.recipe.terms.iter().find(|term| term.statistic.needs_queries());
         match term.filter(|_| !network.has_queries()) {
             Some(term) => Err(Error::usage(format!(
@@ -175,7 +190,7 @@ fn named(name: &str) -> Option<Method> {
         (Unit::Cluster, false) => SINGLE_K,
     };
     let recipe = recipe(vec![plain(statistic, unit)], k);
-    Some(Method { name: name.to_owned(), recipe, threshold: None, needs_statistics: false })
+    Some(Method { name: name.to_owned(), recipe, threshold: None, alarm_threshold: None, needs_statistics: false })
 }
 
 fn from_section(section: &ScoringSection) -> Method {
@@ -183,7 +198,13 @@ fn from_section(section: &ScoringSection) -> Method {
     recipe.seed = section.seed;
     recipe.unit_length = section.unit_length;
     recipe.upsampling = section.upsampling;
-    Method { name: "default".to_owned(), recipe, threshold: Some(section.threshold), needs_statistics: false }
+    Method {
+        name: "default".to_owned(),
+        recipe,
+        threshold: Some(section.threshold),
+        alarm_threshold: None,
+        needs_statistics: false,
+    }
 }
 
 fn parse_k(list: &str) -> Result<Vec<usize>, String> {
@@ -198,7 +219,13 @@ fn parse_sum(body: &str) -> Result<Method, String> {
     let terms = body.split('+').map(|part| parse_term(part.trim())).collect::<Result<Vec<_>, _>>()?;
     let k = if terms.iter().any(|term| term.unit == Unit::Cluster) { ENSEMBLE_K } else { &[] };
     let needs_statistics = terms.len() > 1;
-    Ok(Method { name: body.to_owned(), recipe: recipe(terms, k), threshold: None, needs_statistics })
+    Ok(Method {
+        name: body.to_owned(),
+        recipe: recipe(terms, k),
+        threshold: None,
+        alarm_threshold: None,
+        needs_statistics,
+    })
 }
 
 fn parse_term(part: &str) -> Result<Term, String> {

@@ -47,9 +47,9 @@ pub struct Region {
     pub area_share: f32,
     /// Highest score in it.
     pub peak_score: f32,
-    /// Mean over it of the confidence, the raw maximum logit.
+    /// Mean over it of the confidence, the raw maximum logit; NaN where the network has no classes.
     pub mean_confidence: f32,
-    /// The class of the highest mean logit over it, an index into the classes.
+    /// The class of the highest mean logit over it, an index into the classes; 0 where the network has none.
     pub nearest_class: usize,
 }
 
@@ -84,7 +84,8 @@ impl CellSums {
 
     fn add(&mut self, logits: ArrayView3<'_, f32>, (row, column): (usize, usize), component: u32) {
         let sums = &mut self.logits[component as usize * self.classes..][..self.classes];
-        let mut highest = f32::NEG_INFINITY;
+        // Without classes nothing is known about confidence.
+        let mut highest = if self.classes == 0 { f32::NAN } else { f32::NEG_INFINITY };
         for (class, sum) in sums.iter_mut().enumerate() {
             let value = logits[(class, row, column)];
             *sum += value;
@@ -116,16 +117,17 @@ impl RegionFinder {
         }
     }
 
-    /// The regions of one frame's mask; `logits` are the network's `[C, h, w]`, of any size.
+    /// The regions of one frame's mask; `logits` are the network's `[C, h, w]`, of any size; C may be 0.
     ///
     /// # Errors
-    /// Mask and score differ in size, or the logits are empty.
+    /// Mask and score differ in size, or the logits have no pixels.
     pub fn find(&mut self, detection: &Detection, logits: ArrayView3<'_, f32>) -> Result<&[Region]> {
         let (height, width) = detection.mask.dim();
         let (Some(mask), Some(score)) = (detection.mask.as_slice(), detection.score.as_slice()) else {
             return Err(Error::failed("regions: mask and score must be in row-major order"));
         };
-        if mask.len() != score.len() || detection.score.dim() != (height, width) || logits.is_empty() {
+        if mask.len() != score.len() || detection.score.dim() != (height, width) || logits.dim().1 * logits.dim().2 == 0
+        {
             return Err(Error::failed(format!(
                 "regions: mask {height}x{width}, score {:?} and logits {:?} do not fit",
                 detection.score.dim(),

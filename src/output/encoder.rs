@@ -4,6 +4,7 @@ use gst::glib;
 use gst::prelude::*;
 use gstreamer as gst;
 
+use crate::gst::decoder::{Hardware, is_hardware};
 use crate::gst::init;
 use crate::output::Encoding;
 use crate::{Error, Result};
@@ -39,7 +40,7 @@ pub fn encoders() -> Vec<EncoderInfo> {
     if init().is_err() {
         return Vec::new();
     }
-    let chosen = choose(None).map(|encoder| name_of(&encoder)).unwrap_or_default();
+    let chosen = choose(None, Hardware::Auto).map(|encoder| name_of(&encoder)).unwrap_or_default();
     let info = |factory: gst::ElementFactory| EncoderInfo {
         name: factory.name().to_string(),
         rank: rank_of(&factory),
@@ -49,8 +50,9 @@ pub fn encoders() -> Vec<EncoderInfo> {
     candidates().into_iter().map(info).collect()
 }
 
-/// Opens an encoder: the named one; or the first hardware H.264 encoder that opens; or x264; or any that opens.
-pub(crate) fn choose(name: Option<&str>) -> Result<gst::Element> {
+/// Opens an encoder: the named one; or the first hardware H.264 encoder that opens; or x264; or any that opens, as far as
+/// `hardware` allows it.
+pub(crate) fn choose(name: Option<&str>, hardware: Hardware) -> Result<gst::Element> {
     if let Some(name) = name {
         let encoder = gst::ElementFactory::make(name).build().map_err(|_| {
             Error::usage(format!("encoder: GStreamer has no element `{name}`"))
@@ -66,12 +68,20 @@ pub(crate) fn choose(name: Option<&str>) -> Result<gst::Element> {
         }
         return Ok(encoder);
     }
-    let h264 = || candidates().into_iter().filter(|factory| makes(factory, &["video/x-h264"]));
-    let hardware = h264().filter(is_hardware);
+    let allowed = |factory: &gst::ElementFactory| match hardware {
+        Hardware::Auto => true,
+        Hardware::Off => !is_hardware(factory),
+        Hardware::Require => is_hardware(factory),
+    };
+    let h264 = || candidates().into_iter().filter(|factory| makes(factory, &["video/x-h264"]) && allowed(factory));
+    let first = h264().filter(is_hardware);
     let x264 = h264().filter(|factory| factory.name() == "x264enc");
-    hardware.chain(x264).chain(h264()).filter_map(|factory| factory.create().build().ok()).find(opens).ok_or_else(
-        || Error::failed("there is no H.264 encoder").hint("apt-get install gstreamer1.0-plugins-ugly (for x264enc)"),
-    )
+    let mut opened = first.chain(x264).chain(h264()).filter_map(|factory| factory.create().build().ok());
+    opened.find(opens).ok_or_else(|| match hardware {
+        Hardware::Require => Error::failed("hw: no hardware H.264 encoder opens")
+            .hint("`oodstream doctor` lists the encoders; without `require`, x264 is used"),
+        _ => Error::failed("there is no H.264 encoder").hint("apt-get install gstreamer1.0-plugins-ugly (for x264enc)"),
+    })
 }
 
 /// The purpose of encoded frames.
@@ -250,10 +260,6 @@ fn makes(factory: &gst::ElementFactory, formats: &[&str]) -> bool {
         .iter()
         .filter(|t| t.direction() == gst::PadDirection::Src)
         .any(|template| template.caps().iter().any(|structure| formats.contains(&structure.name().as_str())))
-}
-
-fn is_hardware(factory: &gst::ElementFactory) -> bool {
-    factory.metadata("klass").is_some_and(|klass| klass.contains("Hardware"))
 }
 
 fn rank_of(factory: &gst::ElementFactory) -> i32 {

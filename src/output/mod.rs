@@ -3,6 +3,7 @@
 pub mod clip;
 mod encoder;
 pub mod file;
+pub mod preview;
 pub mod publish;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ pub use encoder::{EncoderInfo, encoders};
 
 use crate::Result;
 use crate::gst::Frame;
+use crate::gst::decoder::Hardware;
 
 /// A sink of frames. Dropping the writer stops it at any time; the part written stays under the temporary name.
 pub trait FrameWriter: Send {
@@ -55,6 +57,8 @@ pub struct Written {
 pub struct Encoding {
     /// Name of a GStreamer element; none: the best one that opens, see [`encoders`].
     pub encoder: Option<String>,
+    /// Whether an encoder on hardware is chosen.
+    pub hardware: Hardware,
     /// Target bit rate in kbit/s; replaces `crf`.
     pub bitrate_kbps: Option<u32>,
     /// Constant rate factor, 0 (lossless) to 51; none: 20.
@@ -69,6 +73,14 @@ pub struct Encoding {
 
 impl Default for Encoding {
     fn default() -> Self {
-        Self { encoder: None, bitrate_kbps: None, crf: None, preset: None, overwrite: false, width_factor: 1 }
+        Self {
+            encoder: None,
+            hardware: Hardware::Auto,
+            bitrate_kbps: None,
+            crf: None,
+            preset: None,
+            overwrite: false,
+            width_factor: 1,
+        }
     }
 }

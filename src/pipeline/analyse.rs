@@ -123,6 +123,8 @@ pub(super) struct Detect<'a> {
     pub settings: &'a Settings,
     /// Removes ignored parts from the statistics.
     pub filler: Filler,
+    /// Of the settings that `filler` is for.
+    pub version: u64,
     /// One for each lane, empty between streams.
     pub slots: Vec<Option<Slot>>,
 }
@@ -221,6 +223,11 @@ impl Detect<'_> {
     fn start(&mut self, flight: &mut Flight, merge: &mut Merge) -> Result<()> {
         let lane = flight.lane;
         flight.frame.outputs.merge(&flight.frame.layout, merge)?;
+        let version = self.settings.version();
+        if version != self.version {
+            self.filler.set(self.settings.get().ignore);
+            self.version = version;
+        }
         if self.filler.is_needed() {
             flight.frame.outputs.edit(|map| self.filler.fill(map))?;
         }

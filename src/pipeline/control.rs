@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 
 use crate::Error;
+use crate::lock::lock;
 
 /// The time that a stage waits before it checks the flags again.
 pub const PATIENCE: Duration = Duration::from_millis(100);
@@ -36,7 +37,7 @@ impl Control {
 
     /// Ends the reading because of `error`, which is reported if it is the first.
     pub fn fail(&self, error: Error) {
-        self.lock().get_or_insert(error);
+        lock(&self.error).get_or_insert(error);
         self.failed.store(true, Ordering::Relaxed);
         self.stop();
     }
@@ -63,21 +64,17 @@ impl Control {
 
     /// The message of the first error.
     pub fn last_error(&self) -> Option<String> {
-        self.lock().as_ref().map(Error::to_string)
+        lock(&self.error).as_ref().map(Error::to_string)
     }
 
     /// The first error.
     pub fn error(&self) -> Option<Error> {
-        self.lock().clone()
+        lock(&self.error).clone()
     }
 
     /// Takes the first error.
     pub fn take_error(&self) -> Option<Error> {
-        self.lock().take()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Error>> {
-        self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        lock(&self.error).take()
     }
 
     /// Sends `item`, waiting for room in slices of [`PATIENCE`]; `false` when the receiver is gone or the run aborted.

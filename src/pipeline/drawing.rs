@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender};
 
+use super::align::Aligner;
 use super::message::{Captured, Drawn, Passage, Permit, Recorded, return_detection, return_permit};
-use super::settings::Settings;
+use super::settings::{Settings, Tunable};
 use crate::Result;
 use crate::compute::Detection;
 use crate::draw::{Caption, Painter, ScoreScale, View, beside_width};
@@ -53,14 +54,15 @@ pub(super) struct Drawing<'a> {
     /// Lines of the caption that stay.
     notes: usize,
     classes: Vec<String>,
-    /// Ignored share of the picture.
-    ignored: f32,
     /// Drawn detections return here.
     detections: Sender<Box<Detection>>,
     newest: Option<Newest>,
+    /// Whether frames are passed on as they are.
+    unseen: bool,
     /// Whether the last result is kept, for frames that nobody looks at.
     keeps_last: bool,
     last: Option<Last>,
+    aligner: Aligner,
 }
 
 /// The last result of a stream of which not every frame is looked at.
@@ -74,13 +76,12 @@ impl<'a> Drawing<'a> {
     pub fn new(
         settings: &'a Settings,
         classes: Vec<String>,
-        ignored: f32,
         detections: Sender<Box<Detection>>,
         newest: Option<Newest>,
     ) -> Result<Self> {
         let version = settings.version();
         let painter = painter(settings, &classes)?;
-        let (scale, caption) = (RunningScale::default(), Caption { lines: notes(settings, ignored) });
+        let (scale, caption) = (RunningScale::default(), Caption { lines: notes(settings) });
         let notes = caption.lines.len();
         Ok(Self {
             settings,
@@ -90,11 +91,12 @@ impl<'a> Drawing<'a> {
             caption,
             notes,
             classes,
-            ignored,
             detections,
             newest,
+            unseen: false,
             keeps_last: false,
             last: None,
+            aligner: Aligner::default(),
         })
     }
 
@@ -103,20 +105,33 @@ impl<'a> Drawing<'a> {
         self.keeps_last = keeps_last;
     }
 
+    /// Passes frames on as they are from here on: nobody sees them.
+    pub fn draw_nothing(&mut self) {
+        self.unseen = true;
+    }
+
     /// Draws the result of the frame.
     pub fn draw(&mut self, frame: Passage<Recorded>) -> Result<Drawn> {
         let version = self.settings.version();
         if version != self.version {
             self.painter = painter(self.settings, &self.classes)?;
-            self.caption.lines = notes(self.settings, self.ignored);
+            self.caption.lines = notes(self.settings);
             self.notes = self.caption.lines.len();
             self.version = version;
         }
         match frame {
+            Passage::Analysed(Recorded { frame, detection, permit }) if self.unseen => {
+                let ood_share = detection.ood_share;
+                return_detection(&self.detections, detection);
+                Ok(Drawn { frame, ood_share, permit })
+            }
             Passage::Analysed(recorded) => {
                 self.painter.set_scene(Some(recorded.scene()));
                 let scene = self.keeps_last.then(|| recorded.scene().clone());
                 let Recorded { mut frame, detection, permit } = recorded;
+                if self.keeps_last {
+                    self.aligner.start(frame.map()?.i420().y);
+                }
                 let (ood_share, running_time) = (detection.ood_share, frame.running_time);
                 let scale = self.scale.update(&detection);
                 self.caption.lines.truncate(self.notes);
@@ -147,7 +162,11 @@ impl<'a> Drawing<'a> {
 
     /// Draws the newest result on a frame that has none of its own; the result's share of marked pixels.
     fn draw_newest(&mut self, frame: &mut Frame) -> Result<f32> {
-        if let Some(Last { detection, scene, running_time }) = &self.last {
+        if let Some(Last { detection, scene, running_time }) = &self.last
+            && self.aligner.follow(frame.map()?.i420().y)
+        {
+            self.aligner.apply(detection, scene);
+            let Aligner { detection, scene, .. } = &self.aligner;
             self.painter.set_scene(Some(scene));
             let age = Duration::from_nanos(frame.running_time.saturating_sub(*running_time));
             self.caption.lines.truncate(self.notes);
@@ -155,6 +174,10 @@ impl<'a> Drawing<'a> {
             let scale = self.scale.update(detection);
             paint(&mut self.painter, frame, detection, scale, &self.caption)?;
             return Ok(detection.ood_share);
+        }
+        // After a cut it has no place any more.
+        if let Some(Last { detection, .. }) = self.last.take() {
+            return_detection(&self.detections, detection);
         }
         let newest = self.newest.as_mut().and_then(|newest| newest.take(&self.detections));
         let Some(recorded) = newest else {
@@ -194,8 +217,9 @@ fn painter(settings: &Settings, classes: &[String]) -> Result<Painter> {
 }
 
 /// Legend lines for rules that differ from the defaults.
-fn notes(settings: &Settings, ignored: f32) -> Vec<String> {
-    let events = settings.get().events;
+fn notes(settings: &Settings) -> Vec<String> {
+    let Tunable { events, ignore, .. } = settings.get();
+    let ignored = ignore.share();
     let mut notes = Vec::new();
     if !events.known.is_empty() {
         notes.push(format!("no alarm: unusual {}", events.known.join(", ")));
@@ -256,7 +280,6 @@ mod tests {
     use crossbeam::channel::unbounded;
     use ndarray::Array2;
 
-    use super::super::settings::Tunable;
     use super::*;
     use crate::gst;
     use crate::input;
@@ -289,7 +312,7 @@ mod tests {
         let ((done, finished), (permits, _kept), (detections, _back)) = (unbounded(), unbounded(), unbounded());
         let settings = Settings::new(Tunable::default());
         let mut drawing =
-            Drawing::new(&settings, Vec::new(), 0.0, detections, Some(Newest::new(finished, permits))).unwrap();
+            Drawing::new(&settings, Vec::new(), detections, Some(Newest::new(finished, permits))).unwrap();
         // Before the first result there is no age to show.
         let drawn = drawing.draw(bare(last.share())).unwrap();
         assert!(drawing.caption.lines.is_empty() && drawn.ood_share == 0.0);

@@ -10,7 +10,7 @@ use super::message::{Captured, Detected, Drawn, Passage, Permit, Recorded, retur
 use super::meter::Meter;
 use super::observer::Observer;
 use super::policy::{Flow, Policy};
-use super::settings::Settings;
+use super::settings::{Settings, Tunable};
 use super::stats::StageStats;
 use crate::Result;
 use crate::gst::Frame;
@@ -165,6 +165,7 @@ impl Source<'_> {
 pub(super) struct Tracking<'a> {
     settings: &'a Settings,
     version: u64,
+    alarm_threshold: Option<f32>,
     watcher: Watcher,
     recorders: Vec<Box<dyn Recorder>>,
     meter: &'a Meter,
@@ -172,7 +173,8 @@ pub(super) struct Tracking<'a> {
 
 impl<'a> Tracking<'a> {
     pub fn new(settings: &'a Settings, watcher: Watcher, recorders: Vec<Box<dyn Recorder>>, meter: &'a Meter) -> Self {
-        Self { settings, version: settings.version(), watcher, recorders, meter }
+        let alarm_threshold = settings.get().alarm_threshold;
+        Self { settings, version: settings.version(), alarm_threshold, watcher, recorders, meter }
     }
 
     pub fn work(&mut self, frame: Passage<Detected>) -> Result<Passage<Recorded>> {
@@ -183,7 +185,9 @@ impl<'a> Tracking<'a> {
         self.meter.looked_at();
         let version = self.settings.version();
         if version != self.version {
-            self.watcher.set((*self.settings.get().events).clone());
+            let Tunable { events, ignore, alarm_threshold, .. } = self.settings.get();
+            self.watcher.set((*events).clone(), ignore);
+            self.alarm_threshold = alarm_threshold;
             self.version = version;
         }
         let Detected { frame, fresh, outputs, detection, scene } = &mut detected;
@@ -196,28 +200,33 @@ impl<'a> Tracking<'a> {
                 detection,
                 logits: maps.logits,
                 luma: picture.i420().y,
-                threshold: detection.threshold,
+                threshold: self.alarm_threshold.unwrap_or(detection.threshold),
                 fresh: *fresh,
             };
             self.watcher.observe(&seen, scene)?;
             let picture = picture.i420();
-            let seen = Seen { index: frame.index, running_time, wall, picture: Some(&picture), detection, scene };
+            let seen = Seen {
+                index: frame.index,
+                running_time,
+                wall,
+                picture: Some(&picture),
+                detection,
+                scene,
+                features: maps.features,
+            };
             self.recorders.iter_mut().try_for_each(|recorder| recorder.record(&seen))?;
             keep_events(&mut self.recorders, scene)
         })?;
         drop(picture);
+        self.meter.saw_alarms(self.watcher.counts());
         Ok(Passage::Analysed(detected.recorded()))
     }
 
     /// The stream is over.
-    pub fn finish(mut self, name: &str) -> Result<()> {
+    pub fn finish(mut self) -> Result<()> {
         let mut scene = Scene::default();
         self.watcher.finish(&mut scene);
         keep_events(&mut self.recorders, &mut scene)?;
-        let (_, withheld) = self.watcher.counts();
-        if withheld > 0 {
-            tracing::warn!("{name}: {withheld} alarms exceeded events.max_per_minute and were not reported");
-        }
         self.recorders.iter_mut().try_for_each(|recorder| recorder.finish())
     }
 }
@@ -253,6 +262,7 @@ impl Sink<'_> {
         while let Some(Drawn { frame, ood_share, permit }) = self.control.receive(input) {
             self.stats.saw_queue(input.len() + 1);
             let (running_time, captured, repeat) = (frame.running_time, frame.captured, frame.lost.is_some());
+            self.observer.drawn(&frame);
             match self.stats.time(|| write(self.control, writer.as_deref_mut(), frame)) {
                 Ok(true) => {}
                 Ok(false) => break,

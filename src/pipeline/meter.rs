@@ -1,7 +1,7 @@
 //! The counters of one stream, kept in constant memory and readable at any time.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -9,6 +9,8 @@ use serde::Serialize;
 
 use crate::input::Signal;
 use crate::input::live::PacketCounts;
+use crate::lock::lock;
+use crate::ood::alarm::AlarmCounts;
 
 /// Upper bounds of the latency histogram's buckets, in seconds.
 pub const LATENCY_BOUNDS: [f64; 10] = [0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0];
@@ -32,6 +34,7 @@ pub struct Meter {
     latency: Mutex<Latency>,
     link: Mutex<Link>,
     packets: Mutex<Option<PacketCounts>>,
+    alarms: Mutex<AlarmCounts>,
 }
 
 /// The connection to the input.
@@ -135,6 +138,8 @@ pub struct Reading {
     pub link: Link,
     /// Packets that came over the network; none where the input has none that could be lost.
     pub packets: Option<PacketCounts>,
+    /// Alarms raised, and what raised none.
+    pub alarms: AlarmCounts,
     /// Time since the last frame went out.
     pub idle: Option<Duration>,
 }
@@ -168,6 +173,7 @@ impl Meter {
             latency: Mutex::new(Latency { us, sum_s: 0.0, trend: Trend::default(), last_out: None }),
             link: Mutex::new(Link::Waiting),
             packets: Mutex::default(),
+            alarms: Mutex::default(),
         }
     }
 
@@ -202,6 +208,10 @@ impl Meter {
 
     pub(super) fn saw_packets(&self, packets: Option<PacketCounts>) {
         *lock(&self.packets) = packets;
+    }
+
+    pub(super) fn saw_alarms(&self, alarms: AlarmCounts) {
+        *lock(&self.alarms) = alarms;
     }
 
     pub(super) fn repeated(&self) {
@@ -287,12 +297,9 @@ impl Meter {
             idle: latency.last_out.map(|last| last.elapsed()),
             link: lock(&self.link).clone(),
             packets: *lock(&self.packets),
+            alarms: *lock(&self.alarms),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 //! The stream's policy applies to frames that find no permit or no room: a file waits, a live stream drops frames and
 //! counts them.
 
+mod align;
 mod analyse;
 pub mod control;
 mod drawing;

@@ -1,6 +1,6 @@
 //! Streams from their readers to their writers through all stages.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -20,10 +20,11 @@ use super::stats::{StageReport, StageStats};
 use super::stream::{Lane, Shared, permits};
 use crate::compute::{Backend, Recipe};
 use crate::input::{EndOfInput, FrameReader};
+use crate::lock::{lock, unlocked};
 use crate::model::prepare::Prepare;
 use crate::model::runtime::Network;
 use crate::model::views::layout::{Layouts, Views};
-use crate::ood::alarm::{Filler, IgnoreMap};
+use crate::ood::alarm::Filler;
 use crate::output::{FrameWriter, Written};
 use crate::record::Recorder;
 use crate::{Error, Result};
@@ -38,10 +39,8 @@ pub struct Engine {
     pub backend: Box<dyn Backend>,
     /// The score.
     pub recipe: Recipe,
-    /// Threshold and drawing, which may change during a run.
+    /// What may change during a run: the threshold, the drawing, the rules for alarms, ignored parts.
     pub settings: Arc<Settings>,
-    /// Ignored parts of the picture.
-    pub ignore: Arc<IgnoreMap>,
     /// Which frames are looked at.
     pub looks: Looks,
     /// Prepared pictures that may wait for the network; 0 chooses each picture when the network is free for it.
@@ -141,17 +140,13 @@ pub fn run(engine: &mut Engine, hub: &Control, streams: Vec<Stream<'_>>) -> Vec<
             *lock(&outcomes[number]) = lane.run(stream);
         }
     });
-    let ended = outcomes.into_iter().map(|outcome| outcome.into_inner().unwrap_or_else(PoisonError::into_inner));
+    let ended = outcomes.into_iter().map(unlocked);
     match ran {
         Ok(()) => ended.collect(),
         Err(error) => {
             ended.map(|outcome| Outcome { error: outcome.error.or(Some(error.clone())), ..outcome }).collect()
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs `body` on `lanes` threads at the same time, each with a [`Lane`] on which it runs streams one after the other, and
@@ -179,10 +174,10 @@ fn start(
     queue: usize,
     body: &(impl Fn(&mut Lane<'_>) + Sync),
 ) -> Result<()> {
-    let Engine { network, views, backend, recipe, settings, ignore, looks, ahead, batch, batch_wait, stages } = engine;
+    let Engine { network, views, backend, recipe, settings, looks, ahead, batch, batch_wait, stages } = engine;
     let (settings, stages, recipe) = (&**settings, &**stages, &*recipe);
     let preparing = Prepare::new(*network.input())?;
-    let classes = network.manifest().classes.names.clone();
+    let (classes, classes_guessed) = (network.manifest().classes.names.clone(), network.classes_guessed());
     let layouts = Layouts::new(views.clone(), *network.input());
     let most = network.max_batch().unwrap_or(usize::MAX).min(*batch).clamp(1, lanes.max(1));
     let (arrivals, arriving) = unbounded();
@@ -191,7 +186,7 @@ fn start(
         settings,
         stages,
         classes: &classes,
-        ignore,
+        classes_guessed,
         looks: *looks,
         detections: DETECTIONS + backend.depth() - 1 + usize::from(!looks.all()),
         several: lanes > 1,
@@ -218,11 +213,12 @@ fn start(
         spawn(scope, hub, stages.infer.name(), move || {
             infer(hub, &stages.infer, network, &infer_in, &batch_in, &to_detect)
         })?;
-        let filler = Filler::new(Arc::clone(ignore));
+        let (version, filler) = (settings.version(), Filler::new(settings.get().ignore));
         let slots = (0..lanes).map(|_| None).collect();
         spawn(scope, hub, stages.detect.name(), move || {
             let backend = backend.as_mut();
-            Detect { control: hub, stats: &stages.detect, backend, recipe, settings, filler, slots }.run(&detect_in)
+            Detect { control: hub, stats: &stages.detect, backend, recipe, settings, filler, version, slots }
+                .run(&detect_in)
         })
     })
 }

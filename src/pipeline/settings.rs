@@ -1,10 +1,10 @@
-//! Settings that may change during a run: the threshold, the drawing and the rules for alarms.
+//! Settings that may change during a run: the threshold, the drawing, the rules for alarms and ignored parts.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::draw::{Style, View};
-use crate::ood::alarm::EventsConfig;
+use crate::ood::alarm::{EventsConfig, IgnoreMap};
 use crate::{Error, Result};
 
 /// The settings that apply to a frame.
@@ -12,10 +12,14 @@ use crate::{Error, Result};
 pub struct Tunable {
     /// Pixels with `score >= threshold` are marked; none: taken from the first frame of each stream.
     pub threshold: Option<f32>,
+    /// The score that takes the place of the threshold in the rules for alarms.
+    pub alarm_threshold: Option<f32>,
     /// The drawing of the result.
     pub style: Style,
     /// The rules by which marked pixels become alarms.
     pub events: Arc<EventsConfig>,
+    /// Ignored parts of the picture.
+    pub ignore: Arc<IgnoreMap>,
 }
 
 /// The values in force, shared by the stages and the code that changes them.

@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::Result;
+use crate::lock::lock;
 
 /// Counts and busy times of one stage.
 #[derive(Debug)]
@@ -90,7 +91,7 @@ impl StageStats {
     /// Records one frame that took `busy` of work.
     pub fn add(&self, busy: Duration) {
         self.frames.fetch_add(1, Ordering::Relaxed);
-        let mut busy_us = self.busy_us.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut busy_us = lock(&self.busy_us);
         if let Some(histogram) = busy_us.as_mut() {
             histogram.saturating_record(busy.as_micros().max(1) as u64);
         }
@@ -98,7 +99,7 @@ impl StageStats {
 
     /// The figures so far.
     pub fn report(&self) -> StageReport {
-        let busy_us = self.busy_us.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let busy_us = lock(&self.busy_us);
         let quantile = |q| busy_us.as_ref().map_or(0.0, |histogram| histogram.value_at_quantile(q) as f64 / 1e6);
         StageReport {
             frames: self.frames(),

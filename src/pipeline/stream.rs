@@ -15,10 +15,10 @@ use super::looks::{Looker, Looks};
 use super::message::Permit;
 use super::policy::Sync as Drawn;
 use super::run::{Outcome, Stages, Stream};
-use super::settings::Settings;
+use super::settings::{Settings, Tunable};
 use super::stage::{relay, spawn};
 use crate::compute::Detection;
-use crate::ood::alarm::{IgnoreMap, Watcher};
+use crate::ood::alarm::Watcher;
 use crate::{Error, Result};
 
 /// How long a stream whose shared stages have ended waits for the reason.
@@ -35,7 +35,7 @@ pub(super) struct Shared<'a> {
     pub settings: &'a Settings,
     pub stages: &'a Stages,
     pub classes: &'a [String],
-    pub ignore: &'a Arc<IgnoreMap>,
+    pub classes_guessed: bool,
     pub looks: Looks,
     /// Detections of one stream that may be between detect and draw.
     pub detections: usize,
@@ -91,9 +91,10 @@ impl Lane<'_> {
     }
 
     fn serve(&mut self, stream: Stream<'_>, left: Sender<()>, outcome: &mut Outcome) -> Result<()> {
-        let Shared { hub, settings, stages, classes, ignore, looks, detections, several } = *self.shared;
+        let Shared { hub, settings, stages, classes, classes_guessed, looks, detections, several } = *self.shared;
         let Stream { mut reader, writer, recorders, observer, control, meter, flow } = stream;
-        let only_written = recorders.is_empty();
+        let only_written = !recorders.iter().any(|recorder| recorder.keeps());
+        let shows = writer.is_some();
         let permits = permits(flow.queue);
         // Every channel has room for every frame: a stage never waits to hand on, only for permits to come back.
         let (permits_in, permits_out) = circle(permits, Permit::default);
@@ -150,20 +151,25 @@ impl Lane<'_> {
                 display,
                 looker: Looker::new(looks),
                 // Frames that nobody looks at are shown, or else they are done with.
-                shows: writer.is_some(),
+                shows,
             };
             spawn(scope, control, stages.source.name(), move || source.run(reader.as_mut(), end))?;
-            let rules = (*settings.get().events).clone();
-            let watcher = Watcher::new(meter.name(), classes, rules, Arc::clone(ignore));
+            let Tunable { events, ignore, .. } = settings.get();
+            let watcher =
+                Watcher::new(meter.name(), classes, (*events).clone(), ignore).with_guessed_classes(classes_guessed);
             let mut tracking = Tracking::new(settings, watcher, recorders, meter);
             spawn(scope, control, stages.track.name(), move || {
                 relay(control, &stages.track, &track_in, &finished, |frame| tracking.work(frame))?;
-                tracking.finish(meter.name())
+                tracking.finish()
             })?;
-            let (drawn, ignored) = (classes.to_vec(), ignore.share());
+            let drawn = classes.to_vec();
             spawn(scope, control, stages.draw.name(), move || {
-                let mut drawing = Drawing::new(settings, drawn, ignored, detections_in, newest)?;
-                drawing.keep_last(!looks.all());
+                let mut drawing = Drawing::new(settings, drawn, detections_in, newest)?;
+                if shows || observer.watches() {
+                    drawing.keep_last(!looks.all());
+                } else {
+                    drawing.draw_nothing();
+                }
                 relay(control, &stages.draw, &draw_in, &to_sink, |frame| drawing.draw(frame))
             })?;
             let sink = Sink { control, stats: &stages.sink, meter, observer, permits: back, only_written };

@@ -3,10 +3,11 @@
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use serde::Serialize;
 
+use crate::lock::lock;
 use crate::{Error, Result};
 
 /// What happens to a file that is there already.
@@ -18,6 +19,23 @@ pub enum Existing {
     Replace,
     /// What comes is put behind what is there.
     Append,
+}
+
+/// Opens or makes the file of `-o kind:path`.
+///
+/// # Errors
+/// It cannot be made, or exists and `existing` refuses that.
+pub(super) fn open_file(kind: &str, path: &Path, existing: Existing, options: &mut OpenOptions) -> Result<File> {
+    options.create(true).write(true).truncate(existing == Existing::Replace).create_new(existing == Existing::Refuse);
+    options.open(path).map_err(|error| {
+        let place = format!("-o {kind}:{}", path.display());
+        match error.kind() {
+            ErrorKind::AlreadyExists => {
+                Error::usage(format!("{place}: it exists already")).hint("--overwrite replaces it")
+            }
+            _ => Error::failed(format!("{place}: {error}")),
+        }
+    })
 }
 
 /// A file of lines.
@@ -35,28 +53,15 @@ impl Lines {
     /// # Errors
     /// It cannot be made, or exists and `existing` refuses that.
     pub fn open(kind: &'static str, path: &Path, existing: Existing) -> Result<Self> {
-        let file = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .append(existing == Existing::Append)
-            .truncate(existing == Existing::Replace)
-            .create_new(existing == Existing::Refuse)
-            .open(path)
-            .map_err(|error| {
-                let place = format!("-o {kind}:{}", path.display());
-                match error.kind() {
-                    ErrorKind::AlreadyExists => {
-                        Error::usage(format!("{place}: it exists already")).hint("--overwrite replaces it")
-                    }
-                    _ => Error::failed(format!("{place}: {error}")),
-                }
-            })?;
+        let mut options = OpenOptions::new();
+        options.append(existing == Existing::Append);
+        let file = open_file(kind, path, existing, &mut options)?;
         Ok(Self { kind, path: path.to_owned(), file: Mutex::new(file) })
     }
 
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
-        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = lock(&self.file);
         file.metadata().is_ok_and(|metadata| metadata.len() == 0)
     }
 
@@ -76,7 +81,7 @@ impl Lines {
     /// The file cannot be written.
     pub fn write_line(&self, line: &str) -> Result<()> {
         let line = format!("{line}\n");
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = lock(&self.file);
         let length = file.metadata().map(|metadata| metadata.len());
         let written = file.write_all(line.as_bytes());
         if let (Err(_), Ok(length)) = (&written, length) {

@@ -1,10 +1,12 @@
-//! Results recorded beside the video: events, masks, score maps, regions, snapshots, tables.
+//! Results recorded beside the video: events, masks, score maps, regions, snapshots, tables, features of events.
 
 mod best_effort;
 pub mod clips;
+pub mod embeddings;
 pub mod events;
 pub mod lines;
 pub mod maps;
+pub mod position;
 pub mod regions;
 pub mod rle;
 pub mod settings;
@@ -16,6 +18,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use ndarray::ArrayView3;
+
 use crate::Result;
 use crate::compute::Detection;
 use crate::draw::Style;
@@ -24,6 +28,7 @@ use crate::npy::FloatType;
 use crate::ood::alarm::{Event, Scene};
 pub use best_effort::BestEffortRecorder;
 pub use clips::Clips;
+use embeddings::{EmbeddingFile, EmbeddingRecorder};
 pub use events::{EventLog, EventRecorder};
 pub use lines::{Existing, Lines};
 pub use settings::ArchiveConfig;
@@ -43,6 +48,8 @@ pub struct Seen<'a> {
     pub detection: &'a Detection,
     /// Regions, tracks and alarms.
     pub scene: &'a Scene,
+    /// The network's feature maps, `[D, h, w]` each.
+    pub features: &'a [ArrayView3<'a, f32>],
 }
 
 /// Records the results of one stream, frame by frame.
@@ -68,6 +75,11 @@ pub trait Recorder: Send {
     /// The results cannot be written.
     fn events(&mut self, _events: &[Event]) -> Result<()> {
         Ok(())
+    }
+
+    /// Whether it keeps results, so that the stream goes on for them when its video has nowhere to go.
+    fn keeps(&self) -> bool {
+        true
     }
 
     /// The stream is over.
@@ -98,6 +110,12 @@ pub struct Wanted<'a> {
     pub snapshots: Option<&'a Path>,
     /// Folder for a video of each event.
     pub clips: Option<&'a Path>,
+    /// File for the mean features of the events.
+    pub embeddings: Option<&'a Path>,
+    /// File about their rows; beside them when left out.
+    pub embedding_ids: Option<&'a Path>,
+    /// SHA-256 of the network.
+    pub model: &'a str,
     /// The treatment of existing files.
     pub existing: Existing,
 }
@@ -123,6 +141,7 @@ pub struct Records<'a> {
     regions: Option<Arc<Lines>>,
     csv: Option<Arc<Lines>>,
     chapters: Option<Arc<Lines>>,
+    embeddings: Option<Arc<EmbeddingFile>>,
 }
 
 impl<'a> Records<'a> {
@@ -135,8 +154,13 @@ impl<'a> Records<'a> {
             path.map(|path| Lines::open(kind, path, wanted.existing)).transpose().map(|lines| lines.map(Arc::new))
         };
         let events = wanted.events.map(|path| EventLog::open(path, wanted.existing)).transpose()?.map(Arc::new);
+        let embeddings = wanted.embeddings.map(|path| {
+            let ids = wanted.embedding_ids.map_or_else(|| embeddings::ids_beside(path), Path::to_path_buf);
+            EmbeddingFile::open(path, &ids, wanted.model, wanted.existing).map(Arc::new)
+        });
         Ok(Self {
             events,
+            embeddings: embeddings.transpose()?,
             regions: lines("regions", wanted.regions)?,
             csv: lines("csv", wanted.csv)?,
             chapters: lines("chapters", wanted.chapters)?,
@@ -174,6 +198,9 @@ impl<'a> Records<'a> {
         if let Some(folder) = self.wanted.snapshots {
             recorders
                 .push(Box::new(snapshots::SnapshotRecorder::new(folder, of.base, overwrite, of.style, of.classes)?));
+        }
+        if let Some(file) = &self.embeddings {
+            recorders.push(Box::new(EmbeddingRecorder::new(Arc::clone(file))));
         }
         if let Some(log) = &self.events {
             recorders.push(Box::new(EventRecorder::new(Arc::clone(log))));

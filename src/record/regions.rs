@@ -1,4 +1,5 @@
-//! `regions:FILE`: one JSON object a line for each frame with something marked, its pixels as COCO run lengths.
+//! `regions:FILE`: one JSON object a line for each frame with something marked, its pixels as COCO run lengths. A frame
+//! without regions has a line where the frame before it, of those that were looked at, had some: it ends them.
 
 use std::sync::Arc;
 
@@ -47,12 +48,14 @@ pub struct RegionRecorder {
     stream: String,
     lines: Arc<Lines>,
     runs: Runs,
+    /// Whether the last frame had regions.
+    going: bool,
 }
 
 impl RegionRecorder {
     /// A recorder of `stream` that writes to `lines`.
     pub fn new(stream: String, lines: Arc<Lines>) -> Self {
-        Self { stream, lines, runs: Runs::default() }
+        Self { stream, lines, runs: Runs::default(), going: false }
     }
 }
 
@@ -67,7 +70,8 @@ impl Recorder for RegionRecorder {
             let last = row.iter().rposition(|pixel| *pixel != 0).unwrap_or(first);
             (top, bottom, left, right) = (top.min(y), y + 1, left.min(first), right.max(last + 1));
         }
-        if top >= bottom {
+        let marked = top < bottom;
+        if !std::mem::replace(&mut self.going, marked) && !marked {
             return Ok(());
         }
         let Scene { sightings, grid: (columns, rows), labels, .. } = seen.scene;

@@ -146,7 +146,7 @@ impl Recorder for SnapshotRecorder {
 }
 
 /// Packed RGB of a picture.
-fn rgb(picture: &I420<'_>) -> Vec<u8> {
+pub fn rgb(picture: &I420<'_>) -> Vec<u8> {
     let (width, height) = (picture.width(), picture.height());
     let Colour { matrix, range } = picture.colour;
     let (kr, kb) = match matrix {

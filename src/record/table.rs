@@ -9,7 +9,8 @@ use crate::record::{Recorder, Seen};
 
 /// The columns of the table.
 const COLUMNS: &str = "id,stream,track_id,label,alarm,severity,start_s,end_s,start_wall,end_wall,time_source,x,y,width,height,\
-                       area_share,peak_score,mean_confidence,nearest_class,snapshot,clip";
+                       area_share,peak_score,mean_confidence,nearest_class,snapshot,clip,classes_guessed,latitude,\
+                       longitude";
 
 /// Writes one row per event when it is over.
 pub struct TableRecorder {
@@ -56,10 +57,13 @@ pub fn row(event: &Event) -> String {
         event.bounding_box.height.to_string(),
         event.area_share.to_string(),
         event.peak_score.to_string(),
-        event.mean_confidence.to_string(),
+        event.mean_confidence.map_or_else(String::new, |confidence| confidence.to_string()),
         text(&event.nearest_class),
         text(&event.snapshot),
         text(&event.clip),
+        event.classes_guessed.to_string(),
+        event.position.map_or_else(String::new, |position| position.latitude.to_string()),
+        event.position.map_or_else(String::new, |position| position.longitude.to_string()),
     ];
     fields.join(",")
 }
@@ -97,7 +101,9 @@ impl Recorder for ChapterRecorder {
 
     fn events(&mut self, events: &[Event]) -> Result<()> {
         self.chapters.extend(events.iter().filter(|event| event.kind == EventType::End).map(|event| {
-            let class = event.nearest_class.as_ref().map_or_else(String::new, |class| format!(", nearest {class}"));
+            let guess = if event.classes_guessed { " (a guess)" } else { "" };
+            let class =
+                event.nearest_class.as_ref().map_or_else(String::new, |class| format!(", nearest {class}{guess}"));
             (
                 event.start_s,
                 event.end_s,

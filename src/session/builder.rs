@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::draw::View;
 use crate::input::own::{FrameSource, OwnReader};
 use crate::notify::{Delivery, Notifier};
+use crate::ood::alarm::has_road;
 use crate::output::Encoding;
 use crate::pipeline::Engine;
 use crate::{Error, Result, gst};
@@ -195,6 +196,7 @@ pub(crate) fn deliver(notifier: &Notifier, handle: &Handle, patience: Option<Dur
 pub(super) fn encoding(config: &Config) -> Encoding {
     Encoding {
         encoder: config.encode.encoder.clone(),
+        hardware: config.encode.hw,
         bitrate_kbps: config.encode.bitrate,
         crf: config.encode.crf,
         preset: config.encode.preset.clone(),
@@ -222,6 +224,12 @@ pub(crate) fn conclude(
         assumptions: engine.network.assumptions().to_vec(),
         classes_guessed: engine.network.classes_guessed(),
         method: config.detect.method.clone(),
+        road_gate: match (engine.settings.get().events.road_gate, has_road(&engine.network.manifest().classes.names)) {
+            (false, _) => "off",
+            (true, true) => "on",
+            (true, false) => "no-road-class",
+        },
+        ignored_share: engine.settings.get().ignore.share(),
         threshold: engine.settings.get().threshold,
     }
 }

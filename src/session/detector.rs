@@ -73,7 +73,7 @@ impl Detector {
         config.check()?;
         let network = engine::network(&config)?;
         let views = config.model.views(network.manifest());
-        let (recipe, threshold) = engine::score(&network, &views, &config)?;
+        let engine::Score { recipe, threshold, .. } = engine::score(&network, &views, &config)?;
         let threshold = threshold.ok_or_else(|| {
             Error::usage(format!(
                 "method `{}` has no threshold with model {}",

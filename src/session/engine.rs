@@ -7,8 +7,8 @@ use crate::compute::{self, Recipe, Unit};
 use crate::config::{Config, DetectConfig};
 use crate::model::runtime::{Network, SessionOptions};
 use crate::model::views::Views;
-use crate::ood::alarm::IgnoreMap;
-use crate::ood::calibration::{Calibration, ModelId, ready};
+use crate::ood::alarm::{IgnoreMap, has_road};
+use crate::ood::calibration::{Calibration, InputForm, ModelId, ready};
 use crate::ood::method::Method;
 use crate::pipeline::{Engine, Looks, Settings, Tunable};
 use crate::{Error, Result};
@@ -23,7 +23,7 @@ pub fn open(config: &Config) -> Result<Engine> {
     config.events.check_classes(&network.manifest().classes.names)?;
     let backend = compute::open_with(config.detect.compute, config.model.threads, config.detect.gpu_f16)?;
     let views = config.model.views(network.manifest());
-    let (recipe, threshold) = score(&network, &views, config)?;
+    let Score { recipe, threshold, alarm_threshold } = score(&network, &views, config)?;
     tracing::info!(
         "network {} on {}, frames by {views}, score `{}` on {}",
         network.path().display(),
@@ -31,6 +31,12 @@ pub fn open(config: &Config) -> Result<Engine> {
         config.detect.method,
         backend.describe()
     );
+    if config.events.road_gate && !has_road(&network.manifest().classes.names) {
+        tracing::warn!(
+            "the road gate is off: model {} has no class of road, so regions anywhere in the picture may raise alarms",
+            network.path().display()
+        );
+    }
     Ok(Engine {
         network,
         views,
@@ -38,10 +44,11 @@ pub fn open(config: &Config) -> Result<Engine> {
         recipe,
         settings: Arc::new(Settings::new(Tunable {
             threshold,
+            alarm_threshold,
             style: config.draw,
             events: Arc::new(config.events.clone()),
+            ignore,
         })),
-        ignore,
         looks: Looks {
             every: config.archive.every_s.map(Duration::from_secs_f64),
             skip_still: config.archive.skip_still,
@@ -81,13 +88,36 @@ pub fn network(config: &Config) -> Result<Network> {
     Ok(network)
 }
 
-/// The identity of a network for a calibration: its hash and the features `requested` by name, since tapped features
+/// Checks that the network has what the outputs are made of.
+///
+/// # Errors
+/// Features of events are wanted, and it has none.
+pub(crate) fn check_outputs(embeddings: bool, network: &Network) -> Result<()> {
+    if embeddings && network.feature_names().is_empty() {
+        return Err(Error::usage(format!(
+            "-o embeddings: needs features, and model {} has no feature output",
+            network.path().display()
+        ))
+        .hint("name a feature output in the manifest, or add one: `oodstream model tap`"));
+    }
+    Ok(())
+}
+
+/// The identity of a network for a calibration: its hash, the form of its pictures, and the features `requested` by name, since tapped features
 /// all come out under one name.
 pub fn model_id(network: &Network, requested: &[String]) -> ModelId {
+    let input = network.input();
     ModelId {
         file: network.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
         sha256: network.sha256().to_owned(),
         features: if requested.is_empty() { network.feature_names() } else { requested }.to_vec(),
+        input: Some(InputForm {
+            width: input.width,
+            height: input.height,
+            colour: network.colour(),
+            mean: input.mean,
+            std: input.std,
+        }),
     }
 }
 
@@ -108,12 +138,22 @@ pub fn method(name: &str, network: &Network, detect: &DetectConfig) -> Result<Me
     Ok(method)
 }
 
-/// The score of `config`, and its threshold when one is known.
-pub(crate) fn score(network: &Network, views: &Views, config: &Config) -> Result<(Recipe, Option<f32>)> {
+/// A score, and what is known of its thresholds.
+pub(crate) struct Score {
+    pub recipe: Recipe,
+    /// Pixels from here on are marked.
+    pub threshold: Option<f32>,
+    /// What takes its place in the rules for alarms.
+    pub alarm_threshold: Option<f32>,
+}
+
+/// The score of `config`.
+pub(crate) fn score(network: &Network, views: &Views, config: &Config) -> Result<Score> {
     let detect = &config.detect;
     let model = model_id(network, &config.model.features);
     let calibration = detect.calibration.as_deref().map(|path| Calibration::load(path, &model, views)).transpose()?;
-    let Method { mut recipe, threshold, .. } = ready(method(&detect.method, network, detect)?, calibration.as_ref())?;
+    let Method { mut recipe, threshold, alarm_threshold, .. } =
+        ready(method(&detect.method, network, detect)?, calibration.as_ref())?;
     let clusters = recipe.terms.iter().any(|term| term.unit == Unit::Cluster);
     if clusters && network.feature_names().is_empty() {
         return Err(Error::usage(format!(
@@ -144,5 +184,7 @@ pub(crate) fn score(network: &Network, views: &Views, config: &Config) -> Result
             network.path().display()
         );
     }
-    Ok((recipe, detect.threshold.or(threshold)))
+    // A threshold of the user is that of the alarms, too.
+    let alarm_threshold = alarm_threshold.filter(|_| detect.threshold.is_none());
+    Ok(Score { recipe, threshold: detect.threshold.or(threshold), alarm_threshold })
 }

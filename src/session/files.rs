@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::builder::{Session, conclude, deliver, encoding};
@@ -16,11 +16,13 @@ use crate::config::Config;
 use crate::draw::Style;
 use crate::input::own::OwnReader;
 use crate::input::{Input, Signal};
+use crate::lock::{lock, unlocked};
 use crate::notify::Notifier;
 use crate::ood::alarm::IgnoreMap;
 use crate::output::file::{OpenFile, Opened, open_key_frames, open_own};
 use crate::output::{Encoding, Written, clip};
 use crate::pipeline::{self, Control, Engine, Flow, Lane, Meter, Stream};
+use crate::record::position::{PositionRecorder, Positions};
 use crate::record::wall::{WallClock, WallTimes};
 use crate::record::{Clips, Existing, Of, Recorder, Records};
 use crate::{Error, Result};
@@ -154,7 +156,7 @@ pub(crate) fn run_queue(
         handle,
         observer,
         encoding: encoding(config),
-        ignore: Arc::clone(&engine.ignore),
+        ignore: engine.settings.get().ignore,
         // Checked with the configuration.
         wall_times: WallTimes::new(&config.archive).ok(),
     };
@@ -197,10 +199,6 @@ pub(crate) fn run_queue(
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// What the files of a run have in common.
 struct Files<'a> {
     config: &'a Config,
@@ -234,16 +232,22 @@ impl Files<'_> {
             Ok(opened) => opened,
             Err(error) => return (InputReport::unopened(path, error), false),
         };
+        let positions = file.as_deref().filter(|_| !recorders.is_empty()).and_then(Positions::of);
         let times = self.wall_times.as_ref().filter(|_| !recorders.is_empty()).zip(file);
         let clock = times.and_then(|(times, file)| times.start(&file, reader.created()));
-        let note = clock.as_ref().map(|clock| clock.note.clone());
+        let sources = clock.iter().map(|clock| clock.note.clone()).chain(positions.iter().map(Positions::note));
+        let sources: Vec<String> = sources.collect();
         if let Some(clock) = clock {
             recorders.insert(0, Box::new(WallClock(clock)));
+        }
+        if let Some(positions) = positions {
+            recorders.insert(0, Box::new(PositionRecorder::new(positions)));
         }
         let meter = Arc::new(Meter::new(&stream));
         let info = reader.info().cloned();
         tracing::debug!(?info, "opened {path}");
-        self.handle.begin_file(StreamStatus { meter: Arc::clone(&meter), outputs: Vec::new() }, lane.number());
+        self.handle
+            .begin_file(StreamStatus { meter: Arc::clone(&meter), outputs: Vec::new(), watched: None }, lane.number());
         self.observer.started(&meter, info.as_ref());
         let mut outcome = lane.run(Stream {
             reader,
@@ -263,7 +267,7 @@ impl Files<'_> {
         }
         let shared = outcome.shared;
         let mut report = InputReport::new(path, &meter, outcome, false);
-        report.notes.extend(note);
+        report.notes.extend(sources);
         report.notes.extend(notes);
         report.duration_s = info.and_then(|info| info.duration).map(|duration| duration as f64 / 1e9);
         (report, shared)
@@ -341,7 +345,9 @@ pub(super) fn run(session: Session) -> Result<Report> {
             .hint("-r or --resume with -o chapters:FOLDER/ writes one file per input"));
     }
     let notifier = Arc::new(Notifier::open(&outputs.messages, &config.notify(), &[])?);
-    let records = Records::open(outputs.wanted(existing))?;
+    engine::check_outputs(outputs.embeddings.is_some(), &engine.network)?;
+    let model = engine.network.sha256().to_owned();
+    let records = Records::open(outputs.wanted(existing, &model))?;
     let files = inputs.into_iter().zip(files).map(|(input, (base, file))| Mutex::new(Some((input, base, file))));
     let queue = Listed {
         records: &records,
@@ -354,7 +360,7 @@ pub(super) fn run(session: Session) -> Result<Report> {
         classes: engine.network.manifest().classes.names.clone(),
     };
     run_queue(&mut engine, &config, &handle, observer.as_ref(), 1, &queue);
-    let reports = queue.reports.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let reports = unlocked(queue.reports);
     let messages = deliver(&notifier, &handle, Some(MESSAGES_WAIT));
     Ok(conclude(&engine, &config, reports, messages, start))
 }

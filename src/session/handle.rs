@@ -3,9 +3,11 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
+use super::board::{Board, Watched};
 use crate::config::Config;
+use crate::draw::{Palette, View};
 use crate::notify;
-use crate::ood::alarm::EventsConfig;
+use crate::ood::alarm::Ignored;
 use crate::output::publish::OutputStatus;
 use crate::pipeline::run::Stages;
 use crate::pipeline::{Meter, Settings, Tunable};
@@ -18,6 +20,25 @@ pub struct StreamStatus {
     pub meter: Arc<Meter>,
     /// The state of its live outputs.
     pub outputs: Vec<Arc<OutputStatus>>,
+    /// What is shown of it, where somebody may look.
+    pub(crate) watched: Option<Arc<Watched>>,
+}
+
+/// A change of the settings in force; what is left out stays as it is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Change {
+    /// Pixels with `score >= threshold` are marked.
+    pub threshold: Option<f32>,
+    /// The content of the picture.
+    pub view: Option<View>,
+    /// The opacity of the heat map, 0 to 1.
+    pub opacity: Option<f32>,
+    /// The colour map of the heat map.
+    pub palette: Option<Palette>,
+    /// Whether the legend is drawn.
+    pub legend: Option<bool>,
+    /// The corners of the ignored polygons, in shares of the picture; masks stay.
+    pub ignore: Option<Vec<Vec<(f32, f32)>>>,
 }
 
 /// Reads the configuration again.
@@ -43,6 +64,7 @@ struct Shared {
     /// The outputs that all streams send messages to.
     messages: OnceLock<Vec<Arc<notify::Status>>>,
     reread: OnceLock<Reread>,
+    board: OnceLock<Arc<Board>>,
 }
 
 /// Stops, reloads and observes a [`Session`](super::Session) from any thread. Clones share one session.
@@ -119,16 +141,25 @@ impl Handle {
         let own = started_with.detect.threshold.is_some() && config.detect.threshold.is_none();
         let threshold = config.detect.threshold.or(first.threshold.filter(|_| !own)).or(settings.get().threshold);
         config.events.check_classes(classes)?;
+        let (masks, polygons) = parts(&config.events.ignore);
+        let same_masks = masks == parts(&started_with.events.ignore).0;
+        let ignore = settings.get().ignore;
+        let ignore = if same_masks { Arc::new(ignore.with_polygons(polygons)) } else { ignore };
         let events = Arc::new(config.events.clone());
-        settings.replace(Tunable { threshold, style: config.draw, events })?;
+        // A threshold of the user is that of the alarms, too.
+        let alarm_threshold = settings.get().alarm_threshold.filter(|_| config.detect.threshold.is_none());
+        settings.replace(Tunable { threshold, alarm_threshold, style: config.draw, events, ignore })?;
         let mut rest = config;
         rest.detect.threshold = started_with.detect.threshold;
         rest.draw = started_with.draw;
-        // Ignored parts are read at the start.
-        rest.events = EventsConfig { ignore: rest.events.ignore, ..started_with.events.clone() };
+        // Masks are read at the start.
+        if same_masks {
+            rest.events = started_with.events.clone();
+        }
         if rest != *started_with {
             tracing::warn!(
-                "reload: only detect.threshold, [draw] and [events] without ignore are applied, the other changes need a restart"
+                "reload: only detect.threshold, [draw] and [events] without the masks of ignore are applied, the other changes need a \
+                 restart"
             );
         }
         let threshold = threshold.map_or_else(|| "that of the first frame".to_owned(), |score| format!("{score:.4}"));
@@ -136,6 +167,47 @@ impl Handle {
         let now = format!("threshold {threshold}, view {:?}, opacity {:.2}", style.view, style.opacity);
         tracing::info!("reloaded: {now}");
         Ok(now)
+    }
+
+    /// The settings in force; none before the session is ready.
+    pub(crate) fn settings(&self) -> Option<Tunable> {
+        self.0.running.get().map(|running| running.settings.get())
+    }
+
+    /// The threshold with which the session began; none where it is taken from the first frame.
+    pub(crate) fn first_threshold(&self) -> Option<f32> {
+        self.0.running.get().and_then(|running| running.first.threshold)
+    }
+
+    /// Puts `change` into force from the next frame on.
+    ///
+    /// # Errors
+    /// The session is not ready, a value is out of range, or the size of the picture would change; nothing changes then.
+    pub(crate) fn change(&self, change: Change) -> Result<Tunable> {
+        let running = self.0.running.get().ok_or_else(|| Error::failed("the session is not ready yet"))?;
+        let mut now = running.settings.get();
+        if let Some(threshold) = change.threshold.filter(|threshold| !threshold.is_finite()) {
+            return Err(Error::usage(format!("the threshold is {threshold}, it must be a finite number")));
+        }
+        now.threshold = change.threshold.or(now.threshold);
+        now.style.view = change.view.unwrap_or(now.style.view);
+        now.style.opacity = change.opacity.unwrap_or(now.style.opacity);
+        now.style.palette = change.palette.unwrap_or(now.style.palette);
+        now.style.legend = change.legend.unwrap_or(now.style.legend);
+        if let Some(polygons) = change.ignore {
+            now.ignore = Arc::new(now.ignore.with_polygons(polygons));
+        }
+        running.settings.replace(now.clone())?;
+        Ok(now)
+    }
+
+    /// Keeps what `board` shows of the session; before it runs.
+    pub(crate) fn show_on(&self, board: Board) -> Arc<Board> {
+        Arc::clone(self.0.board.get_or_init(|| Arc::new(board)))
+    }
+
+    pub(super) fn board(&self) -> Option<&Arc<Board>> {
+        self.0.board.get()
     }
 
     pub(super) fn interrupts(&self) -> Arc<AtomicU32> {
@@ -167,4 +239,16 @@ impl Handle {
     pub(super) fn set_reread(&self, reread: Reread) {
         let _ = self.0.reread.set(reread);
     }
+}
+
+/// The paths of the masks among `parts`, and the polygons.
+fn parts(parts: &[Ignored]) -> (Vec<&std::path::Path>, Vec<Vec<(f32, f32)>>) {
+    let (mut masks, mut polygons) = (Vec::new(), Vec::new());
+    for part in parts {
+        match part {
+            Ignored::Mask(path) => masks.push(path.as_path()),
+            Ignored::Polygon(corners) => polygons.push(corners.clone()),
+        }
+    }
+    (masks, polygons)
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{RecvTimeoutError, bounded};
 
+use super::board::Watched;
 use super::builder::{Session, conclude, deliver, encoding};
 use super::engine;
 use super::handle::{Running, StreamStatus};
@@ -13,6 +14,7 @@ use super::observer::Observer;
 use super::report::{InputReport, Report};
 use super::streams::Inputs;
 use crate::config::LiveConfig;
+use crate::gst::Frame;
 use crate::input::{FrameReader, Signal, open_live};
 use crate::model::runtime::Provider;
 use crate::notify::Notifier;
@@ -29,6 +31,7 @@ struct Opened {
     control: Arc<Control>,
     follow: Follow,
     outputs: Vec<Arc<OutputStatus>>,
+    watched: Option<Arc<Watched>>,
     reader: Option<Box<dyn FrameReader>>,
     writer: Option<Box<dyn FrameWriter>>,
     recorders: Vec<Box<dyn Recorder>>,
@@ -57,7 +60,9 @@ pub(super) fn run(session: Session) -> Result<Report> {
     let names: Vec<String> = planned.iter().map(|plan| plan.name.clone()).collect();
     let notifier = Arc::new(Notifier::open(&outputs.messages, &config.notify(), &names)?);
     handle.set_messages(notifier.statuses());
-    let records = Records::open(outputs.wanted(existing))?;
+    engine::check_outputs(outputs.embeddings.is_some(), &engine.network)?;
+    let model = engine.network.sha256().to_owned();
+    let records = Records::open(outputs.wanted(existing, &model))?;
     let servers = Servers::new(&config.serve);
     let publish = PublishOptions {
         encoding: encoding(&config),
@@ -80,6 +85,22 @@ pub(super) fn run(session: Session) -> Result<Report> {
             }
         };
         observer.started(&meter, None);
+        let watched = handle.board().map(|board| board.stream());
+        let mut recorders: Vec<_> = records
+            .of_stream(&Of {
+                stream: &plan.name,
+                base: &plan.name,
+                style: config.draw,
+                classes: &engine.network.manifest().classes.names,
+            })?
+            .into_iter()
+            .chain(clips.as_ref().map(Clips::recorder))
+            .chain(notifier.recorder())
+            .map(|recorder| Box::new(BestEffortRecorder::new(recorder)) as Box<dyn Recorder>)
+            .collect();
+        if let (Some(board), Some(watched)) = (handle.board(), &watched) {
+            recorders.push(board.recorder(watched));
+        }
         opened.push(Opened {
             input: plan.input.to_string(),
             control: Arc::new(Control::watching(handle.interrupts())),
@@ -88,27 +109,21 @@ pub(super) fn run(session: Session) -> Result<Report> {
                 events: records.events().cloned(),
                 notifier: Arc::clone(&notifier),
                 observer: Arc::clone(&observer),
+                watched: watched.clone(),
             },
             meter,
             outputs,
+            watched,
             reader: Some(open_live(&plan.input, &config.source, index as u32)?),
             writer,
-            recorders: records
-                .of_stream(&Of {
-                    stream: &plan.name,
-                    base: &plan.name,
-                    style: config.draw,
-                    classes: &engine.network.manifest().classes.names,
-                })?
-                .into_iter()
-                .chain(clips.as_ref().map(Clips::recorder))
-                .chain(notifier.recorder())
-                .map(|recorder| Box::new(BestEffortRecorder::new(recorder)) as _)
-                .collect(),
+            recorders,
         });
     }
-    let streams =
-        opened.iter().map(|stream| StreamStatus { meter: stream.meter.clone(), outputs: stream.outputs.clone() });
+    let streams = opened.iter().map(|stream| StreamStatus {
+        meter: stream.meter.clone(),
+        outputs: stream.outputs.clone(),
+        watched: stream.watched.clone(),
+    });
     handle.set_streams(streams.collect());
     handle.set_running(Running {
         stages: Arc::clone(&engine.stages),
@@ -179,9 +194,20 @@ struct Follow {
     events: Option<Arc<EventLog>>,
     notifier: Arc<Notifier>,
     observer: Arc<dyn Observer>,
+    watched: Option<Arc<Watched>>,
 }
 
 impl pipeline::Observer for Follow {
+    fn drawn(&self, frame: &Frame) {
+        if let Some(watched) = &self.watched {
+            watched.preview.offer(frame);
+        }
+    }
+
+    fn watches(&self) -> bool {
+        self.watched.is_some()
+    }
+
     fn frame_done(&self, running_time: u64, ood_share: f32) {
         self.observer.frame_done(&self.meter, Duration::from_nanos(running_time), ood_share);
     }

@@ -2,6 +2,7 @@
 //!
 //! [`Session`] runs streams; [`Detector`] takes single pictures. The command line is a client of both.
 
+pub(crate) mod board;
 pub(crate) mod builder;
 pub mod detector;
 pub mod engine;
@@ -16,6 +17,7 @@ mod streams;
 
 pub use builder::{Session, SessionBuilder};
 pub use detector::{Detector, Finding};
+pub(crate) use handle::Change;
 pub use handle::{Handle, StreamStatus};
 pub use observer::Observer;
 pub use report::{Ending, InputReport, LiveReport, Report};

@@ -11,7 +11,8 @@ use crate::record::{Existing, Wanted};
 use crate::{Error, Result};
 
 /// The kinds of records, each the prefix of its option.
-const KINDS: [&str; 8] = ["events", "masks", "scores", "regions", "csv", "chapters", "snapshots", "clips"];
+const KINDS: [&str; 9] =
+    ["events", "masks", "scores", "regions", "csv", "chapters", "embeddings", "snapshots", "clips"];
 
 /// The outputs that the `-o` options of one run name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -30,6 +31,8 @@ pub(crate) struct Outputs {
     pub csv: Option<PathBuf>,
     /// `chapters:FILE`, WebVTT.
     pub chapters: Option<PathBuf>,
+    /// `embeddings:FILE.npy`, one row an event, and `FILE.ids.jsonl`.
+    pub embeddings: Option<PathBuf>,
     /// `snapshots:DIR`, two JPEG files an event.
     pub snapshots: Option<PathBuf>,
     /// `clips:DIR`, a video an event.
@@ -92,6 +95,7 @@ impl Outputs {
             "csv" => &mut self.csv,
             "chapters" => &mut self.chapters,
             "clips" => &mut self.clips,
+            "embeddings" => &mut self.embeddings,
             _ => &mut self.snapshots,
         }
     }
@@ -101,8 +105,8 @@ impl Outputs {
         *self == Self::default()
     }
 
-    /// The results to record beside the video.
-    pub fn wanted(&self, existing: Existing) -> Wanted<'_> {
+    /// The results to record beside the video; `model` is the SHA-256 of the network.
+    pub fn wanted<'a>(&'a self, existing: Existing, model: &'a str) -> Wanted<'a> {
         Wanted {
             events: self.events.as_deref(),
             masks: self.masks.as_deref(),
@@ -112,6 +116,9 @@ impl Outputs {
             chapters: self.chapters.as_deref(),
             snapshots: self.snapshots.as_deref(),
             clips: self.clips.as_deref(),
+            embeddings: self.embeddings.as_deref(),
+            embedding_ids: None,
+            model,
             existing,
         }
     }
@@ -149,7 +156,7 @@ impl VideoOutput {
         match path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase).as_deref() {
             Some("mp4" | "mkv" | "m4v" | "mov") => Ok(Self::File(path)),
             _ => Err(Error::usage(format!("{place}: not an output that is known"))
-                .hint("x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, regions:x.jsonl, csv:x.csv, chapters:x.vtt, masks:DIR, scores:DIR, snapshots:DIR, clips:DIR, mqtt://, webhook: or exec:")),
+                .hint("x.mp4, x.mkv, FOLDER/, none, events:x.jsonl, regions:x.jsonl, csv:x.csv, chapters:x.vtt, embeddings:x.npy, masks:DIR, scores:DIR, snapshots:DIR, clips:DIR, mqtt://, webhook: or exec:")),
         }
     }
 

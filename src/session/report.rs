@@ -8,6 +8,7 @@ use crate::Error;
 use crate::input::EndOfInput;
 use crate::input::live::PacketCounts;
 use crate::notify::Delivery;
+use crate::ood::alarm::AlarmCounts;
 use crate::output::Written;
 use crate::pipeline::{LatencyReport, Meter, Outcome, StageReport};
 
@@ -38,6 +39,11 @@ pub struct Report {
     pub classes_guessed: bool,
     /// Name of the score.
     pub method: String,
+    /// `on`, `off`, `none` where no model was needed, or `no-road-class` where `events.road_gate` is set and the model has
+    /// no class of road.
+    pub road_gate: &'static str,
+    /// Share of the picture that `events.ignore` leaves out, 0..1.
+    pub ignored_share: f32,
     /// Pixels with a score of at least this are marked; absent when it was taken from the first frame.
     pub threshold: Option<f32>,
 }
@@ -81,6 +87,8 @@ pub struct InputReport {
     pub ood_share_mean: f64,
     /// How long the input lasts, as its container says.
     pub duration_s: Option<f64>,
+    /// Alarms raised, and what was seen for as long and raised none.
+    pub alarms: AlarmCounts,
     /// The finished file.
     pub output: Option<String>,
     /// The encoder in use.
@@ -156,6 +164,7 @@ impl InputReport {
             truncated,
             ood_share_mean: seen.share_mean,
             duration_s: None,
+            alarms: seen.alarms,
             output,
             encoder,
             error: error.map(|error| error.to_string()),

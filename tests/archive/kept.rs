@@ -10,7 +10,7 @@ use support::common::{Place, ffprobe};
 use crate::{RULES, boxed, json, names, place};
 
 /// The lines of a file of JSON.
-fn lines(path: &Path) -> Vec<Value> {
+pub fn lines(path: &Path) -> Vec<Value> {
     fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -137,6 +137,7 @@ fn regions_are_the_masks_and_pycocotools_agrees() {
         image::open(place.path(&format!("masks/{name}"))).unwrap().to_luma8().pixels().any(|pixel| pixel.0[0] > 0)
     });
     assert_eq!(with_pixels.count() as u64, marked, "every frame with something marked has a line");
+    assert!(frames.last().unwrap()["regions"].as_array().unwrap().is_empty(), "the frame that ends them has a line");
     let alarms = frames.iter().filter(|frame| frame["regions"].to_string().contains("\"alarm\"")).count();
     assert!(alarms > 5, "{alarms}");
 
@@ -168,15 +169,27 @@ print('equal', len(coco.getImgIds()))
     assert!(String::from_utf8_lossy(&output.stdout).contains(&format!("equal {}", frames.len())));
 }
 
-/// A Python that has `module`: `OODSTREAM_PYTHON`, or `python3`; none with a printed reason.
+/// The first Python that has `module`, of those that `OODSTREAM_PYTHON` names with `:` between them, or else of `python3`
+/// and those of `make python`; none with a printed reason.
 pub fn python(module: &str) -> Option<String> {
-    let python = std::env::var("OODSTREAM_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let there = Command::new(&python).args(["-c", &format!("import {module}")]).output();
-    if there.is_ok_and(|output| output.status.success()) {
-        return Some(python);
+    let named = std::env::var("OODSTREAM_PYTHON").ok();
+    let pythons: Vec<String> = match &named {
+        Some(named) => named.split(':').map(ToOwned::to_owned).collect(),
+        None => {
+            let own = fs::read_dir(support::repository().join("target/python")).into_iter().flatten().flatten();
+            let own = own.map(|entry| entry.path().join("bin/python").display().to_string());
+            std::iter::once("python3".to_owned()).chain(own).collect()
+        }
+    };
+    let has = |python: &&String| {
+        let there = Command::new(python).args(["-c", &format!("import {module}")]).output();
+        there.is_ok_and(|output| output.status.success())
+    };
+    let found = pythons.iter().find(has).cloned();
+    if found.is_none() {
+        eprintln!("skipped: no Python has {module}; `make python` installs one, OODSTREAM_PYTHON names others");
     }
-    eprintln!("skipped: {python} has no {module}; OODSTREAM_PYTHON names another Python");
-    None
+    found
 }
 
 #[test]
@@ -205,32 +218,45 @@ fn tables_and_chapters_hold_every_event() {
 }
 
 #[test]
-fn exports_of_a_tree_and_what_is_wrong_with_them() {
+fn events_have_the_position_of_the_camera_where_the_file_has_it() {
     let place = place();
-    boxed(&place, "tree/a/x.mp4", 3);
-    boxed(&place, "tree/b/x.mp4", 3);
-    place.run(&format!("run -r tree -o none -o regions:regions/ {RULES}")).code(0);
-    let report = place.run("export regions --format csv -o r.csv --json -").code(0).json();
-    assert_eq!(report["files"], 2);
-    let table = fs::read_to_string(place.path("r.csv")).unwrap();
-    assert_eq!(table.lines().count() as u64, report["regions"].as_u64().unwrap() + 1);
-    place.run("export regions --format coco -o r.json").code(0);
-    let coco = json(&place.path("r.json"));
-    let tracks: std::collections::BTreeSet<_> =
-        coco["annotations"].as_array().unwrap().iter().filter_map(|one| one["track_id"].as_u64()).collect();
-    assert!(tracks.len() >= 2, "tracks of two videos are not one: {tracks:?}");
-    place.run("export regions/a/x.regions.jsonl --format cvat -o x.xml").code(0);
-    let xml = fs::read_to_string(place.path("x.xml")).unwrap();
-    assert!(xml.contains("<track id=\"1\" label=\"unknown\"") && xml.contains("outside=\"1\""), "{xml}");
-    place.run("export regions --format cvat -o y.xml").code(2).says(&["one video"]);
-    place.run("export regions --format csv -o r.csv").code(2).says(&["r.csv", "--overwrite"]);
-    place.run("export tree --format csv -o z.csv").code(1).says(&["tree", "regions.jsonl"]);
-    fs::write(place.path("bad.jsonl"), "{\"schema\":1}\n").unwrap();
-    place.run("export bad.jsonl --format coco -o z.json").code(1).says(&["bad.jsonl, line 1"]);
-    assert!(!place.path("z.json").exists() && !place.path("y.xml").exists());
-    // A box whose right edge has no number is an error, not a box at the left.
-    let line =
-        fs::read_to_string(place.path("regions/a/x.regions.jsonl")).unwrap().replacen("\"x\":", "\"x\":9999999999", 1);
-    fs::write(place.path("far.jsonl"), line).unwrap();
-    place.run("export far.jsonl --format cvat -o far.xml").code(1).says(&["far.jsonl, line 1"]);
+    let clip = boxed(&place, "bare.mp4", 4).display().to_string();
+    // One sentence a second, a minute of latitude further north each time.
+    let lines: String = (0..4)
+        .map(|n| {
+            format!(
+                "{}\n00:00:0{n},000 --> 00:00:0{},000\n$GPRMC,12000{n},A,480{n}.000,N,01130.000,W,,,,,\n\n",
+                n + 1,
+                n + 1
+            )
+        })
+        .collect();
+    fs::write(place.path("gps.srt"), lines).unwrap();
+    let srt = place.path("gps.srt").display().to_string();
+    place.clip("a.mp4", &format!("-i {clip} -i {srt} -map 0 -map 1 -c:v copy -c:a copy -c:s mov_text"));
+    let report =
+        place.run(&format!("run a.mp4 -o none -o events:a.jsonl -o csv:a.csv {RULES} --json -")).code(0).json();
+    assert!(report["inputs"][0]["notes"].to_string().contains("NMEA"), "{report}");
+    let found = lines_of(&place, "a.jsonl");
+    let seconds = found["start_s"].as_f64().unwrap().floor();
+    let position = &found["position"];
+    let (latitude, longitude) = (position["latitude"].as_f64().unwrap(), position["longitude"].as_f64().unwrap());
+    assert!((latitude - (48.0 + seconds / 60.0)).abs() < 1e-6 && (longitude + 11.5).abs() < 1e-6, "{found}");
+    assert_eq!(position["source"], "nmea");
+    let table = fs::read_to_string(place.path("a.csv")).unwrap();
+    let end = format!(",{},{}", position["latitude"], position["longitude"]);
+    assert!(
+        table.lines().next().unwrap().ends_with(",latitude,longitude") && table.trim_end().ends_with(&end),
+        "{table}"
+    );
+    // Ordinary subtitles are no positions.
+    fs::write(place.path("gps.srt"), "1\n00:00:00,000 --> 00:00:04,000\nA cow stands on the road.\n").unwrap();
+    place.clip("b.mp4", &format!("-i {clip} -i {srt} -map 0 -map 1 -c:v copy -c:a copy -c:s mov_text"));
+    place.run(&format!("run b.mp4 -o none -o events:b.jsonl {RULES}")).code(0);
+    assert_eq!(lines_of(&place, "b.jsonl")["position"], Value::Null);
+}
+
+/// The last line of a file of JSON.
+fn lines_of(place: &Place, name: &str) -> Value {
+    lines(&place.path(name)).pop().unwrap()
 }

@@ -56,6 +56,34 @@ fn a_written_video_has_every_frame_with_the_last_result() {
 }
 
 #[test]
+fn the_last_result_moves_with_the_camera() {
+    let place = place();
+    // The camera turns to the right by 3 pixels a frame past a white box and a texture that the network knows.
+    place.clip(
+        "a.mp4",
+        "-f lavfi -i nullsrc=size=300x90:rate=10:duration=4 -vf \
+         geq=lum='if(between(X,120,159)*between(Y,40,69),235,60+40*sin(X/5)*sin(Y/4+X/17))':cb=128:cr=128,\
+         crop=160:90:x=3*n:y=0:exact=1 -c:v libx264 -preset ultrafast -crf 5 -pix_fmt yuv420p",
+    );
+    let (sparse, events) = run(&place, "-o out.mp4 --every 0.5s --no-legend --crf 1");
+    assert_eq!((&sparse["frames_out"], &sparse["frames_looked_at"]), (&40.into(), &8.into()));
+    assert!(!events.is_empty());
+    let raw = through_ffmpeg(&place.path("out.mp4"), "-f rawvideo -pix_fmt rgb24 -");
+    for frame in [28, 29, 33, 34] {
+        let left = 120 - 3 * frame;
+        let pixel = |x: usize| {
+            let at = frame * 160 * 90 * 3 + (55 * 160 + x) * 3;
+            [raw[at], raw[at + 1], raw[at + 2]]
+        };
+        // The side that was elsewhere when the network looked, and what was behind the box then.
+        let (front, behind) = (pixel(left + 4), pixel(left + 47));
+        assert!(front[2] < 220, "frame {frame}: {front:?}");
+        let tint = behind.iter().max().unwrap() - behind.iter().min().unwrap();
+        assert!(tint < 40, "frame {frame}: {behind:?}");
+    }
+}
+
+#[test]
 fn only_key_frames_are_decoded() {
     let place = place();
     boxed(&place, "a.mp4", 6);

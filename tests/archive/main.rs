@@ -1,10 +1,15 @@
 //! Trees and lists of files: completion records, resuming, what is kept of an event.
 
 mod clips;
+mod deploy;
 mod errors;
+mod exports;
 mod kept;
 mod looks;
 mod messages;
+mod mine;
+mod page;
+mod ray;
 mod resume;
 mod review;
 mod tree;
@@ -31,6 +36,11 @@ pub fn place() -> Place {
 
 /// `seconds` of a white box on black that is there from the first to the second last second, with a tone.
 pub fn boxed(place: &Place, name: &str, seconds: u32) -> PathBuf {
+    coloured(place, name, seconds, "white")
+}
+
+/// The clip of [`boxed`] with a box of another colour.
+pub fn coloured(place: &Place, name: &str, seconds: u32, colour: &str) -> PathBuf {
     if let Some(folder) = place.path(name).parent() {
         fs::create_dir_all(folder).unwrap();
     }
@@ -39,7 +49,7 @@ pub fn boxed(place: &Place, name: &str, seconds: u32) -> PathBuf {
         name,
         &format!(
             "-f lavfi -i color=black:size=160x90:rate=10:duration={seconds} -f lavfi -i sine=frequency=440:duration={seconds} \
-             -f lavfi -i color=white:size=40x30:rate=10:duration={seconds} \
+             -f lavfi -i color={colour}:size=40x30:rate=10:duration={seconds} \
              -filter_complex [0][2]overlay=x=20+10*t:y=40:enable='between(t,1,{until})' \
              -c:v libx264 -preset ultrafast -g 10 -pix_fmt yuv420p -c:a aac -shortest"
         ),

@@ -10,3 +10,4 @@ mod run_errors;
 mod run_gpu;
 mod run_overlap;
 mod run_video;
+mod sequences;

@@ -243,6 +243,43 @@ fn a_video_is_equal_frame_by_frame_and_nothing_is_allocated_on_the_device() {
     assert_equal(&detect(&mut gpu, &still, &recipe), &detect(&mut cpu, &still, &recipe), "after a reset");
 }
 
+/// A network without classes: the distance to the bank, alone and averaged over clusters, over a video with a cut.
+#[test]
+fn features_alone_are_scored_equally() {
+    let mut gpu = gpu();
+    for (seed, map, rows) in [(1, [384, 13, 21], 512), (2, [20, 15, 20], 37)] {
+        let terms = vec![term(Statistic::Bank, Unit::Pixel), term(Statistic::Bank, Unit::Cluster)];
+        let mut video = recipe(terms, &[3, 9]);
+        (video.warm_start, video.smoothing) = (true, Some(0.4));
+        video.codebook = Some(codebook(4, rows, map[0]));
+        let mut cpu = Cpu::new(Some(2)).unwrap();
+        let mut frame = Frame::random(seed, [0, map[1], map[2]], &[map]);
+        let nearest = support::compute::statistic(&frame, &video, Statistic::Bank);
+        let alone = Recipe { terms: vec![term(Statistic::Bank, Unit::Pixel)], smoothing: None, ..video.clone() };
+        let found = detect(&mut cpu, &frame, &alone);
+        let worst = found.grid_score.iter().zip(&nearest).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+        assert!(worst < 1e-4, "{map:?}: {worst} from the formula");
+        cpu.reset(3);
+        for n in 0..4 {
+            if n == 2 {
+                frame.features[0].invert_axis(ndarray::Axis(1));
+            }
+            let want = detect(&mut cpu, &frame, &video);
+            assert!(want.clusters.iter().all(|cluster| cluster.mean_confidence == 0.0));
+            if let Some(gpu) = &mut gpu {
+                assert_equal(&detect(gpu, &frame, &video), &want, &format!("{map:?}, frame {n}"));
+            }
+        }
+        gpu.iter_mut().for_each(|gpu| gpu.reset(3));
+        // What is made from logits cannot be scored.
+        let mut out = Detection::default();
+        let logits = recipe(vec![term(Statistic::Entropy, Unit::Pixel)], &[]);
+        let error = frame.with(|maps| cpu.detect(0, maps, &logits, TARGET, &mut out)).unwrap_err();
+        assert_eq!(error.kind(), oodstream::ErrorKind::Usage);
+        assert!(error.to_string().contains("features alone"), "{error}");
+    }
+}
+
 #[test]
 fn a_lost_device_is_replaced_once_and_then_reported() {
     let Some(mut gpu) = gpu() else { return };

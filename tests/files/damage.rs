@@ -66,6 +66,19 @@ fn a_codec_that_nothing_installed_decodes_is_named_with_what_helps() {
 }
 
 #[test]
+fn sound_without_channels_and_bits_is_left_out_with_a_note() {
+    let place = Place::new();
+    let source = "-f lavfi -i testsrc2=size=96x64:rate=25:duration=0.4 -f lavfi -i sine=frequency=440:duration=0.4";
+    let mut bytes = fs::read(place.clip("whole.mov", &format!("{source} -c:v mjpeg -c:a pcm_s16le"))).unwrap();
+    let entry = bytes.windows(4).rposition(|kind| kind == b"sowt").unwrap() - 4;
+    bytes[entry + 24..entry + 28].fill(0);
+    fs::write(place.path("zero.mov"), bytes).unwrap();
+    let ended = pass(&place, "zero.mov", "out.mp4").code(0);
+    assert!(notes(&ended).contains("audio track 2 (sowt"), "{}", notes(&ended));
+    assert_eq!(super::frame_times(&place.path("out.mp4")).len(), 10);
+}
+
+#[test]
 fn sound_without_a_packet_is_left_out_with_a_note() {
     let place = Place::new();
     let sound = "-f lavfi -i sine=frequency=440:duration=2 -c:a aac";

@@ -2,6 +2,7 @@
 
 mod colours;
 mod damage;
+mod decoders;
 mod edits;
 mod fields;
 mod media_copy;

@@ -135,11 +135,11 @@ fn sound_that_the_container_holds_otherwise_or_not_at_all() {
     assert_eq!(ffprobe(&copied.written.path, "a:0", "stream=codec_name"), ["aac"]);
     let sound = times(&copied.written.path, "a:0");
     assert!(sound[0] < 0.03 && (1.9..2.1).contains(sound.last().unwrap()), "{sound:?}");
-    assert!(copied.end.notes[0].contains("encoded as AAC"), "{:?}", copied.end.notes);
+    assert!(copied.end.notes.iter().any(|note| note.contains("encoded as AAC")), "{:?}", copied.end.notes);
     // Matroska has it.
     let copied = copy_as(&input, "mkv", &Encoding::default());
     assert_eq!(stream_hash(&copied.written.path, "a:0"), stream_hash(&input, "a:0"));
-    assert_eq!(copied.end.notes, [""; 0]);
+    assert_eq!(copied.end.notes, ["the chroma of the pictures (4:2:2) is reduced to 4:2:0"]);
 }
 
 #[test]

@@ -63,13 +63,73 @@ fn a_gap_of_hours_keeps_frames_and_times() {
     let place = Place::new();
     let gap = "-vf setpts=if(gte(N\\,10)\\,N/25+28800\\,N/25)/TB -fps_mode vfr -enc_time_base 1/1000";
     let source = "-f lavfi -i testsrc2=size=160x96:rate=25:duration=1";
-    let input = place.clip("gap.mkv", &format!("{source} {gap} -c:v libx264 -preset ultrafast -bf 0 -pix_fmt yuv420p"));
-    for output in ["out.mp4", "out.mkv"] {
-        pass(&place, "gap.mkv", output).code(0);
-        let (wanted, got) = (frame_times(&input), frame_times(&place.path(output)));
-        assert_eq!(got.len(), 25);
-        assert!(wanted.iter().zip(&got).all(|(a, b)| (a - b).abs() < 0.002), "{wanted:?} {got:?}");
+    let encode = format!("{source} {gap} -c:v libx264 -preset ultrafast -bf 0 -pix_fmt yuv420p");
+    place.clip("stated.mkv", &encode);
+    // A recording that was interrupted does not state its duration.
+    place.clip("unstated.mkv", &format!("{encode} -live 1"));
+    for input in ["stated", "unstated"] {
+        for output in ["mp4", "mkv"] {
+            println!("{input} {output}");
+            let (input, output) = (format!("{input}.mkv"), format!("{input}-out.{output}"));
+            pass(&place, &input, &output).code(0);
+            let (wanted, got) = (frame_times(&place.path(&input)), frame_times(&place.path(&output)));
+            assert_eq!(got.len(), 25);
+            assert!(wanted.iter().zip(&got).all(|(a, b)| (a - b).abs() < 0.002), "{wanted:?} {got:?}");
+        }
     }
+    let long = encode.replace("28800", "72000");
+    place.clip("long.mkv", &format!("{long} -live 1"));
+    pass(&place, "long.mkv", "long.mp4").code(1).says(&["20.0 hours", "mkv"]);
+    assert!(!place.path("long.mp4").exists());
+}
+
+#[test]
+fn a_late_start_counts_to_the_duration_of_a_matroska_file() {
+    let place = Place::new();
+    let encode = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -c:a aac -output_ts_offset 300";
+    let input = place.clip("late.mkv", &format!("{VIDEO} {SOUND} {encode}"));
+    pass(&place, "late.mkv", "out.mkv").code(0);
+    let length = |path| ffprobe(path, "-show_entries format=duration")[0].parse::<f64>().unwrap();
+    let (wanted, got) = (length(&input), length(&place.path("out.mkv")));
+    assert!((wanted - got).abs() < 0.1, "{wanted} s, then {got} s");
+}
+
+#[test]
+fn frames_out_of_order_in_avi_keep_their_distance() {
+    for codec in ["mpeg4", "libx264 -preset ultrafast -pix_fmt yuv420p"] {
+        println!("{codec}");
+        let place = Place::new();
+        let input = place.clip("in.avi", &format!("{VIDEO} -c:v {codec} -bf 2 -g 12"));
+        let ended = pass(&place, "in.avi", "out.mp4").code(0);
+        assert!(!notes(&ended).contains("moved"), "{}", notes(&ended));
+        let times = frame_times(&place.path("out.mp4"));
+        assert_eq!(times.len(), 50);
+        assert!(times.iter().enumerate().all(|(index, time)| (time - index as f64 * 0.04).abs() < 0.002), "{times:?}");
+        assert!(difference(&pictures(&input, ""), &pictures(&place.path("out.mp4"), "")) < 3.0);
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_is_a_note() {
+    let place = Place::new();
+    let encode = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -bf 0 -c:a aac -muxdelay 0 -muxpreload 0";
+    let part = |name: &str, offset: u32| {
+        std::fs::read(place.clip(name, &format!("{VIDEO} {SOUND} {encode} -output_ts_offset {offset}"))).unwrap()
+    };
+    let (early, late) = (part("early.ts", 0), part("late.ts", 100));
+    let soon = part("soon.ts", 4);
+    for (name, parts) in [("forth.ts", [&early, &late]), ("back.ts", [&late, &early]), ("gap.ts", [&early, &soon])] {
+        println!("{name}");
+        std::fs::write(place.path(name), parts.map(Vec::as_slice).concat()).unwrap();
+        let output = name.replace(".ts", ".mp4");
+        let ended = pass(&place, name, &output).code(0);
+        assert!(notes(&ended).contains("the parts are joined"), "{}", notes(&ended));
+        let times = frame_times(&place.path(&output));
+        assert_eq!(times.len(), 100);
+        rises(&times);
+    }
+    let ended = pass(&place, "early.ts", "plain.mp4").code(0);
+    assert_eq!(notes(&ended), "[]");
 }
 
 #[test]

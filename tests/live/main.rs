@@ -2,12 +2,15 @@
 
 mod calibrate;
 mod clips;
+mod dashboard;
 mod device;
 mod guards;
 mod hostile;
 mod input;
 mod notify;
 mod output;
+mod page;
+mod page_browser;
 mod peers;
 mod pipeline;
 mod push;

@@ -28,7 +28,7 @@ fn work(bytes: &[u8]) {
                 Err(error) if error.to_string().contains("announces") => continue,
                 Err(error) => panic!("an edited graph reads: {error}"),
             };
-            for name in plan.features.iter().chain([&plan.logits]) {
+            for name in plan.features.iter().chain(&plan.logits) {
                 assert!(again.outputs.iter().any(|port| port.name == name), "{name}");
             }
         }

@@ -1,5 +1,6 @@
 //! ONNX files and manifests, the maps that networks give, and views.
 
+mod features_alone;
 mod graphs;
 mod hostile;
 mod providers;

@@ -26,7 +26,7 @@ fn graph() -> Graph {
 }
 
 /// A NumPy file of f32.
-fn save(path: &Path, shape: &[usize], values: impl Iterator<Item = f32>) {
+pub fn save(path: &Path, shape: &[usize], values: impl Iterator<Item = f32>) {
     let sizes: String = shape.iter().map(|size| format!("{size}, ")).collect();
     let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({sizes}), }}\n");
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();

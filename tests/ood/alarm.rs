@@ -83,6 +83,28 @@ fn an_unknown_thing_on_the_road_is_an_alarm_after_the_start_up() {
 }
 
 #[test]
+fn without_rules_of_time_a_single_frame_is_enough() {
+    let timeless = EventsConfig {
+        min_seconds: 0.0,
+        window_s: 0.0,
+        end_after_s: 0.0,
+        settle_s: 0.0,
+        smoothing_s: 0.0,
+        ..EventsConfig::default()
+    };
+    let shown = |settings: EventsConfig, boxes: &[[usize; 4]]| {
+        let (mut watcher, mut scene) = (watcher(&CLASSES, settings, &[]), Scene::default());
+        watcher.observe(&Shot::new(boxes, 0.0).frame(0), &mut scene).unwrap();
+        let mut events = std::mem::take(&mut scene.events);
+        watcher.finish(&mut scene);
+        events.append(&mut scene.events);
+        events.iter().filter(|event| event.alarm && event.kind == EventType::End).count()
+    };
+    assert_eq!((shown(timeless.clone(), &[ON_ROAD]), shown(timeless.clone(), &[])), (1, 0));
+    assert_eq!((shown(timeless, &[IN_SKY]), shown(EventsConfig::default(), &[ON_ROAD])), (0, 0));
+}
+
+#[test]
 fn the_road_gate_is_off_by_switch_and_without_a_road_class() {
     let open = EventsConfig { road_gate: false, ..EventsConfig::default() };
     let gated = watcher(&CLASSES, EventsConfig::default(), &[]);

@@ -1,11 +1,16 @@
 //! Calibration: thresholds that hold, a file that knows its model, footage that is refused.
 
-use ndarray::{Array3, ArrayView3};
+use std::sync::Arc;
+
+use ndarray::{Array3, ArrayView3, Axis, s};
 use oodstream::compute::cpu::Cpu;
 use oodstream::compute::{Backend, Detection, Maps, Size, Target};
+use oodstream::model::manifest::Colour;
 use oodstream::model::views::{Resize, Views};
-use oodstream::ood::calibrate::{CalibrateOptions, FrameStore, calibrate};
-use oodstream::ood::calibration::{Calibration, Footage, ModelId, ready};
+use oodstream::ood::alarm::still::StillWatcher;
+use oodstream::ood::alarm::{EventsConfig, Filler, IgnoreMap, Ignored};
+use oodstream::ood::calibrate::{CalibrateOptions, CodebookSize, FrameStore, calibrate};
+use oodstream::ood::calibration::{Calibration, Footage, InputForm, ModelId, ready};
 use oodstream::ood::method::Method;
 
 const CLASSES: usize = 4;
@@ -46,7 +51,7 @@ fn store(frames: usize, odd: &[usize]) -> FrameStore {
 }
 
 fn model() -> ModelId {
-    ModelId { file: "m.onnx".to_owned(), sha256: "ab".repeat(32), features: vec!["features".to_owned()] }
+    ModelId { file: "m.onnx".to_owned(), sha256: "ab".repeat(32), features: vec!["features".to_owned()], input: None }
 }
 
 fn empty() -> Calibration {
@@ -56,8 +61,15 @@ fn empty() -> Calibration {
 }
 
 fn options(methods: &[&str], codebook: Option<usize>) -> CalibrateOptions {
+    let codebook = codebook.map_or(CodebookSize::None, CodebookSize::Centroids);
     let methods = methods.iter().map(|name| Method::parse(name, None).unwrap()).collect();
-    CalibrateOptions { false_positive_share: 0.02, codebook, methods }
+    CalibrateOptions {
+        false_positive_share: 0.02,
+        codebook,
+        methods,
+        classes: Vec::new(),
+        events: EventsConfig::default(),
+    }
 }
 
 fn run(mut frames: FrameStore, options: &CalibrateOptions) -> oodstream::Result<Calibration> {
@@ -103,6 +115,45 @@ fn a_few_odd_frames_change_nothing() {
     assert_eq!(odd.footage.odd_frames, 3);
     let (a, b) = (clean.methods[0].threshold, odd.methods[0].threshold);
     assert!((a - b).abs() < 0.02, "{a} and {b}");
+}
+
+/// A frame in which a square of nine pixels scores high.
+fn frame_with_a_square(index: usize) -> (Array3<f32>, Array3<f32>) {
+    let (mut logits, features) = frame(index, 0.0);
+    logits.slice_mut(s![.., 4..7, 6..9]).mapv_inplace(|value| value - 8.0);
+    (logits, features)
+}
+
+fn with_squares(frames: &[usize], ignored: &[&str]) -> Calibration {
+    let parts: Vec<Ignored> = ignored.iter().map(|part| Ignored::parse(part).unwrap()).collect();
+    let mut store = FrameStore::new(400).unwrap();
+    store.leave_out(Filler::new(Arc::new(IgnoreMap::load(&parts).unwrap())));
+    for index in 0..80 {
+        let shown = if frames.contains(&index) { frame_with_a_square(index) } else { frame(index, 0.0) };
+        with_maps(&shown, |maps| store.push(maps)).unwrap();
+    }
+    run(store, &CalibrateOptions { false_positive_share: 0.1, ..options(&["max-logit"], None) }).unwrap()
+}
+
+#[test]
+fn regions_of_ordinary_footage_are_below_the_alarm_threshold_and_those_of_a_few_odd_frames_are_not() {
+    let all: Vec<usize> = (0..80).collect();
+    let found = [vec![], vec![40], all].map(|frames| {
+        let calibration = with_squares(&frames, &[]);
+        let method = ready(Method::parse("max-logit", None).unwrap(), Some(&calibration)).unwrap();
+        (method.threshold.unwrap(), method.alarm_threshold.unwrap())
+    });
+    let [(plain, quiet), (_, with_one), (usual, with_all)] = found;
+    let ignored = with_squares(&(0..80).collect::<Vec<_>>(), &["poly:0.25,0.25 0.5,0.25 0.5,0.65 0.25,0.65"]);
+    assert!(ignored.methods[0].alarm_threshold.unwrap() < plain + 1.5, "{:?}", ignored.methods);
+    assert!(quiet < plain + 1.5 && (with_one - quiet).abs() < 0.5, "{found:?}");
+    assert!(with_all > usual + 4.0 && usual < plain + 1.5, "{found:?}");
+    // A new frame of the same kind raises no alarm there, and would at the threshold of the pixels.
+    let (logits, _) = frame_with_a_square(2000);
+    let score = logits.fold_axis(Axis(0), f32::NEG_INFINITY, |a, b| a.max(*b)).mapv(|value| -value);
+    let mut watcher = StillWatcher::new(&[], EventsConfig::default());
+    let mut needed = |threshold: f32| watcher.quiet_threshold(score.view(), logits.view(), threshold).unwrap();
+    assert!(needed(usual) > usual + 4.0 && needed(with_all) < with_all + 0.5, "{found:?}");
 }
 
 #[test]
@@ -182,4 +233,51 @@ fn missing_statistics_of_a_calibration_are_named() {
     }
     let error = ready(Method::parse("bank", None).unwrap(), None).unwrap_err().to_string();
     assert!(error.contains("oodstream calibrate"), "{error}");
+}
+
+/// The thresholds and the codebook are judged on frames that they were not made from.
+#[test]
+fn held_back_frames_are_measured() {
+    let calibration = run(store(80, &[]), &options(&["max-logit", "bank"], Some(16))).unwrap();
+    for method in &calibration.methods {
+        let share = method.held_back_share.unwrap();
+        assert!((0.005..0.05).contains(&share), "{}: {share}", method.name);
+    }
+    let bank = calibration.bank.unwrap();
+    assert_eq!((bank.centroids, bank.vectors), (16, 40 * ROWS * COLUMNS));
+    assert!((bank.held_back_auroc - 0.5).abs() < 0.02, "{bank:?}");
+    // A codebook of as many centroids as vectors knows its own frames by heart.
+    let mut few = options(&["bank"], None);
+    few.codebook = CodebookSize::Default;
+    let bank = run(store(24, &[]), &few).unwrap().bank.unwrap();
+    assert_eq!(bank.centroids, bank.vectors / 2);
+    assert!(bank.held_back_auroc > 0.6, "{bank:?}");
+}
+
+/// Colour order, size and normalisation change what a network gives as much as other weights do.
+#[test]
+fn a_calibration_of_other_pictures_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.toml");
+    let form = InputForm { width: 64, height: 32, colour: Colour::Rgb, mean: [0.485, 0.456, 0.406], std: [0.25; 3] };
+    let with = |input: Option<InputForm>| ModelId { input, ..model() };
+    let mut written = run(store(40, &[]), &options(&["max-logit"], None)).unwrap();
+    written.model = with(Some(form));
+    written.save(&path).unwrap();
+    let load = |input| Calibration::load(&path, &with(Some(input)), &Views::default());
+    assert_eq!(load(form).unwrap(), written);
+    for (other, words) in [
+        (InputForm { colour: Colour::Bgr, ..form }, ["colour order RGB", "BGR"]),
+        (InputForm { width: 128, ..form }, ["size 64x32", "128x32"]),
+        (InputForm { mean: [0.0; 3], ..form }, ["mean [0.485", "[0.0, 0.0"]),
+        (InputForm { std: [1.0; 3], ..form }, ["std [0.25", "[1.0, 1.0"]),
+    ] {
+        let error = load(other).unwrap_err();
+        assert_eq!(error.kind(), oodstream::ErrorKind::Usage);
+        assert!(words.iter().all(|word| error.to_string().contains(word)), "{error}");
+    }
+    // A file from before that was noted is taken, with a warning.
+    written.model = with(None);
+    written.save(&path).unwrap();
+    assert!(load(form).is_ok());
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use oodstream::ood::alarm::event::{Gravity, nearness, severity};
 use oodstream::ood::alarm::tracker::{Step, Tracker};
-use oodstream::ood::alarm::{Event, EventType, EventsConfig, Moment, Rect, Region, Standing, rfc3339};
+use oodstream::ood::alarm::{AlarmCounts, Event, EventType, EventsConfig, Moment, Rect, Region, Standing, rfc3339};
 use oodstream::ood::components::{Components, DROPPED};
 use proptest::prelude::*;
 
@@ -79,6 +79,7 @@ fn region(left: f32, level: f32) -> Region {
         nearest_class: 1,
         certainty: 0.6,
         on_road: true,
+        peak_level: 1.0,
     }
 }
 
@@ -151,6 +152,7 @@ fn an_alarm_counts_seconds_and_not_frames() {
             "severity",
             "mean_confidence",
             "nearest_class",
+            "classes_guessed",
             "snapshot",
             "clip",
             "thumbnail",
@@ -159,6 +161,33 @@ fn an_alarm_counts_seconds_and_not_frames() {
         }
         assert_eq!((json["type"].as_str(), json["time_source"].as_str()), (Some("end"), Some("running")));
     }
+}
+
+/// Names by the number of classes alone are marked in each line that has one.
+#[test]
+fn guessed_classes_are_marked_in_events() {
+    for (names, guessed, expected) in
+        [(&["road", "car"][..], true, true), (&["road", "car"], false, false), (&[], true, false)]
+    {
+        let mut tracker = Tracker::new("a.mp4", names.iter().map(|name| (*name).to_owned()).collect(), rules());
+        tracker.guess_classes(guessed);
+        (1..=10).for_each(|i| drop(show(&mut tracker, 40 * i, 40, &[region(0.1, 1.0)])));
+        tracker.finish((1000, 500));
+        let lines = events(&mut tracker);
+        assert_eq!(lines.len(), 2);
+        assert!(lines.iter().all(|line| line.classes_guessed == expected), "{names:?} {guessed}");
+    }
+}
+
+/// Without classes there is no confidence to speak of.
+#[test]
+fn events_without_classes_have_no_confidence() {
+    let mut tracker = Tracker::new("a.mp4", Vec::new(), rules());
+    let region = Region { mean_confidence: f32::NAN, nearest_class: 0, certainty: 0.0, ..region(0.1, 1.0) };
+    (1..=10).for_each(|i| drop(show(&mut tracker, 40 * i, 40, &[region])));
+    let lines = events(&mut tracker);
+    let line = serde_json::to_value(&lines[0]).unwrap();
+    assert!(line["mean_confidence"].is_null() && line["nearest_class"].is_null(), "{line}");
 }
 
 #[test]
@@ -272,6 +301,7 @@ fn known_classes_are_unusual_and_no_alarm() {
     let lines = events(&mut tracker);
     let said: Vec<_> = lines.iter().map(|line| (line.alarm, line.label.as_str())).collect();
     assert_eq!(said, [(false, "unusual car"), (true, "unknown")]);
+    assert_eq!(tracker.counts(), AlarmCounts { raised: 1, known: 1, ..AlarmCounts::default() });
 }
 
 #[test]
@@ -280,7 +310,20 @@ fn alarms_above_the_limit_are_withheld_and_counted() {
     let regions = [region(0.1, 1.0), region(0.4, 1.0), region(0.7, 1.0)];
     (1..=10).for_each(|i| drop(show(&mut tracker, 40 * i, 40, &regions)));
     assert_eq!(events(&mut tracker).len(), 2);
-    assert_eq!(tracker.counts(), (2, 1));
+    assert_eq!(tracker.counts(), AlarmCounts { raised: 2, over_limit: 1, ..AlarmCounts::default() });
+}
+
+#[test]
+fn what_the_road_gate_withholds_is_counted_once_and_no_more_when_it_comes_onto_the_road() {
+    let mut tracker = tracker(rules());
+    let aside = [Region { on_road: false, ..region(0.1, 1.0) }, Region { on_road: false, ..region(0.7, 1.0) }];
+    let short = Region { on_road: false, ..region(0.4, 1.0) };
+    show(&mut tracker, 40, 40, &[aside[0], aside[1], short]);
+    (2..=10).for_each(|i| drop(show(&mut tracker, 40 * i, 40, &aside)));
+    assert_eq!(tracker.counts(), AlarmCounts { off_road: 2, ..AlarmCounts::default() });
+    (11..=20).for_each(|i| drop(show(&mut tracker, 40 * i, 40, &[region(0.1, 1.0), aside[1]])));
+    assert_eq!(tracker.counts(), AlarmCounts { raised: 1, off_road: 1, ..AlarmCounts::default() });
+    assert_eq!(events(&mut tracker).len(), 1);
 }
 
 #[test]

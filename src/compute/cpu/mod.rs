@@ -207,7 +207,7 @@ impl Cpu {
             report::step(&mut self.steps, "bank", begin);
         }
         let mut carried = std::mem::take(self.streams.entry(stream).or_default());
-        if (recipe.warm_start || recipe.smoothing.is_some()) && carried.scene.update(&maps.logits, &mut self.spare) {
+        if (recipe.warm_start || recipe.smoothing.is_some()) && carried.scene.update(maps, &mut self.spare) {
             carried.forget();
         }
         if plan.clusters {

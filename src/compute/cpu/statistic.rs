@@ -28,9 +28,17 @@ pub(crate) struct Statistics {
 }
 
 impl Statistics {
-    /// Takes all of them but the codebook's distance.
+    /// Takes all of them but the codebook's distance; without classes that is the constants.
     pub fn fill(&mut self, logits: &ArrayView3<'_, f32>, plan: &Plan, level: Level, pool: &mut Pool) {
         let (classes, height, width) = logits.dim();
+        if classes == 0 {
+            let constants = [(&mut self.pixel, plan.pixel.constant), (&mut self.cluster, plan.cluster.constant)];
+            for (buffer, value) in constants.into_iter().chain([(&mut self.confidence, 0.0)]) {
+                buffer.clear();
+                buffer.resize(plan.pixels, value);
+            }
+            return;
+        }
         let values = match logits.as_slice() {
             Some(values) => values,
             None => {

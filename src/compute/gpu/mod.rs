@@ -213,6 +213,10 @@ impl Gpu {
         self.streams.entry(stream).or_insert_with(StreamState::new);
         let needed = if plan.dims > 0 { maps.features } else { &[] };
         let dim = |m: &ArrayView3<'_, f32>| <[usize; 3]>::from(m.dim());
+        let zero =
+            ArrayView3::from_shape((1, 1, 1), &[0.0]).map_err(|error| Error::failed(format!("logits: {error}")))?;
+        // Without classes one logit of 0 for all pixels, which nothing is made from.
+        let logits = if maps.has_logits() { maps.logits } else { zero };
         let (mut features, mut k) = std::mem::take(&mut self.lists);
         features.clear();
         features.extend(needed.iter().map(dim));
@@ -220,7 +224,7 @@ impl Gpu {
         k.extend(recipe.k.iter().filter(|_| plan.clusters));
         self.program(Spec {
             plan: plan.clone(),
-            logits: Some(dim(&maps.logits)),
+            logits: Some(dim(&logits)),
             features,
             target: target.size,
             k,
@@ -235,7 +239,7 @@ impl Gpu {
         let Some(program) = programs.last() else { return Err(Error::failed("no program")) };
         let begin = report::step(steps, "program", begin);
         let carried = streams.entry(stream).or_insert_with(StreamState::new);
-        if (recipe.warm_start || recipe.smoothing.is_some()) && carried.scene.update(&maps.logits, spare) {
+        if (recipe.warm_start || recipe.smoothing.is_some()) && carried.scene.update(maps, spare) {
             carried.forget();
         }
         let warm = plan.clusters && recipe.warm_start && carried.can_seed(plan, recipe);
@@ -244,7 +248,7 @@ impl Gpu {
             guide.fill(&picture, plan.fine(), *level, |count, task| (0..count).for_each(task));
         }
         let frame = Frame { threshold: target.threshold };
-        let source = Inputs { logits: Some(maps.logits), features: needed, guide: &guide.luma, frame };
+        let source = Inputs { logits: Some(logits), features: needed, guide: &guide.luma, frame };
         let slot = pool.take(context, program.staging.bytes, program.layout.bytes)?;
         transfer::write(&program.staging, &slot, &source, context.half, scratch)?;
         let begin = report::step(steps, "upload", begin);

@@ -7,12 +7,14 @@
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom, Write};
 
-use super::ebml::{self, child, elements, push, push_text, push_uint, push_void};
+use super::ebml::{self, Element, child, elements, push, push_text, push_uint, push_void};
 use super::metadata::{
-    ATOM, ATOM_DISPLAY, ATOM_END, ATOM_START, ATOM_UID, CODEC_DELAY, CODEC_ID, DATE, DISPLAY_LANGUAGE, DISPLAY_TEXT,
-    EDITION, EPOCH, FLAG_DEFAULT, FLAG_FORCED, NAME, SIMPLE_TAG, TAG, TAG_NAME, TAG_STRING, TARGET_TRACK, TARGETS,
-    TITLE, TRACK_ENTRY, TRACK_NUMBER, TRACK_UID, WRITING_APP,
+    ATOM, ATOM_DISPLAY, ATOM_END, ATOM_START, ATOM_UID, CODEC_DELAY, CODEC_ID, COLOUR, DATE, DISPLAY_LANGUAGE,
+    DISPLAY_TEXT, DURATION, EDITION, EPOCH, FLAG_DEFAULT, FLAG_FORCED, LUMINANCE_MAX, LUMINANCE_MIN, MASTERING, NAME,
+    SIMPLE_TAG, TAG, TAG_NAME, TAG_STRING, TARGET_TRACK, TARGETS, TITLE, TRACK_ENTRY, TRACK_NUMBER, TRACK_UID, VIDEO,
+    WRITING_APP,
 };
+use crate::gst::hdr::Light;
 use crate::gst::metadata::{Metadata, Original, TrackEdits};
 
 /// The changes to a finished file.
@@ -20,8 +22,12 @@ use crate::gst::metadata::{Metadata, Original, TrackEdits};
 pub(crate) struct Edits<'a> {
     pub metadata: &'a Metadata,
     pub program: &'a str,
+    /// End of the last frame or packet in nanoseconds: the muxer takes the start off.
+    pub end: u64,
     /// The tracks in the muxer's order.
     pub tracks: Vec<TrackEdits>,
+    /// The static HDR metadata of the video.
+    pub light: Light,
 }
 
 /// Bytes that the head needs in addition to the muxer's output.
@@ -111,10 +117,12 @@ fn info(head: &[u8], edits: &Edits) -> Result<Vec<u8>> {
     let old = child(head, ebml::INFO).ok_or_else(|| bad("no information"))?;
     let mut body = Vec::new();
     for element in elements(old.payload) {
-        if ![TITLE, DATE, WRITING_APP, ebml::VOID, ebml::CRC].contains(&element.id) {
+        if ![TITLE, DATE, DURATION, WRITING_APP, ebml::VOID, ebml::CRC].contains(&element.id) {
             body.extend(element.whole);
         }
     }
+    // In units of the muxer's timestamps, which are milliseconds.
+    push(&mut body, DURATION, &(edits.end as f64 / 1e6).to_be_bytes());
     push_text(&mut body, WRITING_APP, edits.program);
     if let Some(title) = edits.metadata.tag("title") {
         push_text(&mut body, TITLE, title);
@@ -166,7 +174,7 @@ fn tracks(head: &[u8], edits: &Edits) -> Result<(Vec<u8>, Vec<Uid>)> {
         for element in elements(entry.payload) {
             let is_default_name = element.id == NAME && source.is_none_or(|source| source.name.is_none());
             if !replaced.contains(&element.id) && !is_default_name {
-                track.extend(element.whole);
+                track.extend(with_luminances(&element, &[VIDEO, COLOUR, MASTERING], edits.light.luminances()));
             }
         }
         track.extend(wanted);
@@ -177,6 +185,28 @@ fn tracks(head: &[u8], edits: &Edits) -> Result<(Vec<u8>, Vec<Uid>)> {
     let mut out = Vec::new();
     push(&mut out, ebml::TRACKS, &body);
     Ok((out, uids))
+}
+
+/// The element with the luminances of the mastering display, which GStreamer 1.22's muxer writes as a fifth. They are in
+/// the element at the end of `path`.
+fn with_luminances(element: &Element, path: &[u32], luminances: Option<[f64; 2]>) -> Vec<u8> {
+    let (Some((first, rest)), Some(luminances)) = (path.split_first(), luminances) else {
+        return element.whole.to_vec();
+    };
+    if element.id != *first {
+        return element.whole.to_vec();
+    }
+    let mut body = Vec::new();
+    for inner in elements(element.payload) {
+        match (rest, inner.id) {
+            ([], LUMINANCE_MAX) => push(&mut body, inner.id, &luminances[0].to_be_bytes()),
+            ([], LUMINANCE_MIN) => push(&mut body, inner.id, &luminances[1].to_be_bytes()),
+            _ => body.extend(with_luminances(&inner, rest, Some(luminances))),
+        }
+    }
+    let mut out = Vec::new();
+    push(&mut out, element.id, &body);
+    out
 }
 
 /// Identifiers and payloads of the elements after the cues.

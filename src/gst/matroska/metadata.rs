@@ -25,7 +25,13 @@ pub(super) const TRACK_UID: u32 = 0x73c5;
 pub(super) const CODEC_ID: u32 = 0x86;
 pub(super) const TITLE: u32 = 0x7ba9;
 pub(super) const DATE: u32 = 0x4461;
+pub(super) const DURATION: u32 = 0x4489;
 pub(super) const WRITING_APP: u32 = 0x5741;
+pub(super) const VIDEO: u32 = 0xe0;
+pub(super) const COLOUR: u32 = 0x55b0;
+pub(super) const MASTERING: u32 = 0x55d0;
+pub(super) const LUMINANCE_MAX: u32 = 0x55d9;
+pub(super) const LUMINANCE_MIN: u32 = 0x55da;
 pub(super) const TAG: u32 = 0x7373;
 pub(super) const TARGETS: u32 = 0x63c0;
 pub(super) const TARGET_TRACK: u32 = 0x63c5;
@@ -95,7 +101,7 @@ pub(crate) fn read(file: &mut File) -> Option<Metadata> {
                     let track = track(&entry);
                     uids.push((child(entry.payload, TRACK_UID).map_or(0, |uid| uid.uint()), track.id));
                     original.alpha |= track.kind == TrackKind::Video
-                        && child(entry.payload, 0xe0)
+                        && child(entry.payload, VIDEO)
                             .and_then(|video| child(video.payload, 0x53c0).map(|alpha| alpha.uint() == 1))
                             .unwrap_or(false);
                     metadata.tracks.push(track);
@@ -119,6 +125,7 @@ pub(crate) fn read(file: &mut File) -> Option<Metadata> {
 }
 
 fn info(payload: &[u8], metadata: &mut Metadata) {
+    metadata.endless = child(payload, DURATION).is_none();
     for element in elements(payload) {
         match element.id {
             TITLE => metadata.tags.push(("title".to_owned(), element.text())),
@@ -135,6 +142,7 @@ fn track(entry: &Element) -> TrackMetadata {
             TRACK_NUMBER => track.id = element.uint(),
             CODEC_ID => track.coding = element.text(),
             NAME => track.name = Some(element.text()),
+            CODEC_DELAY => track.delay = element.uint(),
             FLAG_DEFAULT => track.default = element.uint() == 1,
             FLAG_FORCED => track.forced = element.uint() == 1,
             0x83 => {

@@ -169,7 +169,11 @@ pub(super) fn beyond(stbl: &[u8], length: u64) -> Option<(u64, u64)> {
 }
 
 /// `payload` with the box at the end of `path` replaced.
-fn replaced(payload: &[u8], path: &[&[u8; 4]], change: &dyn Fn(&[u8]) -> Result<Vec<u8>>) -> Result<Vec<u8>> {
+pub(super) fn replaced(
+    payload: &[u8],
+    path: &[&[u8; 4]],
+    change: &dyn Fn(&[u8]) -> Result<Vec<u8>>,
+) -> Result<Vec<u8>> {
     let Some((first, rest)) = path.split_first() else { return change(payload) };
     let mut out = Vec::new();
     for item in boxes(payload)? {

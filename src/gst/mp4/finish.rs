@@ -6,10 +6,11 @@ use std::io::{Read, Result, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::boxes::{self, bad, child, descend, push_box, u32_at, u64_at};
-use super::copied::Copied;
-use super::headers::{Skip, correct_opus, handler, header, rewrite_elst, scaled};
+use super::copied::{Copied, replaced};
+use super::headers::{Skip, correct_opus, handler, header, rewrite_elst, scaled, with_light};
 use super::index::entries;
 use super::metadata::{keys_of, user_data_of};
+use crate::gst::hdr::Light;
 use crate::gst::metadata::{Metadata, Original, TrackEdits, TrackMetadata};
 
 /// The changes to a finished file.
@@ -27,6 +28,8 @@ pub(crate) struct Edits<'a> {
     pub shown: u64,
     /// The tracks in the muxer's order.
     pub tracks: Vec<TrackEdits>,
+    /// The static HDR metadata of the first track.
+    pub light: Light,
     /// The input, if tracks unknown to GStreamer are to be copied from it.
     pub copy_from: Option<&'a Path>,
 }
@@ -164,6 +167,10 @@ fn rewrite_moov(moov: &[u8], edits: &Edits, places: &[Vec<u64>]) -> Result<Vec<u
                     let mut new = rewrite_trak(child, edits, track, skip, priming)?;
                     correct_opus(&mut new);
                     if track == 0 {
+                        if !edits.light.is_empty() {
+                            let path: [&[u8; 4]; 4] = [b"mdia", b"minf", b"stbl", b"stsd"];
+                            new = replaced(&new, &path, &|stsd| with_light(stsd, &edits.light))?;
+                        }
                         push_references(&mut new, edits, &number_of)?;
                     }
                     push_box(&mut body, &kind, &new)?;
@@ -318,6 +325,7 @@ mod tests {
             start: 500_000_000,
             shown: 0,
             tracks: vec![TrackEdits { source: None, priming: 21_333_333, heard: None }],
+            light: Light::default(),
             copy_from: None,
         };
         let new = rewrite_moov(&movie(), &edits, &[]).unwrap();
@@ -378,6 +386,14 @@ mod tests {
     fn plain() -> Edits<'static> {
         static NOTHING: std::sync::OnceLock<Metadata> = std::sync::OnceLock::new();
         let metadata = NOTHING.get_or_init(Metadata::default);
-        Edits { metadata, quicktime: false, start: 0, shown: 0, tracks: Vec::new(), copy_from: None }
+        Edits {
+            metadata,
+            quicktime: false,
+            start: 0,
+            shown: 0,
+            tracks: Vec::new(),
+            light: Light::default(),
+            copy_from: None,
+        }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::io::Result;
 
-use super::boxes::{bad, u32_at, u64_at};
+use super::boxes::{bad, boxes, push_box, u32_at, u64_at};
 use super::index::entries;
 use super::metadata::EPOCH;
+use crate::gst::hdr::Light;
 
 /// Corrects the Opus header by GStreamer 1.22's muxer: it copies the fields of an Ogg header, whose byte order is the
 /// opposite, so that players skip a third of a second.
@@ -17,6 +18,20 @@ pub(super) fn correct_opus(trak: &mut [u8]) {
         fields[2..6].reverse();
         fields[6..].reverse();
     }
+}
+
+/// A sample description whose entries hold the static HDR metadata, which GStreamer 1.22's muxer does not write.
+pub(super) fn with_light(stsd: &[u8], light: &Light) -> Result<Vec<u8>> {
+    let (head, entries) = stsd.split_at_checked(8).ok_or_else(|| bad("a short sample description"))?;
+    let mut out = head.to_vec();
+    for entry in boxes(entries)? {
+        let mut payload = entry.payload.to_vec();
+        for (kind, box_payload) in light.boxes() {
+            push_box(&mut payload, &kind, &box_payload)?;
+        }
+        push_box(&mut out, &entry.kind, &payload)?;
+    }
+    Ok(out)
 }
 
 /// A handler box with another name: length-prefixed in QuickTime, null-terminated in ISO files.

@@ -7,6 +7,7 @@ use std::io::{Read, Result, Seek, SeekFrom};
 use super::boxes::{self, TopBox, bad, boxes, child, descend, scale_and_duration, u32_at, u64_at};
 use super::copied::beyond;
 use super::edit_list::EditList;
+use crate::gst::hdr::Light;
 
 /// Top-level boxes of a file that must be complete; others after them are private data of cameras.
 const KNOWN: [&[u8; 4]; 5] = [b"moov", b"mdat", b"moof", b"mdat", b"mfra"];
@@ -38,6 +39,8 @@ pub(crate) struct IndexTrack {
     pub full_range: bool,
     /// Primaries, transfer and matrix (ITU-T H.273) from the container.
     pub colours: Option<[u8; 3]>,
+    /// Static HDR metadata from the container, which GStreamer's demuxer does not read.
+    pub light: Light,
     /// Orientation of the pictures, as `videoflip` names it; none unless the matrix is one of the eight rotations and
     /// reflections.
     pub direction: Option<&'static str>,
@@ -114,6 +117,7 @@ impl Index {
             let stsd_at = at + (mdia.at + stbl.at + stsd.at) as u64;
             if &handler == b"vide" {
                 track.colours = colours(stsd.payload);
+                track.light = light(stsd.payload).unwrap_or_default();
             }
             if &handler == b"vide"
                 && let Some(colr) = full_range(stsd.payload)
@@ -123,6 +127,13 @@ impl Index {
                 // the box, the coded stream decides.
                 self.patches.push((stsd_at + colr as u64, b"free".to_vec()));
             }
+        }
+        if &handler == b"soun"
+            && has_no_samples(stbl.payload)
+            && let Some(hdlr) = descend(mdia.payload, &[b"hdlr"])
+        {
+            // qtdemux divides by the size of a sample: it must not take the track for sound.
+            self.patches.push((at + (mdia.at + hdlr.at) as u64 + 8, b"free".to_vec()));
         }
         if matches!(&handler, b"vide" | b"soun")
             && let Some((lost, all)) = beyond(stbl.payload, length)
@@ -192,6 +203,19 @@ fn colours(stsd: &[u8]) -> Option<[u8; 3]> {
     let named = colr.starts_with(b"nclx") || colr.starts_with(b"nclc");
     // Two bytes each, the first of them 0.
     named.then_some([*colr.get(5)?, *colr.get(7)?, *colr.get(9)?])
+}
+
+/// The static HDR metadata of a sample entry.
+fn light(stsd: &[u8]) -> Option<Light> {
+    let entry = boxes(stsd.get(8..)?).ok()?.into_iter().next()?;
+    let inner = entry.payload.get(78..)?;
+    Some(Light::of_boxes(child(inner, b"mdcv"), child(inner, b"clli")))
+}
+
+/// Whether a sound description states neither channels nor bits.
+fn has_no_samples(stbl: &[u8]) -> bool {
+    // Entry count, then the entry: 8 bytes of header, 8 of every entry, 8 of version and vendor.
+    child(stbl, b"stsd").and_then(|stsd| stsd.get(8 + 24..8 + 28)).is_some_and(|fields| fields == [0; 4])
 }
 
 /// Offset of the type of a `colr` box with the full range flag, in the payload of `stsd`.

@@ -8,3 +8,4 @@ pub(crate) mod finish;
 mod headers;
 pub(crate) mod index;
 pub(crate) mod metadata;
+pub(crate) mod samples;

@@ -39,9 +39,36 @@ pub(super) fn watch_format(parse: &gst::Element, probe: &Arc<Probe>) {
     let probe = Arc::clone(probe);
     find.connect("have-type", false, move |values| {
         let caps = values.get(2).and_then(|value| value.get::<gst::Caps>().ok())?;
-        let name = caps.structure(0)?.name().to_string();
-        probe.set_format(Format::of(&name));
+        probe.set_format(Format::of(caps.structure(0)?));
         None
+    });
+}
+
+/// Keeps the audio before the first frame of a transport stream: tsdemux starts its segments at the first time that it
+/// knows, and parsers drop the packets before it. They become negative running times.
+pub(super) fn keep_early(parse: &gst::Element) {
+    let Some(bin) = parse.dynamic_cast_ref::<gst::Bin>() else { return };
+    bin.connect_deep_element_added(|_, _, element| {
+        if element.factory().is_none_or(|factory| factory.name() != "tsdemux") {
+            return;
+        }
+        element.connect_pad_added(|_, pad| {
+            pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |_, info| {
+                if let Some(gst::PadProbeData::Event(event)) = &info.data
+                    && let gst::EventView::Segment(segment) = event.view()
+                    && let Some(times) = segment.segment().downcast_ref::<gst::ClockTime>()
+                {
+                    let mut times = times.clone();
+                    let [start, offset] = [times.start(), times.offset()].map(Option::unwrap_or_default);
+                    times.set_offset(start + offset);
+                    times.set_start(gst::ClockTime::ZERO);
+                    times.set_time(gst::ClockTime::ZERO);
+                    let new = gst::event::Segment::builder(&times).seqnum(event.seqnum()).build();
+                    info.data = Some(gst::PadProbeData::Event(new));
+                }
+                gst::PadProbeReturn::Ok
+            });
+        });
     });
 }
 

@@ -2,8 +2,10 @@
 
 mod correct;
 pub(crate) mod images;
+mod jpeg;
 mod options;
 mod structure;
+mod transport;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,10 +16,12 @@ use gstreamer as gst;
 use gstreamer_pbutils as gst_pbutils;
 use gstreamer_video as gst_video;
 
-pub use self::options::{FileOptions, VideoTrack};
+pub use self::options::{FileOptions, Hdr, VideoTrack};
 
-use self::correct::{correct, patch, watch_format};
+use self::correct::{correct, keep_early, patch, watch_format};
+use self::transport::{Early, clock_span, early_tables};
 use crate::gst::clock::Clock;
+use crate::gst::decoder;
 use crate::gst::loas;
 use crate::gst::message::unplayable;
 use crate::gst::metadata::{Metadata, TrackKind, track_number};
@@ -28,7 +32,8 @@ use crate::gst::{element, gst_failed, init, link};
 use crate::input::VideoInfo;
 use crate::input::picture::{FLIP, picture_chain};
 use crate::input::probe::{BT601, Format, JPEG, Probe, UNNAMED};
-use crate::input::reader::{Pace, PipelineReader, frame_sink};
+use crate::input::reader::{Pace, PipelineReader, frame_sink, raw_caps};
+use crate::input::tone::Transfer;
 use crate::{Error, Result};
 
 /// Format, size and duration of a file, from its header and its first frame.
@@ -93,12 +98,18 @@ pub(crate) fn file_reader_at(path: &Path, stream: u32, options: FileOptions, pac
 }
 
 fn open(path: &Path, stream: u32, options: FileOptions, pace: Pace, only_keys: bool) -> Result<PipelineReader> {
+    options.decoder.check()?;
     let pipeline = gst::Pipeline::new();
     size::bound(&pipeline, size::MAX_SIDE_OF_FILES, "this program");
     let source = element("filesrc")?;
     source.set_property("location", path);
     let mut file = std::fs::File::open(path).ok();
-    let index = file.as_mut().and_then(|file| Index::read(file).ok()).unwrap_or_default();
+    let mut index = file.as_mut().and_then(|file| Index::read(file).ok()).unwrap_or_default();
+    let early = file.as_mut().and_then(early_tables);
+    let span = file.as_mut().and_then(clock_span);
+    if let Some(Early::Patches(patches)) = &early {
+        index.patches.clone_from(patches);
+    }
     let cut = index.cut.clone().or_else(|| file.as_mut().and_then(structure::cut));
     // In real time, frames are due by the demuxer's timestamps.
     let index =
@@ -108,6 +119,7 @@ fn open(path: &Path, stream: u32, options: FileOptions, pace: Pace, only_keys: b
     }
     let parse = element("parsebin")?;
     keep_streams(&parse);
+    keep_early(&parse);
     link(&pipeline, &[source.clone(), parse.clone()])?;
 
     let decoder = element("decodebin")?;
@@ -135,6 +147,7 @@ fn open(path: &Path, stream: u32, options: FileOptions, pace: Pace, only_keys: b
     }
     let decoded = Arc::clone(&probe);
     let size = std::sync::Mutex::new((0, 0));
+    let deep = sink.downgrade();
     entry.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
         match info.event().map(|event| event.view()) {
             None => {
@@ -147,7 +160,15 @@ fn open(path: &Path, stream: u32, options: FileOptions, pace: Pace, only_keys: b
                 if let Ok(info) = gst_video::VideoInfo::from_caps(caps.caps())
                     && let Ok(mut reduced) = decoded.reduced.lock()
                 {
-                    *reduced = reductions(&info);
+                    let sampling = decoded.sampling.lock().map(|sampling| *sampling).unwrap_or_default();
+                    *reduced = reductions(&info, sampling);
+                    // Eight bits are too few for a curve that stretches the dark parts.
+                    if options.hdr == Hdr::ToneMap
+                        && Transfer::of(&info).is_some()
+                        && let Some(sink) = deep.upgrade()
+                    {
+                        sink.set_caps(Some(&raw_caps(gst_video::VideoFormat::I42010le)));
+                    }
                 }
                 if let Ok(mut size) = size.lock()
                     && *size != new
@@ -160,9 +181,14 @@ fn open(path: &Path, stream: u32, options: FileOptions, pace: Pace, only_keys: b
         }
         gst::PadProbeReturn::Ok
     });
+    options.decoder.apply(&decoder);
+    let within = pipeline.downgrade();
     decoder.connect_pad_added(move |_, pad| {
-        if !entry.is_linked() && pad.link(&entry).is_err() {
-            tracing::warn!("the decoder's output cannot be linked");
+        if let Some(pipeline) = within.upgrade()
+            && !entry.is_linked()
+            && let Err(error) = decoder::link_pictures(&pipeline, pad, &entry)
+        {
+            decoder::fail(&pipeline, &error);
         }
     });
 
@@ -170,19 +196,20 @@ fn open(path: &Path, stream: u32, options: FileOptions, pace: Pace, only_keys: b
     if let Some(metadata) = file.as_mut().and_then(Metadata::read) {
         let _ = shared.metadata.set(metadata);
     }
-    if let Some(bytes) = file.as_mut().and_then(structure::before_tables) {
-        shared.note(format!("the first {bytes} bytes of the stream come before its tables: audio in them is left out"));
+    if let Some(Early::LeftOut(bytes)) = early {
+        shared.note(format!("the first {bytes} bytes of the stream come before its tables and are left out"));
     }
     let duration = index.duration;
     let (streams, known) = (Arc::clone(&probe), Arc::clone(&shared));
     // The pipeline owns the handler: strong references would form a cycle and leak.
     let (weak, weak_decoder, weak_flip) = (pipeline.downgrade(), decoder.downgrade(), chain[FLIP].downgrade());
+    let wanted = options.index();
     parse.connect_pad_added(move |_, pad| {
         let (Some(pipeline), Some(decoder), Some(flip)) = (weak.upgrade(), weak_decoder.upgrade(), weak_flip.upgrade())
         else {
             return;
         };
-        let into = Into { pipeline, decoder, flip, wanted: options.index() };
+        let into = Into { pipeline, decoder, flip, wanted };
         if let Err(e) = add_stream(&into, pad, &streams, &known, &index) {
             tracing::warn!("a stream is left out: {e}");
         }
@@ -191,7 +218,7 @@ fn open(path: &Path, stream: u32, options: FileOptions, pace: Pace, only_keys: b
         return Err(unplayable(path, Fault::Encrypted));
     }
     let started = PipelineReader::start(pipeline, sink, path, stream, shared, probe, pace);
-    let mut reader = started.map_err(|error| match file.as_mut().is_some_and(structure::scrambled) {
+    let mut reader = started.map_err(|error| match file.as_mut().is_some_and(transport::scrambled) {
         true => unplayable(path, Fault::Encrypted),
         false => error,
     })?;
@@ -201,15 +228,30 @@ fn open(path: &Path, stream: u32, options: FileOptions, pace: Pace, only_keys: b
     if let Some(duration) = duration {
         reader.set_duration(duration);
     }
+    if let Some(span) = span.filter(|_| !only_keys) {
+        reader.set_clock_span(span);
+    }
     reader.set_structure(cut, move || file.as_mut().and_then(structure::broken));
     Ok(reader)
 }
 
 /// Properties of the pictures lost in 8-bit 4:2:0, one sentence each.
-fn reductions(info: &gst_video::VideoInfo) -> Vec<String> {
+///
+/// `sampling` is that of the coded pictures, where the decoder reduces it.
+fn reductions(info: &gst_video::VideoInfo, sampling: Option<&str>) -> Vec<String> {
     let mut lost = Vec::new();
     let format = info.format_info();
     let depth = format.depth().iter().copied().max().unwrap_or(8);
+    let coarse = |component: usize| (format.w_sub().get(component).copied(), format.h_sub().get(component).copied());
+    let decoded = (format.n_components() >= 3 && coarse(1) != (Some(1), Some(1))).then(|| match coarse(1) {
+        _ if format.is_rgb() => "RGB",
+        (Some(0), _) => "4:4:4",
+        (Some(1), _) => "4:2:2",
+        _ => "4:1:1",
+    });
+    if let Some(sampling) = decoded.or(sampling) {
+        lost.push(format!("the chroma of the pictures ({sampling}) is reduced to 4:2:0"));
+    }
     if depth > 8 {
         lost.push(format!("pictures of {depth} bits per channel are reduced to 8"));
     }
@@ -288,17 +330,35 @@ fn add_stream(into: &Into, pad: &gst::Pad, probe: &Arc<Probe>, shared: &Shared, 
                 *known = edits;
             }
             if let Ok(mut codec) = probe.codec.lock() {
-                *codec =
-                    if caps.is_fixed() { gst_pbutils::pb_utils_get_codec_description(&caps).to_string() } else { name };
+                *codec = if caps.is_fixed() {
+                    gst_pbutils::pb_utils_get_codec_description(&caps).to_string()
+                } else {
+                    name.clone()
+                };
             }
             watch_colours(pad, listed.and_then(|track| track.colours), probe);
+            if let (Ok(mut light), Some(track)) = (probe.light.lock(), listed) {
+                *light = track.light;
+            }
             let coded = Arc::clone(probe);
             // Buffers of a raw stream are not frames.
             let framed =
                 probe.format() != Format::Raw || caps.structure(0).is_some_and(|s| s.get("parsed") == Ok(true));
+            let is_jpeg = name == "image/jpeg";
+            let in_order = probe.format() == Format::Avi && !matches!(name.as_str(), "video/x-h264" | "video/x-h265");
             pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+                if is_jpeg
+                    && coded.coded.load(Ordering::Acquire) == 0
+                    && let Some(map) = info.buffer().and_then(|buffer| buffer.map_readable().ok())
+                    && let Ok(mut sampling) = coded.sampling.lock()
+                {
+                    *sampling = jpeg::sampling(&map);
+                }
                 if coded.only_keys && info.buffer().is_some_and(|b| b.flags().contains(gst::BufferFlags::DELTA_UNIT)) {
                     return gst::PadProbeReturn::Drop;
+                }
+                if in_order && let Some(time) = info.buffer().and_then(|buffer| buffer.dts_or_pts()) {
+                    coded.add_time(time.nseconds());
                 }
                 let header = !framed
                     || info.buffer().is_some_and(|b| b.flags().contains(gst::BufferFlags::HEADER) && b.size() < 64);
@@ -328,7 +388,8 @@ fn add_stream(into: &Into, pad: &gst::Pad, probe: &Arc<Probe>, shared: &Shared, 
         _ => return Ok(()),
     };
     let clock = Clock::new(&shared.joins, probe.format().restarts());
-    let (track, sink) = Track::new(kind, pad, edits, clock);
+    let stated = shared.metadata.get().zip(track_number(pad)).and_then(|(metadata, number)| metadata.track(number));
+    let (track, sink) = Track::new(kind, pad, edits, stated.map_or(0, |track| track.delay), clock);
     into.pipeline.add(&sink).map_err(gst_failed)?;
     sink.sync_state_with_parent().map_err(gst_failed)?;
     let entry = sink.static_pad("sink").ok_or_else(|| Error::failed("an appsink without a pad"))?;

@@ -1,10 +1,11 @@
-//! Options for reading a file: the video track, and the frame rate of streams without timestamps.
+//! Options for reading a file: the video track, HDR, and the frame rate of streams without timestamps.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::gst::decoder::DecoderChoice;
 use crate::{Error, Result};
 
 /// The choice of a video track.
@@ -75,18 +76,47 @@ impl fmt::Display for VideoTrack {
     }
 }
 
+/// The treatment of HDR video (PQ, HLG).
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    strum::EnumMessage,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "kebab-case", parse_err_ty = Error, parse_err_fn = crate::error::unknown_name)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hdr {
+    /// Frames and output keep the transfer function, the colours and their metadata.
+    #[default]
+    Keep,
+    /// Frames and output are SDR in BT.709, by the curve of ITU-R BT.2390.
+    ToneMap,
+}
+
 /// Options for one file.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct FileOptions {
     /// The video track to read; `All` is treated as the first.
     pub video_track: VideoTrack,
     /// Frame rate of an elementary stream (without a container); default: that of the stream, else 25.
     pub fps: Option<f64>,
+    /// The treatment of HDR video.
+    pub hdr: Hdr,
+    /// The video decoders that may be used.
+    pub decoder: DecoderChoice,
 }
 
 impl FileOptions {
     /// Index of the chosen track among the video tracks, from 0.
-    pub(crate) fn index(self) -> u64 {
+    pub(crate) fn index(&self) -> u64 {
         match self.video_track {
             VideoTrack::Number(number) => u64::from(number) - 1,
             VideoTrack::First | VideoTrack::All => 0,

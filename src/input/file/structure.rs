@@ -72,30 +72,6 @@ fn matroska(file: &mut File, length: u64) -> Result<Missing> {
     Ok(None)
 }
 
-/// Number of bytes before the first table of a transport stream; none up to a few packets.
-pub(super) fn before_tables(file: &mut File) -> Option<usize> {
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0)).ok()?;
-    file.take(4 << 20).read_to_end(&mut bytes).ok()?;
-    let packets = || bytes.chunks_exact(188).take_while(|packet| packet[0] == 0x47);
-    // The program association table has PID 0.
-    let first = packets().position(|packet| packet[1] & 0x1f == 0 && packet[2] == 0)?;
-    (first > 20).then_some(first * 188)
-}
-
-/// Whether a transport stream is scrambled, by the flags of most of its packets.
-pub(super) fn scrambled(file: &mut File) -> bool {
-    const PACKET: usize = 188;
-    let mut bytes = Vec::new();
-    if file.seek(SeekFrom::Start(0)).is_err() || file.take(1 << 20).read_to_end(&mut bytes).is_err() {
-        return false;
-    }
-    let packets = bytes.chunks_exact(PACKET).take_while(|packet| packet[0] == 0x47);
-    let (all, locked) =
-        packets.fold((0, 0), |(all, locked), packet| (all + 1, locked + usize::from(packet[3] & 0xc0 != 0)));
-    all > 10 && locked * 2 > all
-}
-
 /// Limit of elements to walk over.
 const MOST_ELEMENTS: usize = 2_000_000;
 /// Identifiers of elements within a cluster (RFC 9559, 5.1.3), and those allowed everywhere.

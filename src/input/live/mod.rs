@@ -39,9 +39,10 @@ pub use rtp::PacketCounts;
 
 use crate::address::LocatedPath;
 use crate::duration::{milliseconds, seconds};
+use crate::gst::decoder::{DecoderChoice, Hardware};
 use crate::gst::init;
 use crate::input::FrameReader;
-use crate::input::file::{FileOptions, VideoTrack};
+use crate::input::file::{FileOptions, Hdr, VideoTrack};
 use crate::{Error, Result};
 
 /// `[source]`: how inputs are read.
@@ -72,12 +73,23 @@ pub struct SourceOptions {
     /// Frame rate of an elementary stream, without a container (H.264, H.265, JPEG), in frames/s; default: that of the
     /// stream, else 25.
     pub fps: Option<f64>,
+    /// What becomes of HDR video (PQ, HLG) in files.
+    pub hdr: Hdr,
+    /// A GStreamer element that decodes the video of the formats that it takes; by rank when left out.
+    pub decoder: Option<String>,
+    /// Whether video is decoded on hardware: `auto` (by rank), `off` or `require`.
+    pub hw: Hardware,
 }
 
 impl SourceOptions {
+    /// The video decoders that may be used.
+    pub(crate) fn decoders(&self) -> DecoderChoice {
+        DecoderChoice { element: self.decoder.clone(), hardware: self.hw }
+    }
+
     /// Those for files.
     pub(crate) fn of_files(&self) -> FileOptions {
-        FileOptions { video_track: self.video_track, fps: self.fps }
+        FileOptions { video_track: self.video_track, fps: self.fps, hdr: self.hdr, decoder: self.decoders() }
     }
 }
 
@@ -94,6 +106,9 @@ impl Default for SourceOptions {
             tls_accept_any: false,
             video_track: VideoTrack::First,
             fps: None,
+            hdr: Hdr::Keep,
+            decoder: None,
+            hw: Hardware::Auto,
         }
     }
 }
@@ -142,6 +157,7 @@ pub fn open_live(input: &LiveInput, options: &SourceOptions, stream: u32) -> Res
     if !(16..=32_768).contains(&options.max_size) {
         return Err(Error::usage(format!("source.max_size is {}, it must be from 16 to 32768", options.max_size)));
     }
+    options.decoders().check()?;
     if let address::Source::File(path) = &input.source {
         return Ok(Box::new(realtime::RealtimeReader::open(path, stream, options.of_files())?));
     }

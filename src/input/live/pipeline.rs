@@ -17,6 +17,7 @@ use gstreamer_app as gst_app;
 
 use crate::Error;
 use crate::Result;
+use crate::gst::decoder::{self, DecoderChoice, link_pictures};
 use crate::gst::element;
 use crate::gst::size;
 use crate::gst::trust::authorities;
@@ -218,6 +219,7 @@ impl Recipe {
         link(&pipeline, &chain)?;
         let entry = pad(&chain[0], "sink")?;
         let life = Arc::new(Life::new(&self.counters));
+        let choice = self.options.decoders();
         let seen = Arc::clone(&life);
         pad(sink.upcast_ref(), "sink")?.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
             seen.picture(info.buffer().and_then(|buffer| buffer.pts()));
@@ -227,20 +229,20 @@ impl Recipe {
         match &self.input.source {
             Source::Test(spec) => test(&pipeline, spec, &chain[0], &life)?,
             Source::Rtsp(server) => {
-                let decoder = decoder(&pipeline, &entry, &life)?;
+                let decoder = decoder(&pipeline, &entry, &life, &choice)?;
                 pictures::filter(&entry, Arc::clone(&life.pictures), self.options.damaged);
                 let relay = self.rtsp(&pipeline, self.moved.as_ref().unwrap_or(server), &decoder, &life)?;
                 report = Some(Arc::clone(&relay.report));
                 link = Some(Box::new(relay));
             }
             Source::Http(server) => {
-                let decoder = decoder(&pipeline, &entry, &life)?;
+                let decoder = decoder(&pipeline, &entry, &life, &choice)?;
                 let known = Arc::<Report>::default();
                 let fetcher = self.http(&pipeline, server, &decoder, &sink, &life, &known)?;
                 (report, link) = (Some(known), Some(Box::new(fetcher) as _));
             }
             Source::Device(device) => {
-                let decoder = decoder(&pipeline, &entry, &life)?;
+                let decoder = decoder(&pipeline, &entry, &life, &choice)?;
                 camera(&pipeline, device, &decoder, &life)?;
             }
             Source::File(path) => return Err(Error::failed(format!("{}: not a live input", path.display()))),
@@ -278,15 +280,24 @@ pub(crate) fn note_packets(element: &gst::Element, life: &Arc<Life>) {
 }
 
 /// A decodebin whose first video stream is linked to `entry`.
-fn decoder(pipeline: &gst::Pipeline, entry: &gst::Pad, life: &Arc<Life>) -> Result<gst::Element> {
+fn decoder(
+    pipeline: &gst::Pipeline,
+    entry: &gst::Pad,
+    life: &Arc<Life>,
+    choice: &DecoderChoice,
+) -> Result<gst::Element> {
     let decoder = element("decodebin")?;
+    choice.apply(&decoder);
     pipeline.add(&decoder).map_err(gst_failed)?;
     let (weak, entry) = (pipeline.downgrade(), entry.clone());
     decoder.connect_pad_added(move |_, pad| {
         let Some(pipeline) = weak.upgrade() else { return };
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
         let video = caps.structure(0).is_some_and(|s| s.name().starts_with("video/"));
-        if !video || entry.is_linked() || pad.link(&entry).is_err() {
+        if !video || entry.is_linked() {
+            ignore(&pipeline, pad);
+        } else if let Err(error) = link_pictures(&pipeline, pad, &entry) {
+            tracing::warn!("{error}");
             ignore(&pipeline, pad);
         }
     });
@@ -305,8 +316,7 @@ fn decoder(pipeline: &gst::Pipeline, entry: &gst::Pad, life: &Arc<Life>) -> Resu
 }
 
 pub(crate) fn is_video_decoder(element: &gst::Element) -> bool {
-    let class = element.factory().and_then(|f| f.metadata(gst::ELEMENT_METADATA_KLASS).map(str::to_owned));
-    class.is_some_and(|class| class.contains("Decoder/Video"))
+    element.factory().is_some_and(|factory| decoder::is_video_decoder(&factory))
 }
 
 /// Discards a stream: left unlinked, it would stop the others.

@@ -179,6 +179,34 @@ fn taken<'a>(model: &Model<'a>, node: &Node<'a>, origin: &Origin<'a>) -> Option<
     codes.map(|(scale, zero)| (tensor, Some([scale, zero])))
 }
 
+/// Operators between a tensor and the normalisation that it is, at most.
+const NORMALISED_DEPTH: usize = 8;
+
+/// Whether `tensor` is a layer normalisation with scale and shift: features of a transformer, and no sums of a classifier.
+pub fn is_normalised(model: &Model<'_>, tensor: &str) -> bool {
+    let origin = |node: &Node<'_>| {
+        let mut inputs = node.inputs.iter().copied().filter(|input| !model.constants.contains(input));
+        inputs.next().filter(|_| inputs.next().is_none()).map(str::to_owned)
+    };
+    let mut at = tensor.to_owned();
+    for _ in 0..NORMALISED_DEPTH {
+        let Some(node) = model.producer(&at) else { return false };
+        let next = match node.operator {
+            "LayerNormalization" | "SkipLayerNormalization" | "SimplifiedLayerNormalization" | "RMSNormalization" => {
+                return true;
+            }
+            // As it is written before operator set 17.
+            "Div" => return node.input(1).and_then(|by| model.producer(by)).is_some_and(|by| by.is("Sqrt")),
+            "Add" | "Mul" => origin(node),
+            operator if MOVING.contains(&operator) || operator == "Slice" => node.input(0).map(str::to_owned),
+            _ => return false,
+        };
+        let Some(next) = next else { return false };
+        at = next;
+    }
+    false
+}
+
 /// Scale and zero point of `tensor`, where a convolution or product takes it as integer codes.
 pub fn codes<'a>(model: &Model<'a>, tensor: &str) -> Option<[&'a str; 2]> {
     let quantised = |node: &&Node<'_>| {

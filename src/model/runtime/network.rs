@@ -10,7 +10,7 @@ use ort::memory::AllocationDevice;
 use ort::session::Session;
 use ort::value::{TensorRef, ValueType};
 
-use crate::model::manifest::{Manifest, sha256_hex};
+use crate::model::manifest::{Colour, Manifest, sha256_hex};
 use crate::model::onnx_file::graph::Model;
 use crate::model::onnx_file::plan;
 use crate::model::onnx_file::plan::{FREE_SIZES, Keep, Plan, Shapes};
@@ -41,8 +41,9 @@ pub struct Network {
     manifest: Manifest,
     input: InputSpec,
     input_name: String,
+    colour: Colour,
     max_batch: Option<usize>,
-    logits: String,
+    logits: Option<String>,
     features: Vec<String>,
     provider: Provider,
     precision: Precision,
@@ -88,6 +89,16 @@ impl Network {
             assumptions.push(format!("no manifest {} beside the model", path.with_extension("toml").display()));
         }
         let mut manifest = manifest.unwrap_or_default();
+        if let (Some(option), Some(_)) = (options.colour, &manifest.scoring)
+            && option != manifest.input.colour.unwrap_or_default()
+        {
+            assumptions.push(format!(
+                "the threshold of the manifest was found with {} pictures, and --colour gives {}: it may mark too much or too \
+                 little",
+                manifest.input.colour.unwrap_or_default().name(),
+                option.name()
+            ));
+        }
         manifest.input.colour = options.colour.or(manifest.input.colour);
         let folder = folder_of(&path);
         let model = parse(bytes)?;
@@ -99,8 +110,11 @@ impl Network {
         let Opened { session, provider, precision, passed_by, unoptimised, profiled } =
             open::open(&graph, folder, options)?;
         assumptions.extend(unoptimised);
-        let channels = check_outputs(&session, &logits, &features)?;
-        let classes_guessed = find_classes(&mut manifest, &logits, channels, noted, &mut assumptions)?;
+        let channels = check_outputs(&session, logits.as_deref(), &features)?;
+        let classes_guessed = match &logits {
+            Some(logits) => find_classes(&mut manifest, logits, channels, noted, &mut assumptions)?,
+            None => no_classes(&manifest).map(|()| false)?,
+        };
         let failed = |error: ort::Error| Error::failed(format!("its outputs cannot be bound: {error}"));
         let bound = Bound::of(&session, provider, provider.number(options).unwrap_or_default()).map_err(failed)?;
         let max_batch = (!picture.free_batch || has_fixed_batch(&session)).then_some(1);
@@ -112,6 +126,7 @@ impl Network {
             sha256,
             manifest,
             input: picture.spec,
+            colour: picture.colour,
             max_batch,
             input_name: picture.name,
             logits,
@@ -196,6 +211,11 @@ impl Network {
         &self.input
     }
 
+    /// The order of the channels that the graph gets, however the program's picture is brought to it.
+    pub fn colour(&self) -> Colour {
+        self.colour
+    }
+
     /// The file it was loaded from.
     pub fn path(&self) -> &Path {
         &self.path
@@ -234,9 +254,9 @@ impl Network {
         &self.passed_by
     }
 
-    /// Name of the logits output.
-    pub fn logits_name(&self) -> &str {
-        &self.logits
+    /// Name of the logits output; none where the network gives features alone.
+    pub fn logits_name(&self) -> Option<&str> {
+        self.logits.as_deref()
     }
 
     /// Names of the feature outputs, in the order of [`Maps::features`](crate::compute::Maps::features); empty when the graph has none.
@@ -289,7 +309,7 @@ impl Network {
         let failed = |error: ort::Error| {
             failure(provider, &error.to_string()).at(format!("model {}: inference failed", path.display()))
         };
-        let names = std::iter::once(&self.logits).chain(&self.features).map(String::as_str);
+        let names = self.logits.iter().chain(&self.features).map(String::as_str);
         let mut outputs = match &mut self.bound {
             Some(bound) => bound.run(&mut self.session, (&self.input_name, view), names),
             None => TensorRef::from_array_view(view)
@@ -302,7 +322,7 @@ impl Network {
                 .ok_or_else(|| Error::failed(format!("model {}: output `{name}` is missing", self.path.display())))
         };
         let tensors = Arc::new(Tensors {
-            logits: take(&self.logits)?,
+            logits: self.logits.as_deref().map(&mut take).transpose()?,
             features: self.features.iter().map(|name| take(name)).collect::<Result<_>>()?,
         });
         drop(outputs);
@@ -314,7 +334,11 @@ impl Network {
             self.looked = true;
             let mut seen = Vec::new();
             first.with_maps(|maps| {
-                seen = values::look(&maps.logits, &self.logits, self.queries);
+                seen = match (&self.logits, maps.features.first()) {
+                    (Some(name), _) => values::look(&maps.logits, name, self.queries),
+                    (None, Some(features)) => values::look_at_features(features, &self.features[0]),
+                    (None, None) => Vec::new(),
+                };
                 Ok(())
             })?;
             for text in &seen {
@@ -430,11 +454,10 @@ fn has_fixed_batch(session: &Session) -> bool {
 }
 
 /// Checks what ONNX Runtime makes of the outputs; gives the channels of the logits where they are fixed.
-fn check_outputs(session: &Session, logits: &str, features: &[String]) -> Result<Option<usize>> {
+fn check_outputs(session: &Session, logits: Option<&str>, features: &[String]) -> Result<Option<usize>> {
     let mut channels = None;
-    for (what, name) in
-        std::iter::once(("logits", logits)).chain(features.iter().map(|name| ("features", name.as_str())))
-    {
+    let all = logits.map(|name| ("logits", name)).into_iter();
+    for (what, name) in all.chain(features.iter().map(|name| ("features", name.as_str()))) {
         let Some(output) = session.outputs().iter().find(|output| output.name() == name) else {
             return Err(Error::failed(format!("output `{name}` is missing after loading")));
         };
@@ -454,6 +477,17 @@ fn check_outputs(session: &Session, logits: &str, features: &[String]) -> Result
         }
     }
     Ok(channels)
+}
+
+/// Checks that the manifest of a network without classes names none.
+fn no_classes(manifest: &Manifest) -> Result<()> {
+    if manifest.classes.names.is_empty() && manifest.classes.palette.is_empty() && manifest.scoring.is_none() {
+        return Ok(());
+    }
+    Err(Error::usage(
+        "the manifest does not fit the graph: it has [classes] or [scoring], and no output of the graph holds logits",
+    )
+    .hint("name them as outputs.logits in the manifest"))
 }
 
 /// Checks the manifest's classes, or takes those that the file's metadata has, or guesses them by their number; whether

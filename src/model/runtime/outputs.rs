@@ -11,7 +11,8 @@ use crate::{Error, Result};
 /// The tensors of one call; they stay in ONNX Runtime's memory.
 #[derive(Debug)]
 pub(super) struct Tensors {
-    pub logits: DynValue,
+    /// None where the network gives features alone.
+    pub logits: Option<DynValue>,
     pub features: Vec<DynValue>,
 }
 
@@ -36,7 +37,14 @@ impl Outputs {
     /// A tensor is not `[count, C, h, w]` f32, or `use_maps` fails.
     pub fn with_maps<R>(&self, use_maps: impl FnOnce(&Maps<'_>) -> Result<R>) -> Result<R> {
         let plane = |value, what| plane(value, what, self.index, self.count);
-        let logits = plane(&self.tensors.logits, "logits")?;
+        let logits = match (&self.tensors.logits, self.tensors.features.first()) {
+            (Some(logits), _) => plane(logits, "logits")?,
+            (None, Some(features)) => {
+                let (_, height, width) = plane(features, "features")?.dim();
+                no_classes(height, width)?
+            }
+            (None, None) => return Err(Error::failed("the network has neither logits nor features")),
+        };
         match self.tensors.features.as_slice() {
             [] => use_maps(&Maps { logits, features: &[], picture: None }),
             [one] => use_maps(&Maps { logits, features: &[plane(one, "features")?], picture: None }),
@@ -46,6 +54,11 @@ impl Outputs {
             }
         }
     }
+}
+
+/// The logits of a network without classes.
+fn no_classes<'a>(height: usize, width: usize) -> Result<ArrayView3<'a, f32>> {
+    ArrayView3::from_shape((0, height, width), &[]).map_err(|error| Error::failed(format!("no logits: {error}")))
 }
 
 /// The map of picture `index` of `count`.

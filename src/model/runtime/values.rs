@@ -13,15 +13,30 @@ pub(super) fn varies(picture: &[f32]) -> bool {
     picture.chunks_exact(plane).any(|plane| plane.iter().any(|value| (value - plane[0]).abs() > 1e-3))
 }
 
+/// Whether every channel of a map is the same all over.
+fn is_flat(map: &ArrayView3<'_, f32>) -> bool {
+    map.axis_iter(Axis(0)).all(|plane| {
+        let first = plane.first().copied().unwrap_or(0.0);
+        plane.iter().all(|value| (value - first).abs() <= 1e-6 * first.abs().max(1e-30))
+    })
+}
+
+/// What is remarkable about the features `name` of a picture that shows something.
+pub(super) fn look_at_features(features: &ArrayView3<'_, f32>, name: &str) -> Vec<String> {
+    let text = || {
+        format!(
+            "the features `{name}` are the same all over a picture that is not: the output, the normalisation (input.range, \
+             input.mean, input.std) or the weights are wrong"
+        )
+    };
+    is_flat(features).then(text).into_iter().collect()
+}
+
 /// What is remarkable about the logits `name` of a picture that shows something; `folded` are those of queries.
 pub(super) fn look(logits: &ArrayView3<'_, f32>, name: &str, folded: bool) -> Vec<String> {
     let mut seen = Vec::new();
     let (low, high) = logits.iter().fold((f32::MAX, f32::MIN), |(low, high), &v| (low.min(v), high.max(v)));
-    let flat = |plane: ndarray::ArrayView2<'_, f32>| {
-        let first = plane.first().copied().unwrap_or(0.0);
-        plane.iter().all(|value| (value - first).abs() <= 1e-6 * first.abs().max(1e-30))
-    };
-    if logits.axis_iter(Axis(0)).all(flat) {
+    if is_flat(logits) {
         seen.push(format!(
             "the logits `{name}` are the same all over a picture that is not: the output, the normalisation (input.range, \
              input.mean, input.std) or the weights are wrong"

@@ -165,7 +165,7 @@ impl Merge {
         }
         for (map, to) in std::iter::once(&maps.logits).chain(maps.features).zip(&mut canvas.maps) {
             let (channels, rows, columns) = map.dim();
-            if channels * rows * columns == 0 {
+            if rows * columns == 0 {
                 return Err(Error::failed(format!("the network gave a map of {channels} x {rows} x {columns}")));
             }
             let table = self.table(layout, (rows, columns));

@@ -46,6 +46,31 @@ pub enum TimeSource {
     Container,
 }
 
+/// Where a position is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PositionSource {
+    /// A `gpmd` track, as GoPro writes it.
+    Gpmd,
+    /// A `camm` track: Camera Motion Metadata.
+    Camm,
+    /// The blocks of Novatek chips.
+    Novatek,
+    /// NMEA lines as subtitles.
+    Nmea,
+}
+
+/// A place on the earth.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Position {
+    /// Degrees north, WGS 84.
+    pub latitude: f64,
+    /// Degrees east.
+    pub longitude: f64,
+    /// Where it is from.
+    pub source: PositionSource,
+}
+
 /// The pixels of a `width` x `height` frame that `rect` covers.
 pub fn pixels(rect: &Rect, width: u32, height: u32) -> BoundingBox {
     let at = |share: f32, size: u32| ((share.clamp(0.0, 1.0) * size as f32).round() as u32).min(size);
@@ -89,6 +114,8 @@ pub struct Event {
     pub end_wall: Option<String>,
     /// Where the wall times come from.
     pub time_source: TimeSource,
+    /// Position of the camera at its first frame, where the file has it.
+    pub position: Option<Position>,
     /// Its box at its highest level, in pixels of the frame.
     #[serde(rename = "box")]
     pub bounding_box: BoundingBox,
@@ -98,10 +125,12 @@ pub struct Event {
     pub peak_score: f32,
     /// Its severity, 0..1; see [`severity`].
     pub severity: f32,
-    /// Mean over its frames of the mean confidence, the raw maximum logit.
-    pub mean_confidence: f32,
+    /// Mean over its frames of the mean confidence, the raw maximum logit; none where the network has no classes.
+    pub mean_confidence: Option<f32>,
     /// The known class that it was nearest to in most frames.
     pub nearest_class: Option<String>,
+    /// Whether the names of classes, here and in `label`, are a guess by their number.
+    pub classes_guessed: bool,
     /// A picture of it, where one was written.
     pub snapshot: Option<String>,
     /// A video of it, where one was written.

@@ -29,6 +29,11 @@ impl Evidence {
         self.last.clear();
     }
 
+    /// The stream's usual score.
+    pub fn usual(&self) -> Option<f32> {
+        self.usual
+    }
+
     /// Takes a frame that came `step` seconds after the last one; `left_out` cells get the lowest level.
     pub fn update(
         &mut self,

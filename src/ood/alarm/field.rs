@@ -1,6 +1,6 @@
 //! One frame on the small grid that the rules use.
 
-use ndarray::ArrayView3;
+use ndarray::{ArrayView2, ArrayView3};
 
 use crate::compute::Detection;
 use crate::frame::Plane;
@@ -48,20 +48,29 @@ impl Field {
         self.len() == 0
     }
 
-    /// Reads a frame; `logits` are `[C, h, w]` of any size.
+    /// Reads a frame; `logits` are `[C, h, w]` of any size; C may be 0.
     ///
     /// # Errors
     /// The logits or the score map are empty.
     pub fn read(&mut self, detection: &Detection, logits: ArrayView3<'_, f32>, luma: Plane<'_>) -> Result<()> {
+        self.read_still(detection.score.view(), logits)?;
+        read_luma(luma, self.width, self.height, &mut self.luma);
+        Ok(())
+    }
+
+    /// Reads a frame without its luma, from a score map of any size.
+    ///
+    /// # Errors
+    /// As [`Field::read`].
+    pub fn read_still(&mut self, score: ArrayView2<'_, f32>, logits: ArrayView3<'_, f32>) -> Result<()> {
         let (_, rows, columns) = logits.dim();
-        let (height, width) = Self::size_for(rows, columns);
-        let (Some(score), false) = (detection.score.as_slice(), logits.is_empty()) else {
+        let (Some(values), false) = (score.as_slice(), rows * columns == 0) else {
             return Err(Error::failed("events: the score map or the logits are empty"));
         };
-        (self.width, self.height) = (width, height);
-        self.read_score(score, detection.score.dim());
+        (self.height, self.width) = Self::size_for(rows, columns);
+        self.read_score(values, score.dim());
         self.read_classes(logits);
-        self.read_luma(luma);
+        self.luma.clear();
         Ok(())
     }
 
@@ -104,24 +113,23 @@ impl Field {
             }
         }
     }
+}
 
-    fn read_luma(&mut self, luma: Plane<'_>) {
-        self.luma.clear();
-        let across = (luma.columns as f32 / self.width as f32, luma.rows as f32 / self.height as f32);
-        let place = |cell: usize, sample: usize, size: f32, limit: usize| {
-            let share = (sample as f32 + 0.5) / LUMA_SAMPLES as f32;
-            (((cell as f32 + share) * size) as usize).min(limit - 1)
-        };
-        for y in 0..self.height {
-            let rows: [&[u8]; LUMA_SAMPLES] =
-                std::array::from_fn(|sample| luma.row(place(y, sample, across.1, luma.rows)));
-            for x in 0..self.width {
-                let columns: [usize; LUMA_SAMPLES] =
-                    std::array::from_fn(|sample| place(x, sample, across.0, luma.columns));
-                let sum: u32 =
-                    rows.iter().map(|row| columns.iter().map(|&column| u32::from(row[column])).sum::<u32>()).sum();
-                self.luma.push((sum / (LUMA_SAMPLES * LUMA_SAMPLES) as u32) as u8);
-            }
+/// Means of `luma` over the cells of a grid of `width` x `height`.
+pub(crate) fn read_luma(luma: Plane<'_>, width: usize, height: usize, cells: &mut Vec<u8>) {
+    cells.clear();
+    let across = (luma.columns as f32 / width as f32, luma.rows as f32 / height as f32);
+    let place = |cell: usize, sample: usize, size: f32, limit: usize| {
+        let share = (sample as f32 + 0.5) / LUMA_SAMPLES as f32;
+        (((cell as f32 + share) * size) as usize).min(limit - 1)
+    };
+    for y in 0..height {
+        let rows: [&[u8]; LUMA_SAMPLES] = std::array::from_fn(|sample| luma.row(place(y, sample, across.1, luma.rows)));
+        for x in 0..width {
+            let columns: [usize; LUMA_SAMPLES] = std::array::from_fn(|sample| place(x, sample, across.0, luma.columns));
+            let sum: u32 =
+                rows.iter().map(|row| columns.iter().map(|&column| u32::from(row[column])).sum::<u32>()).sum();
+            cells.push((sum / (LUMA_SAMPLES * LUMA_SAMPLES) as u32) as u8);
         }
     }
 }

@@ -156,6 +156,17 @@ impl IgnoreMap {
         Ok(map)
     }
 
+    /// The same masks, with other polygons.
+    #[must_use]
+    pub fn with_polygons(&self, polygons: Vec<Vec<(f32, f32)>>) -> Self {
+        Self { polygons, masks: self.masks.clone() }
+    }
+
+    /// The corners of each polygon, in shares of the picture.
+    pub fn polygons(&self) -> &[Vec<(f32, f32)>] {
+        &self.polygons
+    }
+
     /// Whether nothing is left out.
     pub fn is_empty(&self) -> bool {
         self.polygons.is_empty() && self.masks.is_empty()
@@ -230,6 +241,13 @@ impl Filler {
     /// For the parts that `map` leaves out.
     pub fn new(map: Arc<IgnoreMap>) -> Self {
         Self { map, tables: HashMap::new() }
+    }
+
+    /// Leaves out other parts from the next map on.
+    pub fn set(&mut self, map: Arc<IgnoreMap>) {
+        if *map != *self.map {
+            *self = Self::new(map);
+        }
     }
 
     /// Whether there is anything to do.

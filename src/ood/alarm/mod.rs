@@ -19,6 +19,7 @@ pub mod motion;
 pub mod region;
 pub mod road;
 pub mod settings;
+pub mod still;
 pub mod track;
 pub mod tracker;
 
@@ -29,14 +30,15 @@ use ndarray::ArrayView3;
 pub use self::event::{Event, EventType, Moment, rfc3339};
 pub use self::ignore::{Filler, IgnoreMap, Ignored};
 pub use self::region::{Rect, Region};
+pub use self::road::has_road;
 pub use self::settings::EventsConfig;
 pub use self::track::Standing;
-pub use self::tracker::Sighting;
+pub use self::tracker::{AlarmCounts, Sighting};
 
 use self::evidence::Evidence;
 use self::field::Field;
 use self::motion::{Motion, MotionFinder};
-use self::region::{RegionFinder, RegionRules};
+use self::region::RegionFinder;
 use self::road::{Road, is_drivable};
 use self::tracker::{Step, Tracker};
 use crate::Result;
@@ -59,7 +61,7 @@ pub struct Frame<'a> {
     pub logits: ArrayView3<'a, f32>,
     /// Its luma.
     pub luma: Plane<'a>,
-    /// Scores from here on are marked.
+    /// The score at level 0: pixels from here on are marked, unless a calibration found a higher one for alarms.
     pub threshold: f32,
     /// Whether nothing is carried over from the frame before: the signal was lost.
     pub fresh: bool,
@@ -137,10 +139,22 @@ impl Watcher {
         }
     }
 
-    /// Puts other rules into force from the next frame on.
-    pub fn set(&mut self, settings: EventsConfig) {
+    /// Says whether the names of the classes are a guess, which events repeat.
+    #[must_use]
+    pub fn with_guessed_classes(mut self, guessed: bool) -> Self {
+        self.tracker.guess_classes(guessed);
+        self
+    }
+
+    /// Puts other rules into force from the next frame on, and leaves out other parts of the picture.
+    pub fn set(&mut self, settings: EventsConfig, ignore: Arc<IgnoreMap>) {
         self.tracker.set(settings.clone());
         self.settings = settings;
+        if *ignore != *self.ignore {
+            self.ignore = ignore;
+            self.left_out.clear();
+            (self.left_out_size, self.size) = ((0, 0), (0, 0));
+        }
     }
 
     /// Whether the road gate is in force: it is wanted, and the model has a class of road.
@@ -148,8 +162,8 @@ impl Watcher {
         self.settings.road_gate && self.drivable.contains(&true)
     }
 
-    /// Alarms raised so far, and those that `max_per_minute` withheld.
-    pub fn counts(&self) -> (u64, u64) {
+    /// Alarms raised so far, and what raised none.
+    pub fn counts(&self) -> AlarmCounts {
         self.tracker.counts()
     }
 
@@ -216,13 +230,7 @@ impl Watcher {
         if gated {
             self.road.update(&self.field, &self.drivable, seconds);
         }
-        let rules = RegionRules {
-            start_level: self.settings.start_level,
-            grow_level: self.settings.grow_level,
-            // Candidates are followed before they are large enough to count.
-            min_area: self.settings.min_area / 2.0,
-            road_margin: self.settings.road_margin,
-        };
+        let rules = self.settings.region_rules();
         let road = gated.then_some(&self.road);
         let regions = self.finder.find(&self.field, &self.evidence.level, logits, road, &rules);
         let (width, height) = (self.field.width as f32, self.field.height as f32);

@@ -53,6 +53,9 @@ pub struct MotionFinder {
 }
 
 impl MotionFinder {
+    /// In grids of fewer columns no motion is found.
+    pub const LEAST_COLUMNS: usize = 3 * BLOCK;
+
     /// Forgets the last frame.
     pub fn reset(&mut self) {
         self.last.clear();
@@ -60,7 +63,7 @@ impl MotionFinder {
 
     /// The motion from the frame before to this one; `None` for the first frame and after a cut.
     pub fn update(&mut self, luma: &[u8], width: usize, height: usize) -> Option<Motion> {
-        let known = self.size == (width, height) && self.last.len() == luma.len() && width >= 3 * BLOCK;
+        let known = self.size == (width, height) && self.last.len() == luma.len() && width >= Self::LEAST_COLUMNS;
         let found = if known { self.find(luma, width, height) } else { None };
         self.size = (width, height);
         self.last.clear();

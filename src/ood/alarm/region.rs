@@ -84,6 +84,8 @@ pub struct Region {
     pub certainty: f32,
     /// Whether it stands on the road. True where no road is looked for.
     pub on_road: bool,
+    /// Its highest level.
+    pub peak_level: f32,
 }
 
 /// The conditions for a region.
@@ -194,6 +196,7 @@ impl RegionFinder {
         }
         let cells = self.levels.len();
         let place = ((cells - 1) as f32 * LEVEL_QUANTILE) as usize;
+        let peak_level = self.levels.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let (_, &mut quartile, _) = self.levels.select_nth_unstable_by(place, f32::total_cmp);
         let (mean_confidence, nearest_class, certainty) = self.read_logits(component, field, logits);
         Region {
@@ -210,6 +213,7 @@ impl RegionFinder {
             nearest_class,
             certainty,
             on_road: road.is_none() || foot_on_road >= FOOT_ON_ROAD * foot_cells,
+            peak_level,
         }
     }
 
@@ -226,7 +230,8 @@ impl RegionFinder {
             let row = (2 * run.row as usize + 1) * rows / (2 * field.height);
             for x in run.start as usize..run.end as usize {
                 let column = (2 * x + 1) * columns / (2 * field.width);
-                let mut highest = f32::NEG_INFINITY;
+                // Without classes nothing is known about confidence.
+                let mut highest = if classes == 0 { f32::NAN } else { f32::NEG_INFINITY };
                 for class in 0..classes {
                     let value = logits[(class, row, column)];
                     sums[class] += value;

@@ -20,6 +20,11 @@ pub fn is_drivable(class: &str) -> bool {
     DRIVABLE.iter().any(|word| plain == *word || plain.ends_with(&format!(" {word}")))
 }
 
+/// Whether a model with these classes has one of drivable surface, without which there is no road gate.
+pub fn has_road(classes: &[String]) -> bool {
+    classes.iter().any(|class| is_drivable(class))
+}
+
 /// The hull of the road, followed from frame to frame.
 #[derive(Debug, Clone, Default)]
 pub struct Road {

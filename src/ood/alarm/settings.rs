@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ignore::Ignored;
+use super::region::RegionRules;
 use crate::duration::seconds;
 use crate::{Error, Result};
 
@@ -71,6 +72,17 @@ impl Default for EventsConfig {
 }
 
 impl EventsConfig {
+    /// What makes a region.
+    pub(super) fn region_rules(&self) -> RegionRules {
+        RegionRules {
+            start_level: self.start_level,
+            grow_level: self.grow_level,
+            // Candidates are followed before they are large enough to count.
+            min_area: self.min_area / 2.0,
+            road_margin: self.road_margin,
+        }
+    }
+
     /// Checks each value.
     ///
     /// # Errors

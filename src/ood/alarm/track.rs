@@ -21,12 +21,30 @@ pub enum Standing {
     Alarm,
 }
 
-/// The standing that one frame of a track supports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The standing that one frame of a track supports; of several regions the last in this order counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Seen {
     No,
+    OffRoad,
     Unusual,
     Alarm,
+}
+
+/// One frame of a track.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Glimpse {
+    /// Its length.
+    pub(super) seconds: f64,
+    /// The standing that it supports.
+    pub(super) seen: Seen,
+}
+
+/// Seconds for which each standing is supported; none without a frame of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    pub(super) alarm: Option<f64>,
+    pub(super) unusual: Option<f64>,
+    pub(super) off_road: Option<f64>,
 }
 
 /// One track, from its first region to its end.
@@ -39,11 +57,13 @@ pub(super) struct Track {
     pub(super) first: Moment,
     pub(super) last: Moment,
     pub(super) missed_s: f64,
-    /// Length and standing of each frame within the last `window_s`.
-    pub(super) window: VecDeque<(f64, Seen)>,
+    /// The frames within the last `window_s`.
+    pub(super) window: VecDeque<Glimpse>,
     pub(super) standing: Standing,
     pub(super) raised: Option<Moment>,
     pub(super) withheld: bool,
+    /// Whether the road gate alone keeps it from being raised.
+    pub(super) gated: bool,
     /// The track that this one is a part of.
     pub(super) whole: Option<u64>,
     pub(super) reported_s: f64,
@@ -70,6 +90,7 @@ impl Track {
             standing: Standing::Candidate,
             raised: None,
             withheld: false,
+            gated: false,
             whole: None,
             reported_s: 0.0,
             peak: *region,
@@ -89,20 +110,40 @@ impl Track {
         self.trail.clear();
         (self.id, self.rect, self.speed) = (id, region.rect, [0.0; 4]);
         (self.first, self.last, self.missed_s) = (moment, moment, seconds);
-        (self.standing, self.raised, self.withheld, self.whole) = (Standing::Candidate, None, false, None);
+        (self.standing, self.raised, self.whole) = (Standing::Candidate, None, None);
+        (self.withheld, self.gated) = (false, false);
         (self.peak, self.peak_score, self.gravity) = (*region, region.peak_score, Gravity::default());
         (self.sightings, self.confidence_sum) = (0, 0.0);
-        self.window.push_back((seconds, Seen::No));
+        self.window.push_back(Glimpse { seconds, seen: Seen::No });
     }
 
-    /// Adds a region of the frame at `moment`, `seconds` after the one before, that counts as `seen`; `expected` is the
-    /// place that was predicted.
-    pub(super) fn see(&mut self, moment: Moment, seconds: f64, region: &Region, seen: Seen, expected: Option<&Rect>) {
-        let again = self.missed_s == 0.0;
-        if let Some((_, counted)) = self.window.back_mut()
-            && (*counted == Seen::No || seen == Seen::Alarm)
+    /// Leaves the frames of the last `seconds` in the window, and the last frame in any case.
+    pub(super) fn trim(&mut self, seconds: f64) {
+        let mut length: f64 = self.window.iter().map(|frame| frame.seconds).sum();
+        while self.window.len() > 1
+            && let Some(&Glimpse { seconds: first, .. }) = self.window.front()
+            && length - first >= seconds
         {
-            *counted = seen;
+            length -= first;
+            self.window.pop_front();
+        }
+    }
+
+    /// The time within the window for which each standing is supported.
+    pub(super) fn times(&self) -> Times {
+        let of = |seen: Seen| {
+            let frames = self.window.iter().filter(|frame| frame.seen == seen);
+            frames.map(|frame| frame.seconds).reduce(|a, b| a + b)
+        };
+        Times { alarm: of(Seen::Alarm), unusual: of(Seen::Unusual), off_road: of(Seen::OffRoad) }
+    }
+
+    /// Adds a region of the frame at `moment`, which counts as `now`; `expected` is the place that was predicted.
+    pub(super) fn see(&mut self, moment: Moment, region: &Region, now: Glimpse, expected: Option<&Rect>) {
+        let Glimpse { seconds, seen } = now;
+        let again = self.missed_s == 0.0;
+        if let Some(frame) = self.window.back_mut() {
+            frame.seen = seen.max(frame.seen);
         }
         if again {
             // A further part of the same thing.
@@ -136,7 +177,13 @@ impl Track {
     }
 
     /// The event of this track in its present state.
-    pub(super) fn event(&self, kind: EventType, stream: &str, classes: &[String], size: (u32, u32)) -> Event {
+    pub(super) fn event(
+        &self,
+        kind: EventType,
+        stream: &str,
+        (classes, classes_guessed): (&[String], bool),
+        size: (u32, u32),
+    ) -> Event {
         let most =
             self.class_frames.iter().enumerate().max_by_key(|&(class, frames)| (frames, std::cmp::Reverse(class)));
         let nearest_class = most.and_then(|(class, _)| classes.get(class).cloned());
@@ -158,11 +205,14 @@ impl Track {
             start_wall: self.first.wall.map(rfc3339),
             end_wall: self.last.wall.map(rfc3339),
             time_source: if self.first.wall.is_some() { TimeSource::Arrival } else { TimeSource::Running },
+            position: None,
             bounding_box: pixels(&self.peak.rect, size.0, size.1),
             area_share: self.gravity.area_share,
             peak_score: self.peak_score,
             severity: severity(&self.gravity),
-            mean_confidence: (self.confidence_sum / f64::from(self.sightings.max(1))) as f32,
+            mean_confidence: Some((self.confidence_sum / f64::from(self.sightings.max(1))) as f32)
+                .filter(|confidence| !confidence.is_nan()),
+            classes_guessed: classes_guessed && nearest_class.is_some(),
             nearest_class,
             snapshot: None,
             clip: None,

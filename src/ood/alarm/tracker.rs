@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 
+use serde::Serialize;
+
 use super::assign::{Assignment, Pair};
 use super::event::{Event, EventType, Moment};
 use super::region::{Rect, Region};
 use super::settings::EventsConfig;
-use super::track::{Seen, Standing, Track};
+use super::track::{Glimpse, Seen, Standing, Times, Track};
 
 /// Boxes with at least this overlap may be the same thing.
 const MIN_IOU: f32 = 0.1;
@@ -29,6 +31,19 @@ const SEARCH: f32 = 1.5;
 const TRAIL_S: f64 = 1.5;
 /// The span over which `max_per_minute` counts.
 const MINUTE_S: f64 = 60.0;
+
+/// The alarms of a stream so far, and what was seen for as long and raised none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct AlarmCounts {
+    /// Alarms raised.
+    pub raised: u64,
+    /// Unusual members of the classes of `events.known`.
+    pub known: u64,
+    /// Things off the road, withheld by `events.road_gate`.
+    pub off_road: u64,
+    /// Alarms withheld by `events.max_per_minute`.
+    pub over_limit: u64,
+}
 
 /// A region of the frame and the track that it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,6 +81,7 @@ pub struct Tracker {
     settings: EventsConfig,
     stream: String,
     classes: Vec<String>,
+    classes_guessed: bool,
     known: Vec<bool>,
     tracks: Vec<Track>,
     spare: Vec<Track>,
@@ -77,8 +93,7 @@ pub struct Tracker {
     trails: Vec<(f32, f32)>,
     events: Vec<Event>,
     raised_at: VecDeque<f64>,
-    raised: u64,
-    withheld: u64,
+    counts: AlarmCounts,
 }
 
 impl Tracker {
@@ -88,6 +103,7 @@ impl Tracker {
             settings: EventsConfig::default(),
             stream: stream.into(),
             classes,
+            classes_guessed: false,
             known: Vec::new(),
             tracks: Vec::new(),
             spare: Vec::new(),
@@ -99,11 +115,15 @@ impl Tracker {
             trails: Vec::new(),
             events: Vec::new(),
             raised_at: VecDeque::new(),
-            raised: 0,
-            withheld: 0,
+            counts: AlarmCounts::default(),
         };
         tracker.set(settings);
         tracker
+    }
+
+    /// Says whether the names of the classes are a guess, which events repeat.
+    pub fn guess_classes(&mut self, guessed: bool) {
+        self.classes_guessed = guessed;
     }
 
     /// Puts other rules into force from the next frame on.
@@ -118,7 +138,7 @@ impl Tracker {
         self.assign(regions);
         for track in &mut self.tracks {
             track.missed_s += step.seconds;
-            track.window.push_back((step.seconds, Seen::No));
+            track.window.push_back(Glimpse { seconds: step.seconds, seen: Seen::No });
         }
         for (index, region) in regions.iter().enumerate() {
             let track = match self.track_of[index] {
@@ -156,9 +176,9 @@ impl Tracker {
         self.events.drain(..)
     }
 
-    /// Alarms raised so far, and those that `max_per_minute` withheld.
-    pub fn counts(&self) -> (u64, u64) {
-        (self.raised, self.withheld)
+    /// Alarms raised so far, and what raised none.
+    pub fn counts(&self) -> AlarmCounts {
+        self.counts
     }
 
     /// Moves every track to where it is expected.
@@ -219,17 +239,16 @@ impl Tracker {
     }
 
     fn see(&mut self, index: usize, step: &Step<'_>, region: &Region) {
-        let counts = step.settled
-            && region.on_road
-            && region.area_share >= self.settings.min_area
-            && region.level >= CERTAIN_LEVEL * (region.certainty - DOUBT);
+        let counts = step.settled && is_doubtful(region) && region.area_share >= self.settings.min_area;
         let is_known = self.known.get(region.nearest_class).copied().unwrap_or(false) && region.certainty >= CERTAIN;
-        let seen = match (counts, is_known) {
-            (false, _) => Seen::No,
-            (true, true) => Seen::Unusual,
-            (true, false) => Seen::Alarm,
+        let seen = match (counts, region.on_road, is_known) {
+            (false, ..) => Seen::No,
+            (true, false, _) => Seen::OffRoad,
+            (true, true, true) => Seen::Unusual,
+            (true, true, false) => Seen::Alarm,
         };
-        self.tracks[index].see(step.moment, step.seconds, region, seen, self.predicted.get(index));
+        let now = Glimpse { seconds: step.seconds, seen };
+        self.tracks[index].see(step.moment, region, now, self.predicted.get(index));
     }
 
     /// A part that is seen keeps its whole going, and stands for it where the whole is not seen itself.
@@ -254,16 +273,19 @@ impl Tracker {
         for index in 0..self.tracks.len() {
             let beside = self.beside(index);
             let track = &mut self.tracks[index];
-            let mut length: f64 = track.window.iter().map(|(seconds, _)| seconds).sum();
-            while let Some((seconds, _)) = track.window.front()
-                && length - seconds >= window_s
-            {
-                length -= seconds;
-                track.window.pop_front();
+            track.trim(window_s);
+            let Times { alarm, unusual, off_road } = track.times();
+            let lasts = |times: &[Option<f64>]| {
+                times.iter().any(Option::is_some)
+                    && times.iter().flatten().sum::<f64>() >= min_seconds
+                    && track.missed_s == 0.0
+            };
+            let enough = lasts(&[alarm, unusual]);
+            let gated = !enough && off_road.is_some() && lasts(&[alarm, unusual, off_road]);
+            if gated && !track.gated && track.raised.is_none() && track.whole.is_none() {
+                track.gated = true;
+                self.counts.off_road += 1;
             }
-            let of = |kind| track.window.iter().filter(|(_, seen)| *seen == kind).map(|(s, _)| s).sum::<f64>();
-            let (alarm, unusual) = (of(Seen::Alarm), of(Seen::Unusual));
-            let enough = alarm + unusual >= min_seconds && alarm + unusual > 0.0 && track.missed_s == 0.0;
             let standing = match (enough, alarm >= unusual) {
                 (false, _) => continue,
                 (true, true) => Standing::Alarm,
@@ -276,17 +298,25 @@ impl Tracker {
                 (track.whole, track.standing) = (Some(whole), standing);
                 continue;
             }
-            if standing == Standing::Alarm {
+            if std::mem::take(&mut track.gated) {
+                self.counts.off_road -= 1;
+            }
+            if track.standing == Standing::Unusual {
+                self.counts.known -= 1;
+            }
+            if standing == Standing::Unusual {
+                self.counts.known += 1;
+            } else {
                 while self.raised_at.front().is_some_and(|at| now - at >= MINUTE_S) {
                     self.raised_at.pop_front();
                 }
                 if max_per_minute.is_some_and(|most| self.raised_at.len() >= most as usize) {
                     track.withheld = true;
-                    self.withheld += 1;
+                    self.counts.over_limit += 1;
                 } else {
                     track.withheld = false;
                     self.raised_at.push_back(now);
-                    self.raised += 1;
+                    self.counts.raised += 1;
                 }
             }
             track.standing = standing;
@@ -320,7 +350,7 @@ impl Tracker {
             if first || track.reported_s == f64::NEG_INFINITY || (due && track.missed_s == 0.0) {
                 let kind = if first { EventType::Start } else { EventType::Update };
                 track.reported_s = now;
-                self.events.push(track.event(kind, &self.stream, &self.classes, step.size));
+                self.events.push(track.event(kind, &self.stream, (&self.classes, self.classes_guessed), step.size));
             }
         }
         for track in self.tracks.iter_mut().filter(|track| track.missed_s == 0.0) {
@@ -354,7 +384,12 @@ impl Tracker {
             if is_over(&self.tracks[index]) {
                 let track = self.tracks.remove(index);
                 if track.raised.is_some() && !track.withheld {
-                    self.events.push(track.event(EventType::End, &self.stream, &self.classes, size));
+                    self.events.push(track.event(
+                        EventType::End,
+                        &self.stream,
+                        (&self.classes, self.classes_guessed),
+                        size,
+                    ));
                 }
                 self.spare.push(track);
             } else {
@@ -362,6 +397,11 @@ impl Tracker {
             }
         }
     }
+}
+
+/// Whether a region's level is high enough for the certainty with which the network names it.
+pub(super) fn is_doubtful(region: &Region) -> bool {
+    region.level >= CERTAIN_LEVEL * (region.certainty - DOUBT)
 }
 
 /// The similarity of an expected and a found box, above 0; none where they cannot be the same thing.

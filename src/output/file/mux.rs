@@ -59,9 +59,11 @@ pub(crate) fn finish(target: &Target, shared: &Shared, frames: Range<u64>, feeds
     // The video track comes first.
     let mut tracks = vec![TrackEdits { source: shared.video.get().copied(), ..TrackEdits::default() }];
     tracks.extend(feeds.iter().map(Feed::edits));
+    let light = shared.light.get().copied().unwrap_or_default();
     let mut file = std::fs::OpenOptions::new().read(true).write(true).open(&target.temporary)?;
     if target.container == Container::Matroska {
-        let edits = matroska::finish::Edits { metadata: &metadata, program: PROGRAM, tracks };
+        let end = feeds.iter().map(|feed| u64::try_from(feed.end).unwrap_or(0)).fold(frames.end, u64::max);
+        let edits = matroska::finish::Edits { metadata: &metadata, program: PROGRAM, end, tracks, light };
         return matroska::finish::apply(&mut file, &edits);
     }
     let edits = mp4::finish::Edits {
@@ -70,6 +72,7 @@ pub(crate) fn finish(target: &Target, shared: &Shared, frames: Range<u64>, feeds
         start: feeds.iter().filter_map(Feed::start).fold(frames.start, u64::min),
         shown: frames.end.saturating_sub(frames.start),
         tracks,
+        light,
         // After an early stop, copied tracks would be longer than the video.
         copy_from: target.input.as_deref().filter(|_| shared.has_ended()),
     };
@@ -85,23 +88,30 @@ pub(crate) fn packet_queue() -> Result<gst::Element> {
     Ok(queue)
 }
 
-/// Links the video parser to the muxer, with a timescale that keeps the running times.
+/// The assumed duration of a file that does not state one, in nanoseconds: 12 hours.
+pub(crate) const UNSTATED: u64 = 12 * 3_600_000_000_000;
+
+/// Links the video parser to the muxer, with a timescale that keeps the running times. Returns the longest gap between
+/// two frames that the container can hold, in nanoseconds.
 pub(crate) fn link_video(
     parser: &gst::Element,
     muxer: &gst::Element,
     container: Container,
     frames: &gst_video::VideoInfo,
     duration: Option<u64>,
-) -> Result<()> {
+) -> Result<u64> {
+    let mut longest = u64::MAX;
     let pad = muxer.request_pad_simple("video_%u").ok_or_else(|| Error::failed("the muxer accepts no video"))?;
     if container != Container::Matroska {
         let (numerator, denominator) = (frames.fps().numer().max(0) as u32, frames.fps().denom().max(1) as u32);
         let exact = numerator == 0 || (u64::from(TIMESCALE) * u64::from(denominator)).is_multiple_of(numerator.into());
-        pad.set_property("trak-timescale", timescale(if exact { TIMESCALE } else { 1_000_000 }, duration.unwrap_or(0)));
+        let scale = timescale(if exact { TIMESCALE } else { 1_000_000 }, duration.unwrap_or(0));
+        pad.set_property("trak-timescale", scale);
+        longest = u64::from(u32::MAX) * 1_000_000_000 / u64::from(scale);
     }
     let source = parser.static_pad("src").ok_or_else(|| Error::failed("a parser without a source pad"))?;
     source.link(&pad).map_err(|e| Error::failed(format!("the encoder cannot be linked to the muxer: {e}")))?;
-    Ok(())
+    Ok(longest)
 }
 
 /// The finest timescale up to `finest` in which a gap as long as the whole file fits into the 32 bits of a sample

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use gst::prelude::*;
 use gstreamer as gst;
 
+use crate::gst::decoder::Hardware;
 use crate::gst::link;
 use crate::gst::{element, init};
 use crate::output::Encoding;
@@ -31,7 +32,7 @@ pub fn plain_copy(input: &Path, output: &Path) -> Result<u64> {
     let convert = element("videoconvert")?;
     let filter = element("capsfilter")?;
     filter.set_property("caps", gst::Caps::builder("video/x-raw").field("format", "I420").build());
-    let encoder = choose(None)?;
+    let encoder = choose(None, Hardware::Auto)?;
     configure(&encoder, &Encoding::default(), 0.0, Purpose::File)?;
     let parser = element(parser_of(&encoder))?;
     let muxer = element("mp4mux")?;

@@ -12,7 +12,7 @@ use gstreamer_video as gst_video;
 use crate::gst::message::Trouble;
 use crate::gst::track::Shared;
 use crate::gst::{Frame, bounded_source, element, gst_failed, link};
-use crate::output::file::colours::name_colours;
+use crate::output::file::colours::{Description, describe};
 use crate::output::file::mux;
 use crate::output::file::target::{Container, Target};
 use crate::output::{Encoding, FrameWriter, Written, encoder};
@@ -47,6 +47,10 @@ pub(crate) struct FileWriter {
     start: u64,
     /// Running time of the next key frame, in nanoseconds.
     next_key: u64,
+    /// Running time of the last frame, in nanoseconds.
+    before: u64,
+    /// The longest gap between two frames that the container can hold, in nanoseconds.
+    longest_gap: u64,
     /// End of the last frame, in nanoseconds.
     end: u64,
     trouble: Trouble,
@@ -61,7 +65,9 @@ impl FileWriter {
         encoding: &Encoding,
     ) -> Result<Self> {
         let pipeline = gst::Pipeline::new();
-        let caps = output_caps(frames, encoding.width_factor)?;
+        let mut caps = output_caps(frames, encoding.width_factor)?;
+        let light = shared.light.get().copied().unwrap_or_default();
+        light.add_to(caps.make_mut());
         let video = bounded_source(&caps, QUEUED_FRAMES);
         let room = Arc::new((Mutex::new(()), Condvar::new()));
         let leaving = Arc::clone(&room);
@@ -71,11 +77,13 @@ impl FileWriter {
                 gst::PadProbeReturn::Ok
             });
         }
-        let encode = encoder::choose(encoding.encoder.as_deref())?;
+        let encode = encoder::choose(encoding.encoder.as_deref(), encoding.hardware)?;
         let name = encoder::name_of(&encode);
         let pixels = pixels_per_second(frames, encoding.width_factor);
         encoder::configure(&encode, encoding, pixels, encoder::Purpose::File)?;
-        if target.container != Container::Matroska && shared.duration.get().is_some_and(|length| *length > LONG) {
+        let endless = shared.metadata().endless.then_some(mux::UNSTATED);
+        let duration = shared.duration.get().copied().or(endless);
+        if target.container != Container::Matroska && duration.is_some_and(|length| length > LONG) {
             encoder::in_order(&encode);
         }
         tracing::info!("{}: encoded by {name}", target.path.display());
@@ -94,19 +102,18 @@ impl FileWriter {
         let mut chain = vec![video.clone().upcast(), element("videoconvert")?];
         if let Some(crop) = crop_to_even(frames.width() * encoding.width_factor, frames.height())? {
             chain.push(crop);
-            tracing::info!("{}: cropped by one pixel to an even size", target.path.display());
+            shared.note("the last column or row of the pictures is cropped: 4:2:0 has even sizes only".to_owned());
         }
         let encoded = encode.static_pad("src");
         chain.push(encode);
-        if let Some(codes) = shared.colours.get()
-            && parser.factory().is_some_and(|factory| factory.name() == "h264parse")
-        {
+        let description = Description { codes: shared.colours.get().copied(), messages: light.messages() };
+        if !description.is_empty() && parser.factory().is_some_and(|factory| factory.name() == "h264parse") {
             let filter = element("capsfilter")?;
             let stream = gst::Caps::builder("video/x-h264").field("stream-format", "byte-stream");
             filter.set_property("caps", stream.build());
             chain.push(filter);
             if let Some(pad) = encoded {
-                name_colours(&pad, *codes);
+                describe(&pad, description);
             }
         }
         chain.extend([queue, parser.clone()]);
@@ -119,7 +126,7 @@ impl FileWriter {
                 gst::PadProbeReturn::Ok
             });
         }
-        mux::link_video(&parser, &muxer, target.container, frames, shared.duration.get().copied())?;
+        let longest_gap = mux::link_video(&parser, &muxer, target.container, frames, duration)?;
         let tracks = mux::link_tracks(&pipeline, &muxer, target.container, shared)?;
 
         let bus = pipeline.bus().ok_or_else(|| Error::failed("a GStreamer pipeline without a bus"))?;
@@ -136,6 +143,8 @@ impl FileWriter {
             muxed,
             start: 0,
             next_key: 0,
+            before: 0,
+            longest_gap,
             end: 0,
             trouble: Trouble::default(),
         };
@@ -158,6 +167,14 @@ impl FileWriter {
         let Some(target) = &mut self.target else { return Error::failed("the output was discarded") };
         target.keep(self.frames > 0);
         self.trouble.output_error(&target.path, Some(&target.temporary))
+    }
+
+    /// The error for a gap that the container cannot hold.
+    fn too_long(&self, gap: u64) -> Error {
+        let path = self.target.as_ref().map(|target| target.path.display().to_string()).unwrap_or_default();
+        let hours = gap as f64 / 3.6e12;
+        Error::failed(format!("{path}: a gap of {hours:.1} hours between two frames does not fit into MP4"))
+            .hint("write a Matroska file: -o NAME.mkv")
     }
 
     /// Pushes the packets that are due by `until`, or all of them.
@@ -195,6 +212,10 @@ impl FrameWriter for FileWriter {
             return Ok(Some(frame));
         }
         let (start, duration) = (frame.running_time, frame.duration.unwrap_or(0));
+        if self.frames > 0 && start.saturating_sub(self.before) > self.longest_gap {
+            return Err(self.too_long(start - self.before));
+        }
+        self.before = start;
         if start >= self.next_key {
             if self.next_key > 0 {
                 self.video.send_event(gst_video::DownstreamForceKeyUnitEvent::builder().all_headers(true).build());

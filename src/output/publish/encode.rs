@@ -36,7 +36,7 @@ impl Encoder {
     pub fn start(frames: &gst_video::VideoInfo, encoding: &Encoding, receive: Receive) -> Result<Self> {
         let caps = frames.to_caps().map_err(gst_failed)?;
         let source = bounded_source(&caps, QUEUED_FRAMES);
-        let encode = encoder::choose(encoding.encoder.as_deref())?;
+        let encode = encoder::choose(encoding.encoder.as_deref(), encoding.hardware)?;
         let pixels = writer::pixels_per_second(frames, 1);
         encoder::configure(&encode, encoding, pixels, encoder::Purpose::Live)?;
         let parser = element(encoder::parser_of(&encode))?;

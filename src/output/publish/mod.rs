@@ -176,7 +176,7 @@ pub fn open(targets: &[Target], servers: &Servers, options: &PublishOptions) -> 
         return Err(Error::usage(format!("{}: this output is given twice", twice.1)));
     }
     // Fails now rather than at the first frame.
-    let encode = encoder::choose(options.encoding.encoder.as_deref())?;
+    let encode = encoder::choose(options.encoding.encoder.as_deref(), options.encoding.hardware)?;
     encoder::configure(&encode, &options.encoding, 0.0, encoder::Purpose::Live)?;
     let parser = encoder::parser_of(&encode);
 

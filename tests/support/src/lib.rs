@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 pub mod adapter;
 pub mod broker;
+pub mod browser;
 pub mod camera;
 pub mod clips;
 pub mod common;

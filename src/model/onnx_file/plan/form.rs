@@ -147,8 +147,19 @@ impl<'a> Planner<'_, 'a> {
             let one_per_pixel = self.is_exact(b, c);
             if !one_per_pixel && let Some((first, rows, columns)) = grid(tokens, self.size) {
                 let front = if first > 0 { format!(" after the first {first}") } else { String::new() };
+                let (width, height) = self.size;
+                let patch = (width / columns).min(height / rows);
+                let (right, bottom) = (width - columns * patch, height - rows * patch);
+                let missed = if right + bottom > 0 {
+                    format!(
+                        ", which misses the last {right} columns and {bottom} rows of the picture of {width}x{height}: set \
+                         input.width and input.height in the manifest to multiples of {patch} where the graph leaves them free"
+                    )
+                } else {
+                    String::new()
+                };
                 self.assume(format!(
-                    "the {tokens} tokens of `{tensor}`{front} are taken as a grid of {rows} rows and {columns} columns"
+                    "the {tokens} tokens of `{tensor}`{front} are taken as a grid of {rows} rows and {columns} columns{missed}"
                 ));
                 return Ok(Form::Tokens { first, rows, columns });
             }

@@ -46,10 +46,10 @@ pub struct Plan {
     pub edit: Edit,
     /// The input.
     pub picture: Picture,
-    /// The graph's own tensor with the logits; of a query-mask network the masks.
+    /// The graph's own tensor with the logits; of a query-mask network the masks, without classes the features.
     pub source: String,
-    /// Name of the output with the logits, `[1, C, h, w]` or `[C, h, w]`.
-    pub logits: String,
+    /// Name of the output with the logits, `[1, C, h, w]` or `[C, h, w]`; none where the network gives features alone.
+    pub logits: Option<String>,
     /// Names of the outputs with features.
     pub features: Vec<String>,
     /// Whether the logits are folded from the queries and masks of a query-mask network.
@@ -156,24 +156,26 @@ impl<'m, 'a> Planner<'m, 'a> {
         let model = self.model;
         let logits = self.logits(chosen)?;
         let (source, name, seen_from) = match &logits {
-            outputs::Logits::Map(source) => (source.tensor, self.expose("logits", source), source.tensor),
-            outputs::Logits::Queries(pair) => (pair.masks, self.fold(pair), pair.pixels.unwrap_or(pair.masks)),
+            outputs::Logits::Map(source) => (Some(source.tensor), Some(self.expose("logits", source)), source.tensor),
+            outputs::Logits::Queries(pair) => {
+                (Some(pair.masks), Some(self.fold(pair)), pair.pixels.unwrap_or(pair.masks))
+            }
+            outputs::Logits::Absent => (None, None, ""),
         };
         let features = self.features(chosen, &logits, seen_from)?;
         let mut names: Vec<String> = Vec::new();
         for (index, feature) in features.iter().enumerate() {
             let wanted = if index == 0 { "features".to_owned() } else { format!("features_{index}") };
             names.push(self.expose(&wanted, feature));
-            if names[..index].contains(&names[index]) || names[index] == name {
+            if names[..index].contains(&names[index]) || name.as_ref() == Some(&names[index]) {
                 return Err(Error::usage(format!("`{}` is named twice among the logits and features", feature.tensor)));
             }
         }
         if self.keep == Keep::Needed {
             // Outputs that nobody asks for still cost time: argmax over a full-size map, auxiliary heads.
-            let gone =
-                model.outputs.iter().filter(|port| port.name != name && !names.iter().any(|name| name == port.name));
+            let gone = model.outputs.iter().filter(|port| !names.iter().chain(&name).any(|name| name == port.name));
             gone.for_each(|port| self.edit.drop_port(port));
-            let mut taken: Vec<&str> = features.iter().map(|feature| feature.tensor).chain([source]).collect();
+            let mut taken: Vec<&str> = features.iter().map(|feature| feature.tensor).chain(source).collect();
             taken.extend(features.iter().filter_map(|feature| feature.codes).flatten());
             if let outputs::Logits::Queries(pair) = &logits {
                 taken.push(pair.classes);
@@ -183,7 +185,7 @@ impl<'m, 'a> Planner<'m, 'a> {
         Ok(Plan {
             edit: self.edit,
             picture,
-            source: seen_from.to_owned(),
+            source: if source.is_some() { seen_from } else { features.first().map_or("", |map| map.tensor) }.to_owned(),
             logits: name,
             features: names,
             queries: matches!(logits, outputs::Logits::Queries(_)),

@@ -17,9 +17,12 @@ pub(super) enum Logits<'a> {
     Map(Source<'a>),
     /// Queries with masks.
     Queries(Pair<'a>),
+    /// Nothing: the network gives features alone.
+    Absent,
 }
 
 const EXPORT_HINT: &str = "export the network with its raw logits before argmax and softmax as an output";
+const FEATURES_HINT: &str = "name the features as outputs.features in the manifest beside the model";
 const NAME_HINT: &str = "name the logits as outputs.logits in the manifest beside the model";
 
 /// Products with weights whose shapes are looked at for features, the nearest to the logits.
@@ -46,7 +49,13 @@ impl<'m, 'a> Planner<'m, 'a> {
         if let Some(pair) = self.queries()? {
             return Ok(Logits::Queries(pair));
         }
-        let port = self.logits_output(&[&self.manifest.outputs.features[..], chosen].concat())?;
+        let Some(port) = self.logits_output(&[&self.manifest.outputs.features[..], chosen].concat())? else {
+            self.assume(
+                "no output holds classes: the network gives features alone, from which only `bank` scores can be made \
+                 (outputs.logits in the manifest names logits)",
+            );
+            return Ok(Logits::Absent);
+        };
         let head = tap::head(model, port.name);
         let Some(over) = head.over else {
             if !is_float(port) {
@@ -86,55 +95,57 @@ impl<'m, 'a> Planner<'m, 'a> {
         Ok(Logits::Map(Source { tensor, codes: None, form }))
     }
 
-    /// The output that most looks like a map of classes and is none of `features`.
-    fn logits_output(&mut self, features: &[String]) -> Result<&'m Port<'a>> {
+    /// The output that most looks like a map of classes and is none of `features`; none where all hold features.
+    fn logits_output(&mut self, features: &[String]) -> Result<Option<&'m Port<'a>>> {
         let outputs = &self.model.outputs;
         let described = || outputs.iter().map(describe).collect::<Vec<_>>().join(", ");
-        let is_feature =
-            |port: &Port<'_>| port.name.starts_with("features") || features.iter().any(|name| name == port.name);
         if let Some(port) = outputs.iter().find(|port| port.name == "logits" && self.rank(port) == 4) {
-            return Ok(port);
+            return Ok(Some(port));
         }
         if let Some(what) = self.other_task() {
             return Err(refused(&what, &described()));
         }
         let squashed = |port: &Port<'_>| tap::head(self.model, port.name).over.is_some();
-        let maps: Vec<&'m Port<'a>> = outputs
-            .iter()
-            .filter(|port| {
-                !is_feature(port) && (is_float(port) && self.rank(port) == 4 && self.length(port, 1) != Some(1))
-            })
-            .collect();
-        let (embeddings, maps): (Vec<_>, Vec<_>) = maps.into_iter().partition(|port| is_embedding(port.name));
+        let (embeddings, found): (Vec<_>, Vec<_>) =
+            outputs.iter().partition(|port| features.iter().any(|name| name == port.name) || self.is_embedding(port));
+        let is_map = |port: &&&'m Port<'a>| is_float(port) && self.rank(port) == 4 && self.length(port, 1) != Some(1);
+        let maps: Vec<&'m Port<'a>> = found.iter().filter(is_map).copied().collect();
         let maps = self.last_of(maps);
         if let Some(found) = self.best_of(&maps)? {
             let others: Vec<&str> = maps.iter().map(|port| port.name).filter(|name| *name != found.name).collect();
             if !others.is_empty() {
                 self.assume(format!("outputs {} could be logits too", others.join(", ")));
             }
-            return Ok(found);
+            return Ok(Some(found));
         }
         // Labels, whatever their type; and what has three axes.
-        let rest = |port: &&&'m Port<'a>| !is_feature(port) && !is_embedding(port.name);
-        let found = outputs.iter().collect::<Vec<_>>();
-        let by_squash = found.iter().filter(rest).find(|port| squashed(port) && matches!(self.rank(port), 2..=4));
-        let by_rank = || found.iter().filter(rest).find(|port| is_float(port) && self.rank(port) == 3);
-        let labels = || found.iter().filter(rest).find(|port| matches!(self.rank(port), 3 | 4));
+        let by_squash = found.iter().find(|port| squashed(port) && matches!(self.rank(port), 2..=4));
+        let by_rank = || found.iter().find(|port| is_float(port) && self.rank(port) == 3);
+        let labels = || found.iter().find(|port| matches!(self.rank(port), 3 | 4));
         if let Some(port) = by_squash.or_else(by_rank).or_else(labels) {
-            return Ok(port);
+            return Ok(Some(port));
         }
-        if let Some(port) = embeddings.first() {
-            return Err(Error::failed(format!(
-                "output {} is an embedding by its name: features without classes",
-                describe(port)
-            ))
-            .hint(NAME_HINT));
+        if embeddings.iter().any(|port| is_float(port) && self.rank(port) >= 3) {
+            return Ok(None);
         }
         Err(Error::failed(format!(
             "no usable logits: no output is a map [1, classes, h, w]; the graph has {}",
             described()
         ))
         .hint(EXPORT_HINT))
+    }
+
+    /// Whether an output holds features: by its name, or because a layer normalisation with no number of classes makes it.
+    fn is_embedding(&self, port: &Port<'a>) -> bool {
+        let channels: &[usize] = match self.rank(port) {
+            3 => &[2],
+            4 => &[1, 3],
+            _ => &[],
+        };
+        is_embedding(port.name)
+            || (!channels.is_empty()
+                && tap::is_normalised(self.model, port.name)
+                && !channels.iter().any(|&axis| self.is_count(self.length(port, axis))))
     }
 
     pub(super) fn rank(&self, port: &Port<'_>) -> usize {
@@ -264,6 +275,9 @@ impl<'m, 'a> Planner<'m, 'a> {
             self.assume(format!("features are taken from {}", outputs.join(", ")));
             return outputs.into_iter().map(|tensor| self.feature(tensor)).collect();
         }
+        if matches!(logits, Logits::Absent) {
+            return self.features_alone().map(|source| vec![source]);
+        }
         if let Logits::Queries(Pair { pixels: Some(pixels), .. }) = logits {
             self.assume(format!(
                 "no feature output: features are tapped at `{pixels}`, the map that the masks are made from"
@@ -297,6 +311,37 @@ impl<'m, 'a> Planner<'m, 'a> {
         Ok(Vec::new())
     }
 
+    /// The one output with features of a network that has no classes.
+    fn features_alone(&mut self) -> Result<Source<'a>> {
+        let mut ports = Vec::new();
+        let mut refused = None;
+        for port in self.model.outputs.iter().filter(|port| is_float(port)) {
+            if self.rank(port) < 3 || !self.is_embedding(port) {
+                continue;
+            }
+            let (assumptions, unknown) = (self.assumptions.len(), self.unknown.len());
+            match self.feature(port.name) {
+                Ok(_) => ports.push(port),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+            self.assumptions.truncate(assumptions);
+            self.unknown.truncate(unknown);
+        }
+        match (self.last_of(ports).as_slice(), refused) {
+            ([port], _) => {
+                self.assume(format!("features are taken from {}", describe(port)));
+                self.feature(port.name)
+            }
+            ([], Some(error)) => Err(error),
+            ([], None) => Err(Error::failed("no output is a map or a grid of features").hint(FEATURES_HINT)),
+            (several, _) => {
+                let described: Vec<String> = several.iter().map(|port| describe(port)).collect();
+                Err(Error::failed(format!("several outputs could be the features: {}", described.join(", ")))
+                    .hint(FEATURES_HINT))
+            }
+        }
+    }
+
     /// A tap as a source; a convolution's input is a map by definition.
     fn tapped(&mut self, tensor: &'a str, codes: Option<[&'a str; 2]>, is_map: bool) -> Result<Source<'a>> {
         if is_map {
@@ -318,6 +363,6 @@ pub(super) fn is_float(port: &Port<'_>) -> bool {
 /// Whether a name says that the output holds features.
 fn is_embedding(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["embed", "hidden_state", "feature", "descriptor", "backbone"].iter().any(|word| name.contains(word))
+    ["embed", "hidden_state", "feature", "descriptor", "backbone", "token"].iter().any(|word| name.contains(word))
         || name.starts_with("feat")
 }

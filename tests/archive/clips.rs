@@ -118,19 +118,6 @@ fn clips_cover_their_events_and_keep_the_sound() {
 }
 
 #[test]
-fn clips_are_shown_the_way_up_that_the_original_is() {
-    let place = place();
-    drive(&place, "plain.mp4", H264);
-    let plain = place.path("plain.mp4");
-    place.clip("turned.mp4", &format!("-i {} -c copy -metadata:s:v:0 rotate=90", plain.display()));
-    place.run(&format!("run turned.mp4 -o none -o events:e.jsonl -o clips:clips {RULES}")).code(0);
-    let rotation = |path: &Path| ffprobe(path, "-select_streams v:0 -show_entries stream_side_data=rotation");
-    let clip = place.path(events(&place)[0]["clip"].as_str().unwrap());
-    assert_eq!(rotation(&clip), rotation(&place.path("turned.mp4")));
-    assert_eq!(rotation(&clip).len(), 1);
-}
-
-#[test]
 fn events_that_overlap_share_a_clip() {
     let place = place();
     drive(&place, "a.mp4", H264);

@@ -85,8 +85,8 @@ pub fn cut(cut: &Cut<'_>, stop: &dyn Fn() -> bool) -> Result<Vec<String>> {
         let name = packet.caps.structure(0).map(|structure| structure.name().to_string()).unwrap_or_default();
         format!("clips are without the stream {} ({name}): {} cannot hold it", packet.stream, container.name())
     }));
-    if mkv && turned {
-        notes.push("clips are not turned as the video is: Matroska cannot say so".to_owned());
+    if turned {
+        notes.push("clips are not turned as the video is: their muxers do not say so".to_owned());
     }
     Ok(notes)
 }

@@ -47,7 +47,7 @@ pub struct Find {
 
 /// A file of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
+pub struct ArchiveFile {
     /// Its path below the root, with `/`: the name by which records, events and shards know it.
     pub key: String,
     /// Where it is read.
@@ -88,7 +88,7 @@ struct Finding<'a> {
     find: &'a Find,
     filter: Filter,
     outputs: Vec<PathBuf>,
-    sources: Vec<Source>,
+    sources: Vec<ArchiveFile>,
     keys: HashSet<String>,
     passed: Passed,
 }
@@ -97,7 +97,7 @@ struct Finding<'a> {
 ///
 /// # Errors
 /// A pattern is malformed, the list cannot be read, or an input is not there.
-pub fn find(find: &Find) -> Result<(Vec<Source>, Passed)> {
+pub fn find(find: &Find) -> Result<(Vec<ArchiveFile>, Passed)> {
     let filter = Filter::new(find)?;
     let outputs = find.outputs.iter().filter_map(|folder| std::fs::canonicalize(folder).ok()).collect();
     let mut finding =
@@ -213,7 +213,7 @@ impl Finding<'_> {
         } else if !self.keys.insert(key.clone()) {
             self.passed.repeated += 1;
         } else {
-            self.sources.push(Source { key, path });
+            self.sources.push(ArchiveFile { key, path });
         }
     }
 }
@@ -256,8 +256,8 @@ fn os_string(bytes: &[u8]) -> OsString {
 }
 
 /// Removes `NAME.ood.EXT` where there is a `NAME.*`: it is the output of an earlier run.
-fn leave_out_own_outputs(sources: &mut Vec<Source>, passed: &mut Passed) {
-    let stem = |source: &Source| source.path.with_extension("");
+fn leave_out_own_outputs(sources: &mut Vec<ArchiveFile>, passed: &mut Passed) {
+    let stem = |source: &ArchiveFile| source.path.with_extension("");
     let stems: HashSet<PathBuf> = sources.iter().map(stem).collect();
     let before = sources.len();
     sources.retain(|source| {

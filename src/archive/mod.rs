@@ -22,7 +22,7 @@ mod work;
 
 pub use find::Find;
 pub use passed::Passed;
-pub use plan::{Plan, Resume};
+pub use plan::{Resume, Worklist};
 pub use record::{Record, State};
 pub use run::{Archive, ArchiveReport, Follow, Stop};
 pub use shard::Shard;

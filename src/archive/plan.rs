@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::find::Source;
+use super::find::ArchiveFile;
 use super::record::{Kept, Record, SUFFIX, State};
 use crate::record::embeddings::IDS;
 use crate::{Error, Result};
@@ -160,7 +160,7 @@ pub enum Task {
 #[derive(Debug, Clone)]
 pub struct Planned {
     /// The file.
-    pub source: Source,
+    pub source: ArchiveFile,
     /// The name that its outputs begin with, with the folders before it.
     pub base: String,
     /// What there is to do.
@@ -169,12 +169,12 @@ pub struct Planned {
 
 /// All files of a run.
 #[derive(Debug, Clone, Default)]
-pub struct Plan {
+pub struct Worklist {
     /// In the order of their keys.
     pub files: Vec<Planned>,
 }
 
-impl Plan {
+impl Worklist {
     /// How many files satisfy `which`.
     pub fn count(&self, which: impl Fn(&Task) -> bool) -> usize {
         self.files.iter().filter(|file| which(&file.task)).count()
@@ -186,7 +186,7 @@ impl Plan {
 ///
 /// # Errors
 /// There is no output.
-pub fn bases(sources: &[Source], folders: &Folders) -> Result<Vec<String>> {
+pub fn bases(sources: &[ArchiveFile], folders: &Folders) -> Result<Vec<String>> {
     let stem = |key: &str| match key.rsplit_once('.') {
         Some((stem, extension)) if !extension.contains('/') && !stem.is_empty() && !stem.ends_with('/') => {
             stem.to_owned()
@@ -223,7 +223,7 @@ pub fn bases(sources: &[Source], folders: &Folders) -> Result<Vec<String>> {
 }
 
 /// What is to be done for `source`, by its record.
-pub fn task(source: &Source, places: &Places, model: &str, settings: &str, resume: Resume) -> Task {
+pub fn task(source: &ArchiveFile, places: &Places, model: &str, settings: &str, resume: Resume) -> Task {
     let record = match Record::read(&places.record) {
         Kept::Nothing => return Task::Do,
         Kept::Broken(why) => return Task::Again(format!("its record {} is damaged: {why}", places.record.display())),
@@ -262,8 +262,8 @@ pub fn task(source: &Source, places: &Places, model: &str, settings: &str, resum
 mod tests {
     use super::*;
 
-    fn sources(keys: &[&str]) -> Vec<Source> {
-        keys.iter().map(|key| Source { key: (*key).to_owned(), path: PathBuf::from(key) }).collect()
+    fn sources(keys: &[&str]) -> Vec<ArchiveFile> {
+        keys.iter().map(|key| ArchiveFile { key: (*key).to_owned(), path: PathBuf::from(key) }).collect()
     }
 
     #[test]

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::find::{Find, Source, find};
+use super::find::{ArchiveFile, Find, find};
 use super::passed::Passed;
-use super::plan::{Folders, Plan, Planned, Resume, Task, bases, task};
+use super::plan::{Folders, Planned, Resume, Task, Worklist, bases, task};
 use super::record::{Record, State};
 use super::settings::fingerprint;
 use super::shard::Shard;
 use super::status::RunFile;
-use super::work::{Done, Shared, Work};
+use super::work::{ArchiveRun, Done, Work};
 use crate::address::Address;
 use crate::config::Config;
 use crate::model::locate;
@@ -112,7 +112,7 @@ pub struct Archive {
     config: Config,
     folders: Folders,
     messages: Vec<notify::Target>,
-    plan: Plan,
+    plan: Worklist,
     summary: Summary,
     model: String,
     model_path: PathBuf,
@@ -159,11 +159,11 @@ impl Archive {
         let all = sources.len();
         let mine =
             sources.into_iter().zip(bases).filter(|(source, _)| shard.is_none_or(|shard| shard.has(&source.key)));
-        let plan = |(source, base): (Source, String)| {
+        let plan = |(source, base): (ArchiveFile, String)| {
             let task = task(&source, &folders.places(&base)?, &model, &settings, resume);
             Ok(Planned { source, base, task })
         };
-        let plan = Plan { files: mine.map(plan).collect::<Result<_>>()? };
+        let plan = Worklist { files: mine.map(plan).collect::<Result<_>>()? };
         passed_by.other_shards = (all - plan.files.len()) as u64;
         let recorded = plan.count(|task| matches!(task, Task::Nothing(_)));
         let summary = Summary {
@@ -211,7 +211,7 @@ impl Archive {
         };
         let classes = engine.as_ref().map_or_else(Vec::new, |engine| engine.network.manifest().classes.names.clone());
         let notifier = Arc::new(Notifier::open(&messages, &config.notify(), &[])?);
-        let run = Shared {
+        let run = ArchiveRun {
             config: &config,
             folders: &folders,
             plan: &plan,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
-use super::plan::{Plan, Task};
+use super::plan::{Task, Worklist};
 use super::record::{Kept, Record, SUFFIX, State, now, write_json};
 use super::run::Summary;
 use super::shard::Shard;
@@ -72,7 +72,7 @@ impl RunFile {
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn write(&self, summary: &Summary, plan: &Plan, jobs: usize) -> Result<()> {
+    pub fn write(&self, summary: &Summary, plan: &Worklist, jobs: usize) -> Result<()> {
         let todo = plan.files.iter().filter(|file| !matches!(file.task, Task::Nothing(_)));
         let run = Run {
             schema: 1,

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Folders, Places, Plan, Planned, matching, remove};
+use super::plan::{Folders, Places, Planned, Worklist, matching, remove};
 use super::record::{self, Identity, Kept, Record, State};
 use super::run::{Follow, ONE_FILE, Stop};
 use crate::config::Config;
@@ -58,10 +58,10 @@ pub(super) struct Done {
 }
 
 /// What all files of a run have in common.
-pub(super) struct Shared<'a> {
+pub(super) struct ArchiveRun<'a> {
     pub config: &'a Config,
     pub folders: &'a Folders,
-    pub plan: &'a Plan,
+    pub plan: &'a Worklist,
     /// SHA-256 of the network.
     pub model: &'a str,
     /// Hash of the settings that matter.
@@ -71,7 +71,7 @@ pub(super) struct Shared<'a> {
 
 /// The files that are left to do.
 pub(super) struct Work<'a> {
-    run: Shared<'a>,
+    run: ArchiveRun<'a>,
     /// Their numbers in the plan.
     todo: &'a [usize],
     next: AtomicUsize,
@@ -84,7 +84,7 @@ pub(super) struct Work<'a> {
 
 impl<'a> Work<'a> {
     pub fn new(
-        run: Shared<'a>,
+        run: ArchiveRun<'a>,
         todo: &'a [usize],
         stop: &'a Stop,
         follow: &'a dyn Follow,

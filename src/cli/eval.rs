@@ -13,7 +13,7 @@ use crate::address::Address;
 use crate::compute::{self, Unit, Upsampling};
 use crate::config::Config;
 use crate::eval::components::SizeLimits;
-use crate::eval::dataset::{Dataset, Layout};
+use crate::eval::dataset::{Dataset, SetLayout};
 use crate::eval::gather::{GatherOptions, Gathered, gather, gather_files};
 use crate::eval::measure::{EXACT_PIXELS, measure, total_counts};
 use crate::eval::report::Evaluation;
@@ -46,8 +46,8 @@ pub struct EvalArgs {
     #[arg(value_name = "INPUT", required = true, value_parser = address())]
     pub(super) inputs: Vec<Address>,
     /// Layout of the data set
-    #[arg(long, value_parser = choice::<Layout>(), required_unless_present_any = ["ordinary", "truth", "classes", "sequences"], conflicts_with_all = ["ordinary", "truth", "classes", "sequences"])]
-    layout: Option<Layout>,
+    #[arg(long, value_parser = choice::<SetLayout>(), required_unless_present_any = ["ordinary", "truth", "classes", "sequences"], conflicts_with_all = ["ordinary", "truth", "classes", "sequences"])]
+    layout: Option<SetLayout>,
     /// Treat the inputs as ordinary videos and report their alarms, all of them false
     #[arg(long, conflicts_with = "truth", help_heading = "Alarms in videos")]
     pub(super) ordinary: bool,

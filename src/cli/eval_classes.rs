@@ -8,7 +8,7 @@ use super::eval::{EvalArgs, progress_bar};
 use super::report::write_json;
 use crate::config::Config;
 use crate::eval::classes::{ClassCounter, ClassReport};
-use crate::eval::dataset::{Dataset, Layout, read_image, read_labels};
+use crate::eval::dataset::{Dataset, SetLayout, read_image, read_labels};
 use crate::eval::html;
 use crate::ood::method::split_list;
 use crate::session::Detector;
@@ -26,7 +26,7 @@ pub(super) fn run(args: &EvalArgs, quiet: bool) -> Result<u8> {
     let mut config = Config::load(None, &args.set)?;
     args.network.apply(&mut config);
     config.detect.calibration = args.calibration.clone().map(Into::into);
-    let mut dataset = Dataset::open(folder.path(), Layout::Pairs, None)?;
+    let mut dataset = Dataset::open(folder.path(), SetLayout::Pairs, None)?;
     dataset.samples.truncate(args.limit.map_or(usize::MAX, |limit| limit.max(1)));
     if !args.skip_bad {
         dataset.check()?;

@@ -22,7 +22,7 @@ use crate::{Error, Result};
     Debug, Clone, Copy, PartialEq, Eq, strum::EnumMessage, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
 )]
 #[strum(serialize_all = "kebab-case", parse_err_ty = Error, parse_err_fn = crate::error::unknown_name)]
-pub enum Layout {
+pub enum SetLayout {
     /// RoadAnomaly (Lis et al. 2019).
     RoadAnomaly,
     /// SegmentMeIfYouCan: RoadAnomaly21 and RoadObstacle21.
@@ -35,7 +35,7 @@ pub enum Layout {
     Pairs,
 }
 
-impl Layout {
+impl SetLayout {
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
         self.into()
@@ -118,7 +118,7 @@ impl Dataset {
     ///
     /// # Errors
     /// The folder is missing or has no image of that layout.
-    pub fn open(root: &Path, layout: Layout, ood_value: Option<u8>) -> Result<Self> {
+    pub fn open(root: &Path, layout: SetLayout, ood_value: Option<u8>) -> Result<Self> {
         if !root.is_dir() {
             return Err(Error::usage(format!("data set {}: no such folder", root.display())));
         }
@@ -132,14 +132,14 @@ impl Dataset {
             problems: Vec::new(),
         };
         match layout {
-            Layout::RoadAnomaly => {
+            SetLayout::RoadAnomaly => {
                 set.coding = Coding::Values { anomaly: ood_value.unwrap_or(2) };
                 set.road_anomaly(root)?;
             }
-            Layout::Smiyc => set.smiyc(root)?,
-            Layout::Fishyscapes => set.fishyscapes(root, ood_value)?,
-            Layout::AdeOod => set.folders(root, &["annotations"], "_mask")?,
-            Layout::Pairs => set.folders(root, &["masks", "labels", "annotations"], "")?,
+            SetLayout::Smiyc => set.smiyc(root)?,
+            SetLayout::Fishyscapes => set.fishyscapes(root, ood_value)?,
+            SetLayout::AdeOod => set.folders(root, &["annotations"], "_mask")?,
+            SetLayout::Pairs => set.folders(root, &["masks", "labels", "annotations"], "")?,
         }
         if set.samples.is_empty() && set.problems.is_empty() {
             return Err(Error::usage(format!(

@@ -27,7 +27,7 @@ pub struct Frame {
     pub lost: Option<Duration>,
     buffer: gst::Buffer,
     info: gst_video::VideoInfo,
-    canvas: Canvas,
+    canvas: FramePool,
 }
 
 impl fmt::Debug for Frame {
@@ -48,7 +48,7 @@ impl Frame {
         running_time: u64,
         buffer: gst::Buffer,
         info: gst_video::VideoInfo,
-        canvas: Canvas,
+        canvas: FramePool,
     ) -> Self {
         let duration = buffer.duration().map(gst::ClockTime::nseconds);
         Self { stream, index, running_time, duration, captured: None, lost: None, buffer, info, canvas }
@@ -187,9 +187,9 @@ pub(crate) fn colour_of(info: &gst_video::VideoInfo) -> Colour {
 
 /// The buffer pool of [`Frame::new_like`], shared by the frames of one reader.
 #[derive(Clone, Default)]
-pub(crate) struct Canvas(Arc<Mutex<Option<(gst_video::VideoInfo, gst::BufferPool)>>>);
+pub(crate) struct FramePool(Arc<Mutex<Option<(gst_video::VideoInfo, gst::BufferPool)>>>);
 
-impl Canvas {
+impl FramePool {
     pub fn acquire(
         &self,
         like: &gst_video::VideoInfo,
@@ -226,7 +226,7 @@ impl Canvas {
     }
 }
 
-impl Drop for Canvas {
+impl Drop for FramePool {
     fn drop(&mut self) {
         // The last holder: an active pool would never free its memory.
         if Arc::strong_count(&self.0) == 1

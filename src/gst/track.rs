@@ -37,7 +37,7 @@ impl Packet {
 }
 
 /// One audio or subtitle stream.
-pub(crate) struct Track {
+pub(crate) struct MediaTrack {
     pub kind: Kind,
     number: Option<u64>,
     /// The source pad of the demuxer.
@@ -58,7 +58,7 @@ struct State {
     count: i64,
     /// Splits packets of AAC in LOAS into frames.
     frames: loas::Frames,
-    /// Added to all times once the first frame has been sent, see [`Shared::fix_lead`].
+    /// Added to all times once the first frame has been sent, see [`InputTracks::fix_lead`].
     lead: i64,
     /// The time of the first packet.
     first: Option<i64>,
@@ -68,7 +68,7 @@ struct State {
     discard: bool,
 }
 
-impl Track {
+impl MediaTrack {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -298,8 +298,8 @@ fn length(buffer: &gst::Buffer) -> Option<i64> {
 
 /// The data shared by the reader and the writer of an input.
 #[derive(Default)]
-pub(crate) struct Shared {
-    pub tracks: Mutex<Vec<Arc<Track>>>,
+pub(crate) struct InputTracks {
+    pub tracks: Mutex<Vec<Arc<MediaTrack>>>,
     /// The demuxer's tags of the whole file: title, creation time, location.
     tags: Mutex<Option<gst::TagList>>,
     /// The metadata read from the file itself, for the formats known here.
@@ -319,16 +319,16 @@ pub(crate) struct Shared {
     pub notes: Mutex<Vec<String>>,
     /// The clock restarts of the input.
     pub joins: Joins,
-    /// See [`Shared::fix_lead`].
+    /// See [`InputTracks::fix_lead`].
     lead: OnceLock<i64>,
 }
 
-impl Shared {
-    pub fn tracks(&self) -> Vec<Arc<Track>> {
+impl InputTracks {
+    pub fn tracks(&self) -> Vec<Arc<MediaTrack>> {
         self.tracks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub fn add(&self, track: Arc<Track>) {
+    pub fn add(&self, track: Arc<MediaTrack>) {
         self.tracks.lock().unwrap_or_else(PoisonError::into_inner).push(track);
     }
 

@@ -8,13 +8,13 @@ use gstreamer as gst;
 use gstreamer_video as gst_video;
 
 use crate::gst::frame::colour_of;
-use crate::gst::track::Shared;
+use crate::gst::track::InputTracks;
 use crate::input::VideoInfo;
 use crate::input::probe::Probe;
 use crate::input::tone::Transfer;
 use crate::{Error, Result};
 
-pub(crate) fn gather_tags(tags: &gst::TagList, shared: &Shared, containers: &mut Vec<String>) {
+pub(crate) fn gather_tags(tags: &gst::TagList, shared: &InputTracks, containers: &mut Vec<String>) {
     if let Some(format) = tags.get::<gst::tags::ContainerFormat>() {
         containers.push(format.get().to_string());
     }

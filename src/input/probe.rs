@@ -44,7 +44,7 @@ pub(crate) struct Probe {
     /// The edit list of the video stream.
     pub edits: std::sync::Mutex<Option<EditList>>,
     /// The colour description in the coded video where caps lack it or cannot express it, see
-    /// [`Shared::colours`](crate::gst::track::Shared).
+    /// [`InputTracks::colours`](crate::gst::track::Shared).
     pub colours: std::sync::Mutex<Option<[u8; 3]>>,
     /// Static HDR metadata from the container.
     pub light: std::sync::Mutex<Light>,

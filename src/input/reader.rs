@@ -12,11 +12,11 @@ use gstreamer_video as gst_video;
 
 use crate::gst::Frame;
 use crate::gst::clock::Clock;
-use crate::gst::frame::Canvas;
+use crate::gst::frame::FramePool;
 use crate::gst::hdr::Light;
 use crate::gst::message::Trouble;
 use crate::gst::mp4::edit_list::EditList;
-use crate::gst::track::Shared;
+use crate::gst::track::InputTracks;
 use crate::input::describe::{describe, gather_tags, hdr, is_default_colour, no_video, video_info_of};
 use crate::input::probe::{Format, Probe, UNNAMED};
 use crate::input::tone::{ToneMap, Transfer};
@@ -44,9 +44,9 @@ pub(crate) struct PipelineReader {
     first: Option<gst::Sample>,
     info: VideoInfo,
     frame_info: gst_video::VideoInfo,
-    pub shared: Arc<Shared>,
+    pub shared: Arc<InputTracks>,
     probe: Arc<Probe>,
-    canvas: Canvas,
+    canvas: FramePool,
     /// The transfer function of HDR video, and the conversion to SDR if the sink receives pictures of 10 bits for it.
     hdr: Option<Transfer>,
     tone_map: Option<ToneMap>,
@@ -113,7 +113,7 @@ impl PipelineReader {
         sink: gst_app::AppSink,
         name: &Path,
         stream: u32,
-        shared: Arc<Shared>,
+        shared: Arc<InputTracks>,
         probe: Arc<Probe>,
         pace: Pace,
     ) -> Result<Self> {
@@ -227,7 +227,7 @@ impl PipelineReader {
             frame_info,
             shared,
             probe,
-            canvas: Canvas::default(),
+            canvas: FramePool::default(),
             hdr,
             tone_map,
             trouble,

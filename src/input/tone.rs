@@ -4,7 +4,7 @@ use gst_video::prelude::*;
 use gstreamer as gst;
 use gstreamer_video as gst_video;
 
-use crate::gst::frame::Canvas;
+use crate::gst::frame::FramePool;
 use crate::gst::hdr::Light;
 use crate::{Error, Result};
 
@@ -82,7 +82,7 @@ impl ToneMap {
     ///
     /// # Errors
     /// The picture cannot be mapped, or memory runs out.
-    pub fn apply(&self, buffer: &gst::Buffer, canvas: &Canvas) -> Result<gst::Buffer> {
+    pub fn apply(&self, buffer: &gst::Buffer, canvas: &FramePool) -> Result<gst::Buffer> {
         let failed = || Error::failed("an HDR picture cannot be mapped");
         let (mut new, _) = canvas.acquire(&self.output, self.output.width(), self.output.height())?;
         let target = new.make_mut();

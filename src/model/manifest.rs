@@ -51,7 +51,7 @@ pub struct InputSection {
     /// Rows of the picture that the network takes.
     pub height: Option<usize>,
     /// Order of the axes.
-    pub layout: Option<Layout>,
+    pub layout: Option<InputLayout>,
     /// Element type.
     pub dtype: Option<Dtype>,
     /// Order of the picture's channels.
@@ -69,14 +69,14 @@ pub struct InputSection {
 /// Order of the axes of the input tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Layout {
+pub enum InputLayout {
     /// `[N, 3, H, W]`
     Nchw,
     /// `[N, H, W, 3]`
     Nhwc,
 }
 
-impl Layout {
+impl InputLayout {
     /// Name for display.
     pub fn name(self) -> &'static str {
         match self {

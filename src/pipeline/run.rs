@@ -17,7 +17,7 @@ use super::policy::Flow;
 use super::settings::Settings;
 use super::stage::spawn;
 use super::stats::{StageReport, StageStats};
-use super::stream::{Lane, Shared, permits};
+use super::stream::{Lane, RunContext, permits};
 use crate::compute::{Backend, Recipe};
 use crate::input::{EndOfInput, FrameReader};
 use crate::lock::{lock, unlocked};
@@ -181,7 +181,7 @@ fn start(
     let layouts = Layouts::new(views.clone(), *network.input());
     let most = network.max_batch().unwrap_or(usize::MAX).min(*batch).clamp(1, lanes.max(1));
     let (arrivals, arriving) = unbounded();
-    let shared = Shared {
+    let shared = RunContext {
         hub,
         settings,
         stages,

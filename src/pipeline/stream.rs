@@ -30,7 +30,7 @@ pub(super) fn permits(queue: usize) -> usize {
 }
 
 /// What the lanes of a run have in common.
-pub(super) struct Shared<'a> {
+pub(super) struct RunContext<'a> {
     pub hub: &'a Control,
     pub settings: &'a Settings,
     pub stages: &'a Stages,
@@ -46,7 +46,7 @@ pub(super) struct Shared<'a> {
 /// A place among the streams of a run: it runs one stream at a time.
 pub struct Lane<'a> {
     pub(super) number: usize,
-    pub(super) shared: &'a Shared<'a>,
+    pub(super) shared: &'a RunContext<'a>,
     pub(super) arrivals: Sender<Arrival>,
 }
 
@@ -91,7 +91,7 @@ impl Lane<'_> {
     }
 
     fn serve(&mut self, stream: Stream<'_>, left: Sender<()>, outcome: &mut Outcome) -> Result<()> {
-        let Shared { hub, settings, stages, classes, classes_guessed, looks, detections, several } = *self.shared;
+        let RunContext { hub, settings, stages, classes, classes_guessed, looks, detections, several } = *self.shared;
         let Stream { mut reader, writer, recorders, observer, control, meter, flow } = stream;
         let only_written = !recorders.iter().any(|recorder| recorder.keeps());
         let shows = writer.is_some();

@@ -56,7 +56,7 @@ pub(super) struct Running {
 }
 
 #[derive(Default)]
-struct Shared {
+struct HandleState {
     interrupts: Arc<AtomicU32>,
     running: OnceLock<Running>,
     /// The streams that run now.
@@ -69,7 +69,7 @@ struct Shared {
 
 /// Stops, reloads and observes a [`Session`](super::Session) from any thread. Clones share one session.
 #[derive(Clone, Default)]
-pub struct Handle(Arc<Shared>);
+pub struct Handle(Arc<HandleState>);
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

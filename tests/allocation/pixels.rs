@@ -6,7 +6,7 @@ use oodstream::draw::{Caption, Painter, ScoreScale, Style, View, beside_width};
 use oodstream::frame::{Colour, I420, I420Mut, Matrix, Plane, PlaneMut, Range};
 use oodstream::model::prepare::{InputSpec, Prepare, Window};
 use oodstream::model::views::layout as views;
-use oodstream::model::views::merge::{Canvas, Merge};
+use oodstream::model::views::merge::{Merge, MergedMaps};
 use oodstream::model::views::{Resize, Views};
 use support::counting::{self, of_this_thread as count};
 
@@ -87,7 +87,7 @@ fn merging_allocates_only_for_a_new_size() {
     let layouts = [(100, 50), (120, 60)].map(|frame| views::Layout::new(&looks, &spec, frame).unwrap());
     let (logits, features) = (Array3::ones((4, 16, 32)), Array3::ones((8, 8, 16)));
     let mut merge = Merge::default();
-    let mut canvases = [Canvas::default(), Canvas::default()];
+    let mut canvases = [MergedMaps::default(), MergedMaps::default()];
     let mut round = || {
         for (layout, canvas) in layouts.iter().zip(&mut canvases) {
             let maps = Maps { logits: logits.view(), features: &[features.view()], picture: None };

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use oodstream::eval::components::{ANOMALY, KNOWN, VOID};
-use oodstream::eval::dataset::{Coding, Dataset, Layout, read_image, read_mask, read_sample};
+use oodstream::eval::dataset::{Coding, Dataset, SetLayout, read_image, read_mask, read_sample};
 
 fn picture(path: impl AsRef<Path>) {
     fs::create_dir_all(path.as_ref().parent().unwrap()).unwrap();
@@ -34,7 +34,7 @@ fn road_anomaly() {
         picture(root.path().join(format!("frames/{name}.jpg")));
         mask(root.path().join(format!("frames/{name}.labels/labels_semantic.png")), &[0, 2, 255]);
     }
-    let dataset = Dataset::open(root.path(), Layout::RoadAnomaly, None).unwrap();
+    let dataset = Dataset::open(root.path(), SetLayout::RoadAnomaly, None).unwrap();
     assert_eq!(names(&dataset), ["animals9", "animals10"]);
     assert_decodes(&dataset, &[KNOWN, ANOMALY, VOID]);
 }
@@ -47,7 +47,7 @@ fn smiyc_leaves_its_hidden_test_pictures_out() {
     }
     mask(root.path().join("labels_masks/validation0000_labels_semantic.png"), &[0, 1, 255]);
     mask(root.path().join("labels_masks/validation0000_labels_semantic_color.png"), &[9]);
-    let dataset = Dataset::open(root.path(), Layout::Smiyc, None).unwrap();
+    let dataset = Dataset::open(root.path(), SetLayout::Smiyc, None).unwrap();
     assert_eq!(names(&dataset), ["validation0000"]);
     assert_eq!(dataset.unlabelled, 1);
     assert_decodes(&dataset, &[KNOWN, ANOMALY, VOID]);
@@ -63,7 +63,7 @@ fn fishyscapes_with_lost_and_found_pictures() {
     picture(root.path().join(format!("leftImg8bit/test/{scene}/{scene}_000000_000030_leftImg8bit.png")));
     picture(root.path().join(format!("leftImg8bit/test/{scene}/{scene}_000000_000040_leftImg8bit.png")));
     mask(root.path().join(format!("fishyscapes/0007_{scene}_000000_000030_labels.png")), &[0, 1, 255]);
-    let dataset = Dataset::open(root.path(), Layout::Fishyscapes, None).unwrap();
+    let dataset = Dataset::open(root.path(), SetLayout::Fishyscapes, None).unwrap();
     assert_eq!(names(&dataset), [format!("0007_{scene}_000000_000030")]);
     assert!(dataset.check().is_ok());
     assert_decodes(&dataset, &[KNOWN, ANOMALY, VOID]);
@@ -76,7 +76,7 @@ fn lost_and_found_itself() {
     picture(root.path().join(format!("leftImg8bit/test/15_Rechbergstr/{stem}_leftImg8bit.png")));
     mask(root.path().join(format!("gtCoarse/test/15_Rechbergstr/{stem}_gtCoarse_labelIds.png")), &[0, 1, 33]);
     mask(root.path().join(format!("gtCoarse/test/15_Rechbergstr/{stem}_gtCoarse_labelTrainIds.png")), &[7]);
-    let dataset = Dataset::open(root.path(), Layout::Fishyscapes, None).unwrap();
+    let dataset = Dataset::open(root.path(), SetLayout::Fishyscapes, None).unwrap();
     assert_eq!(dataset.coding, Coding::LostAndFound);
     assert_decodes(&dataset, &[VOID, KNOWN, ANOMALY]);
 }
@@ -86,7 +86,7 @@ fn ade_ood() {
     let root = tempfile::tempdir().unwrap();
     picture(root.path().join("images/ADE_val_00000001.jpg"));
     mask(root.path().join("annotations/ADE_val_00000001_mask.png"), &[0, 1, 255]);
-    let dataset = Dataset::open(root.path(), Layout::AdeOod, None).unwrap();
+    let dataset = Dataset::open(root.path(), SetLayout::AdeOod, None).unwrap();
     assert_eq!(names(&dataset), ["ADE_val_00000001"]);
     assert_decodes(&dataset, &[KNOWN, ANOMALY, VOID]);
 }
@@ -96,9 +96,9 @@ fn pairs_with_their_own_anomaly_value() {
     let root = tempfile::tempdir().unwrap();
     picture(root.path().join("images/a.png"));
     mask(root.path().join("labels/a.png"), &[0, 7, 255]);
-    let dataset = Dataset::open(root.path(), Layout::Pairs, Some(7)).unwrap();
+    let dataset = Dataset::open(root.path(), SetLayout::Pairs, Some(7)).unwrap();
     assert_decodes(&dataset, &[KNOWN, ANOMALY, VOID]);
-    let dataset = Dataset::open(root.path(), Layout::Pairs, None).unwrap();
+    let dataset = Dataset::open(root.path(), SetLayout::Pairs, None).unwrap();
     let error = read_mask(&dataset.samples[0], dataset.coding).unwrap_err().to_string();
     assert!(error.contains("a.png") && error.contains("7 (3 pixels)") && error.contains("--ood-value"), "{error}");
 }
@@ -110,7 +110,7 @@ fn missing_counterparts_are_named_on_both_sides() {
     picture(root.path().join("images/b.png"));
     mask(root.path().join("masks/b.png"), &[0]);
     mask(root.path().join("masks/c.png"), &[0]);
-    let dataset = Dataset::open(root.path(), Layout::Pairs, None).unwrap();
+    let dataset = Dataset::open(root.path(), SetLayout::Pairs, None).unwrap();
     assert_eq!(names(&dataset), ["b"]);
     let error = dataset.check().unwrap_err().to_string();
     assert!(error.contains("2 bad") && error.contains("images/a.png") && error.contains("masks/c.png"), "{error}");
@@ -122,7 +122,7 @@ fn sizes_that_differ_and_damage_are_named() {
     fs::create_dir_all(root.path().join("images")).unwrap();
     RgbImage::new(5, 2).save(root.path().join("images/a.png")).unwrap();
     mask(root.path().join("masks/a.png"), &[0]);
-    let dataset = Dataset::open(root.path(), Layout::Pairs, None).unwrap();
+    let dataset = Dataset::open(root.path(), SetLayout::Pairs, None).unwrap();
     let error = read_sample(&dataset.samples[0], dataset.coding).unwrap_err().to_string();
     assert!(error.contains("5x2") && error.contains("4x2") && error.contains("masks/a.png"), "{error}");
     fs::write(root.path().join("images/a.png"), b"not a picture").unwrap();
@@ -135,7 +135,7 @@ fn a_colour_mask_is_refused() {
     let root = tempfile::tempdir().unwrap();
     picture(root.path().join("images/a.png"));
     picture(root.path().join("masks/a.png"));
-    let dataset = Dataset::open(root.path(), Layout::Pairs, None).unwrap();
+    let dataset = Dataset::open(root.path(), SetLayout::Pairs, None).unwrap();
     let error = read_mask(&dataset.samples[0], dataset.coding).unwrap_err().to_string();
     assert!(error.contains("colour"), "{error}");
 }
@@ -143,8 +143,8 @@ fn a_colour_mask_is_refused() {
 #[test]
 fn a_folder_of_another_layout_says_what_is_expected() {
     let root = tempfile::tempdir().unwrap();
-    let error = Dataset::open(root.path(), Layout::RoadAnomaly, None).unwrap_err().to_string();
+    let error = Dataset::open(root.path(), SetLayout::RoadAnomaly, None).unwrap_err().to_string();
     assert!(error.contains("labels_semantic.png"), "{error}");
-    let error = Dataset::open(&root.path().join("nowhere"), Layout::Pairs, None).unwrap_err();
+    let error = Dataset::open(&root.path().join("nowhere"), SetLayout::Pairs, None).unwrap_err();
     assert_eq!(error.kind(), oodstream::ErrorKind::Usage);
 }

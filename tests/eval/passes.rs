@@ -7,7 +7,7 @@ use image::{GrayImage, Luma, Rgb, RgbImage};
 use ndarray::{Array2, s};
 use oodstream::Result;
 use oodstream::eval::components::SizeLimits;
-use oodstream::eval::dataset::{Dataset, Layout};
+use oodstream::eval::dataset::{Dataset, SetLayout};
 use oodstream::eval::gather::{GatherOptions, GridSink, ScoreSource, gather, gather_files};
 use oodstream::eval::measure::{EXACT_PIXELS, MethodResult, measure, total_counts};
 use oodstream::eval::report::Evaluation;
@@ -57,7 +57,7 @@ fn set(root: &Path, images: u32, boxes: bool) {
 }
 
 fn evaluate(root: &Path, exact: u64) -> (Evaluation, oodstream::eval::gather::Gathered) {
-    let dataset = Dataset::open(root, Layout::Pairs, None).unwrap();
+    let dataset = Dataset::open(root, SetLayout::Pairs, None).unwrap();
     let gathered = gather(&dataset, 2, &mut Red, OPTIONS, |_| {}).unwrap();
     let methods: Vec<MethodResult> = ["red", "not-red"]
         .iter()
@@ -147,7 +147,7 @@ fn saved_scores_give_the_same_metrics() {
     let (evaluation, gathered) = evaluate(root.path(), EXACT_PIXELS);
     let folder = root.path().join("scores");
     save_scores(&folder, &["red", "not-red"], &gathered, FloatType::F32).unwrap();
-    let dataset = Dataset::open(root.path(), Layout::Pairs, None).unwrap();
+    let dataset = Dataset::open(root.path(), SetLayout::Pairs, None).unwrap();
     let (names, from_files) = gather_files(&dataset, &folder, OPTIONS, |_| {}).unwrap();
     assert_eq!(names, ["not-red", "red"]);
     let again = measure(&from_files, 1, "red", LIMITS, EXACT_PIXELS, &|| {}).unwrap();
@@ -169,7 +169,7 @@ fn damaged_pictures_stop_it_or_are_counted() {
     let root = tempfile::tempdir().unwrap();
     set(root.path(), 5, true);
     fs::write(root.path().join("images/1.png"), b"no").unwrap();
-    let dataset = Dataset::open(root.path(), Layout::Pairs, None).unwrap();
+    let dataset = Dataset::open(root.path(), SetLayout::Pairs, None).unwrap();
     let error = gather(&dataset, 2, &mut Red, OPTIONS, |_| {}).unwrap_err().to_string();
     assert!(error.contains("images/1.png") && error.contains("--skip-bad"), "{error}");
     let gathered = gather(&dataset, 2, &mut Red, SKIP, |_| {}).unwrap();

@@ -7,7 +7,7 @@ use image::imageops::{self, FilterType};
 use ndarray::Array2;
 use oodstream::Result;
 use oodstream::eval::components::SizeLimits;
-use oodstream::eval::dataset::{Dataset, Layout};
+use oodstream::eval::dataset::{Dataset, SetLayout};
 use oodstream::eval::gather::{GatherOptions, GridSink, ScoreSource, gather};
 use oodstream::eval::measure::{EXACT_PIXELS, measure};
 
@@ -39,7 +39,7 @@ fn binned_metrics_are_within_their_stated_error_on_real_masks() {
         eprintln!("skipped: {} is missing", root.display());
         return;
     }
-    let dataset = Dataset::open(&root, Layout::Pairs, None).unwrap();
+    let dataset = Dataset::open(&root, SetLayout::Pairs, None).unwrap();
     dataset.check().unwrap();
     let options = GatherOptions { skip_bad: false, decoders: 2 };
     let gathered = gather(&dataset, 2, &mut Brightness, options, |_| {}).unwrap();

@@ -12,7 +12,7 @@ use oodstream::model::prepare::{InputSpec, Prepare, Window};
 use oodstream::model::runtime::{Network, SessionOptions};
 use oodstream::model::views::layout::{Layout, MOST_VIEWS};
 use oodstream::model::views::look::Look;
-use oodstream::model::views::merge::{Canvas, Merge};
+use oodstream::model::views::merge::{Merge, MergedMaps};
 use oodstream::model::views::{Resize, Views};
 use support::common::Place;
 use support::onnx;
@@ -177,7 +177,7 @@ fn tiles_blend_into_each_other() {
     let layout = Layout::new(&by(Resize::Tile), &SPEC, (200, 32)).unwrap();
     let count = layout.views().len();
     assert_eq!(count, 4);
-    let (mut merge, mut canvas) = (Merge::default(), Canvas::default());
+    let (mut merge, mut canvas) = (Merge::default(), MergedMaps::default());
     for index in 0..count {
         let map = Array3::from_elem((1, 8, 16), index as f32);
         merge.add(&layout, index, &Maps { logits: map.view(), features: &[], picture: None }, &mut canvas).unwrap();
@@ -223,7 +223,7 @@ fn the_mirror_image_of_a_symmetric_network_changes_nothing() {
 fn the_mirror_image_counts_half() {
     let layout = Layout::new(&Views { flip: true, ..Views::default() }, &SPEC, (160, 90)).unwrap();
     assert_eq!(layout.views().iter().map(|view| view.mirrored).collect::<Vec<_>>(), [false, true]);
-    let (mut merge, mut canvas) = (Merge::default(), Canvas::default());
+    let (mut merge, mut canvas) = (Merge::default(), MergedMaps::default());
     for index in 0..2 {
         // Columns 0, 1, 2, ... both times: in the frame's terms the second is the other way round.
         let map = Array3::from_shape_fn((1, 2, 5), |(_, _, x)| x as f32);

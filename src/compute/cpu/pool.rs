@@ -15,14 +15,14 @@ type Task<'a> = &'a (dyn Fn(usize) + Sync);
 
 /// The job in hand, with its lifetime erased; `Pool::run` does not return before every worker has released it.
 #[derive(Clone, Copy)]
-struct Job {
+struct ErasedTask {
     task: Task<'static>,
     count: usize,
 }
 
 #[derive(Default)]
 struct State {
-    job: Option<Job>,
+    job: Option<ErasedTask>,
     /// Rises by one per job, so that a worker takes each job once.
     generation: u64,
     /// Workers that have the job in hand.
@@ -31,7 +31,7 @@ struct State {
 }
 
 #[derive(Default)]
-struct Shared {
+struct PoolState {
     state: Mutex<State>,
     start: Condvar,
     done: Condvar,
@@ -39,12 +39,12 @@ struct Shared {
     panicked: AtomicBool,
 }
 
-impl Shared {
+impl PoolState {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self, job: Job) {
+    fn work(&self, job: ErasedTask) {
         loop {
             let task = self.next.fetch_add(1, Ordering::Relaxed);
             if task >= job.count {
@@ -84,14 +84,14 @@ impl Shared {
 
 /// Runs tasks 0..count on the caller's thread and on `threads - 1` workers.
 pub(crate) struct Pool {
-    shared: Arc<Shared>,
+    shared: Arc<PoolState>,
     workers: Vec<JoinHandle<()>>,
 }
 
 impl Pool {
     /// `threads` counts the caller.
     pub fn new(threads: usize) -> Result<Self> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(PoolState::default());
         let mut pool = Self { shared, workers: Vec::new() };
         for n in 1..threads.max(1) {
             let shared = pool.shared.clone();
@@ -119,7 +119,7 @@ impl Pool {
         // SAFETY: only the lifetime changes. The job is taken out of the state below before this function returns or
         // unwinds, and `busy == 0` is awaited after that, so no worker calls `task` once its borrow has ended.
         let task = unsafe { std::mem::transmute::<Task<'_>, Task<'static>>(task) };
-        let job = Job { task, count };
+        let job = ErasedTask { task, count };
         self.shared.next.store(0, Ordering::Relaxed);
         {
             let mut state = self.shared.lock();

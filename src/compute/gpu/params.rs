@@ -23,7 +23,7 @@ macro_rules! device_structs {
             pub(in crate::compute::gpu) struct $name { $(pub $field: $type),* }
 
             #[cfg(test)]
-            impl $crate::compute::gpu::params::layout::Layout for $name {
+            impl $crate::compute::gpu::params::layout::FieldLayout for $name {
                 const FIELDS: &'static [(&'static str, &'static str, usize)] =
                     &[$((stringify!($field), stringify!($type), std::mem::offset_of!($name, $field))),*];
             }
@@ -97,14 +97,14 @@ device_structs! {
 #[cfg(test)]
 pub(super) mod layout {
     /// Name, Rust type and offset of each field.
-    pub trait Layout: Sized {
+    pub trait FieldLayout: Sized {
         const FIELDS: &'static [(&'static str, &'static str, usize)];
     }
 
     /// The fields of a struct and its size.
     pub type Fields = (&'static [(&'static str, &'static str, usize)], usize);
 
-    pub fn fields<T: Layout>() -> Fields {
+    pub fn fields<T: FieldLayout>() -> Fields {
         (T::FIELDS, size_of::<T>())
     }
 }

@@ -26,14 +26,14 @@ pub(super) enum Shader {
 }
 
 /// The file of one pass.
-pub(super) struct Source {
+pub(super) struct ShaderSource {
     /// The file's name, without its ending.
     pub name: &'static str,
     /// Preludes and pass.
     parts: &'static [&'static str],
 }
 
-impl Source {
+impl ShaderSource {
     /// The module as it is compiled; features are stored as f16 where `half` is set.
     pub fn text(&self, half: bool) -> String {
         let stored = if half { "enable f16;\nalias Stored = f16;\n" } else { "alias Stored = f32;\n" };
@@ -43,7 +43,7 @@ impl Source {
 
 macro_rules! source {
     ($name:literal $(after $($prelude:literal)+)?) => {
-        Source {
+        ShaderSource {
             name: $name,
             parts: &[
                 $($(include_str!(concat!("../../../shaders/prelude/", $prelude, ".wgsl")),)+)?
@@ -54,7 +54,7 @@ macro_rules! source {
 }
 
 /// The files in the order of [`Shader`].
-pub(super) const SOURCES: [Source; 20] = [
+pub(super) const SOURCES: [ShaderSource; 20] = [
     source!("gather" after "exact"),
     source!("confidence"),
     source!("sum" after "exact" "run"),
@@ -88,16 +88,16 @@ mod tests {
     use super::super::params::layout::{self, Fields};
     use super::super::params::{self, Frame, Run};
     use super::super::picture::{PictureParams, SOURCE};
-    use super::{SOURCES, Source};
+    use super::{SOURCES, ShaderSource};
 
-    const PICTURE: Source = Source { name: "prepare", parts: &[SOURCE] };
+    const PICTURE: ShaderSource = ShaderSource { name: "prepare", parts: &[SOURCE] };
 
     /// The passes and the picture's.
-    fn sources() -> impl Iterator<Item = &'static Source> {
+    fn sources() -> impl Iterator<Item = &'static ShaderSource> {
         SOURCES.iter().chain([&PICTURE])
     }
 
-    fn module(source: &Source, half: bool) -> Module {
+    fn module(source: &ShaderSource, half: bool) -> Module {
         let (name, text) = (source.name, source.text(half));
         let module = naga::front::wgsl::parse_str(&text)
             .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&text, name)));
@@ -162,7 +162,7 @@ mod tests {
 
     /// Holds a struct of this program against the WGSL struct of that name: names, types, offsets, size.
     #[track_caller]
-    fn assert_layout(source: &Source, name: &str, (fields, size): Fields) {
+    fn assert_layout(source: &ShaderSource, name: &str, (fields, size): Fields) {
         let module = module(source, false);
         let types = module.types.iter().map(|(_, known)| known);
         let declared = types.filter(|known| known.name.as_deref() == Some(name)).collect::<Vec<_>>();

@@ -27,7 +27,7 @@ use crate::gst::message::unplayable;
 use crate::gst::metadata::{Metadata, TrackKind, track_number};
 use crate::gst::mp4::index::{self, Fault, Index, IndexTrack};
 use crate::gst::size;
-use crate::gst::track::{Kind, Shared, Track};
+use crate::gst::track::{InputTracks, Kind, MediaTrack};
 use crate::gst::{element, gst_failed, init, link};
 use crate::input::VideoInfo;
 use crate::input::picture::{FLIP, picture_chain};
@@ -192,7 +192,7 @@ fn open(path: &Path, stream: u32, options: FileOptions, pace: Pace, only_keys: b
         }
     });
 
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(InputTracks::default());
     if let Some(metadata) = file.as_mut().and_then(Metadata::read) {
         let _ = shared.metadata.set(metadata);
     }
@@ -295,7 +295,7 @@ struct Into {
 }
 
 /// Links a stream of the container: the chosen video to the decoder, audio and subtitles to tracks.
-fn add_stream(into: &Into, pad: &gst::Pad, probe: &Arc<Probe>, shared: &Shared, index: &Index) -> Result<()> {
+fn add_stream(into: &Into, pad: &gst::Pad, probe: &Arc<Probe>, shared: &InputTracks, index: &Index) -> Result<()> {
     let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
     let name = caps.structure(0).map(|s| s.name().to_string()).unwrap_or_default();
     tracing::debug!("stream {}: {caps}", pad.name());
@@ -389,7 +389,7 @@ fn add_stream(into: &Into, pad: &gst::Pad, probe: &Arc<Probe>, shared: &Shared, 
     };
     let clock = Clock::new(&shared.joins, probe.format().restarts());
     let stated = shared.metadata.get().zip(track_number(pad)).and_then(|(metadata, number)| metadata.track(number));
-    let (track, sink) = Track::new(kind, pad, edits, stated.map_or(0, |track| track.delay), clock);
+    let (track, sink) = MediaTrack::new(kind, pad, edits, stated.map_or(0, |track| track.delay), clock);
     into.pipeline.add(&sink).map_err(gst_failed)?;
     sink.sync_state_with_parent().map_err(gst_failed)?;
     let entry = sink.static_pad("sink").ok_or_else(|| Error::failed("an appsink without a pad"))?;
@@ -399,7 +399,7 @@ fn add_stream(into: &Into, pad: &gst::Pad, probe: &Arc<Probe>, shared: &Shared, 
 }
 
 /// Index of a video stream among those of its file, cover pictures last; none where the file has no list of tracks.
-fn place_of(pad: &gst::Pad, shared: &Shared) -> Option<u64> {
+fn place_of(pad: &gst::Pad, shared: &InputTracks) -> Option<u64> {
     let (metadata, number) = (shared.metadata.get()?, track_number(pad)?);
     let mut videos: Vec<_> = metadata.tracks.iter().filter(|track| track.kind == TrackKind::Video).collect();
     videos.sort_by_key(|track| track.still);

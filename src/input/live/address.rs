@@ -15,7 +15,7 @@ const SHORTEST_SECRET: usize = 3;
 /// The address of a live input. Its displayed form never contains credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LiveInput {
-    pub(crate) source: Source,
+    pub(crate) source: LiveSource,
     pub(crate) login: Option<Login>,
     shown: String,
     secrets: Vec<String>,
@@ -23,7 +23,7 @@ pub struct LiveInput {
 
 /// The kind of a live input. Addresses have no credentials.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum LiveSource {
     Rtsp(Server),
     Http(Server),
     Device(Device),
@@ -58,10 +58,10 @@ impl LiveInput {
         }
         match scheme.as_str() {
             "rtsp" | "rtsps" | "http" | "https" => Self::server(&scheme, rest).map(Some),
-            "v4l2" => Device::parse(address, rest).map(|device| Some(Self::plain(Source::Device(device), address))),
+            "v4l2" => Device::parse(address, rest).map(|device| Some(Self::plain(LiveSource::Device(device), address))),
             "test" => {
                 let spec = TestSpec::parse(address)?;
-                Ok(spec.live.then(|| Self::plain(Source::Test(spec), address)))
+                Ok(spec.live.then(|| Self::plain(LiveSource::Test(spec), address)))
             }
             _ => Ok(None),
         }
@@ -71,16 +71,16 @@ impl LiveInput {
     pub fn realtime(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         let shown = path.display().to_string();
-        Self::plain(Source::File(path), &shown)
+        Self::plain(LiveSource::File(path), &shown)
     }
 
     /// A usable name for outputs: host and last part of the path, the device, or `test`.
     pub fn file_name(&self) -> PathBuf {
         let name = match &self.source {
-            Source::File(path) => return path.clone(),
-            Source::Test(_) => "test".to_string(),
-            Source::Device(device) => last_part(&device.path).to_string(),
-            Source::Rtsp(server) | Source::Http(server) => {
+            LiveSource::File(path) => return path.clone(),
+            LiveSource::Test(_) => "test".to_string(),
+            LiveSource::Device(device) => last_part(&device.path).to_string(),
+            LiveSource::Rtsp(server) | LiveSource::Http(server) => {
                 let path = self.shown.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
                 let path = path.map_or("", |(_, path)| path.split('?').next().unwrap_or_default());
                 let part = last_part(path);
@@ -98,7 +98,7 @@ impl LiveInput {
     /// `text` (such as a message of GStreamer) with the secrets of this address masked.
     pub(crate) fn hide(&self, text: &str) -> String {
         let mut text = match &self.source {
-            Source::Rtsp(server) | Source::Http(server) => text.replace(&server.location, &self.shown),
+            LiveSource::Rtsp(server) | LiveSource::Http(server) => text.replace(&server.location, &self.shown),
             _ => text.to_string(),
         };
         for secret in self.secrets.iter().filter(|secret| secret.len() >= SHORTEST_SECRET) {
@@ -115,7 +115,7 @@ impl LiveInput {
         }
     }
 
-    fn plain(source: Source, shown: &str) -> Self {
+    fn plain(source: LiveSource, shown: &str) -> Self {
         Self { source, login: None, shown: shown.to_string(), secrets: Vec::new() }
     }
 
@@ -123,7 +123,7 @@ impl LiveInput {
         let port = if scheme == "rtsps" { 322 } else { 554 };
         let Remote { server, login, secrets } = Remote::parse(scheme, rest, port)?;
         let shown = server.to_string();
-        let source = if scheme.starts_with("rtsp") { Source::Rtsp(server) } else { Source::Http(server) };
+        let source = if scheme.starts_with("rtsp") { LiveSource::Rtsp(server) } else { LiveSource::Http(server) };
         Ok(Self { source, login, shown, secrets })
     }
 }
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(format!("{input:?}"), "rtsp://cam:8554/1?x=y");
         let login = input.login.clone().unwrap();
         assert_eq!((login.user.as_str(), login.password.as_str()), ("ad@min", "s:ecret/1"));
-        let Source::Rtsp(server) = &input.source else { panic!() };
+        let LiveSource::Rtsp(server) = &input.source else { panic!() };
         assert_eq!((server.location.as_str(), server.port), ("rtsp://cam:8554/1?x=y", 8554));
         assert_eq!(input.hide("got s:ecret/1 and s%3Aecret%2F1"), "got *** and ***");
         assert!(!format!("{login:?}").contains("min"));
@@ -172,7 +172,7 @@ mod tests {
         let at_sign = live("RTSPS://user:p@ss@[fe80::1]/a").login.unwrap();
         assert_eq!(at_sign.password, "p@ss");
         let input = live("rtsps://[fe80::1]:322/a");
-        let Source::Rtsp(server) = &input.source else { panic!() };
+        let LiveSource::Rtsp(server) = &input.source else { panic!() };
         assert_eq!((server.host.as_str(), server.port), ("fe80::1", 322));
         assert!(live("rtsp://cam").login.is_none());
         assert_eq!(live("http://only@cam/").login.unwrap().password, "");
@@ -182,7 +182,7 @@ mod tests {
     fn secrets_in_paths_and_queries_are_covered() {
         let input = live("rtsp://cam/user=admin_password=tlJwpbo6_channel=1?token=abcd&size=2");
         assert_eq!(input.to_string(), "rtsp://cam/user=admin_password=***?token=***&size=2");
-        let Source::Rtsp(server) = &input.source else { panic!() };
+        let LiveSource::Rtsp(server) = &input.source else { panic!() };
         assert!(server.location.contains("tlJwpbo6") && server.location.contains("abcd"));
         assert_eq!(input.hide(&format!("no {}", server.location)), format!("no {input}"));
         assert_eq!(input.hide("abcd"), "***");
@@ -218,7 +218,9 @@ mod tests {
 
     #[test]
     fn devices_and_names() {
-        let Source::Device(device) = live("v4l2:///dev/video2?width=1280&fps=30&format=yuyv").source else { panic!() };
+        let LiveSource::Device(device) = live("v4l2:///dev/video2?width=1280&fps=30&format=yuyv").source else {
+            panic!()
+        };
         assert_eq!((device.path.as_str(), device.width, device.height), ("/dev/video2", Some(1280), None));
         assert_eq!(device.format, Some(Format::Raw(gst_video::VideoFormat::Yuy2)));
         for wrong in [

@@ -13,10 +13,10 @@ use gstreamer_pbutils as gst_pbutils;
 use crate::Result;
 use crate::gst::message::{Trouble, progress_of, text_of};
 use crate::input::live::Transport;
-use crate::input::live::address::Source;
+use crate::input::live::address::LiveSource;
 use crate::input::live::keeper::{Alive, Keeper};
 use crate::input::live::losses::Losses;
-use crate::input::live::pipeline::{CAMERA, Life, Recipe};
+use crate::input::live::pipeline::{CAMERA, ConnectionSettings, Life};
 use crate::input::live::reason::Reason;
 use crate::input::live::relay::Report;
 use crate::input::live::rtp::PacketCounts;
@@ -70,7 +70,7 @@ pub(crate) struct Connection {
 impl Connection {
     /// # Errors
     /// The pipeline or its thread cannot be created.
-    pub fn start(recipe: &Recipe, patience: Patience, alive: &Alive) -> Result<Self> {
+    pub fn start(recipe: &ConnectionSettings, patience: Patience, alive: &Alive) -> Result<Self> {
         let assembly = recipe.assemble()?;
         let bus = assembly.pipeline.bus().ok_or_else(|| crate::Error::failed("a GStreamer pipeline without a bus"))?;
         let (waker, wake) = bounded(1);
@@ -120,7 +120,7 @@ impl Connection {
     }
 
     /// The state now, without waiting.
-    pub fn look(&mut self, recipe: &Recipe) -> State {
+    pub fn look(&mut self, recipe: &ConnectionSettings) -> State {
         if let Some(sample) = self.sink.try_pull_sample(gst::ClockTime::ZERO) {
             let now = Instant::now();
             self.pictures = Some((self.pictures.map_or(now, |(first, _)| first), now));
@@ -153,8 +153,8 @@ impl Connection {
         }
         if self.eos {
             return match &recipe.input.source {
-                Source::Test(_) => State::Over,
-                Source::Device(_) => State::Lost(Reason::new("the device stopped")),
+                LiveSource::Test(_) => State::Over,
+                LiveSource::Device(_) => State::Lost(Reason::new("the device stopped")),
                 _ if self.trouble.missing.is_some() => State::Lost(Reason::of(&self.trouble, &recipe.input)),
                 _ => State::Lost(Reason::new("the server closed the stream")),
             };
@@ -163,7 +163,7 @@ impl Connection {
     }
 
     /// Handles a message; true if it is an error.
-    fn hear(&mut self, message: &gst::Message, recipe: &Recipe) -> bool {
+    fn hear(&mut self, message: &gst::Message, recipe: &ConnectionSettings) -> bool {
         if let Some(text) = text_of(message) {
             tracing::debug!("{}: {}", recipe.input, recipe.input.hide(&text));
         }
@@ -184,8 +184,8 @@ impl Connection {
     }
 
     /// The formats that an open local camera has, where the requested one is not among them.
-    fn refusal(&self, recipe: &Recipe) -> Option<String> {
-        let Source::Device(device) = &recipe.input.source else { return None };
+    fn refusal(&self, recipe: &ConnectionSettings) -> Option<String> {
+        let LiveSource::Device(device) = &recipe.input.source else { return None };
         self.pipeline.by_name(CAMERA).filter(|_| self.pictures.is_none()).and_then(|source| device.refusal(&source))
     }
 
@@ -201,7 +201,7 @@ impl Connection {
     }
 
     /// Logs losses, and abandons UDP when they ruin the pictures.
-    fn lossy(&mut self, now: Instant, recipe: &Recipe) -> Option<Reason> {
+    fn lossy(&mut self, now: Instant, recipe: &ConnectionSettings) -> Option<Reason> {
         let udp = self.report.as_ref().is_some_and(|report| report.udp.load(Ordering::Acquire));
         let seen = self.losses.look(now, self.packets(), self.life.pictures.counts())?;
         if seen.packets.lost + seen.packets.reordered > 0 {
@@ -227,7 +227,7 @@ impl Connection {
     }
 
     /// The time limit that has expired, if any.
-    fn overdue(&mut self, now: Instant, recipe: &Recipe) -> Option<Reason> {
+    fn overdue(&mut self, now: Instant, recipe: &ConnectionSettings) -> Option<Reason> {
         if let Some(reason) = self.lossy(now, recipe) {
             return Some(reason);
         }
@@ -240,7 +240,7 @@ impl Connection {
         let Some((first, last)) = self.life.data() else {
             let limit = if connecting { connect } else { answer };
             let reason = match recipe.input.source {
-                Source::Device(_) => "the device delivers nothing",
+                LiveSource::Device(_) => "the device delivers nothing",
                 _ if connecting => "the server cannot be reached",
                 _ => "the server does not answer",
             };

@@ -11,7 +11,7 @@ use url::Url;
 use crate::gst::gst_failed;
 use crate::input::live::address::Server;
 use crate::input::live::pace::pace;
-use crate::input::live::pipeline::{Life, Recipe, factory, is_video_decoder, note_packets, switch};
+use crate::input::live::pipeline::{ConnectionSettings, Life, factory, is_video_decoder, note_packets, switch};
 use crate::input::live::relay::{Finding, Report};
 use crate::input::live::web::{FACTORY, Fetcher, Origin};
 use crate::{Error, Result};
@@ -19,7 +19,7 @@ use crate::{Error, Result};
 /// Largest part of an MJPEG stream, or junk between two parts, in bytes.
 const MAX_PART: usize = 32 * 1024 * 1024;
 
-impl Recipe {
+impl ConnectionSettings {
     /// Adds the source of the pictures at `server` to `pipeline`.
     pub(crate) fn http(
         &self,

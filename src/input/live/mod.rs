@@ -158,8 +158,8 @@ pub fn open_live(input: &LiveInput, options: &SourceOptions, stream: u32) -> Res
         return Err(Error::usage(format!("source.max_size is {}, it must be from 16 to 32768", options.max_size)));
     }
     options.decoders().check()?;
-    if let address::Source::File(path) = &input.source {
+    if let address::LiveSource::File(path) = &input.source {
         return Ok(Box::new(realtime::RealtimeReader::open(path, stream, options.of_files())?));
     }
-    Ok(Box::new(reader::LiveReader::new(pipeline::Recipe::new(input, options)?, stream)))
+    Ok(Box::new(reader::LiveReader::new(pipeline::ConnectionSettings::new(input, options)?, stream)))
 }

@@ -23,7 +23,7 @@ use crate::gst::size;
 use crate::gst::trust::authorities;
 use crate::gst::{gst_failed, link};
 use crate::input::live::SourceOptions;
-use crate::input::live::address::{LiveInput, Login, Server, Source};
+use crate::input::live::address::{LiveInput, LiveSource, Login, Server};
 use crate::input::live::connect::Tls;
 use crate::input::live::device::Device;
 use crate::input::live::login::Trust;
@@ -141,7 +141,7 @@ pub(crate) struct Assembly {
 }
 
 /// The settings of every connection of an input, and what earlier connections found.
-pub(crate) struct Recipe {
+pub(crate) struct ConnectionSettings {
     pub input: LiveInput,
     pub options: SourceOptions,
     /// UDP is unusable.
@@ -157,7 +157,7 @@ pub(crate) struct Recipe {
     pub counters: Arc<Counters>,
 }
 
-impl Recipe {
+impl ConnectionSettings {
     /// # Errors
     /// A file named in the options cannot be used, or an element is missing.
     pub fn new(input: &LiveInput, options: &SourceOptions) -> Result<Self> {
@@ -168,16 +168,16 @@ impl Recipe {
         options.tls_ca.as_deref().map(authorities).transpose()?;
         let mut needed = vec!["videoconvert", "videoscale", "deinterlace", "videoflip", "appsink"];
         needed.extend(match &input.source {
-            Source::Rtsp(_) => &["rtspsrc", "decodebin"][..],
-            Source::Http(_) => &["decodebin", "multipartdemux", "hlsdemux"],
-            Source::Device(_) => &["v4l2src", "decodebin"],
-            Source::Test(_) => &["videotestsrc"],
-            Source::File(_) => &["filesrc", "parsebin", "decodebin"],
+            LiveSource::Rtsp(_) => &["rtspsrc", "decodebin"][..],
+            LiveSource::Http(_) => &["decodebin", "multipartdemux", "hlsdemux"],
+            LiveSource::Device(_) => &["v4l2src", "decodebin"],
+            LiveSource::Test(_) => &["videotestsrc"],
+            LiveSource::File(_) => &["filesrc", "parsebin", "decodebin"],
         });
         for name in needed {
             element(name)?;
         }
-        if let Source::Test(spec) = &input.source {
+        if let LiveSource::Test(spec) = &input.source {
             spec.elements()?;
         }
         Ok(Self {
@@ -194,7 +194,7 @@ impl Recipe {
 
     /// The login for `server`: that of the input is for its own server alone.
     pub fn login_for(&self, server: &Server) -> Option<&Login> {
-        let (Source::Rtsp(own) | Source::Http(own)) = &self.input.source else { return None };
+        let (LiveSource::Rtsp(own) | LiveSource::Http(own)) = &self.input.source else { return None };
         self.input.login.as_ref().filter(|_| server.is_trusted_by(own))
     }
 
@@ -227,25 +227,25 @@ impl Recipe {
         });
         let (mut report, mut link) = (None, None::<Box<dyn Send>>);
         match &self.input.source {
-            Source::Test(spec) => test(&pipeline, spec, &chain[0], &life)?,
-            Source::Rtsp(server) => {
+            LiveSource::Test(spec) => test(&pipeline, spec, &chain[0], &life)?,
+            LiveSource::Rtsp(server) => {
                 let decoder = decoder(&pipeline, &entry, &life, &choice)?;
                 pictures::filter(&entry, Arc::clone(&life.pictures), self.options.damaged);
                 let relay = self.rtsp(&pipeline, self.moved.as_ref().unwrap_or(server), &decoder, &life)?;
                 report = Some(Arc::clone(&relay.report));
                 link = Some(Box::new(relay));
             }
-            Source::Http(server) => {
+            LiveSource::Http(server) => {
                 let decoder = decoder(&pipeline, &entry, &life, &choice)?;
                 let known = Arc::<Report>::default();
                 let fetcher = self.http(&pipeline, server, &decoder, &sink, &life, &known)?;
                 (report, link) = (Some(known), Some(Box::new(fetcher) as _));
             }
-            Source::Device(device) => {
+            LiveSource::Device(device) => {
                 let decoder = decoder(&pipeline, &entry, &life, &choice)?;
                 camera(&pipeline, device, &decoder, &life)?;
             }
-            Source::File(path) => return Err(Error::failed(format!("{}: not a live input", path.display()))),
+            LiveSource::File(path) => return Err(Error::failed(format!("{}: not a live input", path.display()))),
         }
         Ok(Assembly { pipeline, sink, entry, life, report, link })
     }
@@ -358,7 +358,7 @@ mod tests {
         crate::gst::init().unwrap();
         for address in ["rtsp://127.0.0.1:9/x", "http://127.0.0.1:9/x", "v4l2:///dev/video97", "test://ball?live=1"] {
             let input = LiveInput::parse(address).unwrap().unwrap();
-            let recipe = Recipe::new(&input, &SourceOptions::default()).unwrap();
+            let recipe = ConnectionSettings::new(&input, &SourceOptions::default()).unwrap();
             let assembly = recipe.assemble().unwrap();
             let weak = assembly.pipeline.downgrade();
             // Most of them cannot play, which does not matter here.
@@ -377,6 +377,6 @@ mod tests {
         std::fs::write(&ca, "no certificate").unwrap();
         let input = LiveInput::parse("rtsps://127.0.0.1:9/x").unwrap().unwrap();
         let options = SourceOptions { tls_ca: Some(ca.into()), ..SourceOptions::default() };
-        assert!(Recipe::new(&input, &options).err().unwrap().to_string().contains("ca.pem"));
+        assert!(ConnectionSettings::new(&input, &options).err().unwrap().to_string().contains("ca.pem"));
     }
 }

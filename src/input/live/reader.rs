@@ -8,12 +8,12 @@ use gstreamer_video as gst_video;
 
 use crate::Result;
 use crate::gst::Frame;
-use crate::gst::frame::Canvas;
+use crate::gst::frame::FramePool;
 use crate::input::describe::{describe, video_info_of};
-use crate::input::live::address::{LiveInput, Source};
+use crate::input::live::address::{LiveInput, LiveSource};
 use crate::input::live::connection::{Connection, Patience, State};
 use crate::input::live::keeper::Alive;
-use crate::input::live::pipeline::Recipe;
+use crate::input::live::pipeline::ConnectionSettings;
 use crate::input::live::reason::Reason;
 use crate::input::live::timeline::Timeline;
 use crate::input::live::{PacketCounts, SourceOptions, Transport};
@@ -71,7 +71,7 @@ struct Last {
 }
 
 pub(crate) struct LiveReader {
-    recipe: Recipe,
+    recipe: ConnectionSettings,
     stream: u32,
     phase: Phase,
     alive: Alive,
@@ -85,7 +85,7 @@ pub(crate) struct LiveReader {
     timeline: Timeline,
     index: u64,
     last: Option<Last>,
-    canvas: Canvas,
+    canvas: FramePool,
     info: Option<VideoInfo>,
     /// Caps of the current pictures, and their parsed form.
     shape: Option<(gst::Caps, gst_video::VideoInfo)>,
@@ -96,7 +96,7 @@ pub(crate) struct LiveReader {
 }
 
 impl LiveReader {
-    pub fn new(recipe: Recipe, stream: u32) -> Self {
+    pub fn new(recipe: ConnectionSettings, stream: u32) -> Self {
         let now = Instant::now();
         Self {
             recipe,
@@ -111,7 +111,7 @@ impl LiveReader {
             timeline: Timeline::default(),
             index: 0,
             last: None,
-            canvas: Canvas::default(),
+            canvas: FramePool::default(),
             info: None,
             shape: None,
             connected: false,
@@ -227,7 +227,7 @@ impl LiveReader {
                 return Some(false);
             }
         };
-        let (Source::Rtsp(server), Source::Rtsp(_)) = (&to.source, &self.recipe.input.source) else {
+        let (LiveSource::Rtsp(server), LiveSource::Rtsp(_)) = (&to.source, &self.recipe.input.source) else {
             tracing::warn!("{input}: the server redirects to {to}, which is not RTSP");
             (self.recipe.moved, self.hops) = (None, 0);
             return Some(false);
@@ -318,11 +318,11 @@ impl LiveReader {
 
     fn container(&self) -> &'static str {
         match &self.recipe.input.source {
-            Source::Rtsp(_) => "RTSP",
-            Source::Http(_) => "HTTP",
-            Source::Device(_) => "V4L2",
-            Source::Test(_) => "test",
-            Source::File(_) => "file",
+            LiveSource::Rtsp(_) => "RTSP",
+            LiveSource::Http(_) => "HTTP",
+            LiveSource::Device(_) => "V4L2",
+            LiveSource::Test(_) => "test",
+            LiveSource::File(_) => "file",
         }
     }
 }
@@ -357,7 +357,7 @@ impl FrameReader for LiveReader {
     }
 
     fn packets(&self) -> Option<PacketCounts> {
-        matches!(self.recipe.input.source, Source::Rtsp(_)).then(|| self.recipe.counters.read())
+        matches!(self.recipe.input.source, LiveSource::Rtsp(_)).then(|| self.recipe.counters.read())
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use gstreamer as gst;
 
 use crate::gst::message::Trouble;
-use crate::input::live::address::{LiveInput, Source};
+use crate::input::live::address::{LiveInput, LiveSource};
 use crate::input::live::relay::Finding;
 
 /// The reason for a page of HTML.
@@ -56,7 +56,7 @@ impl Reason {
         let detail = debug.lines().last().map(str::trim).filter(|line| !line.contains(".c(")).unwrap_or_default();
         let text = input.hide(&format!("{} {detail}", error.message()));
         let vague = Self { vague: true, ..Self::new(text.trim().trim_end_matches('.')) };
-        if let Source::Device(device) = &input.source {
+        if let LiveSource::Device(device) = &input.source {
             return of_device(&device.path, error, &text).map_or(vague, Self::new);
         }
         match error.kind::<gst::ResourceError>() {

@@ -13,13 +13,13 @@ use crate::gst::doctor::package_for_description;
 use crate::gst::{element, gst_failed};
 use crate::input::live::Transport;
 use crate::input::live::address::Server;
-use crate::input::live::pipeline::{Life, Recipe, factory, ignore, pad, switch};
+use crate::input::live::pipeline::{ConnectionSettings, Life, factory, ignore, pad, switch};
 use crate::input::live::relay::{Relay, Route};
 
 /// Time without data over UDP after which TCP is tried, in microseconds.
 const UDP_PATIENCE: u64 = 2_500_000;
 
-impl Recipe {
+impl ConnectionSettings {
     /// Adds the source of the pictures at `server` to `pipeline`.
     pub(crate) fn rtsp(
         &self,

@@ -1,7 +1,7 @@
 //! The same as [`Prepare`](super::Prepare) as a compute shader.
 
 use super::resample::Taps;
-use super::{Coefficients, InputSpec, Plan, Prepare, Window};
+use super::{Coefficients, InputSpec, Prepare, ResampleTables, Window};
 use crate::compute::Backend;
 use crate::compute::gpu::{Axis, PicturePass, Placement, ToRgb};
 use crate::frame::I420;
@@ -43,7 +43,7 @@ impl GpuPrepare {
         let placed = ((picture.width(), picture.height()), window);
         if self.placed != Some(placed) {
             self.placed = None;
-            self.pass.place(&placement(&Plan::new(placed.0, window.size), window))?;
+            self.pass.place(&placement(&ResampleTables::new(placed.0, window.size), window))?;
             self.placed = Some(placed);
         }
         self.pass.run(picture, &to_rgb(Coefficients::new(&self.spec, picture.colour)))
@@ -58,7 +58,7 @@ impl GpuPrepare {
     }
 }
 
-fn placement(plan: &Plan, window: Window) -> Placement<'_> {
+fn placement(plan: &ResampleTables, window: Window) -> Placement<'_> {
     Placement {
         picture: plan.picture,
         size: window.size,

@@ -68,14 +68,14 @@ impl Axes {
 
 /// The resampling tables from one size to another.
 #[derive(Debug)]
-struct Plan {
+struct ResampleTables {
     picture: (usize, usize),
     size: (usize, usize),
     luma: Axes,
     chroma: Axes,
 }
 
-impl Plan {
+impl ResampleTables {
     fn new(picture: (usize, usize), size: (usize, usize)) -> Self {
         let luma = |length: usize, out: usize| Taps::new(length, length as f64, out);
         // Chroma samples sit in the centre of 2 x 2 luma samples; with an odd size the last one is half outside the picture.
@@ -106,7 +106,7 @@ const PLANS: usize = 32;
 pub struct Prepare {
     spec: InputSpec,
     isa: Isa,
-    plans: Vec<Plan>,
+    plans: Vec<ResampleTables>,
     rows: Rows,
 }
 
@@ -163,7 +163,7 @@ impl Prepare {
                 if self.plans.len() == PLANS {
                     self.plans.remove(0);
                 }
-                self.plans.push(Plan::new(from, window.size));
+                self.plans.push(ResampleTables::new(from, window.size));
                 self.plans.len() - 1
             }
         };
@@ -173,8 +173,13 @@ impl Prepare {
         for row in [&mut rows.y, &mut rows.u, &mut rows.v] {
             grow(row, self.spec.width);
         }
-        let job =
-            Job { spec: &self.spec, plan, window, picture, colour: Coefficients::new(&self.spec, picture.colour) };
+        let job = Conversion {
+            spec: &self.spec,
+            plan,
+            window,
+            picture,
+            colour: Coefficients::new(&self.spec, picture.colour),
+        };
         match self.isa {
             Isa::Plain => job.run::<{ cfg!(target_arch = "aarch64") }>(rows, out),
             // SAFETY: `Isa::detect` gave this value only after it had found the features that the function enables.
@@ -237,15 +242,15 @@ impl Coefficients {
 }
 
 /// The values shared by all rows of one picture.
-struct Job<'a> {
+struct Conversion<'a> {
     spec: &'a InputSpec,
-    plan: &'a Plan,
+    plan: &'a ResampleTables,
     window: Window,
     picture: &'a I420<'a>,
     colour: Coefficients,
 }
 
-impl Job<'_> {
+impl Conversion<'_> {
     #[inline(always)]
     fn run<const FMA: bool>(&self, rows: &mut Rows, out: &mut [f32]) {
         let input = (self.spec.width, self.spec.height);

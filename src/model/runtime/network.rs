@@ -13,7 +13,7 @@ use ort::value::{TensorRef, ValueType};
 use crate::model::manifest::{Colour, Manifest, sha256_hex};
 use crate::model::onnx_file::graph::Model;
 use crate::model::onnx_file::plan;
-use crate::model::onnx_file::plan::{FREE_SIZES, Keep, Plan, Shapes};
+use crate::model::onnx_file::plan::{FREE_SIZES, Keep, LoadPlan, Shapes};
 use crate::model::prepare::InputSpec;
 use crate::model::runtime::bound::Bound;
 use crate::model::runtime::open::{self, Opened};
@@ -103,7 +103,7 @@ impl Network {
         let folder = folder_of(&path);
         let model = parse(bytes)?;
         model.check_external(folder)?;
-        let (Plan { edit, picture, logits, features, assumptions: planned, classes: noted, queries, .. }, _) =
+        let (LoadPlan { edit, picture, logits, features, assumptions: planned, classes: noted, queries, .. }, _) =
             settle(&model, &manifest, folder, options, Keep::Needed)?;
         assumptions.extend(planned);
         let graph = if edit.is_empty() { Cow::Borrowed(bytes) } else { Cow::Owned(edit.apply(&model)) };
@@ -427,7 +427,7 @@ pub fn settle(
     folder: &Path,
     options: &SessionOptions,
     keep: Keep,
-) -> Result<(Plan, Shapes)> {
+) -> Result<(LoadPlan, Shapes)> {
     let mut shapes = Shapes::default();
     let mut wanted = plan::undeclared(model);
     for _ in 0..MOST_PROBES {

@@ -146,7 +146,7 @@ impl Views {
 
 /// The whole frame at one size, and the windows that cover it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Level {
+pub struct ViewScale {
     /// Columns and rows that the frame is brought to.
     pub size: (usize, usize),
     /// Where the windows begin, in columns: one left of the frame or at its edge, or several side by side.
@@ -171,7 +171,7 @@ pub struct View {
 pub struct Layout {
     frame: (usize, usize),
     input: (usize, usize),
-    levels: Vec<Level>,
+    levels: Vec<ViewScale>,
     views: Vec<View>,
 }
 
@@ -202,9 +202,9 @@ impl Layout {
         };
         let level = |&scale: &f32| {
             let size = enlarged(scale);
-            Level { size, across: windows(size.0, input.0), down: windows(size.1, input.1) }
+            ViewScale { size, across: windows(size.0, input.0), down: windows(size.1, input.1) }
         };
-        let levels: Vec<Level> = views.scales.iter().map(level).collect();
+        let levels: Vec<ViewScale> = views.scales.iter().map(level).collect();
         let images = if views.flip { 2 } else { 1 };
         let count: usize = levels.iter().map(|level| level.across.len() * level.down.len() * images).sum();
         if count > MOST_VIEWS {
@@ -240,7 +240,7 @@ impl Layout {
     }
 
     /// The sizes of the frame.
-    pub fn levels(&self) -> &[Level] {
+    pub fn levels(&self) -> &[ViewScale] {
         &self.levels
     }
 

@@ -10,7 +10,7 @@ use ndarray::{Array3, ArrayView3};
 
 use crate::compute::Maps;
 use crate::model::runtime::network::Outputs;
-use crate::model::views::layout::{Layout, Level};
+use crate::model::views::layout::{Layout, ViewScale};
 use crate::{Error, Result};
 
 /// Pairs of a frame size and a map size whose tables are kept.
@@ -122,7 +122,7 @@ struct Tables {
 impl Tables {
     fn new(layout: &Layout, cells: (usize, usize)) -> Self {
         let input = layout.input();
-        let finest = |side: fn(&Level) -> usize, cells: usize, input: usize| {
+        let finest = |side: fn(&ViewScale) -> usize, cells: usize, input: usize| {
             let most = layout.levels().iter().map(side).max().unwrap_or(input);
             ((most as f64 * cells as f64 / input as f64).round() as usize).max(1)
         };
@@ -130,7 +130,7 @@ impl Tables {
         let images =
             layout.views().len() / layout.levels().iter().map(|l| l.across.len() * l.down.len()).sum::<usize>();
         let weight = 1.0 / (layout.levels().len() * images) as f32;
-        let level = |level: &Level| LevelTables {
+        let level = |level: &ViewScale| LevelTables {
             across: (0..level.across.len())
                 .map(|index| Axis::new(level.size.0, &level.across, index, input.0, cells.1, canvas.1))
                 .map(|axis| [axis.mirrored(cells.1), axis])
@@ -156,7 +156,7 @@ impl Merge {
     ///
     /// # Errors
     /// The maps have other shapes than those of the first view.
-    pub fn add(&mut self, layout: &Layout, index: usize, maps: &Maps<'_>, canvas: &mut Canvas) -> Result<()> {
+    pub fn add(&mut self, layout: &Layout, index: usize, maps: &Maps<'_>, canvas: &mut MergedMaps) -> Result<()> {
         if index == 0 {
             canvas.maps.resize_with(1 + maps.features.len(), || Array3::zeros((0, 0, 0)));
         }
@@ -202,12 +202,12 @@ impl Merge {
 
 /// The maps of all views of a frame in one; the memory is used again for the next frame.
 #[derive(Debug, Default)]
-pub struct Canvas {
+pub struct MergedMaps {
     /// Logits, then features.
     maps: Vec<Array3<f32>>,
 }
 
-impl Canvas {
+impl MergedMaps {
     /// Takes over `maps`.
     fn copy(&mut self, maps: &Maps<'_>) {
         let count = 1 + maps.features.len();
@@ -245,7 +245,7 @@ impl Canvas {
 pub struct NetworkOutputs {
     /// One for each view, in order.
     outputs: Vec<Outputs>,
-    canvas: Canvas,
+    canvas: MergedMaps,
     merged: bool,
 }
 

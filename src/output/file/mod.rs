@@ -18,7 +18,7 @@ use crate::Result;
 use gstreamer_video::VideoInfo;
 
 use crate::gst::init;
-use crate::gst::track::Shared;
+use crate::gst::track::InputTracks;
 use crate::input::file::{FileOptions, check_readable, file_reader, images, key_frame_reader};
 use crate::input::own::OwnReader;
 use crate::input::reader::PipelineReader;
@@ -121,7 +121,7 @@ fn with_writer(reader: PipelineReader, target: Option<Target>, encoding: &Encodi
 fn writer(
     target: Option<Target>,
     frames: &VideoInfo,
-    shared: &Arc<Shared>,
+    shared: &Arc<InputTracks>,
     encoding: &Encoding,
 ) -> Result<Option<Box<dyn FrameWriter>>> {
     let open = |target| FileWriter::open(target, frames, shared, encoding);

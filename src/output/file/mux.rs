@@ -10,7 +10,7 @@ use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
 use crate::gst::metadata::{Metadata, Original, TrackEdits, TrackKind};
-use crate::gst::track::{Kind, Packet, Shared, Track};
+use crate::gst::track::{InputTracks, Kind, MediaTrack, Packet};
 use crate::gst::{element, gst_failed, link, loas, matroska, mp4};
 use crate::output::file::target::{Container, Target};
 use crate::output::file::text::{Text, plain};
@@ -45,7 +45,7 @@ pub(crate) fn muxer(container: Container, room: usize) -> Result<gst::Element> {
 }
 
 /// The space that [`finish`] needs in the head of a Matroska file, in bytes.
-pub(crate) fn room(shared: &Shared) -> usize {
+pub(crate) fn room(shared: &InputTracks) -> usize {
     matroska::finish::room(&shared.metadata())
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn room(shared: &Shared) -> usize {
 ///
 /// # Errors
 /// The file cannot be read or written, or its structure is not that of the muxer's output.
-pub(crate) fn finish(target: &Target, shared: &Shared, frames: Range<u64>, feeds: &[Feed]) -> std::io::Result<()> {
+pub(crate) fn finish(target: &Target, shared: &InputTracks, frames: Range<u64>, feeds: &[Feed]) -> std::io::Result<()> {
     let metadata = shared.metadata();
     // The video track comes first.
     let mut tracks = vec![TrackEdits { source: shared.video.get().copied(), ..TrackEdits::default() }];
@@ -123,7 +123,7 @@ fn timescale(finest: u32, duration: u64) -> u32 {
 
 /// One audio or subtitle stream on its way into the muxer.
 pub(crate) struct Feed {
-    pub track: Arc<Track>,
+    pub track: Arc<MediaTrack>,
     source: gst_app::AppSrc,
     /// Earliest packet time to keep, in nanoseconds; negative. The muxer's times start at zero: a stream that starts
     /// earlier (with encoder priming) is shifted, and an edit list or a codec delay shifts it back.
@@ -222,7 +222,7 @@ pub(crate) fn link_tracks(
     pipeline: &gst::Pipeline,
     muxer: &gst::Element,
     container: Container,
-    shared: &Shared,
+    shared: &InputTracks,
 ) -> Result<Vec<Feed>> {
     let mut feeds = Vec::new();
     let metadata = shared.metadata();
@@ -296,13 +296,13 @@ pub(crate) fn link_tracks(
 }
 
 /// Whether [`finish`] copies the track unchanged.
-fn copies(metadata: &Metadata, track: &Track) -> bool {
+fn copies(metadata: &Metadata, track: &MediaTrack) -> bool {
     let Original::Mp4(original) = &metadata.original else { return false };
     original.tracks.iter().any(|copied| Some(u64::from(copied.id)) == track.number())
 }
 
 /// Adds notes on the parts of the input that the output lacks.
-fn left_out(shared: &Shared, metadata: &Metadata, container: Container) {
+fn left_out(shared: &InputTracks, metadata: &Metadata, container: Container) {
     let taken: Vec<u64> =
         shared.tracks().iter().filter_map(|track| track.number()).chain(shared.video.get().copied()).collect();
     let quicktime = container != Container::Matroska;

@@ -10,7 +10,7 @@ use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
 use crate::gst::message::Trouble;
-use crate::gst::track::Shared;
+use crate::gst::track::InputTracks;
 use crate::gst::{Frame, bounded_source, element, gst_failed, link};
 use crate::output::file::colours::{Description, describe};
 use crate::output::file::mux;
@@ -36,7 +36,7 @@ pub(crate) struct FileWriter {
     /// Notified whenever a frame leaves the queue in front of the encoder.
     room: Arc<(Mutex<()>, Condvar)>,
     tracks: Vec<mux::Feed>,
-    shared: Arc<Shared>,
+    shared: Arc<InputTracks>,
     /// None after the file is finished or discarded.
     target: Option<Target>,
     encoder: String,
@@ -61,7 +61,7 @@ impl FileWriter {
     pub fn open(
         target: Target,
         frames: &gst_video::VideoInfo,
-        shared: &Arc<Shared>,
+        shared: &Arc<InputTracks>,
         encoding: &Encoding,
     ) -> Result<Self> {
         let pipeline = gst::Pipeline::new();

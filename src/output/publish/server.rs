@@ -29,9 +29,9 @@ const CLEANUP: Duration = Duration::from_secs(5);
 
 /// The RTSP servers of this process, shared by its streams. Each exists while a stream is served at its address.
 #[derive(Clone)]
-pub struct Servers(Arc<Shared>);
+pub struct Servers(Arc<ServersState>);
 
-struct Shared {
+struct ServersState {
     options: ServeOptions,
     state: Mutex<State>,
 }
@@ -46,7 +46,7 @@ struct State {
 impl Servers {
     /// No server yet.
     pub fn new(options: &ServeOptions) -> Self {
-        Self(Arc::new(Shared { options: options.clone(), state: Mutex::default() }))
+        Self(Arc::new(ServersState { options: options.clone(), state: Mutex::default() }))
     }
 
     /// Serves the packets of `feed` at an address.

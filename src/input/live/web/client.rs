@@ -21,7 +21,7 @@ use tokio::net::{TcpStream, UnixStream};
 use url::Url;
 
 use crate::address::mask;
-use crate::input::live::address::{LiveInput, Login, Server, Source};
+use crate::input::live::address::{LiveInput, LiveSource, Login, Server};
 use crate::input::live::connect::{Tls, connect};
 use crate::input::live::login::{Authenticator, Denied, Trust};
 use crate::input::live::relay::{Finding, Report};
@@ -165,7 +165,7 @@ impl Client {
     /// Whether the user's login may go to `url`.
     fn may_log_in(&self, url: &Url) -> bool {
         match LiveInput::parse(url.as_str()) {
-            Ok(Some(LiveInput { source: Source::Http(server), .. })) => server.is_trusted_by(&self.origin),
+            Ok(Some(LiveInput { source: LiveSource::Http(server), .. })) => server.is_trusted_by(&self.origin),
             _ => false,
         }
     }
@@ -324,7 +324,8 @@ impl tower_service::Service<Uri> for Connector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let Self { tls, report } = self.clone();
         Box::pin(async move {
-            let Ok(Some(LiveInput { source: Source::Http(server), .. })) = LiveInput::parse(&uri.to_string()) else {
+            let Ok(Some(LiveInput { source: LiveSource::Http(server), .. })) = LiveInput::parse(&uri.to_string())
+            else {
                 return Err(Unreachable("the address is malformed".to_owned()));
             };
             let stream = tokio::task::spawn_blocking(move || open(&server, &tls)).await;

@@ -51,12 +51,12 @@ pub(crate) type Range = (u64, Option<u64>);
 
 /// The downloads of one connection, until it is dropped.
 pub(crate) struct Fetcher {
-    shared: Arc<Shared>,
+    shared: Arc<ClientState>,
     runtime: Option<Runtime>,
     id: u64,
 }
 
-struct Shared {
+struct ClientState {
     client: Client,
     report: Arc<Report>,
     /// Prefix of the addresses that GStreamer sees.
@@ -109,7 +109,7 @@ impl Fetcher {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("{SCHEME}://{id}");
         let client = Client::new(origin, tls, Arc::clone(&report));
-        let shared = Arc::new(Shared { client, report, prefix, began: AtomicBool::new(false) });
+        let shared = Arc::new(ClientState { client, report, prefix, began: AtomicBool::new(false) });
         let fetcher = Arc::new(Self { shared, runtime: Some(runtime), id });
         fetchers().insert(id, Arc::downgrade(&fetcher));
         Ok(fetcher)
@@ -150,7 +150,7 @@ impl Drop for Fetcher {
     }
 }
 
-impl Shared {
+impl ClientState {
     /// Reports a failure that ends the connection. GStreamer handles missing segments; a missing stream and anything
     /// that must not be read are final.
     fn find(&self, failure: &Failure, stream: bool) {

@@ -1,7 +1,7 @@
 //! The graph's input: which one is the picture, its size and colours, and its conversion from f32 RGB in NCHW order.
 
 use super::{Keep, Picture, Planner};
-use crate::model::manifest::{Colour, Dtype, Layout, Range};
+use crate::model::manifest::{Colour, Dtype, InputLayout, Range};
 use crate::model::onnx_file::baked;
 use crate::model::onnx_file::baked::Taken;
 use crate::model::onnx_file::describe::{element_name, shape_text};
@@ -63,13 +63,13 @@ impl<'m, 'a> Planner<'m, 'a> {
         }
         let layout = match (manifest.input.layout, second.length(), last.length()) {
             (Some(layout), _, _) => layout,
-            (None, Some(3), _) => Layout::Nchw,
-            (None, _, Some(3)) => Layout::Nhwc,
+            (None, Some(3), _) => InputLayout::Nchw,
+            (None, _, Some(3)) => InputLayout::Nhwc,
             (None, None, None) => {
                 self.assume(format!(
                     "input `{name}` does not say where its channels are, taken as [1, 3, height, width]"
                 ));
-                Layout::Nchw
+                InputLayout::Nchw
             }
             _ => {
                 return Err(Error::failed(format!(
@@ -79,7 +79,7 @@ impl<'m, 'a> Planner<'m, 'a> {
             }
         };
         let (channels, height, width) =
-            if layout == Layout::Nchw { (second, third, last) } else { (last, second, third) };
+            if layout == InputLayout::Nchw { (second, third, last) } else { (last, second, third) };
         if channels.length().is_some_and(|channels| channels != 3) {
             return Err(Error::failed(format!(
                 "input `{name}` has shape {}, which does not have 3 channels in {} order",
@@ -104,7 +104,7 @@ impl<'m, 'a> Planner<'m, 'a> {
             dtype,
             colour,
         };
-        if (dtype, layout, colour) == (Dtype::F32, Layout::Nchw, Colour::Rgb) || self.keep == Keep::All {
+        if (dtype, layout, colour) == (Dtype::F32, InputLayout::Nchw, Colour::Rgb) || self.keep == Keep::All {
             return Ok(picture);
         }
         self.adapt_input(port, [Dim::Fixed(1), Dim::Fixed(3), height, width], &picture);
@@ -236,7 +236,7 @@ impl<'m, 'a> Planner<'m, 'a> {
             Dtype::F16 => steps.push(("Cast", None, Some(Attribute::To(FLOAT16)))),
             Dtype::U8 => steps.extend([("Round", None, None), ("Cast", None, Some(Attribute::To(UINT8)))]),
         }
-        if picture.layout == Layout::Nhwc {
+        if picture.layout == InputLayout::Nhwc {
             steps.push(("Transpose", None, Some(Attribute::Perm(&[0, 2, 3, 1]))));
         }
         let mut from = PICTURE.to_owned();

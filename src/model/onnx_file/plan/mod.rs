@@ -8,7 +8,7 @@ mod queries;
 
 use std::collections::HashMap;
 
-use crate::model::manifest::{Colour, Dtype, Layout, Manifest};
+use crate::model::manifest::{Colour, Dtype, InputLayout, Manifest};
 use crate::model::onnx_file::axes::{Axes, CHANNELS_FIRST, CHANNELS_LAST};
 use crate::model::onnx_file::describe::describe;
 use crate::model::onnx_file::edit::{Attribute, Edit, Place};
@@ -32,7 +32,7 @@ pub struct Picture {
     /// Whether it takes several pictures at once.
     pub free_batch: bool,
     /// The graph's own order of axes.
-    pub layout: Layout,
+    pub layout: InputLayout,
     /// The graph's own element type.
     pub dtype: Dtype,
     /// The graph's own order of channels.
@@ -41,7 +41,7 @@ pub struct Picture {
 
 /// What to load and what to ask for.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
+pub struct LoadPlan {
     /// Changes to the graph; may be empty.
     pub edit: Edit,
     /// The input.
@@ -84,11 +84,17 @@ pub enum Keep {
 ///
 /// # Errors
 /// The graph has no picture as input or nothing that can be logits, or the manifest names what is not there.
-pub fn plan(model: &Model<'_>, manifest: &Manifest, features: &[String], keep: Keep, shapes: &Shapes) -> Result<Plan> {
+pub fn plan(
+    model: &Model<'_>,
+    manifest: &Manifest,
+    features: &[String],
+    keep: Keep,
+    shapes: &Shapes,
+) -> Result<LoadPlan> {
     let mut planner = Planner::new(model, manifest, keep, shapes);
     let port = planner.picture_port()?.name;
     let picture = planner.picture()?;
-    let order = if picture.layout == Layout::Nhwc { CHANNELS_LAST } else { CHANNELS_FIRST };
+    let order = if picture.layout == InputLayout::Nhwc { CHANNELS_LAST } else { CHANNELS_FIRST };
     planner.axes = Axes::new(model, (port, order));
     planner.size = (picture.spec.width, picture.spec.height);
     planner.outputs(picture, features)
@@ -111,7 +117,7 @@ pub fn undeclared(model: &Model<'_>) -> Vec<String> {
 }
 
 /// A map among the graph's tensors, and what makes it `[N, C, h, w]`.
-struct Source<'a> {
+struct MapSource<'a> {
     tensor: &'a str,
     /// Scale and zero point where it holds integer codes.
     codes: Option<[&'a str; 2]>,
@@ -152,7 +158,7 @@ impl<'m, 'a> Planner<'m, 'a> {
         self.assumptions.push(what.into());
     }
 
-    fn outputs(mut self, picture: Picture, chosen: &[String]) -> Result<Plan> {
+    fn outputs(mut self, picture: Picture, chosen: &[String]) -> Result<LoadPlan> {
         let model = self.model;
         let logits = self.logits(chosen)?;
         let (source, name, seen_from) = match &logits {
@@ -182,7 +188,7 @@ impl<'m, 'a> Planner<'m, 'a> {
             }
             tap::unneeded(model, &taken).into_iter().for_each(|node| self.edit.drop_node(node));
         }
-        Ok(Plan {
+        Ok(LoadPlan {
             edit: self.edit,
             picture,
             source: if source.is_some() { seen_from } else { features.first().map_or("", |map| map.tensor) }.to_owned(),
@@ -200,7 +206,7 @@ impl<'m, 'a> Planner<'m, 'a> {
     }
 
     /// Makes a map available as an f32 NCHW output and gives the output's name.
-    fn expose(&mut self, wanted: &str, source: &Source<'a>) -> String {
+    fn expose(&mut self, wanted: &str, source: &MapSource<'a>) -> String {
         if let Some(port) = self.output(source.tensor)
             && port.element == FLOAT
             && source.form == Form::IN_ORDER

@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 
 use super::form::Question;
 use super::queries::{Pair, refused};
-use super::{Planner, Source};
+use super::{MapSource, Planner};
 use crate::model::onnx_file::describe::{describe, element_name};
 use crate::model::onnx_file::graph::{BFLOAT16, DOUBLE, FLOAT, FLOAT16, Port};
 use crate::model::onnx_file::tap;
@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// What the program's logits are made from.
 pub(super) enum Logits<'a> {
     /// One map.
-    Map(Source<'a>),
+    Map(MapSource<'a>),
     /// Queries with masks.
     Queries(Pair<'a>),
     /// Nothing: the network gives features alone.
@@ -44,7 +44,7 @@ impl<'m, 'a> Planner<'m, 'a> {
                 .or_else(|| tap::resolve(model, name))
                 .ok_or_else(|| self.not_there("outputs.logits", name))?;
             let form = self.form(tensor, &Question { what: "logits", channel: None, said })?;
-            return Ok(Logits::Map(Source { tensor, codes: None, form }));
+            return Ok(Logits::Map(MapSource { tensor, codes: None, form }));
         }
         if let Some(pair) = self.queries()? {
             return Ok(Logits::Queries(pair));
@@ -68,7 +68,7 @@ impl<'m, 'a> Planner<'m, 'a> {
             }
             self.assume(format!("output `{}` is taken as the logits", port.name));
             let form = self.form(port.name, &Question { what: "logits", channel: None, said })?;
-            return Ok(Logits::Map(Source { tensor: port.name, codes: None, form }));
+            return Ok(Logits::Map(MapSource { tensor: port.name, codes: None, form }));
         };
         if over.kind == Squash::Sigmoid && self.length(port, 1) == Some(1) && self.rank(port) == 4 {
             let message = format!(
@@ -92,7 +92,7 @@ impl<'m, 'a> Planner<'m, 'a> {
             );
         }
         let form = self.form(tensor, &Question { what: "logits", channel, said })?;
-        Ok(Logits::Map(Source { tensor, codes: None, form }))
+        Ok(Logits::Map(MapSource { tensor, codes: None, form }))
     }
 
     /// The output that most looks like a map of classes and is none of `features`; none where all hold features.
@@ -245,7 +245,7 @@ impl<'m, 'a> Planner<'m, 'a> {
         chosen: &[String],
         logits: &Logits<'a>,
         seen_from: &'a str,
-    ) -> Result<Vec<Source<'a>>> {
+    ) -> Result<Vec<MapSource<'a>>> {
         let model = self.model;
         let (key, names) = if chosen.is_empty() {
             ("outputs.features", &self.manifest.outputs.features[..])
@@ -312,7 +312,7 @@ impl<'m, 'a> Planner<'m, 'a> {
     }
 
     /// The one output with features of a network that has no classes.
-    fn features_alone(&mut self) -> Result<Source<'a>> {
+    fn features_alone(&mut self) -> Result<MapSource<'a>> {
         let mut ports = Vec::new();
         let mut refused = None;
         for port in self.model.outputs.iter().filter(|port| is_float(port)) {
@@ -343,16 +343,16 @@ impl<'m, 'a> Planner<'m, 'a> {
     }
 
     /// A tap as a source; a convolution's input is a map by definition.
-    fn tapped(&mut self, tensor: &'a str, codes: Option<[&'a str; 2]>, is_map: bool) -> Result<Source<'a>> {
+    fn tapped(&mut self, tensor: &'a str, codes: Option<[&'a str; 2]>, is_map: bool) -> Result<MapSource<'a>> {
         if is_map {
-            return Ok(Source { tensor, codes, form: super::form::Form::IN_ORDER });
+            return Ok(MapSource { tensor, codes, form: super::form::Form::IN_ORDER });
         }
         self.feature(tensor)
     }
 
-    fn feature(&mut self, tensor: &'a str) -> Result<Source<'a>> {
+    fn feature(&mut self, tensor: &'a str) -> Result<MapSource<'a>> {
         let form = self.form(tensor, &Question { what: "features", channel: None, said: None })?;
-        Ok(Source { tensor, codes: tap::codes(self.model, tensor), form })
+        Ok(MapSource { tensor, codes: tap::codes(self.model, tensor), form })
     }
 }
 

@@ -209,9 +209,9 @@ impl Observer for Printer {
         let name = report.live.as_ref().map_or(&report.path, |live| &live.name);
         if !self.quiet {
             if report.live.is_some() {
-                Self::live_summary(report)
+                Self::live_summary(report);
             } else {
-                Self::file_summary(report)
+                Self::file_summary(report);
             }
             alarm_line(report).inspect(|line| eprintln!("{line}"));
         }

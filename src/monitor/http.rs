@@ -163,20 +163,21 @@ fn bind(runtime: &Runtime, addresses: &[SocketAddr]) -> io::Result<TcpListener> 
     let _guard = runtime.enter();
     let mut result = Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no such address"));
     for address in addresses {
-        let listen = || {
-            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-            socket.set_reuseaddr(true)?;
-            // Of every connection.
-            socket.set_send_buffer_size(SEND_BUFFER)?;
-            socket.bind(*address)?;
-            socket.listen(BACKLOG)
-        };
-        result = listen();
+        result = listen(*address);
         if result.is_ok() {
             break;
         }
     }
     result
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    // Of every connection.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// A connection that may still be open.

@@ -1,5 +1,6 @@
 //! Control of a running session from other threads.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
@@ -241,8 +242,11 @@ impl Handle {
     }
 }
 
+/// Corners in shares of the picture.
+type Polygon = Vec<(f32, f32)>;
+
 /// The paths of the masks among `parts`, and the polygons.
-fn parts(parts: &[Ignored]) -> (Vec<&std::path::Path>, Vec<Vec<(f32, f32)>>) {
+fn parts(parts: &[Ignored]) -> (Vec<&Path>, Vec<Polygon>) {
     let (mut masks, mut polygons) = (Vec::new(), Vec::new());
     for part in parts {
         match part {

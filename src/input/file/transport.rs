@@ -134,8 +134,8 @@ pub(super) fn clock_span(file: &mut File) -> Option<u64> {
     let (head, tail) = (read(0)?, read(length.saturating_sub(REACH) / packet * packet)?);
     let first = head.chunks_exact(PACKET).map_while(Packet::new).find(|packet| packet.clock().is_some())?;
     let same = |packet: &Packet<'_>| packet.number() == first.number();
-    let last =
-        tail.chunks_exact(PACKET).filter_map(Packet::new).filter(same).filter_map(|packet| packet.clock()).last()?;
+    let mut packets = tail.chunks_exact(PACKET).filter_map(Packet::new).filter(same);
+    let last = packets.rfind(|packet| packet.clock().is_some())?.clock()?;
     // 33 bits of 90 kHz.
     let ticks = last.wrapping_sub(first.clock()?) & ((1 << 33) - 1);
     Some(ticks * 100_000 / 9)

@@ -187,9 +187,8 @@ impl Cutter {
     fn keep(&mut self, packet: Packet) {
         if is_key(&packet) {
             let old = packet.time().unwrap_or(0) - self.keep;
-            let keys = self.recent.iter().enumerate().filter(|(_, packet)| is_key(packet));
-            let unneeded = keys.filter(|(_, key)| key.time().is_some_and(|time| time <= old)).map(|(index, _)| index);
-            if let Some(first) = unneeded.last() {
+            let is_unneeded = |packet: &Packet| is_key(packet) && packet.time().is_some_and(|time| time <= old);
+            if let Some(first) = self.recent.iter().rposition(is_unneeded) {
                 self.bytes -= self.recent.drain(..first).map(|packet| packet.buffer.size()).sum::<usize>();
             }
         }

@@ -164,7 +164,7 @@ fn parsers(packet: &Packet, container: Container) -> Vec<&'static str> {
         "video/x-h265" => ("h265parse", "h265timestamper"),
         _ if packet.content == Content::Audio => {
             let templates = element(container.muxer()).ok().and_then(|muxer| muxer.pad_template("audio_%u"));
-            let wanted = templates.map(|template| template.caps().clone()).unwrap_or_else(gst::Caps::new_any);
+            let wanted = templates.map_or_else(gst::Caps::new_any, |template| template.caps().clone());
             return mux::parser_for(&packet.caps, &wanted).into_iter().collect();
         }
         _ => return Vec::new(),

@@ -187,7 +187,7 @@ mod tests {
     fn headers_of_files_that_grow_have_one_length() {
         for (rows, columns) in [(0, 0), (0, 64), (1, 1), (123_456_789_012, 4096)] {
             let header = growing_header(rows, columns).unwrap();
-            assert!(String::from_utf8_lossy(&header).contains(&format!("({rows}, {columns})")), "{header:?}");
+            assert!(String::from_utf8_lossy(&header).contains(&format!("({rows}, {columns}")), "{header:?}");
         }
     }
 

@@ -184,14 +184,18 @@ fn download(caps: &gst::Caps, ordinary: &gst::Caps) -> Option<gst::ElementFactor
     all.into_iter().filter_map(|feature| feature.downcast().ok()).filter(takes).max_by_key(rank)
 }
 
-/// Whether a pad that is always there takes or gives some of `caps`, by name and not only by "anything".
+/// Whether a pad that is always there takes or gives some of `caps`, and names the memory instead of taking any.
 fn named(factory: &gst::ElementFactory, direction: gst::PadDirection, name: &str, caps: &gst::Caps) -> bool {
     factory.static_pad_templates().iter().any(|template| {
+        let mut known = gst::Caps::new_empty();
+        for (structure, features) in template.caps().iter_with_features().filter(|(_, features)| !features.is_any()) {
+            known.make_mut().append_structure_full(structure.to_owned(), Some(features.to_owned()));
+        }
         template.direction() == direction
             && template.presence() == gst::PadPresence::Always
             && template.name_template() == name
             && !template.caps().is_any()
-            && template.caps().can_intersect(caps)
+            && known.can_intersect(caps)
     })
 }
 

@@ -205,7 +205,9 @@ mod tests {
                 let (left, top, across, down) = surroundings(width, height, &place);
                 assert!(left % 2 == 0 && top % 2 == 0, "{left} {top}");
                 assert!(across > 0 && down > 0 && left + across <= width && top + down <= height);
-                assert!(left <= x && x < left + across && (top..top + down).contains(&y), "{width}x{height} {place:?}");
+                let middle = (x + wide / 2, y + tall / 2);
+                assert!((left..left + across).contains(&middle.0), "{width}x{height} {place:?}");
+                assert!((top..top + down).contains(&middle.1), "{width}x{height} {place:?}");
             }
         }
     }

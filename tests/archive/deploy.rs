@@ -1,14 +1,14 @@
 //! The files in `deploy` for clusters, as far as they can be checked without one.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use support::common::Place;
 
 use crate::kept::python;
-use crate::{contents, copies, names, place};
+use crate::{RULES, contents, copies, names, place};
 
 #[test]
 fn the_kubernetes_job_is_one_by_the_clients_models() {
@@ -40,10 +40,13 @@ fn task(place: &Place, number: u32, of: u32) -> Child {
     let bin = place.path("bin");
     if !bin.exists() {
         fs::create_dir(&bin).unwrap();
-        symlink(support::binary(), bin.join("oodstream")).unwrap();
-        let scontrol = bin.join("scontrol");
-        fs::write(&scontrol, format!("#!/bin/sh\necho \"$@\" >> {}\n", place.path("scontrol").display())).unwrap();
-        fs::set_permissions(&scontrol, fs::Permissions::from_mode(0o755)).unwrap();
+        let script = |name: &str, line: String| {
+            fs::write(bin.join(name), format!("#!/bin/sh\n{line}\n")).unwrap();
+            fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        // The network of the tests needs a method of its own.
+        script("oodstream", format!("exec {} \"$@\" {RULES}", support::binary().display()));
+        script("scontrol", format!("echo \"$@\" >> {}", place.path("scontrol").display()));
     }
     Command::new("bash")
         .arg(support::repository().join("deploy/slurm/array.sbatch"))

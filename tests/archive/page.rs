@@ -65,7 +65,7 @@ addEventListener("load", () => {
     count: document.getElementById("count").textContent, on: document.querySelector(".row.on")?.textContent ?? null });
   const steps = [
     () => {},
-    () => { list.scrollTop = list.scrollHeight; },
+    () => { list.scrollTop = list.scrollHeight; list.dispatchEvent(new Event("scroll")); },
     () => { const camera = document.getElementById("camera"); camera.value = "rear"; camera.onchange(); },
     () => { const severity = document.getElementById("severity"); severity.value = 0.9; severity.oninput(); },
     () => { for (let i = 0; i < 3; i++) dispatchEvent(new KeyboardEvent("keydown", { key: "j" })); },

@@ -187,12 +187,12 @@ mod tests {
         assert_eq!(found, Some(Early::Patches(vec![(0, programs.clone()), (PACKET as u64, map.clone())])));
         // Sound that starts first is not overwritten.
         let stream = [rest[2].clone(), rest.concat(), programs.clone(), map.clone()].concat();
-        assert_eq!(find_early(&stream), Some(Early::LeftOut(4 * PACKET)));
+        assert_eq!(find_early(&stream), Some(Early::LeftOut(5 * PACKET)));
         // Nor is a frame that can be decoded.
         let mut key = packet(VIDEO, true, &[7, 0x40]);
         key[3] = 0x30;
         let stream = [key, rest.concat(), programs.clone(), map.clone()].concat();
-        assert_eq!(find_early(&stream), Some(Early::LeftOut(4 * PACKET)));
+        assert_eq!(find_early(&stream), Some(Early::LeftOut(5 * PACKET)));
         // A description of the service may come before the tables.
         let stream = [packet(17, true, &[0x42]), programs, map].concat();
         assert_eq!(find_early(&stream), None);

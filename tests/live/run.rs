@@ -354,6 +354,11 @@ fn the_ready_pipeline_files_run() {
         let arguments = format!("run -c p.toml --json r.json -o events:e.jsonl {extra}");
         let mut run = Live::start_with(&place, device.program(), &arguments);
         until("all are up", || http(http_port, "GET", "/healthz").0 == 200);
+        until("every stream has put out a frame", || {
+            let (_, text) = http(http_port, "GET", "/metrics");
+            let counts = text.lines().filter_map(|line| line.strip_prefix("oodstream_frames_out_total{"));
+            counts.filter(|count| !count.ends_with(" 0")).count() == streams
+        });
         run.stop(130);
         let report: Value = serde_json::from_str(&fs::read_to_string(place.path("r.json")).unwrap()).unwrap();
         let ran = report["inputs"].as_array().unwrap();

@@ -1,6 +1,6 @@
 //! `oodstream run`: video in, the same video out with the unknown regions marked.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::options::RunArgs;
@@ -10,6 +10,7 @@ use super::source::log_signal;
 use super::{DAMAGED, INTERRUPTED, exit_code, signals};
 use crate::Result;
 use crate::input::{Signal, VideoInfo};
+use crate::lock::lock;
 use crate::monitor::Server;
 use crate::ood::alarm::AlarmCounts;
 use crate::pipeline::{Meter, Reading};
@@ -106,7 +107,7 @@ impl Printer {
     }
 
     fn live_line(&self, meter: &Meter) {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = lock(&self.lines);
         let Some((_, since, before)) = lines.iter_mut().find(|(name, ..)| name == meter.name()) else { return };
         let elapsed = since.elapsed();
         if elapsed < LINE_EVERY {
@@ -181,10 +182,10 @@ impl Observer for Printer {
             return;
         }
         if self.is_live() {
-            let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut lines = lock(&self.lines);
             lines.push((input.name().to_owned(), Instant::now(), input.read()));
         } else {
-            *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(Progress::new(input.name(), info));
+            *lock(&self.progress) = Some(Progress::new(input.name(), info));
         }
     }
 
@@ -192,7 +193,7 @@ impl Observer for Printer {
         if self.quiet {
             return;
         }
-        match &*self.progress.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*lock(&self.progress) {
             Some(progress) => progress.frame_done(running_time, ood_share),
             None => self.live_line(input),
         }
@@ -203,7 +204,7 @@ impl Observer for Printer {
     }
 
     fn ended(&self, report: &InputReport) {
-        if let Some(progress) = self.progress.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(progress) = lock(&self.progress).take() {
             progress.finish();
         }
         let name = report.live.as_ref().map_or(&report.path, |live| &live.name);

@@ -1,7 +1,7 @@
 //! Metrics of the alarms in a video: rate, duration, nearest class, and delay on labelled objects.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
@@ -10,6 +10,7 @@ use super::metrics::{PixelCounts, pixel_metrics};
 use super::objects::{ClipTruth, LabelledFrame, VOID_THING};
 use super::ranking::{Exact, key};
 use crate::Result;
+use crate::lock::lock;
 use crate::ood::alarm::{AlarmCounts, Event, EventType, Standing};
 use crate::record::{Recorder, Seen};
 
@@ -170,14 +171,14 @@ impl ClipFigures {
 
     /// Adds what raised no alarm in one input of the video.
     pub fn add_withheld(&self, counts: AlarmCounts) {
-        let mut tally = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tally = lock(&self.0);
         tally.report.off_road += counts.off_road;
         tally.report.over_limit += counts.over_limit;
     }
 
     /// The figures of the video called `path`, once it is over.
     pub fn report(&self, path: &str, labelled: bool) -> ClipReport {
-        let mut tally = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tally = lock(&self.0);
         tally.report(path, labelled)
     }
 }
@@ -191,7 +192,7 @@ struct Collector {
 impl Recorder for Collector {
     fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
         let time_s = seen.running_time.as_secs_f64();
-        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tally = lock(&self.tally);
         let step = tally.frame(seen, time_s);
         if let Some(truth) = &mut self.truth
             && let Some(labels) = truth.frame(self.numbers.get(seen.index), time_s)?
@@ -202,7 +203,7 @@ impl Recorder for Collector {
     }
 
     fn events(&mut self, events: &[Event]) -> Result<()> {
-        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tally = lock(&self.tally);
         for event in events.iter().filter(|event| event.kind == EventType::End) {
             if event.alarm {
                 tally.report.events += 1;

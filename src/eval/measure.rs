@@ -10,6 +10,7 @@ use super::metrics::{PixelCounts, PixelMetrics, pixel_metrics};
 use super::ranking::{Exact, Group, Histogram, key, score_of};
 use super::truth::Truth;
 use crate::Result;
+use crate::lock::lock;
 
 /// Up to this many pixels (4 bytes each) a set is ranked exactly, above it in a histogram.
 pub const EXACT_PIXELS: u64 = 1 << 26;
@@ -113,7 +114,7 @@ pub fn measure(
         .map(|image| {
             let (positives, negatives) = keys(gathered, index, image)?;
             let counts = gathered.truths[image].counts();
-            ranking.lock().unwrap_or_else(PoisonError::into_inner).add(&positives, &negatives);
+            lock(&ranking).add(&positives, &negatives);
             let mut pixels = pixel_metrics(Exact::new(positives, negatives).groups(), counts);
             if let Some(pixels) = &mut pixels {
                 pixels.curve = Vec::new();

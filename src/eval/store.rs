@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use ndarray::{Array2, ArrayView2};
 
 use super::upsample::upsample;
+use crate::lock::lock;
 use crate::npy;
 use crate::{Error, Result};
 
@@ -71,7 +72,7 @@ impl GridStore {
         let entry = self.entries[method][image].ok_or_else(|| Error::failed("an image has no score map"))?;
         let mut grid = Array2::<f32>::zeros((entry.rows, entry.columns));
         if let Some(values) = grid.as_slice_mut() {
-            let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut file = lock(&self.file);
             file.seek(SeekFrom::Start(entry.offset)).map_err(failed)?;
             file.read_exact(bytemuck::cast_slice_mut(values)).map_err(failed)?;
         }

@@ -3,7 +3,8 @@
 //! Demuxers pass on the timestamps of the file. One equal, decreasing, missing or absurd timestamp must neither end a
 //! run nor cost a frame, so each stream passes through a [`Clock`]. Its corrections are counted and reported in a note.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::lock::lock;
+use std::sync::{Arc, Mutex};
 
 /// A longer jump, in nanoseconds, is a clock restart in a stream whose clock may restart (transport streams, joined
 /// files). FFmpeg has the same limit.
@@ -158,7 +159,7 @@ impl Clock {
     /// Restarts the clock at `time`, which follows `last`.
     fn join(&mut self, time: i64, last: i64) {
         let wanted = last + self.step - time;
-        let mut joins = self.joins.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut joins = lock(&self.joins.0);
         match joins.get(self.joined) {
             Some(shared) if (shared - wanted).abs() < SAME_JOIN => self.offset = *shared,
             _ => {

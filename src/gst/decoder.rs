@@ -38,6 +38,17 @@ pub enum Hardware {
     Require,
 }
 
+impl Hardware {
+    /// Whether elements of `factory` may be used.
+    pub(crate) fn allows(self, factory: &gst::ElementFactory) -> bool {
+        match self {
+            Self::Auto => true,
+            Self::Off => !is_hardware(factory),
+            Self::Require => is_hardware(factory),
+        }
+    }
+}
+
 /// The decoders that may be used.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct DecoderChoice {
@@ -60,7 +71,7 @@ impl DecoderChoice {
             if !is_video_decoder(&factory) {
                 return Err(Error::usage(format!("decoder: {name} does not decode video")).hint(LIST));
             }
-            if !self.allows(&factory) {
+            if !self.hardware.allows(&factory) {
                 let kind = if is_hardware(&factory) { "runs on hardware" } else { "does not run on hardware" };
                 return Err(Error::usage(format!("decoder: {name} {kind}, hw says otherwise")));
             }
@@ -90,15 +101,7 @@ impl DecoderChoice {
         let named = self.element.as_deref().and_then(gst::ElementFactory::find);
         match named.filter(|named| named.can_sink_any_caps(caps)) {
             Some(named) => named.name() == factory.name(),
-            None => self.allows(factory),
-        }
-    }
-
-    fn allows(&self, factory: &gst::ElementFactory) -> bool {
-        match self.hardware {
-            Hardware::Auto => true,
-            Hardware::Off => !is_hardware(factory),
-            Hardware::Require => is_hardware(factory),
+            None => self.hardware.allows(factory),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Audio and subtitle streams on their way from a reader to a writer, as unchanged compressed packets.
 
+use crate::lock::lock;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use gst::prelude::*;
 use gstreamer as gst;
@@ -70,7 +71,7 @@ struct State {
 
 impl MediaTrack {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The caps of the stream; not fixed before the first packet.
@@ -325,23 +326,23 @@ pub(crate) struct InputTracks {
 
 impl InputTracks {
     pub fn tracks(&self) -> Vec<Arc<MediaTrack>> {
-        self.tracks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.tracks).clone()
     }
 
     pub fn add(&self, track: Arc<MediaTrack>) {
-        self.tracks.lock().unwrap_or_else(PoisonError::into_inner).push(track);
+        lock(&self.tracks).push(track);
     }
 
     /// The metadata of the input.
     pub fn metadata(&self) -> Metadata {
         self.metadata.get().cloned().unwrap_or_else(|| {
-            let tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+            let tags = lock(&self.tags);
             tags.as_ref().map(Metadata::of_tags).unwrap_or_default()
         })
     }
 
     pub fn merge_tags(&self, new: &gst::TagList) {
-        let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tags = lock(&self.tags);
         *tags = Some(match tags.take() {
             Some(old) => old.merge(new, gst::TagMergeMode::Append),
             None => new.clone(),
@@ -360,11 +361,11 @@ impl InputTracks {
     }
 
     pub fn note(&self, note: String) {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(note);
+        lock(&self.notes).push(note);
     }
 
     pub fn writer_notes(&self) -> Vec<String> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.notes).clone()
     }
 
     /// Drops the packets of all tracks from now on.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use argon2::Argon2;
@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
 use crate::config::HttpConfig;
+use crate::lock::lock;
 use crate::{Error, Result};
 
 /// Wrong passwords and tokens of one address within [`WINDOW`], after which it has to wait.
@@ -196,10 +197,6 @@ impl Access {
 pub fn hash_password(password: &str) -> Result<String> {
     let hash: Result<PasswordHash, _> = Argon2::default().hash_password(password.as_bytes());
     hash.map(|hash| hash.to_string()).map_err(|error| Error::failed(format!("the password cannot be hashed: {error}")))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Secrets are compared by their hashes, so that the time it takes says nothing about them.

@@ -14,7 +14,7 @@ mod tls;
 mod webhook;
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,7 @@ use self::mqtt::{Board, Mqtt};
 use self::outbox::{Message, Outbox};
 use self::webhook::Webhook;
 use crate::input::Signal;
+use crate::lock::lock;
 use crate::ood::alarm::{Event, EventType};
 use crate::record::events::SignalLine;
 use crate::record::{Recorder, Seen};
@@ -180,7 +181,7 @@ impl Output {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
-        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.thread)
     }
 }
 

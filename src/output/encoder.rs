@@ -68,12 +68,8 @@ pub(crate) fn choose(name: Option<&str>, hardware: Hardware) -> Result<gst::Elem
         }
         return Ok(encoder);
     }
-    let allowed = |factory: &gst::ElementFactory| match hardware {
-        Hardware::Auto => true,
-        Hardware::Off => !is_hardware(factory),
-        Hardware::Require => is_hardware(factory),
-    };
-    let h264 = || candidates().into_iter().filter(|factory| makes(factory, &["video/x-h264"]) && allowed(factory));
+    let h264 =
+        || candidates().into_iter().filter(|factory| makes(factory, &["video/x-h264"]) && hardware.allows(factory));
     let first = h264().filter(is_hardware);
     let x264 = h264().filter(|factory| factory.name() == "x264enc");
     let mut opened = first.chain(x264).chain(h264()).filter_map(|factory| factory.create().build().ok());

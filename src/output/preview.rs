@@ -15,6 +15,7 @@ use hyper::body::Bytes;
 use tokio::sync::watch;
 
 use crate::gst::{Frame, bounded_source, element, gst_failed, link};
+use crate::lock::lock;
 use crate::{Error, Result};
 
 /// Quality of the pictures, 0 to 100.
@@ -119,7 +120,7 @@ impl Preview {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The next frame to encode; `None` when nobody has looked for a while.

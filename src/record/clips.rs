@@ -1,9 +1,10 @@
 //! `clips:DIR`: a video of each event, from before it to after it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::settings::ArchiveConfig;
+use crate::lock::lock;
 use crate::ood::alarm::{Event, EventType};
 use crate::output::clip::{Cut, Windows, cut};
 use crate::output::publish::ClipFeed;
@@ -62,7 +63,7 @@ impl Clips {
     }
 
     fn windows(&self) -> MutexGuard<'_, Windows> {
-        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.windows)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use hyper::body::Bytes;
 use image::codecs::jpeg::JpegEncoder;
@@ -11,6 +11,7 @@ use tokio::sync::broadcast;
 
 use crate::Result;
 use crate::frame::{I420, Plane};
+use crate::lock::lock;
 use crate::ood::alarm::{Event, EventType};
 use crate::ood::region::BoundingBox;
 use crate::output::preview::{Preview, PreviewOptions};
@@ -106,7 +107,7 @@ impl Board {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Notice>>> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.events)
     }
 }
 

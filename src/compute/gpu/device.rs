@@ -1,9 +1,10 @@
 //! The adapter, the device and its errors.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::shader::{self, Shader};
+use crate::lock::lock;
 use crate::{Error, Result};
 
 /// A graphics adapter and its limits.
@@ -70,7 +71,7 @@ struct Faults {
 
 impl Faults {
     fn note(&self, message: String) {
-        self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
+        lock(&self.first).get_or_insert(message);
     }
 }
 
@@ -200,7 +201,7 @@ impl Context {
 
     /// The device's first error since the last call.
     pub fn check(&self) -> Result<()> {
-        match self.faults.first.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match lock(&self.faults.first).take() {
             Some(message) => Err(Error::failed(format!("{}: {message}", self.info.name)).hint("use --compute cpu")),
             None => Ok(()),
         }

@@ -4,7 +4,8 @@
 //! of it: every later picture would be late and shown at once, or waited for. Here the timestamps of coded pictures, in
 //! front of the decoder (which would clamp those that go back), are shifted such that the new ones follow the old ones.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::lock::lock;
+use std::sync::{Arc, Mutex};
 
 use gst::prelude::*;
 use gstreamer as gst;
@@ -58,7 +59,7 @@ pub(crate) fn pace(decoder: &gst::Element, pace: &Arc<Mutex<Pace>>, wanted: impl
     let Some(pad) = decoder.static_pad("sink") else { return };
     let (pace, segment) = (Arc::clone(pace), Mutex::new(None::<gst::FormattedSegment<gst::ClockTime>>));
     pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
-        let mut segment = segment.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut segment = lock(&segment);
         match &mut info.data {
             Some(gst::PadProbeData::Event(event)) => {
                 if let gst::EventView::Segment(new) = event.view() {
@@ -73,7 +74,7 @@ pub(crate) fn pace(decoder: &gst::Element, pace: &Arc<Mutex<Pace>>, wanted: impl
                     let element = pad.parent_element().filter(|element| element.current_state() == gst::State::Playing);
                     let now = element.and_then(|element| element.current_running_time());
                     let now = now.map(|now| i64::try_from(now.nseconds()).unwrap_or(i64::MAX));
-                    let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut pace = lock(&pace);
                     let shift = pace.shift(signed(time), now);
                     let moved = |time: gst::ClockTime| {
                         gst::ClockTime::from_nseconds(time.nseconds().saturating_add_signed(shift))

@@ -1,7 +1,8 @@
 //! The choice of decoded pictures to show after a loss, and before the first intact one.
 
+use crate::lock::lock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
@@ -57,7 +58,7 @@ impl Pictures {
     fn decoded(&self, corrupt: bool, policy: Damaged, now: Instant) -> bool {
         self.shown.fetch_add(1, Ordering::Relaxed);
         let damaged = corrupt || self.damaged_now.load(Ordering::Acquire);
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = lock(&self.held);
         if !damaged {
             self.whole_once.store(true, Ordering::Release);
             *held = None;

@@ -8,7 +8,7 @@
 //! ```
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
@@ -33,6 +33,7 @@ use crate::input::live::rtp::{Counters, Packets};
 use crate::input::picture::picture_chain;
 use crate::input::reader::frame_sink;
 use crate::input::test_source::TestSpec;
+use crate::lock::lock;
 
 /// Name of the element that reads a local camera.
 pub(crate) const CAMERA: &str = "camera";
@@ -76,7 +77,7 @@ impl Life {
 
     /// Notes a track that cannot be decoded.
     pub fn pass_over(&self, codec: &str) {
-        let mut codecs = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut codecs = lock(&self.passed_over);
         if !codecs.iter().any(|known| known == codec) {
             codecs.push(codec.to_owned());
         }
@@ -84,17 +85,17 @@ impl Life {
 
     /// The codecs of the tracks that cannot be decoded, joined by commas; none without such tracks.
     pub fn passed_over(&self) -> Option<String> {
-        let codecs = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        let codecs = lock(&self.passed_over);
         (!codecs.is_empty()).then(|| codecs.join(", "))
     }
 
     /// Ends the connection; the first finding is the reason.
     pub fn find(&self, finding: Finding) {
-        self.finding.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(finding);
+        lock(&self.finding).get_or_insert(finding);
     }
 
     pub fn finding(&self) -> Option<Finding> {
-        self.finding.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.finding).clone()
     }
 
     pub fn packet(&self) {
@@ -104,7 +105,7 @@ impl Life {
     }
 
     fn picture(&self, pts: Option<gst::ClockTime>) {
-        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut arrivals = lock(&self.arrivals);
         if arrivals.len() == ARRIVALS {
             arrivals.remove(0);
         }
@@ -113,7 +114,7 @@ impl Life {
 
     /// The arrival of a picture at the sink; of those with equal times, the latest.
     pub fn arrival(&self, pts: Option<gst::ClockTime>) -> Option<Instant> {
-        let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        let arrivals = lock(&self.arrivals);
         arrivals.iter().rfind(|(time, _)| *time == pts).map(|(_, arrival)| *arrival)
     }
 

@@ -6,8 +6,9 @@
 //! Some cameras set the marker, which ends a picture, on each slice. The marker of H.264 and H.265 is used only after
 //! it was right for several pictures; until then the depayloader finds the end of a picture from the slices.
 
+use crate::lock::lock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
@@ -100,7 +101,7 @@ impl Packets {
         let (ssrc, timestamp) = (word(8), word(4));
         let sequence = u16::from_be_bytes([packet[2], packet[3]]);
         let (payload_type, marker) = (packet[1] & 0x7f, packet[1] & 0x80 != 0);
-        let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sender = lock(&self.sender);
         let Some(sender) = sender.as_mut() else {
             *sender = Some(Sender {
                 payload_type,
@@ -159,7 +160,7 @@ impl Packets {
 
     /// Normalises a compound RTCP packet: sender reports get the SSRC that the session knows.
     pub fn rtcp(&self, packet: &mut [u8]) {
-        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = lock(&self.sender);
         let Some(sender) = sender.as_ref().filter(|sender| sender.known != sender.actual) else { return };
         let mut at = 0;
         while let Some(&[first, _, high, low]) = packet.get(at..at + 4) {

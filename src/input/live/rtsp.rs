@@ -2,7 +2,7 @@
 //! [`relay`](crate::input::live::relay).
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use gst::prelude::*;
 use gstreamer as gst;
@@ -15,6 +15,7 @@ use crate::input::live::Transport;
 use crate::input::live::address::Server;
 use crate::input::live::pipeline::{ConnectionSettings, Life, factory, ignore, pad, switch};
 use crate::input::live::relay::{Relay, Route};
+use crate::lock::lock;
 
 /// Time without data over UDP after which TCP is tried, in microseconds.
 const UDP_PATIENCE: u64 = 2_500_000;
@@ -98,7 +99,7 @@ fn choose(source: &gst::Element, life: &Arc<Life>) {
     source.connect("select-stream", false, move |values| {
         let number = values.get(1).and_then(|value| value.get::<u32>().ok());
         let caps = values.get(2).and_then(|value| value.get::<gst::Caps>().ok());
-        let mut chosen = chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut chosen = lock(&chosen);
         let take = match (number, caps) {
             (Some(number), Some(caps)) if is_video(&caps) => {
                 let codec = encoding(&caps);

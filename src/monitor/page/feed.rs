@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, SystemTime};
 
 use axum::body::{Body, Bytes};
@@ -16,6 +16,7 @@ use tokio::sync::broadcast;
 use tokio::time::MissedTickBehavior;
 
 use super::controls::settings;
+use crate::lock::lock;
 use crate::monitor::health::health;
 use crate::monitor::routes::{LongLived, Site, error};
 use crate::pipeline::Reading;
@@ -98,7 +99,7 @@ impl Feed {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Past>> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.history)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Encodes frames and muxes them, with the audio and subtitle packets of their input, into a file.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
@@ -12,6 +12,7 @@ use gstreamer_video as gst_video;
 use crate::gst::message::Trouble;
 use crate::gst::track::InputTracks;
 use crate::gst::{Frame, bounded_source, element, gst_failed, link};
+use crate::lock::lock;
 use crate::output::file::colours::{Description, describe};
 use crate::output::file::mux;
 use crate::output::file::target::{Container, Target};
@@ -199,7 +200,7 @@ impl FileWriter {
             if left.is_zero() {
                 return Ok(false);
             }
-            let guard = room.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let guard = lock(&room.0);
             // Limits the delay of noticing a frame that left just before this wait.
             drop(room.1.wait_timeout(guard, left.min(Duration::from_millis(5))));
         }

@@ -1,7 +1,7 @@
 //! Maps the running times of a stream to the clock of a pipeline that started in its middle.
 
+use crate::lock::lock;
 use std::sync::Mutex;
-use std::sync::PoisonError;
 
 use gst::prelude::*;
 use gstreamer as gst;
@@ -46,7 +46,7 @@ pub(crate) fn anchor(source: &gst_app::AppSrc) {
         if let (Some(buffer), Some(now)) = (info.buffer_mut(), now)
             && let Some(time) = buffer.pts()
         {
-            let mut anchor = anchor.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut anchor = lock(&anchor);
             let due = anchor.map(time.nseconds(), now.nseconds());
             let buffer = buffer.make_mut();
             buffer.set_pts(gst::ClockTime::from_nseconds(due));

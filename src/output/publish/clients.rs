@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use glib::translate::{FromGlibPtrNone, ToGlibPtr};
@@ -15,6 +15,7 @@ use rtsp::gst_rtsp::RTSPStatusCode;
 use rtsp::prelude::*;
 
 use crate::descriptors;
+use crate::lock::lock;
 use crate::output::publish::feed::Feed;
 use crate::output::publish::gate::{Gate, Ticket};
 use crate::output::publish::mounts::holds;
@@ -72,7 +73,7 @@ pub(crate) fn admit(gate: &Arc<Gate>, client: &rtsp::RTSPClient) -> Option<Ticke
     // GStreamer 1.22 keeps a reference to the socket of an encrypted connection, and with it the descriptor.
     let held = Mutex::new(Some(Held(socket)));
     client.connect_closed(move |_| {
-        if let Some(Held(socket)) = held.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(Held(socket)) = lock(&held).take() {
             let _ = socket.close();
         }
     });
@@ -117,7 +118,7 @@ fn status_of(message: &glib::Value) -> Option<u32> {
 pub(crate) fn watch(client: &rtsp::RTSPClient, table: &Arc<Mutex<Table>>, ticket: Option<Ticket>, protected: bool) {
     let ticket = Arc::new(Mutex::new(ticket));
     let with = |ticket: &Arc<Mutex<Option<Ticket>>>, work: fn(&Ticket)| {
-        if let Some(ticket) = ticket.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+        if let Some(ticket) = lock(ticket).as_ref() {
             work(ticket);
         }
     };
@@ -132,7 +133,7 @@ pub(crate) fn watch(client: &rtsp::RTSPClient, table: &Arc<Mutex<Table>>, ticket
         }
         None
     });
-    client.connect_closed(move |_| drop(ticket.lock().unwrap_or_else(PoisonError::into_inner).take()));
+    client.connect_closed(move |_| drop(lock(&ticket).take()));
     // Otherwise the connection of a client that vanished (power, network) would stay open for ever: over UDP nothing is
     // sent on it that could fail.
     client.set_property("post-session-timeout", AFTER_SESSION_S);
@@ -172,8 +173,4 @@ pub(crate) fn watch(client: &rtsp::RTSPClient, table: &Arc<Mutex<Table>>, ticket
     let stopped = gone(table);
     client.connect_teardown_request(move |client, _| stopped(client));
     client.connect_closed(gone(table));
-}
-
-pub(crate) fn lock(table: &Mutex<Table>) -> std::sync::MutexGuard<'_, Table> {
-    table.lock().unwrap_or_else(PoisonError::into_inner)
 }

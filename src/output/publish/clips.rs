@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::Result;
+use crate::lock::lock;
 use crate::output::clip::{LiveCutter, Windows};
 use crate::output::publish::lane::{Order, Packet, Sink};
 
@@ -21,7 +22,7 @@ pub struct ClipFeed {
 
 impl ClipFeed {
     fn windows(&self) -> MutexGuard<'_, Windows> {
-        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.windows)
     }
 }
 

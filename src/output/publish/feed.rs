@@ -1,7 +1,7 @@
 //! The packets of one stream on their way into the media of an RTSP server.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gstreamer as gst;
@@ -9,6 +9,7 @@ use gstreamer_app as gst_app;
 use gstreamer_rtsp_server as rtsp;
 use rtsp::prelude::*;
 
+use crate::lock::lock;
 use crate::output::publish::OutputStatus;
 use crate::output::publish::anchor::anchor;
 use crate::output::publish::lane::Packet;
@@ -137,6 +138,6 @@ impl Feed {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Media>> {
-        self.media.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.media)
     }
 }

@@ -3,7 +3,8 @@
 //! GStreamer answers 404 for an unknown path before it requests a login, so that stream names could be guessed. Here
 //! such a path leads to a mount that nobody may watch: without a login the answer is 401 for both.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use crate::lock::lock;
+use std::sync::{Mutex, MutexGuard};
 
 use gstreamer_rtsp_server as rtsp;
 use rtsp::glib;
@@ -21,7 +22,7 @@ pub(crate) struct Mounts {
 
 impl Mounts {
     fn served(&self) -> MutexGuard<'_, Vec<String>> {
-        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.served)
     }
 }
 

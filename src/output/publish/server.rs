@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
+use std::sync::{Arc, Mutex, Weak, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,8 @@ use rtsp::gst_rtsp::RTSPLowerTrans;
 use rtsp::prelude::*;
 
 use crate::address::Server as Address;
-use crate::output::publish::clients::{Table, admit, lock, watch};
+use crate::lock::lock;
+use crate::output::publish::clients::{Table, admit, watch};
 use crate::output::publish::feed::Feed;
 use crate::output::publish::gate::{Acceptor, Gate, MAX_BODY, TICK, Ticket};
 use crate::output::publish::mounts::HiddenMounts;
@@ -51,7 +52,7 @@ impl Servers {
 
     /// Serves the packets of `feed` at an address.
     pub(crate) fn mount(&self, address: &Address, feed: &Arc<Feed>) -> Result<Mount> {
-        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.0.state);
         state.servers.retain(|_, server| server.strong_count() > 0);
         let server = match state.servers.get(&address.place()).and_then(Weak::upgrade) {
             Some(server) if server.tls != address.tls() => {
@@ -163,7 +164,7 @@ impl Server {
         let arriving: Arc<Mutex<Option<Ticket>>> = Arc::default();
         let (of_server, arrived, of_clients) = (Arc::clone(&table), Arc::clone(&arriving), Arc::clone(&gate));
         server.connect_client_connected(move |_, client| {
-            let handed_over = arrived.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let handed_over = lock(&arrived).take();
             let ticket = handed_over.or_else(|| admit(&of_clients, client));
             watch(client, &of_server, ticket, protected);
         });
@@ -274,7 +275,7 @@ fn hand_over(
     peer: SocketAddr,
     ticket: Ticket,
 ) {
-    *arriving.lock().unwrap_or_else(PoisonError::into_inner) = Some(ticket);
+    *lock(arriving) = Some(ticket);
     let given = gio::Socket::from_fd(socket).map_err(|e| e.to_string()).and_then(|socket| {
         let ip = peer.ip().to_string();
         server.transfer_connection(socket, &ip, i32::from(peer.port()), None).map_err(|e| e.to_string())
@@ -283,7 +284,7 @@ fn hand_over(
         tracing::debug!("a connection of {} was not accepted: {e}", peer.ip());
     }
     // Still there if no client was made of it.
-    arriving.lock().unwrap_or_else(PoisonError::into_inner).take();
+    lock(arriving).take();
 }
 
 /// The warning for a server that anyone on the network may watch.

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::gst::Frame;
+use crate::lock::lock;
 use crate::output::publish::OutputStatus;
 use crate::output::publish::encode::{Encoder, Receive};
 use crate::output::publish::feed::Feed;
@@ -102,7 +103,7 @@ impl LiveWriter {
         }
         let sinks = Arc::clone(&self.sinks);
         let receive: Receive = Arc::new(move |packet: Packet| {
-            let mut sinks = sinks.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut sinks = lock(&sinks);
             for feed in &sinks.feeds {
                 feed.offer(&packet);
             }
@@ -183,7 +184,7 @@ impl LiveWriter {
             }
             tracing::debug!("{}: {} frames in, {} packets out", self.name, self.frames, encoder.packets());
         }
-        let sinks = std::mem::take(&mut *self.sinks.lock().unwrap_or_else(PoisonError::into_inner));
+        let sinks = std::mem::take(&mut *lock(&self.sinks));
         let (mut lanes, mut display) = (sinks.lanes, self.display.take());
         // All of them end at the same time.
         lanes.iter_mut().chain(&mut display).for_each(Lane::close);

@@ -20,12 +20,13 @@ use std::hash::{BuildHasher, Hasher};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::input::live::address::{Login, Server};
 use crate::input::live::connect::{Tls, connect};
 use crate::input::live::login::Trust;
+use crate::lock::lock;
 use crate::{Error, Result};
 use camera::{Camera, Out};
 use message::{Item, Splitter};
@@ -79,12 +80,12 @@ pub(crate) struct Report {
 
 impl Report {
     pub fn finding(&self) -> Option<Finding> {
-        self.finding.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.finding).clone()
     }
 
     /// Time of the last response, or of the connection.
     pub fn last_answer(&self) -> Option<Instant> {
-        *self.last_answer.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.last_answer)
     }
 
     pub fn is_connected(&self) -> bool {
@@ -93,7 +94,7 @@ impl Report {
 
     /// Keeps the first finding: later ones follow from it.
     pub fn find(&self, finding: Finding) {
-        self.finding.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(finding);
+        lock(&self.finding).get_or_insert(finding);
     }
 
     /// The server is connected to.
@@ -104,7 +105,7 @@ impl Report {
 
     /// The server answered.
     pub fn answer(&self) {
-        *self.last_answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *lock(&self.last_answer) = Some(Instant::now());
     }
 }
 
@@ -161,10 +162,6 @@ impl Drop for Relay {
 fn secret() -> String {
     let word = || std::hash::RandomState::new().build_hasher().finish();
     format!("{:016x}{:016x}", word(), word())
-}
-
-fn lock(camera: &Mutex<Camera>) -> std::sync::MutexGuard<'_, Camera> {
-    camera.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One connection of `rtspsrc`, from its first request to its end.

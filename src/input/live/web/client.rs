@@ -5,7 +5,7 @@ use std::error::Error as _;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use crate::input::live::connect::{Tls, connect};
 use crate::input::live::login::{Authenticator, Denied, Trust};
 use crate::input::live::relay::{Finding, Report};
 use crate::input::live::web::Range;
+use crate::lock::lock;
 
 /// Time limit for the head of a response.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -154,7 +155,7 @@ impl Client {
     /// Logs a redirection.
     fn note(&self, to: &Url) {
         let shown = mask(to.as_str());
-        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = lock(&self.noted);
         if noted.len() < MAX_NOTED && noted.insert(shown.clone()) {
             let keeps = !self.has_login || self.may_log_in(to);
             let without = if keeps { "" } else { ", without the login: it is another server" };
@@ -231,12 +232,12 @@ impl Client {
     }
 
     fn lock_login(&self) -> std::sync::MutexGuard<'_, Authenticator> {
-        self.login.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.login)
     }
 
     /// Keeps the cookies of a response. They are sent to the same scheme, host and port alone.
     fn keep_cookies(&self, url: &Url, headers: &HeaderMap) {
-        let mut jars = self.cookies.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut jars = lock(&self.cookies);
         for cookie in headers.get_all(header::SET_COOKIE).iter().filter_map(|value| value.to_str().ok()) {
             let pair = cookie.split(';').next().unwrap_or_default();
             let Some((name, value)) = pair.split_once('=').filter(|_| pair.len() <= MAX_COOKIE) else { continue };
@@ -253,7 +254,7 @@ impl Client {
     }
 
     fn cookies_for(&self, url: &Url) -> Option<HeaderValue> {
-        let jars = self.cookies.lock().unwrap_or_else(PoisonError::into_inner);
+        let jars = lock(&self.cookies);
         let jar = jars.get(&url.origin().ascii_serialization())?;
         let pairs: Vec<_> = jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
         HeaderValue::from_str(&pairs.join("; ")).ok()

@@ -1,6 +1,6 @@
 //! The GStreamer element that delivers the downloads of a [`Fetcher`].
 
-use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock};
 
 use gst::glib;
 use gstreamer as gst;
@@ -13,6 +13,7 @@ use tokio::task::AbortHandle;
 use crate::gst::gst_failed;
 use crate::input::live::web::client::Failure;
 use crate::input::live::web::{Download, Fetcher, Range, SCHEME};
+use crate::lock::lock;
 use crate::{Error, Result};
 
 /// Name of the element's factory.
@@ -53,7 +54,7 @@ pub(crate) struct Imp {
 
 impl Imp {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn fail(&self, failure: &Failure) -> gst::FlowError {

@@ -136,11 +136,6 @@ impl Server {
         Ok(Self { address, encrypted, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// The address on which it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// The address of its page.
     pub fn url(&self) -> String {
         format!("{}://{}/", if self.encrypted { "https" } else { "http" }, self.address)
@@ -332,12 +327,12 @@ mod tests {
         let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(50);
         let silent: Vec<_> = (0..3 * MAX_CONNECTIONS)
             .map(|_| {
-                let mut client = TcpStream::connect(server.address()).unwrap();
+                let mut client = TcpStream::connect(server.address).unwrap();
                 client.write_all(&request).unwrap();
                 client
             })
             .collect();
-        let mut client = TcpStream::connect(server.address()).unwrap();
+        let mut client = TcpStream::connect(server.address).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         write!(client, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
@@ -366,7 +361,7 @@ mod tests {
             ("PUT /reload", "503 Service Unavailable"),
             ("GET /nothing", "404 Not Found"),
         ] {
-            let mut client = TcpStream::connect(server.address()).unwrap();
+            let mut client = TcpStream::connect(server.address).unwrap();
             write!(client, "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
             let mut text = String::new();
             client.read_to_string(&mut text).unwrap();

@@ -12,7 +12,7 @@ use super::ranking::{Exact, key};
 use crate::Result;
 use crate::lock::lock;
 use crate::ood::alarm::{AlarmCounts, Event, EventType, Standing};
-use crate::record::{Recorder, Seen};
+use crate::record::{FrameResults, Recorder};
 
 /// Share of the picture from which a thing should be reported.
 pub const REACHED: f32 = 0.005;
@@ -199,7 +199,7 @@ struct Collector {
 }
 
 impl Recorder for Collector {
-    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, seen: &FrameResults<'_>) -> Result<()> {
         let time_s = seen.running_time.as_secs_f64();
         let mut tally = lock(&self.tally);
         let step = tally.frame(seen, time_s);
@@ -229,7 +229,7 @@ impl Recorder for Collector {
 
 impl Tally {
     /// Counts a frame; the seconds since the one before.
-    fn frame(&mut self, seen: &Seen<'_>, time_s: f64) -> f64 {
+    fn frame(&mut self, seen: &FrameResults<'_>, time_s: f64) -> f64 {
         let step = if self.first_s.is_some() { (time_s - self.last_s).max(0.0) } else { 0.0 };
         self.first_s.get_or_insert(time_s);
         self.last_s = time_s;
@@ -256,7 +256,7 @@ impl Tally {
     }
 
     /// Compares the alarms of a frame with what is labelled.
-    fn compare(&mut self, seen: &Seen<'_>, labels: &LabelledFrame, time_s: f64, step: f64) {
+    fn compare(&mut self, seen: &FrameResults<'_>, labels: &LabelledFrame, time_s: f64, step: f64) {
         self.truth.labelled_frames += 1;
         let scene = seen.scene;
         let alarms = Alarms::of(scene);

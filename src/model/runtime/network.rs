@@ -45,8 +45,8 @@ pub struct Network {
     assumptions: Vec<String>,
     classes_guessed: bool,
     queries: bool,
-    /// Whether the values of a first picture were looked at.
-    looked: bool,
+    /// Whether the values of a first picture were examined.
+    examined: bool,
 }
 
 impl Network {
@@ -131,7 +131,7 @@ impl Network {
             assumptions,
             classes_guessed,
             queries,
-            looked: false,
+            examined: false,
         };
         if picture.free_size {
             network.find_size(said)?;
@@ -320,16 +320,16 @@ impl Network {
         });
         drop(outputs);
         let all: Vec<Outputs> = (0..count).map(|index| Outputs::new(Arc::clone(&tensors), index, count)).collect();
-        if !self.looked
+        if !self.examined
             && let Some(first) = all.first()
             && tensor.get(..length / count.max(1)).is_some_and(values::varies)
         {
-            self.looked = true;
+            self.examined = true;
             let mut seen = Vec::new();
             first.with_maps(|maps| {
                 seen = match (&self.logits, maps.features.first()) {
-                    (Some(name), _) => values::look(&maps.logits, name, self.queries),
-                    (None, Some(features)) => values::look_at_features(features, &self.features[0]),
+                    (Some(name), _) => values::examine(&maps.logits, name, self.queries),
+                    (None, Some(features)) => values::examine_features(features, &self.features[0]),
                     (None, None) => Vec::new(),
                 };
                 Ok(())

@@ -15,7 +15,7 @@ use crate::{Error, Result};
 const POINTS_PER_FRAME: usize = 400;
 /// Bytes of the feature vectors that a codebook is made from, at most.
 const MOST_POINT_BYTES: usize = 128 << 20;
-/// Centroids of a codebook whose number nobody chose, at most.
+/// Centroids of a codebook of the default size, at most.
 const DEFAULT_CENTROIDS: usize = 4096;
 /// Frames that the codebook was made from and frames that it was not, whose distances to it are compared, at most.
 const COMPARED_FRAMES: usize = 16;

@@ -250,6 +250,7 @@ impl Archive {
                 classes_guessed: false,
                 model: model_path.display().to_string(),
                 method: config.detect.method.clone(),
+                grid: "none",
                 road_gate: "none",
                 ignored_share: 0.0,
                 threshold: config.detect.threshold,

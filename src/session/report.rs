@@ -39,6 +39,9 @@ pub struct Report {
     pub classes_guessed: bool,
     /// Name of the score.
     pub method: String,
+    /// The map on whose pixels it is computed: `features`, the first one; `finest`, that one or the logits, whichever has
+    /// more pixels; `none` where no model was needed.
+    pub grid: &'static str,
     /// `on`, `off`, `none` where no model was needed, or `no-road-class` where `events.road_gate` is set and the model has
     /// no class of road.
     pub road_gate: &'static str,

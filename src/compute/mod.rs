@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView3};
 
-pub use self::gpu::{AdapterInfo, Gpu, PicturePass, adapters};
+pub use self::gpu::{AdapterInfo, Gpu, adapters};
 pub use self::kmeans::{Clustering, KMeans, Seeds};
 pub use self::open::{ComputeChoice, has_hardware_adapter, open, open_with};
 pub use self::report::Step;
@@ -352,15 +352,6 @@ pub trait Backend: Clustering + Send {
     /// The times of the last frame's steps, where the back end measures them; mixed where frames overlap.
     fn steps(&self) -> &[Step] {
         &[]
-    }
-
-    /// The pass that makes a network's input of `input` columns and rows on this back end's device; `None` where it has
-    /// none.
-    ///
-    /// # Errors
-    /// The input does not fit the device, or the device is lost.
-    fn picture_pass(&self, _input: (usize, usize)) -> Result<Option<PicturePass>> {
-        Ok(None)
     }
 
     /// The peak memory use of a separate device, in bytes.

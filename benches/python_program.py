@@ -7,7 +7,7 @@ The Python program decodes and resizes by OpenCV, runs the network by onnxruntim
 20, k-means++, one run each, at most 50 iterations), blends the marked pixels by OpenCV, and pipes the frames to ffmpeg
 with the encoder settings of `run`. `run` takes the method `cluster-ensemble`; it copies the sound and finds events as
 well. Needs ffmpeg, and numpy, onnxruntime, scikit-learn and opencv-python-headless. Clock and CPU time, each with its
-ratio: on a busy machine the CPU time is the fairer one.
+ratio. On a busy machine OMP_NUM_THREADS=1 keeps scikit-learn's threads from waiting for each other in a loop.
 """
 import os
 import pathlib

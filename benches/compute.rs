@@ -9,8 +9,8 @@ use oodstream::bench::{FrameMaps, MapShapes, points, scene};
 use oodstream::compute::cpu::Cpu;
 use oodstream::compute::gpu::Gpu;
 use oodstream::compute::{
-    Backend, Clustering, Codebook, Detection, Maps, Recipe, Seeds, Size, Statistic, Target, Term, Unit, Upsampling,
-    adapters,
+    Backend, Clustering, Codebook, Detection, Grid, Maps, Recipe, Seeds, Size, Statistic, Target, Term, Unit,
+    Upsampling, adapters,
 };
 
 const TARGET: Target = Target { size: Size { width: 1280, height: 720 }, threshold: 0.0 };
@@ -92,6 +92,7 @@ fn recipe(terms: &[(Statistic, Unit)]) -> Recipe {
         codebook: None,
         warm_start: false,
         smoothing: None,
+        grid: Grid::Features,
         upsampling: Upsampling::Bilinear,
     }
 }
@@ -102,9 +103,12 @@ fn detect(c: &mut Criterion) {
     let codebook = Arc::new(Codebook { centroids: points(256, 200, 16, 5) });
     let pixel = |s| recipe(&[(s, Unit::Pixel)]);
     let cluster = recipe(&[(Statistic::MaxLogit, Unit::Cluster)]);
+    let finest = |recipe: Recipe| Recipe { grid: Grid::Finest, ..recipe };
     let cases = [
         ("max-logit", pixel(Statistic::MaxLogit)),
+        ("max-logit-finest", finest(pixel(Statistic::MaxLogit))),
         ("entropy", pixel(Statistic::Entropy)),
+        ("entropy-finest", finest(pixel(Statistic::Entropy))),
         ("bank-256", Recipe { codebook: Some(codebook), ..pixel(Statistic::Bank) }),
         ("cluster-cold", cluster.clone()),
         ("cluster-warm", Recipe { warm_start: true, smoothing: Some(0.5), ..cluster.clone() }),

@@ -8,7 +8,8 @@
    has one too many is refused, and the error names both.
 3. The one file per tensor that the exporter of PyTorch leaves above 2 GB becomes one file, and none of them stays.
 4. DCNv3's mixing of what was sampled with the centre of each group (H, G), against the same layer without it.
-5. Every variant with both heads: PyTorch against ONNX Runtime below 1e-3 at 64x128, random weights; no operator outside
+5. Files that are no whole checkpoint, each refused with one line.
+6. Every variant with both heads: PyTorch against ONNX Runtime below 1e-3 at 64x128, random weights; no operator outside
    the standard domain. H and G are narrower than they are, since they hold 1 and 3 thousand million parameters. For the first variant also free size, f16, external data and every feature stage.
 """
 
@@ -22,7 +23,7 @@ import onnx
 import torch
 from torch import nn
 
-from common import tidy
+from common import load_checkpoint, tidy
 from internimage import CheckpointError, build, load_strictly, write
 from internimage_network import STAGES, VARIANTS, DCNv3, Segmenter, Variant, deformable_sampling
 
@@ -256,6 +257,28 @@ def check_centre() -> None:
     print("each group mixes with its own centre")
 
 
+def check_damage() -> None:
+    """What is no checkpoint ends the program with one line that says what it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "weights.pth"
+        for content, words in [
+            (b"<!DOCTYPE html><html>", "a web page"),
+            (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+            (b"", "not a whole PyTorch checkpoint"),
+            (b"PK\x03\x04 cut off", "not a whole PyTorch checkpoint"),
+            (bytes(range(256)) * 8, "not a whole PyTorch checkpoint"),
+        ]:
+            path.write_bytes(content)
+            try:
+                load_checkpoint(path)
+            except SystemExit as error:
+                if words not in str(error) or "\n" in str(error) or "weights_only" in str(error):
+                    raise SystemExit(f"the error for {content[:16]} is: {error}") from None
+                continue
+            raise SystemExit(f"{content[:16]} was loaded")
+    print("damaged checkpoints are one line each")
+
+
 def check_strictness() -> None:
     variant = VARIANTS["T"]
     state = random_state(official_layout(variant, "uper", 150))
@@ -303,6 +326,7 @@ def main() -> None:
     check_tidiness()
     check_sampling()
     check_centre()
+    check_damage()
     check_strictness()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         for index, name in enumerate(arguments.variants):

@@ -151,8 +151,9 @@ def load_checkpoint(path: pathlib.Path) -> dict:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever its unpickler meets
-        reason = str(error).strip().splitlines()
-        raise SystemExit(f"{path}: not a whole PyTorch checkpoint ({reason[0] if reason else type(error).__name__})") from None
+        # The first sentence: what follows is advice to load the file without its safeguard.
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise SystemExit(f"{path}: not a whole PyTorch checkpoint ({reason[0].split('. ')[0]})") from None
     if not isinstance(content, dict):
         raise SystemExit(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
     return content

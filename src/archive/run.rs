@@ -221,8 +221,7 @@ impl Archive {
         };
         let work = Work::new(run, &todo, &stop, follow, classes);
         if let Some(engine) = &mut engine {
-            // Pictures of several files are one batch where the provider gains by that.
-            engine.batch = if engine.network.provider() == crate::model::runtime::Provider::Cpu { 1 } else { jobs };
+            engine::set_batch(engine, jobs)?;
             run_queue(engine, &config, &stop.handle, follow, jobs, &work);
         }
         let Done { ok, damaged, failed, fatal, reports, .. } = work.into_done();
@@ -250,6 +249,8 @@ impl Archive {
                 classes_guessed: false,
                 model: model_path.display().to_string(),
                 method: config.detect.method.clone(),
+                grid: "none",
+                batch: 0,
                 road_gate: "none",
                 ignored_share: 0.0,
                 threshold: config.detect.threshold,

@@ -9,6 +9,7 @@ use super::median;
 use super::stages::{FrameMaps, Grey};
 use crate::input::{FrameReader, Read};
 use crate::model::runtime::Network;
+use crate::model::runtime::batch::batch_ms;
 use crate::model::views::Views;
 use crate::model::views::inference::FrameInference;
 use crate::output::file::plain_copy;
@@ -91,20 +92,10 @@ pub fn pipeline(
     let batch_ms = job
         .batches
         .iter()
-        .map(|&size| Ok((size, batch_time(&mut network, size, repeats)?)))
+        .map(|&size| Ok((size, batch_ms(&mut network, size, repeats)?)))
         .collect::<Result<BTreeMap<_, _>>>()?;
     let (ratio, provider) = (run_s / (gst_s + ort_s), network.runs_on());
     Ok(PipelineReport { run_s, gst_s, ort_s, ratio, frames, repeats, provider, batch_ms, runs })
-}
-
-/// The median time per picture in milliseconds, in batches of `size`.
-fn batch_time(network: &mut Network, size: usize, repeats: usize) -> Result<f64> {
-    let tensor = vec![0.1; size * 3 * network.input().width * network.input().height];
-    // The first run of a size builds what the provider keeps for it.
-    drop(network.infer_batch(&tensor, size)?);
-    let mut times =
-        (0..repeats).map(|_| seconds(|| network.infer_batch(&tensor, size).map(drop))).collect::<Result<Vec<_>>>()?;
-    Ok(median(&mut times) * 1e3 / size as f64)
 }
 
 fn seconds(work: impl FnOnce() -> Result<()>) -> Result<f64> {

@@ -1,14 +1,13 @@
-//! The network's input from a 1280x720 picture: on the CPU and, where there is one, on the device.
+//! The network's input from a 1280x720 picture.
 
 use std::time::Instant;
 
 use super::median;
 use crate::Result;
-use crate::compute::Backend;
 use crate::frame::{Colour, I420, Matrix, Plane, Range};
-use crate::model::prepare::{GpuPrepare, InputSpec, Prepare, Window};
+use crate::model::prepare::{InputSpec, Prepare, Window};
 
-/// Medians in milliseconds.
+/// The median in milliseconds.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct PrepareReport {
     /// Columns and rows of the picture.
@@ -17,16 +16,13 @@ pub struct PrepareReport {
     pub input: (usize, usize),
     /// One thread of the CPU.
     pub cpu_ms: f64,
-    /// The shader: upload, compute and the wait for it, the input read back as well.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gpu_ms: Option<f64>,
 }
 
-/// Times `repeats` pictures on each side; one more warms up.
+/// Times `repeats` pictures; one more warms up.
 ///
 /// # Errors
-/// As [`Prepare::new`] and [`GpuPrepare::new`].
-pub fn prepare(spec: InputSpec, backend: &dyn Backend, repeats: usize) -> Result<PrepareReport> {
+/// As [`Prepare::new`].
+pub fn prepare(spec: InputSpec, repeats: usize) -> Result<PrepareReport> {
     const PICTURE: (usize, usize) = (1280, 720);
     let (width, height) = PICTURE;
     let samples: Vec<u8> = (0..width * height * 3 / 2).map(|i| (i * 7 + i / width * 3) as u8).collect();
@@ -46,15 +42,7 @@ pub fn prepare(spec: InputSpec, backend: &dyn Backend, repeats: usize) -> Result
     let mut input = vec![0.0; on_cpu.input_len()];
     let window = Window { size: (spec.width, spec.height), x: 0, y: 0 };
     let cpu_ms = time(repeats, || on_cpu.run(&picture, window, &mut input))?;
-    let gpu_ms = GpuPrepare::new(backend, spec)?
-        .map(|mut on_gpu| {
-            time(repeats, || {
-                on_gpu.run(&picture, window)?;
-                on_gpu.read(&mut input)
-            })
-        })
-        .transpose()?;
-    Ok(PrepareReport { picture: PICTURE, input: (spec.width, spec.height), cpu_ms, gpu_ms })
+    Ok(PrepareReport { picture: PICTURE, input: (spec.width, spec.height), cpu_ms })
 }
 
 fn time(repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<f64> {

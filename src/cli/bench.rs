@@ -242,7 +242,7 @@ fn stages(args: &StagesArgs) -> Result<()> {
         return Err(Error::usage(format!("--frames {}: at least 2 frames are needed", frames.len())));
     }
     let report = bench::stages(engine.backend.as_mut(), &frames, &engine.recipe, Size { width: 1280, height: 720 })?;
-    let prepare = bench::prepare(*engine.network.input(), engine.backend.as_ref(), args.frames)?;
+    let prepare = bench::prepare(*engine.network.input(), args.frames)?;
     let mut text = format!("{} on {}, {} frames, median ms per frame", report.backend, report.device, report.frames);
     for (name, pass) in [("cold", &report.cold), ("warm", &report.warm)] {
         text += &format!(
@@ -263,11 +263,8 @@ fn stages(args: &StagesArgs) -> Result<()> {
             report.warm.mean_ms, report.overlapped_ms, report.depth
         );
     }
-    let PrepareReport { picture, input, cpu_ms, gpu_ms } = &prepare;
-    text += &format!("\nprepare {}x{} to {}x{}: CPU {cpu_ms:.2} ms", picture.0, picture.1, input.0, input.1);
-    if let Some(ms) = gpu_ms {
-        text += &format!(", shader {ms:.2} ms");
-    }
+    let PrepareReport { picture, input, cpu_ms } = &prepare;
+    text += &format!("\nprepare {}x{} to {}x{}: {cpu_ms:.2} ms", picture.0, picture.1, input.0, input.1);
     if let Some(bytes) = report.device_memory {
         text += &format!("\npeak device memory {:.1} MiB", bytes as f64 / f64::from(1 << 20));
     }

@@ -139,6 +139,12 @@ fn print(found: &Inspection) {
     for feature in &found.features {
         line("features", &map(feature));
     }
+    if let (Some(logits), Some(features)) = (&found.logits, found.features.first())
+        && logits.height * logits.width > features.height * features.width
+    {
+        let grid = |map: &Map| format!("{} x {}", map.height, map.width);
+        line("scored on", &format!("{}; methods of the logits alone on {}", grid(features), grid(logits)));
+    }
     let guess = if found.classes_guessed { " (a guess by their number)" } else { "" };
     let classes = if found.classes.is_empty() { "not named".to_owned() } else { found.classes.join(", ") };
     if let Some(logits) = &found.logits {

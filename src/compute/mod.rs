@@ -1,9 +1,9 @@
 //! The dense maths of one frame behind one trait, with two equal implementations: WGSL compute shaders and SIMD on the
 //! CPU.
 //!
-//! Shapes: logits `[C, h, w]`, features `[D_i, h_i, w_i]`; the *grid* is the size of the first feature map. Everything
-//! is brought to the grid (area average when shrinking, bilinear when growing; `docs/method.md` M2), the features of
-//! all maps are made unit length each and concatenated to `[D, N]` with `D = sum D_i`, `N = h_0 * w_0`.
+//! Shapes: logits `[C, h, w]`, features `[D_i, h_i, w_i]`; the *grid* has the size of one of these maps, see [`Grid`].
+//! Everything is brought to the grid (area average when shrinking, bilinear when growing; `docs/method.md` M2), the
+//! features of all maps are made unit length each and concatenated to `[D, N]` with `D = sum D_i` and `N` grid pixels.
 
 pub mod cpu;
 pub mod gpu;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView3};
 
-pub use self::gpu::{AdapterInfo, Gpu, PicturePass, adapters};
+pub use self::gpu::{AdapterInfo, Gpu, adapters};
 pub use self::kmeans::{Clustering, KMeans, Seeds};
 pub use self::open::{ComputeChoice, has_hardware_adapter, open, open_with};
 pub use self::report::Step;
@@ -31,8 +31,7 @@ use crate::{Error, Result};
 pub struct Maps<'a> {
     /// Raw logits before any softmax, `[C, h, w]`; `[0, h, w]` where the network has no classes.
     pub logits: ArrayView3<'a, f32>,
-    /// One or more feature maps, `[D_i, h_i, w_i]`; the first one's size is the grid. Empty: pixel statistics on the
-    /// logits' grid only.
+    /// One or more feature maps, `[D_i, h_i, w_i]`. Empty: pixel statistics only.
     pub features: &'a [ArrayView3<'a, f32>],
     /// The frame itself; needed for [`Upsampling::Guided`].
     pub picture: Option<Luma<'a>>,
@@ -78,6 +77,37 @@ pub enum Upsampling {
     Bilinear,
     /// A fast guided filter (He and Sun, arXiv 1505.00996) to four times the grid, then bilinear.
     Guided,
+}
+
+/// The map whose size the grid has (`docs/method.md` M2); without features the logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+pub enum Grid {
+    /// The first feature map.
+    #[default]
+    Features,
+    /// The first feature map or the logits, whichever has more pixels.
+    Finest,
+}
+
+impl Grid {
+    /// Its size for these maps.
+    pub fn size(self, maps: &Maps<'_>) -> Size {
+        let size = |map: &ArrayView3<'_, f32>| Size { width: map.dim().2, height: map.dim().1 };
+        let logits = size(&maps.logits);
+        match maps.features.first().map(size) {
+            Some(features) if self == Self::Features || !maps.has_logits() || features.area() >= logits.area() => {
+                features
+            }
+            _ => logits,
+        }
+    }
+
+    /// Its name in files and reports.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
 }
 
 /// A measure of how unknown a pixel is; for all of them higher means more anomalous.
@@ -172,6 +202,8 @@ pub struct Recipe {
     pub warm_start: bool,
     /// Exponential smoothing of the grid score over time: `s = a * new + (1 - a) * old`; `None` is off. In 0..=1.
     pub smoothing: Option<f32>,
+    /// The grid on which it is computed.
+    pub grid: Grid,
     /// From the grid to the target.
     pub upsampling: Upsampling,
 }
@@ -218,7 +250,7 @@ pub struct Cluster {
 /// The result of one frame. It is used again for later frames, so that nothing is allocated after the first one.
 #[derive(Debug, Clone, Default)]
 pub struct Detection {
-    /// Score on the grid `[h_0, w_0]`, higher = more anomalous.
+    /// Score on the grid `[rows, columns]`, higher = more anomalous.
     pub grid_score: Array2<f32>,
     /// The same, upsampled to the target `[height, width]` as [`Recipe::upsampling`] says.
     pub score: Array2<f32>,
@@ -254,6 +286,12 @@ pub struct Size {
     pub width: usize,
     /// Rows.
     pub height: usize,
+}
+
+impl Size {
+    fn area(self) -> usize {
+        self.width * self.height
+    }
 }
 
 /// The two implementations of the dense maths.
@@ -314,15 +352,6 @@ pub trait Backend: Clustering + Send {
     /// The times of the last frame's steps, where the back end measures them; mixed where frames overlap.
     fn steps(&self) -> &[Step] {
         &[]
-    }
-
-    /// The pass that makes a network's input of `input` columns and rows on this back end's device; `None` where it has
-    /// none.
-    ///
-    /// # Errors
-    /// The input does not fit the device, or the device is lost.
-    fn picture_pass(&self, _input: (usize, usize)) -> Result<Option<PicturePass>> {
-        Ok(None)
     }
 
     /// The peak memory use of a separate device, in bytes.

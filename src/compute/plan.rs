@@ -116,17 +116,12 @@ impl Plan {
         let clusters = recipe.terms.iter().any(|t| t.unit == Unit::Cluster);
         let bank = recipe.terms.iter().any(|t| t.statistic == Statistic::Bank);
         check_logits(maps, recipe)?;
-        let grid = match maps.features.first() {
-            Some(first) => {
-                let (_, h, w) = shape(Output::Features(0), first)?;
-                (h, w)
-            }
-            None => {
-                let (_, h, w) = shape(Output::Logits, &maps.logits)?;
-                (h, w)
-            }
+        match maps.features.first() {
+            Some(first) => shape(Output::Features(0), first)?,
+            None => shape(Output::Logits, &maps.logits)?,
         };
-        let pixels = grid.0 * grid.1;
+        let Size { width, height } = recipe.grid.size(maps);
+        let (grid, pixels) = ((height, width), width * height);
         let mut dims = 0;
         if clusters || bank {
             if maps.features.is_empty() {

@@ -244,7 +244,7 @@ pub struct LiveConfig {
     pub max_latency_s: Option<f64>,
     /// Frames that may wait for the network per stream, for `drop-oldest` and `wait`.
     pub queue: usize,
-    /// Pictures of several streams that the network takes at once; 0: one on a CPU, one per stream elsewhere.
+    /// Pictures of several streams that the network takes at once; 0: one on the CPU provider, measured on others.
     pub batch: usize,
     /// Milliseconds that a batch waits to be filled.
     #[serde(deserialize_with = "milliseconds")]

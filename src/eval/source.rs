@@ -3,7 +3,7 @@
 use image::RgbImage;
 
 use super::gather::{GridSink, ScoreSource};
-use crate::compute::{Backend, Detection, Luma, Maps, Recipe, Size, Target, Upsampling};
+use crate::compute::{Backend, Detection, Luma, Maps, Recipe, Target, Upsampling};
 use crate::frame::{Plane, Range};
 use crate::model::runtime::Network;
 use crate::model::views::Views;
@@ -45,12 +45,6 @@ impl<'a> NetworkSource<'a> {
     }
 }
 
-/// The grid on which scores are computed.
-pub fn grid_of(maps: &Maps<'_>) -> Size {
-    let (_, height, width) = maps.features.first().map_or(maps.logits.dim(), |map| map.dim());
-    Size { width, height }
-}
-
 impl ScoreSource for NetworkSource<'_> {
     fn score(&mut self, picture: &RgbImage, sink: &mut GridSink<'_>) -> Result<()> {
         if picture.width() == 0 || picture.height() == 0 {
@@ -72,7 +66,7 @@ impl ScoreSource for NetworkSource<'_> {
         self.outputs.with_maps(|maps| {
             let maps = &Maps { picture, ..*maps };
             for (method, recipe) in self.recipes.iter().enumerate() {
-                let size = recipe.fine_size(grid_of(maps));
+                let size = recipe.fine_size(recipe.grid.size(maps));
                 self.backend.detect(method as u32, maps, recipe, Target::scores(size), &mut self.detection)?;
                 sink(method, self.detection.score.view())?;
             }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::method::{Method, statistic_name, unit_name};
 use crate::atomic_file;
-use crate::compute::{Codebook, Statistic, Term, Unit};
+use crate::compute::{Codebook, Grid, Statistic, Term, Unit};
 use crate::model::manifest::{Colour, sha256_hex};
 use crate::model::views::Views;
 use crate::npy::{self, FloatType};
@@ -121,6 +121,9 @@ pub struct CalibratedMethod {
     /// Numbers of clusters.
     #[serde(default)]
     pub k: Vec<usize>,
+    /// The grid on which it was measured; a file without it was made before there was another.
+    #[serde(default)]
+    pub grid: Grid,
     /// Pixels with `score >= threshold` are marked.
     pub threshold: f32,
     /// Share of the pixels of held-back ordinary frames that a threshold chosen on the others marks, 0..1.
@@ -144,6 +147,9 @@ pub struct TermStatistics {
     /// Numbers of clusters, for cluster terms.
     #[serde(default)]
     pub k: Vec<usize>,
+    /// The grid on which it was measured; a file without it was made before there was another.
+    #[serde(default)]
+    pub grid: Grid,
     /// Mean over the ordinary pixels.
     pub mean: f32,
     /// Standard deviation over the ordinary pixels.
@@ -323,6 +329,15 @@ impl Calibration {
                 && (known.k == method.recipe.k || method.recipe.terms.iter().all(|term| term.unit == Unit::Pixel))
         });
         if let Some(known) = known {
+            if known.grid != method.recipe.grid {
+                return Err(Error::usage(format!(
+                    "method `{}`: the calibration has its threshold on the grid `{}`, and it is scored on `{}`",
+                    method.name,
+                    known.grid.name(),
+                    method.recipe.grid.name()
+                ))
+                .hint("calibrate again: methods made from the logits alone are scored at the logits' resolution"));
+            }
             method.recipe.terms.clone_from(&known.terms);
             method.threshold = Some(known.threshold);
             method.alarm_threshold = known.alarm_threshold;
@@ -331,12 +346,13 @@ impl Calibration {
         }
         if known.is_none() && method.needs_statistics {
             for term in &mut method.recipe.terms {
-                let entry = self.find(term, &method.recipe.k).ok_or_else(|| {
+                let entry = self.find(term, &method.recipe.k, method.recipe.grid).ok_or_else(|| {
                     Error::usage(format!(
-                        "method `{}`: the calibration has no statistics of {}:{}",
+                        "method `{}`: the calibration has no statistics of {}:{} on the grid `{}`",
                         method.name,
                         unit_name(term.unit),
-                        statistic_name(term.statistic)
+                        statistic_name(term.statistic),
+                        method.recipe.grid.name()
                     ))
                     .hint(format!("calibrate again with --methods '{}'", method.name))
                 })?;
@@ -353,9 +369,10 @@ impl Calibration {
         Ok(())
     }
 
-    fn find(&self, term: &Term, k: &[usize]) -> Option<&TermStatistics> {
+    fn find(&self, term: &Term, k: &[usize], grid: Grid) -> Option<&TermStatistics> {
         self.statistics.iter().find(|entry| {
-            (entry.statistic, entry.unit) == (term.statistic, term.unit) && (term.unit == Unit::Pixel || entry.k == k)
+            (entry.statistic, entry.unit, entry.grid) == (term.statistic, term.unit, grid)
+                && (term.unit == Unit::Pixel || entry.k == k)
         })
     }
 }

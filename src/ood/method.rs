@@ -12,7 +12,7 @@
 //!
 //! `@K` or `@K,K,...` after a name or a sum sets the numbers of clusters: `cluster@20`, `cluster:entropy@5,10,20`.
 
-use crate::compute::{Recipe, Statistic, Term, Unit, Upsampling};
+use crate::compute::{Grid, Recipe, Statistic, Term, Unit, Upsampling};
 use crate::model::manifest::ScoringSection;
 use crate::model::runtime::Network;
 use crate::{Error, Result};
@@ -154,8 +154,16 @@ fn known() -> String {
     )
 }
 
+/// Clusters and the codebook are of features, and all terms of a sum share one grid; where no term is made from features,
+/// small objects are kept by the logits' own resolution.
+fn grid(terms: &[Term]) -> Grid {
+    let of_logits = |term: &Term| term.unit == Unit::Pixel && term.statistic.needs_logits();
+    if terms.iter().all(of_logits) { Grid::Finest } else { Grid::Features }
+}
+
 fn recipe(terms: Vec<Term>, k: &[usize]) -> Recipe {
     Recipe {
+        grid: grid(&terms),
         terms,
         k: k.to_vec(),
         seed: 0,
@@ -291,6 +299,17 @@ mod tests {
             assert_eq!(method.recipe.terms, [plain(statistic, unit)], "{name}");
             assert_eq!(method.recipe.k, k, "{name}");
             assert_eq!(method.name, name);
+        }
+        for (name, want) in [
+            ("max-logit", Grid::Finest),
+            ("rba", Grid::Finest),
+            ("pixel:energy*1+pixel:entropy*2", Grid::Finest),
+            ("bank", Grid::Features),
+            ("cluster", Grid::Features),
+            ("cluster:energy*1+pixel:energy*0.3", Grid::Features),
+            ("pixel:bank*1+pixel:energy*1", Grid::Features),
+        ] {
+            assert_eq!(Method::parse(name, None).unwrap().recipe.grid, want, "{name}");
         }
         for name in TRAINING_FREE {
             assert!(!Method::parse(name, None).unwrap().needs_calibration(), "{name}");

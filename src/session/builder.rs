@@ -224,6 +224,8 @@ pub(crate) fn conclude(
         assumptions: engine.network.assumptions().to_vec(),
         classes_guessed: engine.network.classes_guessed(),
         method: config.detect.method.clone(),
+        grid: engine.recipe.grid.name(),
+        batch: engine.batch,
         road_gate: match (engine.settings.get().events.road_gate, has_road(&engine.network.manifest().classes.names)) {
             (false, _) => "off",
             (true, true) => "on",

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::compute::{self, Recipe, Unit};
 use crate::config::{Config, DetectConfig};
-use crate::model::runtime::{Network, SessionOptions};
+use crate::model::runtime::batch::{BestBatch, best_batch};
+use crate::model::runtime::{Network, Provider, SessionOptions};
 use crate::model::views::Views;
 use crate::ood::alarm::{IgnoreMap, has_road};
 use crate::ood::calibration::{Calibration, InputForm, ModelId, ready};
@@ -58,6 +59,25 @@ pub fn open(config: &Config) -> Result<Engine> {
         batch_wait: Duration::ZERO,
         stages: Default::default(),
     })
+}
+
+/// Sets how many pictures of different streams the network takes at once, up to `streams`, by measurement. On a CPU it is
+/// one: the picture of one stream keeps all threads busy.
+///
+/// # Errors
+/// The network does not run.
+pub(crate) fn set_batch(engine: &mut Engine, streams: usize) -> Result<()> {
+    engine.batch = 1;
+    if streams < 2 || engine.network.provider() == Provider::Cpu || engine.network.max_batch() == Some(1) {
+        return Ok(());
+    }
+    let BestBatch { size, ms, single_ms } = best_batch(&mut engine.network, streams)?;
+    engine.batch = size;
+    match size {
+        1 => tracing::info!("pictures go through the network one by one: batches gain nothing over {single_ms:.1} ms"),
+        _ => tracing::info!("batches of {size} pictures: {ms:.1} ms each instead of {single_ms:.1} ms"),
+    }
+    Ok(())
 }
 
 /// The network of `config`; every assumption about it is logged.

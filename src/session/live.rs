@@ -16,7 +16,6 @@ use super::streams::Inputs;
 use crate::config::LiveConfig;
 use crate::gst::Frame;
 use crate::input::{FrameReader, Signal, open_live};
-use crate::model::runtime::Provider;
 use crate::notify::Notifier;
 use crate::output::FrameWriter;
 use crate::output::publish::{self, OutputStatus, PublishOptions, Servers, Target};
@@ -46,11 +45,10 @@ pub(super) fn run(session: Session) -> Result<Report> {
     };
     let mut engine = engine::open(&config)?;
     engine.ahead = 0;
-    engine.batch = match config.live.batch {
-        0 if engine.network.provider() == Provider::Cpu => 1,
-        0 => planned.len(),
-        batch => batch,
-    };
+    match config.live.batch {
+        0 => engine::set_batch(&mut engine, planned.len())?,
+        batch => engine.batch = batch,
+    }
     engine.batch_wait = Duration::from_millis(config.live.batch_wait_ms);
     // A restarted service appends to its events.
     let existing = if config.encode.overwrite { Existing::Replace } else { Existing::Append };

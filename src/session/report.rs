@@ -39,6 +39,11 @@ pub struct Report {
     pub classes_guessed: bool,
     /// Name of the score.
     pub method: String,
+    /// The map on whose pixels it is computed: `features`, the first one; `finest`, that one or the logits, whichever has
+    /// more pixels; `none` where no model was needed.
+    pub grid: &'static str,
+    /// Pictures of different streams or files that the network takes at once; 0 where no model was needed.
+    pub batch: usize,
     /// `on`, `off`, `none` where no model was needed, or `no-road-class` where `events.road_gate` is set and the model has
     /// no class of road.
     pub road_gate: &'static str,

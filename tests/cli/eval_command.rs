@@ -136,9 +136,12 @@ fn guided_upsampling_follows_edges_that_the_grid_does_not_see() {
             .unwrap();
     }
     let model = root.path().join("model.onnx");
-    onnx::white_is_unknown(128, 64)
-        .node("AveragePool", &["input"], "features", &[("kernel_shape", &[8, 8]), ("strides", &[8, 8])])
-        .output("features", &[1, 3, 8, 16])
+    onnx::Graph::default()
+        .input("input", &[1, 3, 64, 128])
+        .node("AveragePool", &["input"], "pooled", &[("kernel_shape", &[8, 8]), ("strides", &[8, 8])])
+        .constant("w", &[2, 3, 1, 1], &[-1.0; 6])
+        .node("Conv", &["pooled", "w"], "logits", &[])
+        .output("logits", &[1, 2, 8, 16])
         .save(&model);
     let ap = |upsampling: &str| {
         let json = root.path().join("r.json");

@@ -3,6 +3,7 @@
 mod calibrate_command;
 mod eval_command;
 mod examples;
+mod grid;
 mod manual_command;
 mod maps;
 mod ood_command;

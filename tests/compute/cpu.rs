@@ -3,7 +3,7 @@
 use ndarray::{Array2, s};
 use oodstream::compute::cpu::Cpu;
 use oodstream::compute::{
-    Backend, Clustering, Detection, Maps, Recipe, Seeds, Size, Statistic, Target, Unit, Upsampling,
+    Backend, Clustering, Detection, Grid, Maps, Recipe, Seeds, Size, Statistic, Target, Unit, Upsampling,
 };
 use support::compute;
 use support::compute::{Frame, Noise, codebook, grid_features, grid_score, guided, recipe, resize, term};
@@ -42,13 +42,26 @@ fn assert_close<'a>(got: impl IntoIterator<Item = &'a f32>, want: impl IntoItera
 
 #[test]
 fn pixel_statistics_on_a_finer_and_a_coarser_grid() {
-    for (logits, features) in [([7, 13, 18], [3, 9, 11]), ([4, 5, 6], [2, 12, 9]), ([1, 4, 4], [2, 4, 4])] {
+    for (logits, features, finest) in [
+        ([7, 13, 18], [3, 9, 11], (13, 18)),
+        ([4, 5, 6], [2, 12, 9], (12, 9)),
+        ([4, 20, 3], [2, 5, 11], (20, 3)),
+        ([1, 4, 4], [2, 4, 4], (4, 4)),
+    ] {
         let frame = Frame::random(1, logits, &[features]);
         for cpu in &mut all() {
-            for which in STATISTICS {
-                let recipe = recipe(vec![term(which, Unit::Pixel)], &[]);
+            for (which, grid) in STATISTICS.into_iter().flat_map(|s| [(s, Grid::Features), (s, Grid::Finest)]) {
+                let recipe = Recipe { grid, ..recipe(vec![term(which, Unit::Pixel)], &[]) };
                 let out = detect(cpu, &frame, &recipe);
-                assert_close(&out.grid_score, compute::statistic(&frame, &recipe, which), &format!("{which:?}"));
+                assert_close(
+                    &out.grid_score,
+                    compute::statistic(&frame, &recipe, which),
+                    &format!("{which:?} {grid:?}"),
+                );
+                assert_eq!(
+                    out.grid_score.dim(),
+                    if grid == Grid::Finest { finest } else { (features[1], features[2]) }
+                );
                 assert_eq!(out.labels.nrows(), 0);
             }
         }

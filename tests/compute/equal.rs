@@ -6,7 +6,7 @@ use ndarray::{Array2, ArrayView2};
 use oodstream::compute::cpu::Cpu;
 use oodstream::compute::gpu::Gpu;
 use oodstream::compute::{
-    Backend, Clustering, Detection, KMeans, Recipe, Seeds, Size, Statistic, Target, Unit, Upsampling,
+    Backend, Clustering, Detection, Grid, KMeans, Recipe, Seeds, Size, Statistic, Target, Unit, Upsampling,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -197,7 +197,17 @@ fn all_of_detect_is_equal() {
         without.unit_length = false;
         let pixel = recipe(vec![term(Statistic::MaxLogit, Unit::Pixel)], &[]);
         let guided = |recipe: &Recipe| Recipe { upsampling: Upsampling::Guided, ..recipe.clone() };
-        let recipes = [everything(dims), guided(&without), guided(&pixel), without, pixel];
+        let finest = |recipe: &Recipe| Recipe { grid: Grid::Finest, ..recipe.clone() };
+        let recipes = [
+            everything(dims),
+            guided(&without),
+            guided(&pixel),
+            finest(&without),
+            finest(&pixel),
+            guided(&finest(&pixel)),
+            without,
+            pixel,
+        ];
         for (n, recipe) in recipes.iter().enumerate() {
             let want = detect(&mut levels[0], &frame, recipe);
             for cpu in &mut levels[1..] {

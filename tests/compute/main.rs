@@ -5,4 +5,3 @@ mod equal;
 mod f16;
 mod overlap;
 mod prepare;
-mod prepare_gpu;

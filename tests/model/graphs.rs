@@ -248,6 +248,19 @@ fn quantised_convolutions_are_tapped_as_values() {
         same(&features, &rounded, if chained { 0.026 } else { 1e3 });
         assert!(features.contains(&0.0), "zero is zero, not its code");
     }
+    // Sums in 32-bit integers, as dynamic quantisation makes them.
+    let sums = start(width, height)
+        .constant("scale", &[], &[0.05])
+        .bytes("zero", UINT8, &[], &[7])
+        .bytes("weights", INT8, &[6, 8, 1, 1], &codes)
+        .node("QuantizeLinear", &["relu", "scale", "zero"], "codes", &[])
+        .node("ConvInteger", &["codes", "weights", "zero"], "sums", &[])
+        .node_with("Cast", &["sums"], "float", &[("to", FLOAT)])
+        .node("Mul", &["float", "scale"], "logits", &[])
+        .output("logits", &[1, 6, height / 2, width / 2]);
+    let (found, _, features) = maps(sums, "", &tensor);
+    assert_eq!(found, expected);
+    same(&features, &relu, 0.0);
 }
 
 /// A linear classifier over NHWC and over tokens: the product's input is what it sees.

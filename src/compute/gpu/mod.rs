@@ -8,7 +8,6 @@ mod guided;
 mod kmeans;
 mod params;
 mod passes;
-mod picture;
 mod program;
 mod shader;
 mod shape;
@@ -24,7 +23,6 @@ use self::device::Context;
 pub use self::device::{AdapterInfo, adapters};
 use self::flight::Flight;
 use self::params::Frame;
-pub use self::picture::{Axis, PicturePass, Placement, ToRgb};
 use self::program::Program;
 use self::shape::Spec;
 use self::transfer::{Inputs, Pool, Scratch};
@@ -380,10 +378,6 @@ impl Backend for Gpu {
 
     fn steps(&self) -> &[Step] {
         &self.steps
-    }
-
-    fn picture_pass(&self, input: (usize, usize)) -> Result<Option<PicturePass>> {
-        PicturePass::new(self.context.clone(), input).map(Some)
     }
 
     fn device_memory(&self) -> Option<u64> {

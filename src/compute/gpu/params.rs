@@ -30,7 +30,6 @@ macro_rules! device_structs {
         )*
     };
 }
-pub(super) use device_structs;
 
 /// Declares the parameters of passes: a struct of the name of the [`Shader`].
 macro_rules! params {

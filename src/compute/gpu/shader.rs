@@ -87,15 +87,7 @@ mod tests {
 
     use super::super::params::layout::{self, Fields};
     use super::super::params::{self, Frame, Run};
-    use super::super::picture::{PictureParams, SOURCE};
     use super::{SOURCES, ShaderSource};
-
-    const PICTURE: ShaderSource = ShaderSource { name: "prepare", parts: &[SOURCE] };
-
-    /// The passes and the picture's.
-    fn sources() -> impl Iterator<Item = &'static ShaderSource> {
-        SOURCES.iter().chain([&PICTURE])
-    }
 
     fn module(source: &ShaderSource, half: bool) -> Module {
         let (name, text) = (source.name, source.text(half));
@@ -110,7 +102,7 @@ mod tests {
 
     #[test]
     fn every_shader_is_valid_and_says_what_it_binds() {
-        for source in sources() {
+        for source in &SOURCES {
             let name = source.name;
             module(source, true);
             let module = module(source, false);
@@ -152,7 +144,7 @@ mod tests {
     fn every_file_is_compiled() {
         let files = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
         let files: BTreeSet<_> = files.filter(|path| path.is_file()).collect();
-        let known = sources().map(|source| folder().join(source.name).with_extension("wgsl")).collect();
+        let known = SOURCES.iter().map(|source| folder().join(source.name).with_extension("wgsl")).collect();
         assert_eq!(files, known);
         for file in std::fs::read_dir(folder().join("prelude")).unwrap() {
             let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
@@ -194,7 +186,6 @@ mod tests {
         for (shader, fields) in all {
             assert_layout(&SOURCES[shader as usize], "Params", fields);
         }
-        assert_layout(&PICTURE, "Params", layout::fields::<PictureParams>());
         for source in SOURCES.iter().filter(|source| source.parts.concat().contains("struct Run {")) {
             assert_layout(source, "Run", layout::fields::<Run>());
         }
@@ -204,7 +195,7 @@ mod tests {
     #[test]
     fn a_helper_stands_in_one_file() {
         for helper in ["fn opaque(", "fn two_sum(", "fn two_product(", "struct Run {"] {
-            let parts: BTreeSet<_> = sources().flat_map(|source| source.parts).collect();
+            let parts: BTreeSet<_> = SOURCES.iter().flat_map(|source| source.parts).collect();
             assert_eq!(parts.iter().filter(|part| part.contains(helper)).count(), 1, "{helper}");
         }
     }

@@ -13,10 +13,8 @@ use crate::frame::{self, Colour, I420, Matrix, Plane};
 use crate::simd::Isa;
 use crate::{Error, Result};
 
-mod gpu;
 mod resample;
 
-pub use self::gpu::GpuPrepare;
 use resample::{Taps, convert, horizontal, vertical};
 
 /// The form of the network's input.

@@ -1,5 +1,6 @@
 //! ONNX Runtime: its library, execution providers, and a loaded network.
 
+pub mod batch;
 mod bound;
 mod check;
 pub mod file;

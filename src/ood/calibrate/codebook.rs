@@ -7,7 +7,7 @@ use ndarray::{Array2, s};
 use super::frames::FrameStore;
 use super::term::MeasuredTerm;
 use crate::compute::cpu::Cpu;
-use crate::compute::{Backend, Clustering, Codebook, Detection, Seeds, Size, Statistic, Target, Unit};
+use crate::compute::{Backend, Clustering, Codebook, Detection, Grid, Seeds, Statistic, Target, Unit};
 use crate::ood::calibration::{BankFigures, Calibration};
 use crate::{Error, Result};
 
@@ -85,16 +85,21 @@ pub(super) fn held_back_auroc(
     backend: &mut dyn Backend,
     codebook: &Arc<Codebook>,
 ) -> Result<f64> {
-    let term =
-        MeasuredTerm { statistic: Statistic::Bank, unit: Unit::Pixel, k: Vec::new(), seed: 0, unit_length: true };
+    let term = MeasuredTerm {
+        statistic: Statistic::Bank,
+        unit: Unit::Pixel,
+        k: Vec::new(),
+        grid: Grid::Features,
+        seed: 0,
+        unit_length: true,
+    };
     let recipe = term.recipe(Some(codebook));
     let mut detection = Detection::default();
     let mut distances = [Vec::new(), Vec::new()];
     let step = (frames.len() / COMPARED_FRAMES).max(1) | 1;
     for index in (0..frames.len()).step_by(step) {
         frames.with_frame(index, |maps| {
-            let (_, height, width) = maps.features.first().map_or(maps.logits.dim(), |map| map.dim());
-            backend.detect(0, maps, &recipe, Target::scores(Size { width, height }), &mut detection)?;
+            backend.detect(0, maps, &recipe, Target::scores(recipe.grid.size(maps)), &mut detection)?;
             distances[index % 2].extend(detection.grid_score.iter().copied());
             Ok(())
         })?;

@@ -1,23 +1,31 @@
 //! Figures of measured values: ordinary frames, means, deviations and thresholds.
 
+use ndarray::{Array2, ArrayView2, s};
+
 use crate::{Error, Result};
 
+/// Values of a term that are kept of a frame, at most: of a larger grid every second row and column, or every third, ...
+const MOST_VALUES: usize = 1 << 16;
 /// A frame further than this many (scaled) median absolute deviations from the median is odd.
 const ODD_DEVIATIONS: f64 = 6.0;
 /// At most this share of the frames may be odd.
 const MAX_ODD_SHARE: f64 = 0.25;
 
+/// A frame's values, or of more than [`MOST_VALUES`] some in even steps.
+pub(super) fn thinned(values: ArrayView2<'_, f32>) -> Array2<f32> {
+    let step = (1..).find(|step| values.len() / (step * step) <= MOST_VALUES).unwrap_or(1);
+    values.slice(s![step / 2..;step, step / 2..;step]).to_owned()
+}
+
+/// The values of all frames.
+pub(super) fn all<'a>(frames: impl IntoIterator<Item = &'a Array2<f32>>) -> Vec<f32> {
+    frames.into_iter().flatten().copied().collect()
+}
+
 /// The share of pixels that a threshold found on every other frame marks on the rest, both ways round and averaged: what
-/// the threshold does to ordinary frames that it was not chosen on. `lengths` are the pixels of each frame.
-pub(super) fn held_back_share(scores: &[f32], lengths: impl Iterator<Item = usize>, share: f64) -> Option<f64> {
-    let mut halves = [Vec::new(), Vec::new()];
-    let mut rest = scores;
-    for (index, length) in lengths.enumerate() {
-        let (frame, after) = rest.split_at_checked(length)?;
-        halves[index % 2].extend_from_slice(frame);
-        rest = after;
-    }
-    let [mut even, mut odd] = halves;
+/// the threshold does to ordinary frames that it was not chosen on.
+pub(super) fn held_back_share(scores: &[Array2<f32>], share: f64) -> Option<f64> {
+    let [mut even, mut odd] = [0, 1].map(|first| all(scores.iter().skip(first).step_by(2)));
     if even.is_empty() || odd.is_empty() {
         return None;
     }
@@ -28,8 +36,8 @@ pub(super) fn held_back_share(scores: &[f32], lengths: impl Iterator<Item = usiz
     Some((marked(&odd, limits[0]) + marked(&even, limits[1])) / 2.0)
 }
 
-/// Which frames are ordinary, from the values `[term][frame][pixel]`.
-pub(super) fn ordinary_frames(values: &[Vec<Vec<f32>>]) -> Result<Vec<bool>> {
+/// Which frames are ordinary, from the values `[term][frame]`.
+pub(super) fn ordinary_frames(values: &[Vec<Array2<f32>>]) -> Result<Vec<bool>> {
     let frames = values.first().map_or(0, Vec::len);
     let mut keep = vec![true; frames];
     for term in values {
@@ -53,7 +61,7 @@ pub(super) fn ordinary_frames(values: &[Vec<Vec<f32>>]) -> Result<Vec<bool>> {
     Ok(keep)
 }
 
-fn mean(values: &[f32]) -> f64 {
+fn mean(values: &Array2<f32>) -> f64 {
     values.iter().map(|&value| f64::from(value)).sum::<f64>() / values.len().max(1) as f64
 }
 
@@ -67,8 +75,8 @@ fn median(values: &[f64]) -> f64 {
     }
 }
 
-pub(super) fn mean_and_deviation(frames: &[Vec<f32>]) -> (f64, f64) {
-    let count = frames.iter().map(Vec::len).sum::<usize>().max(1) as f64;
+pub(super) fn mean_and_deviation(frames: &[Array2<f32>]) -> (f64, f64) {
+    let count = frames.iter().map(Array2::len).sum::<usize>().max(1) as f64;
     let mean = frames.iter().flatten().map(|&value| f64::from(value)).sum::<f64>() / count;
     let variance = frames.iter().flatten().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>() / count;
     (mean, variance.sqrt())

@@ -8,11 +8,11 @@ mod figures;
 mod frames;
 mod term;
 
-use ndarray::ArrayView2;
+use ndarray::Array2;
 
 pub use self::codebook::CodebookSize;
 use self::codebook::{held_back_auroc, make_codebook};
-use self::figures::{held_back_share, mean_and_deviation, ordinary_frames, threshold};
+use self::figures::{all, held_back_share, mean_and_deviation, ordinary_frames, thinned, threshold};
 pub use self::frames::{FrameStore, MIN_FRAMES};
 use self::frames::{check_footage, constant_footage};
 use self::term::MeasuredTerm;
@@ -20,7 +20,7 @@ use super::alarm::EventsConfig;
 use super::alarm::still::StillWatcher;
 use super::calibration::{CalibratedMethod, Calibration, TermStatistics};
 use super::method::Method;
-use crate::compute::{Backend, Detection, Size, Statistic, Target};
+use crate::compute::{Backend, Detection, Statistic, Target};
 use crate::{Error, Result};
 
 /// The settings of a calibration.
@@ -68,18 +68,17 @@ pub fn calibrate(
             }
         }
     }
-    // [term][frame]: the term's values on the grid. Frames that the codebook was made from would flatter it, so with a
+    // [term][frame]: the term's values on its grid. Frames that the codebook was made from would flatter it, so with a
     // codebook only the others are measured.
     let measured: Vec<usize> = (0..frames.len()).filter(|index| codebook.is_none() || index % 2 == 1).collect();
-    let mut values: Vec<Vec<Vec<f32>>> = vec![Vec::new(); terms.len()];
+    let mut values: Vec<Vec<Array2<f32>>> = vec![Vec::new(); terms.len()];
     let mut detection = Detection::default();
     for &index in &measured {
         frames.with_frame(index, |maps| {
-            let (_, height, width) = maps.features.first().map_or(maps.logits.dim(), |map| map.dim());
             for (term, values) in terms.iter().zip(&mut values) {
                 let recipe = term.recipe(codebook.as_ref());
-                backend.detect(0, maps, &recipe, Target::scores(Size { width, height }), &mut detection)?;
-                values.push(detection.grid_score.iter().copied().collect());
+                backend.detect(0, maps, &recipe, Target::scores(recipe.grid.size(maps)), &mut detection)?;
+                values.push(thinned(detection.grid_score.view()));
             }
             Ok(())
         })?;
@@ -98,15 +97,15 @@ pub fn calibrate(
         if deviation.is_nan() || deviation <= 1e-6 * mean.abs().max(1e-6) {
             return Err(constant_footage());
         }
-        let known = calibration
-            .statistics
-            .iter()
-            .any(|entry| (entry.statistic, entry.unit, &entry.k) == (term.statistic, term.unit, &term.k));
+        let known = calibration.statistics.iter().any(|entry| {
+            (entry.statistic, entry.unit, &entry.k, entry.grid) == (term.statistic, term.unit, &term.k, term.grid)
+        });
         if !known {
             calibration.statistics.push(TermStatistics {
                 statistic: term.statistic,
                 unit: term.unit,
                 k: term.k.clone(),
+                grid: term.grid,
                 mean: mean as f32,
                 std: deviation as f32,
             });
@@ -117,29 +116,31 @@ pub fn calibrate(
         let mut calibrated = CalibratedMethod {
             name: method.name.clone(),
             k: method.recipe.k.clone(),
+            grid: method.recipe.grid,
             threshold: 0.0,
             held_back_share: None,
             alarm_threshold: None,
             terms: method.recipe.terms.clone(),
         };
         // The score is a sum of terms that are already measured: the frames are not read again.
-        let count = values.first().map_or(0, |frames| frames.iter().map(Vec::len).sum());
-        let mut score = vec![0.0_f32; count];
+        let mut score: Vec<Array2<f32>> = Vec::new();
         for term in &mut calibrated.terms {
             let Some(index) = terms.iter().position(|known| *known == MeasuredTerm::new(term, &method.recipe)) else {
                 continue;
             };
+            if score.is_empty() {
+                score = values[index].iter().map(|frame| Array2::zeros(frame.dim())).collect();
+            }
             if method.recipe.terms.len() > 1 {
                 (term.mean, term.deviation) = (statistics[index].0 as f32, statistics[index].1 as f32);
             }
-            for (sum, &value) in score.iter_mut().zip(values[index].iter().flatten()) {
-                *sum += term.weight * (value - term.mean) / term.deviation;
+            for (sum, frame) in score.iter_mut().zip(&values[index]) {
+                sum.zip_mut_with(frame, |sum, value| *sum += term.weight * (value - term.mean) / term.deviation);
             }
         }
         let share = options.false_positive_share;
-        let lengths = values.first().into_iter().flatten().map(Vec::len);
-        calibrated.held_back_share = held_back_share(&score, lengths, share);
-        calibrated.threshold = threshold(&mut score.clone(), share);
+        calibrated.held_back_share = held_back_share(&score, share);
+        calibrated.threshold = threshold(&mut all(&score), share);
         scores.push(score);
         calibration.methods.push(calibrated);
     }
@@ -158,11 +159,11 @@ pub fn calibrate(
     Ok(())
 }
 
-/// For each method the threshold at which alarms are rare on the frames `kept`; `scores` are theirs on the grid.
+/// For each method the threshold at which alarms are rare on the frames `kept`; `scores` are theirs, per frame.
 fn alarm_thresholds(
     frames: &mut FrameStore,
     kept: &[usize],
-    scores: &[Vec<f32>],
+    scores: &[Vec<Array2<f32>>],
     methods: &[CalibratedMethod],
     options: &CalibrateOptions,
 ) -> Result<Vec<f32>> {
@@ -170,12 +171,8 @@ fn alarm_thresholds(
     let mut quiet: Vec<Vec<f32>> = vec![Vec::with_capacity(kept.len()); methods.len()];
     for (place, &index) in kept.iter().enumerate() {
         frames.with_frame(index, |maps| {
-            let (_, height, width) = maps.features.first().map_or(maps.logits.dim(), |map| map.dim());
             for ((method, scores), quiet) in methods.iter().zip(scores).zip(&mut quiet) {
-                let frame = &scores[place * height * width..][..height * width];
-                let score = ArrayView2::from_shape((height, width), frame)
-                    .map_err(|error| Error::failed(format!("calibration: {error}")))?;
-                quiet.push(watcher.quiet_threshold(score, maps.logits, method.threshold)?);
+                quiet.push(watcher.quiet_threshold(scores[place].view(), maps.logits, method.threshold)?);
             }
             Ok(())
         })?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::compute::{Codebook, Recipe, Statistic, Term, Unit, Upsampling};
+use crate::compute::{Codebook, Grid, Recipe, Statistic, Term, Unit, Upsampling};
 use crate::ood::method::MAX_ITERATIONS;
 
 /// What the values of a term depend on: not its weight, nor how it is standardised.
@@ -11,6 +11,7 @@ pub(super) struct MeasuredTerm {
     pub statistic: Statistic,
     pub unit: Unit,
     pub k: Vec<usize>,
+    pub grid: Grid,
     pub seed: u64,
     pub unit_length: bool,
 }
@@ -19,7 +20,8 @@ impl MeasuredTerm {
     /// A term of `recipe`.
     pub fn new(term: &Term, recipe: &Recipe) -> Self {
         let k = if term.unit == Unit::Cluster { recipe.k.clone() } else { Vec::new() };
-        Self { statistic: term.statistic, unit: term.unit, k, seed: recipe.seed, unit_length: recipe.unit_length }
+        let Recipe { grid, seed, unit_length, .. } = *recipe;
+        Self { statistic: term.statistic, unit: term.unit, k, grid, seed, unit_length }
     }
 
     /// The recipe of a score that is this term alone.
@@ -33,6 +35,7 @@ impl MeasuredTerm {
             codebook: codebook.cloned(),
             warm_start: false,
             smoothing: None,
+            grid: self.grid,
             // Values are taken on the grid.
             upsampling: Upsampling::Bilinear,
         }

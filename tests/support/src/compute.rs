@@ -1,7 +1,7 @@
 //! Made-up maps and the method in plain f64, for the tests of the back ends.
 
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3};
-use oodstream::compute::{Codebook, Luma, Maps, Recipe, Statistic, Term, Unit, Upsampling};
+use oodstream::compute::{Codebook, Grid, Luma, Maps, Recipe, Statistic, Term, Unit, Upsampling};
 use oodstream::frame::{Plane, Range};
 
 /// Deterministic noise in -1..1.
@@ -58,9 +58,14 @@ impl Frame {
     }
 
     /// `(height, width)` of the grid.
-    pub fn grid(&self) -> (usize, usize) {
-        let (_, h, w) = self.features.first().unwrap_or(&self.logits).dim();
-        (h, w)
+    pub fn grid(&self, grid: Grid) -> (usize, usize) {
+        let size = |map: &Array3<f32>| (map.dim().1, map.dim().2);
+        let (features, logits) = (self.features.first().map(size), size(&self.logits));
+        match (features, grid) {
+            (Some(features), Grid::Features) => features,
+            (Some(features), Grid::Finest) if features.0 * features.1 >= logits.0 * logits.1 => features,
+            _ => logits,
+        }
     }
 }
 
@@ -78,6 +83,7 @@ pub fn recipe(terms: Vec<Term>, k: &[usize]) -> Recipe {
         codebook: None,
         warm_start: false,
         smoothing: None,
+        grid: Grid::Features,
         upsampling: Upsampling::Bilinear,
     }
 }
@@ -147,7 +153,7 @@ pub fn guided(frame: &Frame, score: ArrayView2<'_, f32>, target: (usize, usize))
 
 /// Concatenated features on the grid, `[N, D]`.
 pub fn grid_features(frame: &Frame, unit_length: bool) -> Array2<f64> {
-    let grid = frame.grid();
+    let grid = frame.grid(Grid::Features);
     let dims = frame.features.iter().map(|f| f.dim().0).sum();
     let mut points = Array2::zeros((grid.0 * grid.1, dims));
     let mut offset = 0;
@@ -172,7 +178,7 @@ pub fn grid_features(frame: &Frame, unit_length: bool) -> Array2<f64> {
 
 /// One statistic on the grid, `[N]`.
 pub fn statistic(frame: &Frame, recipe: &Recipe, which: Statistic) -> Vec<f64> {
-    let grid = frame.grid();
+    let grid = frame.grid(recipe.grid);
     if which == Statistic::Bank {
         let points = grid_features(frame, recipe.unit_length);
         let centroids = &recipe.codebook.as_ref().expect("a codebook").centroids;
@@ -203,7 +209,8 @@ pub fn statistic(frame: &Frame, recipe: &Recipe, which: Statistic) -> Vec<f64> {
 
 /// The grid score that belongs to given labels, `[N]`.
 pub fn grid_score(frame: &Frame, recipe: &Recipe, labels: ArrayView2<'_, u32>) -> Vec<f64> {
-    let n = frame.grid().0 * frame.grid().1;
+    let (rows, columns) = frame.grid(recipe.grid);
+    let n = rows * columns;
     let mut score = vec![0.0; n];
     for term in &recipe.terms {
         let values = statistic(frame, recipe, term.statistic);

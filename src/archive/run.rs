@@ -145,8 +145,7 @@ impl Archive {
         let messages = outputs.messages.clone();
         let folders = folders(outputs)?;
         let records = folders.records()?.to_path_buf();
-        let model_path =
-            config.model.path.as_deref().map_or_else(locate::default_model, |path| Ok(path.to_path_buf()))?;
+        let model_path = locate::model_file(config.model.path.as_deref())?;
         let model = fs::read(&model_path).map(|bytes| sha256_hex(&bytes)).map_err(|error| {
             Error::io(format!("model {}", model_path.display()), error).hint("--model names another")
         })?;

@@ -61,8 +61,8 @@ impl RuntimeArgs {
 /// Options of the network and the compute back end.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct NetworkArgs {
-    /// Network [default: the bundled one]
-    #[arg(short, long, value_name = "FILE.onnx")]
+    /// Network: an ONNX file, or the bundled `default` or `free` [default: default, else free]
+    #[arg(short, long, value_name = "FILE.onnx|NAME")]
     model: Option<PathBuf>,
     /// Tensor or operator to take features from (see `oodstream model inspect`); repeatable
     #[arg(long, value_name = "NAME")]

@@ -105,7 +105,6 @@ mod tests {
     fn paths(config: &Config) -> Vec<&Path> {
         let Config { model, detect, source, serve, http, .. } = config;
         let located = [
-            &model.path,
             &detect.calibration,
             &source.credentials,
             &source.tls_ca,
@@ -118,7 +117,8 @@ mod tests {
             &http.certificate,
             &http.key,
         ];
-        located.into_iter().map(|path| path.as_deref().unwrap()).collect()
+        let model = model.path.as_deref();
+        model.into_iter().chain(located.into_iter().map(|path| path.as_deref().unwrap())).collect()
     }
 
     #[test]
@@ -134,6 +134,8 @@ mod tests {
                         ignore = ['a', '/b', 'poly:0,0 1,0 1,1']\n[[stream]]\ninput = 'a'\noutput = ['a.mp4']\n\
                         [[stream]]\ninput = 'test://ball?live=1'\n";
             fs::write(&file, text).unwrap();
+            let config = Config::load(Some(&file), &["model.path=free".to_owned()]).unwrap();
+            assert_eq!(config.model.path.as_deref(), Some(Path::new("free")), "a bundled model is no file of the folder");
             let config = Config::load(Some(&file), &["serve.key=here".to_owned()]).unwrap();
             let (there, here) = (folder.join("a"), Path::new("here"));
             let mut expected = [there.as_path(); 12];

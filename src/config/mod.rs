@@ -17,6 +17,7 @@ use crate::duration::{milliseconds, optional_seconds};
 use crate::gst::decoder::Hardware;
 use crate::input::live::SourceOptions;
 use crate::model::Manifest;
+use crate::model::locate::ModelPath;
 use crate::model::manifest::Colour;
 use crate::model::runtime::provider::{Device, Precision, Provider};
 use crate::model::views::{Resize, Views};
@@ -78,9 +79,9 @@ impl Config {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
-    /// ONNX file; the default model when left out.
+    /// ONNX file, or the name of a bundled model; the default model when left out.
     #[serde(skip_serializing)]
-    pub path: Option<LocatedPath>,
+    pub path: Option<ModelPath>,
     /// Execution provider.
     pub provider: Provider,
     /// Threads within one operator; one per core when left out.

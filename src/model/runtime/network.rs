@@ -56,7 +56,7 @@ impl Network {
     /// The file is missing or is not a usable ONNX segmentation network, the manifest does not fit the graph, the
     /// runtime library is missing, or an explicitly wanted provider does not start.
     pub fn load(path: Option<&Path>, options: &SessionOptions) -> Result<Self> {
-        let path = path.map_or_else(locate::default_model, |path| Ok(path.to_path_buf()))?;
+        let path = locate::model_file(path)?;
         let place = format!("model {}", path.display());
         let bytes = read(&path).map_err(|error| error.at(&place))?;
         let manifest = Manifest::beside(&path)?;

@@ -61,6 +61,8 @@ pub(super) struct Cutter {
     bytes: usize,
     /// The first packet of each stream.
     streams: BTreeMap<usize, Packet>,
+    /// Files that were begun, and the times of their first packets.
+    begun: Vec<(PathBuf, i64)>,
 }
 
 impl Cutter {
@@ -75,6 +77,7 @@ impl Cutter {
             recent: VecDeque::new(),
             bytes: 0,
             streams: BTreeMap::new(),
+            begun: Vec::new(),
         }
     }
 
@@ -91,6 +94,11 @@ impl Cutter {
                 None => self.parts.push(Part { window: window.clone(), state: State::Ahead }),
             }
         }
+    }
+
+    /// The files that were begun since the last call, and the times of their first packets, in nanoseconds.
+    pub fn begun(&mut self) -> Vec<(PathBuf, i64)> {
+        std::mem::take(&mut self.begun)
     }
 
     /// Whether all windows are written.
@@ -226,6 +234,7 @@ impl Cutter {
             }
         }
         part.state = State::Open(open);
+        self.begun.push((part.window.path.clone(), zero));
         Ok(())
     }
 }

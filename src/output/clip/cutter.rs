@@ -7,6 +7,7 @@ use super::packets::{Content, Packet};
 use super::windows::Window;
 use super::write::{Writer, takes};
 use crate::Result;
+use crate::gst::mp4::matrix::Matrix;
 use crate::output::Encoding;
 use crate::output::file::target::{Container, Target};
 
@@ -50,6 +51,8 @@ pub(super) struct Cutter {
     overwrite: bool,
     /// The video that is cut, which no clip may replace.
     input: Option<PathBuf>,
+    /// Which way up its pictures are shown; none for as they are.
+    matrix: Option<Matrix>,
     /// What is kept for windows that are not known yet: nanoseconds, and bytes at most.
     keep: i64,
     room: usize,
@@ -70,6 +73,7 @@ impl Cutter {
         Self {
             overwrite,
             input: input.map(Path::to_path_buf),
+            matrix: None,
             keep: keep.max(SKEW),
             room,
             offset: 0,
@@ -84,6 +88,11 @@ impl Cutter {
     /// Sets what is added to the times of windows, in nanoseconds.
     pub fn set_offset(&mut self, offset: i64) {
         self.offset = offset;
+    }
+
+    /// Sets which way up the pictures are shown.
+    pub fn set_matrix(&mut self, matrix: Option<Matrix>) {
+        self.matrix = matrix;
     }
 
     /// Takes over what is known of the windows.
@@ -223,7 +232,7 @@ impl Cutter {
         let target = Target::check(&part.window.path, self.input.as_deref(), &encoding)?;
         let container = target.container;
         let streams: Vec<&Packet> = self.streams.values().filter(|packet| takes(container, packet)).collect();
-        let writer = Box::new(Writer::open(target, &streams, zero)?);
+        let writer = Box::new(Writer::open(target, &streams, zero, self.matrix)?);
         let mut open = Open { writer, sound, latest: i64::MIN, pictured: false };
         let mut begun = false;
         for packet in &self.recent {

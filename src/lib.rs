@@ -35,6 +35,7 @@
     allow(unused_imports, reason = "rooms re-export more for tests and benches than the library itself uses")
 )]
 #![warn(
+    unnameable_types,
     clippy::allow_attributes_without_reason,
     clippy::exit,
     clippy::expect_used,
@@ -153,13 +154,17 @@ pub mod settings {
         DetectConfig, EncodeConfig, HttpConfig, LiveConfig, ModelConfig, PipelineConfig, StreamConfig,
     };
     pub use crate::draw::{Palette, Style, View};
+    pub use crate::gst::Hardware;
+    pub use crate::input::file::{Hdr, VideoTrack};
     pub use crate::input::live::{Damaged, SourceOptions, Transport};
+    pub use crate::model::manifest::Colour as ChannelOrder;
     pub use crate::model::runtime::provider::{Device, Precision, Provider};
     pub use crate::model::views::Resize;
     pub use crate::notify::{ExecConfig, Header, MqttConfig, WebhookConfig};
     pub use crate::ood::alarm::{EventsConfig, Ignored};
     pub use crate::output::publish::{HlsOptions, RecordOptions, ServeOptions};
     pub use crate::pipeline::{Policy, Sync};
+    pub use crate::record::ArchiveConfig;
 }
 
 /// Pictures: what the caller hands to a [`Detector`] or a [`Session`], and the regions that are found in them.

@@ -20,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 import checkpoint
+import footage
 import sources
 from calibrate import RECIPE, calibrate, scoring_text
 from data import CLASSES, HEIGHT, MEAN, PALETTE, STD, WIDTH, DataError, normalise, resize_to_input
@@ -162,7 +163,7 @@ def licence(names):
     return "research and evaluation only (trained on " + ", ".join(n for n in names if n != "rendered") + ")"
 
 
-def manifest(variant, classes, names, digest, scoring):
+def manifest(variant, classes, names, digest, scoring, said):
     """The text of `NAME.toml`; see the program's documentation of the model manifest."""
     def numbers(values):
         return "[" + ", ".join(f"{v:.6f}" for v in values) + "]"
@@ -178,13 +179,15 @@ def manifest(variant, classes, names, digest, scoring):
         "[classes]", "names = [" + ", ".join(f'"{c}"' for c in classes) + "]",
         "palette = [" + ", ".join(str(list(c)) for c in PALETTE[:len(classes)]) + "]",
     ]
-    return "\n".join(lines) + "\n\n" + scoring_text(scoring, names[0])
+    return "\n".join(lines) + "\n\n" + scoring_text(scoring, *said)
 
 
-def export(path, data, names, out, name="default", teacher=None):
+def export(path, data, names, out, name="default", teacher=None, videos=()):
     """Write OUT/NAME.onnx and OUT/NAME.toml from a checkpoint, or raise `ExportError`.
 
     The distance is fitted to the sources `names` in DATA; the first of them, which needs a val split, calibrates the score.
+    With ordinary `videos` the distance takes in one half of their frames, labelled by the network, which then calibrates
+    the score; the threshold is that of the other half.
     """
     out = Path(out)
     net, variant = load_net(path)
@@ -192,6 +195,12 @@ def export(path, data, names, out, name="default", teacher=None):
     val = sources.load(names[0], data, "val", teacher)
     # The distance is fitted to the features that the stored weights give, rounding included.
     features = session(half_weights(to_onnx(Outputs(net))).SerializeToString())
+    fitted, held_back, said = train[names[0]], val, (f"{names[0]} train", f"{names[0]} val")
+    if videos:
+        fitted, held_back = footage.halves(footage.labelled(features, videos))
+        train["footage"] = fitted
+        clips = ", ".join(Path(video).name for video in videos)
+        said = f"every second frame of {clips}", "the frames between them"
     outputs = Outputs(net, Distance(*fit(features, train.values())))
     model = to_onnx(outputs)
     images = np.stack([normalise(resize_to_input(image)) for image in val.images[:: max(len(val) // 4, 1)][:4]])
@@ -207,9 +216,9 @@ def export(path, data, names, out, name="default", teacher=None):
     write_atomically(out / f"{name}.onnx", payload)
     recipe = tomllib.loads(RECIPE.read_text())
     prepare = lambda image: normalise(resize_to_input(image))[None]
-    scoring = calibrate(session(payload), prepare, recipe, train[names[0]], val)
+    scoring = calibrate(session(payload), prepare, recipe, fitted, held_back)
     classes = CLASSES[:net.classifier.out_channels]
-    text = manifest(variant, classes, names, hashlib.sha256(payload).hexdigest(), scoring)
+    text = manifest(variant, classes, names, hashlib.sha256(payload).hexdigest(), scoring, said)
     write_atomically(out / f"{name}.toml", text.encode())
     print(f"{out / name}.onnx: {len(payload) / 1e6:.2f} MB, manifest beside it")
 
@@ -220,13 +229,15 @@ def main():
     parser.add_argument("--data", required=True, help="folder with a folder per source")
     parser.add_argument("--sources", default=",".join(sources.DEFAULT), help="for the distance; the first calibrates")
     parser.add_argument("--teacher", help="for idd_lite, as in train.py")
+    parser.add_argument("--footage", nargs="+", metavar="VIDEO", default=[],
+                        help="ordinary video without labels that the score and its threshold are fitted to")
     parser.add_argument("--out", required=True)
     parser.add_argument("--name", default="default")
     args = parser.parse_args()
     try:
         names = list(sources.parse(",".join(f"{name}=1" for name in args.sources.split(","))))
         teacher = Teacher(args.teacher, args.out) if args.teacher else None
-        export(args.checkpoint, args.data, names, args.out, args.name, teacher)
+        export(args.checkpoint, args.data, names, args.out, args.name, teacher, args.footage)
     except (ExportError, DataError, checkpoint.CheckpointError) as error:
         sys.exit(f"export: {error}")
 

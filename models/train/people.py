@@ -74,6 +74,7 @@ def people_masks(images, living, teacher):
                 for i, mask in enumerate(living)]
     masks = [teacher.find(image) & mask if mask.any() else mask for image, mask in zip(images, living)]
     if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
         aside = kept.with_suffix(".part.npz")
         np.savez(aside, **{str(i): np.packbits(mask) for i, mask in enumerate(masks)})
         os.replace(aside, kept)

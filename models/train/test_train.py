@@ -1,5 +1,6 @@
 """Checks of the training code that need neither data nor a network: `python -m unittest discover models/train`."""
 
+import subprocess
 import tempfile
 import types
 import unittest
@@ -11,6 +12,7 @@ from PIL import Image
 
 import checkpoint
 import export
+import footage
 import from_onnx
 import metrics
 import scoring
@@ -184,6 +186,33 @@ class Distances(unittest.TestCase):
         features = np.random.default_rng(4).normal(size=(130, 3))
         labels = np.repeat([0, 1], [100, 30])
         self.assertEqual([len(group) for group in grouped([(features, labels)], 1)], [100])
+
+
+class Footage(unittest.TestCase):
+    def test_frames_of_a_video_get_the_classes_that_the_network_names(self):
+        """A network that calls the upper half sky and the lower half road; a video of more frames than are taken."""
+        logits = np.zeros((1, len(CLASSES), 4, 4), np.float32)
+        logits[:, CLASSES.index("sky"), :2] = logits[:, CLASSES.index("road"), 2:] = 9
+        run = types.SimpleNamespace(run=lambda outputs, inputs: [logits])
+        with tempfile.TemporaryDirectory() as folder:
+            video = Path(folder) / "drive.mkv"
+            count = 2 * footage.FRAMES_PER_VIDEO
+            subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", f"testsrc2=s=64x32:r=30:d={count / 30}",
+                            "-c:v", "ffv1", video], check=True)
+            frames = footage.labelled(run, [video])
+        self.assertEqual(len(frames), footage.FRAMES_PER_VIDEO)
+        self.assertEqual(frames.images[0].shape, (32, 64, 3))
+        self.assertTrue((frames.labels[5][:8] == CLASSES.index("sky")).all())
+        self.assertTrue((frames.labels[5][-8:] == CLASSES.index("road")).all())
+        self.assertEqual([len(half) for half in footage.halves(frames)], [len(frames) // 2] * 2)
+
+    def test_a_file_that_is_no_video_is_named(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "notes.mp4"
+            path.write_text("no video")
+            for name in (path, Path(folder) / "missing.mp4"):
+                with self.assertRaisesRegex(DataError, name.name):
+                    footage.decode(name)
 
 
 class Training(unittest.TestCase):

@@ -17,11 +17,11 @@ clip)
     "${PYTHON:-python3}" "$here/finish.py" clip "$work/clip_raw" "$here/.." "$work/clip"
     ;;
 train)
-    render render_streets.py "$work/train_raw" --streets 60 --per-street 3
+    render render_streets.py "$work/train_raw" --streets 75 --per-street 2
     "${PYTHON:-python3}" "$here/finish.py" train "$work/train_raw" "$work/train"
     ;;
 val)
-    render render_streets.py "$work/val_raw" --streets 12 --per-street 3 --first-seed 2000
+    render render_streets.py "$work/val_raw" --streets 8 --per-street 2 --first-seed 2000
     "${PYTHON:-python3}" "$here/finish.py" train "$work/val_raw" "$work/val"
     ;;
 *)

@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from street import render, unknown  # noqa: E402
 from street.plan import draw_plan  # noqa: E402
 from street.street import StreetBuilder  # noqa: E402
+from street.weather import Weather  # noqa: E402
 
 SEED, FPS = 77, 15
 COW, CHAIR, END = 34.0, 62.0, 56.8
@@ -88,7 +89,7 @@ def main():
     with open(os.path.join(out, "motion.json"), "w", encoding="ascii") as file:
         json.dump({"fps": FPS, "position": [p for p, _ in track], "speed": [v for _, v in track]}, file)
     scene, street = build(track)
-    render.light(scene, render.Weather(random.Random(3), azimuth=38, elevation=37, sun=3.6, softness=1.2, ambient=0.5, cover=0.45,
+    render.light(scene, Weather(random.Random(3), azimuth=38, elevation=37, sun=3.6, softness=1.2, ambient=0.5, cover=0.45,
                                        zenith=(0.52, 0.68, 0.90), cloud=(0.98, 0.98, 0.98), glare=1.1, exposure=1.25))
     cam = render.camera(scene, 60)
     render.settings(scene, args.samples)

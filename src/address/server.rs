@@ -10,7 +10,7 @@ use url::{Host, ParseError, Url};
 use super::secret::mask_path;
 use crate::{Error, Result};
 
-/// A server and the thing asked of it, without credentials. Shown, it has no secret of its path or query either.
+/// A server and the requested resource, without credentials. Shown, it has no secret of its path or query either.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Server {
     /// The address as the server gets it, in the schemes `rtsp`, `rtsps`, `http` and `https`.

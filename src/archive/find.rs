@@ -96,7 +96,7 @@ struct Finding<'a> {
 /// The files that `find` means, sorted by key, and what was passed by. Files that a list names need not exist.
 ///
 /// # Errors
-/// A pattern is malformed, the list cannot be read, or an input is not there.
+/// A pattern is malformed, the list cannot be read, or an input does not exist.
 pub fn find(find: &Find) -> Result<(Vec<ArchiveFile>, Passed)> {
     let filter = Filter::new(find)?;
     let outputs = find.outputs.iter().filter_map(|folder| std::fs::canonicalize(folder).ok()).collect();
@@ -139,7 +139,7 @@ impl Finding<'_> {
         Ok(())
     }
 
-    /// A line of a list. What is not there is found out, and recorded, when its turn comes.
+    /// A line of a list. A file that does not exist is recorded as failed when its turn comes.
     fn line(&mut self, path: PathBuf) {
         if path.is_dir() && self.find.recursive {
             self.folder(&path, Path::new(""));

@@ -28,7 +28,7 @@ pub struct Chosen {
     /// The event.
     #[serde(flatten)]
     pub event: EmbeddingId,
-    /// Cosine to the event that was asked for, or the highest to those chosen before; none for the first.
+    /// Cosine to the event given, or the highest to those chosen before; none for the first.
     pub similarity: Option<f32>,
 }
 
@@ -139,20 +139,20 @@ impl Embeddings {
         Ok(others.into_iter().map(|(index, similarity)| self.chosen(index, Some(similarity))).collect())
     }
 
-    /// `count` events that differ as much as possible: the gravest one, then each time the one that is least like any
+    /// `count` events that differ as much as possible: the most severe one, then each time the one that is least like any
     /// of those before it (farthest-point selection; Gonzalez 1985).
     pub fn unique(&self, count: usize) -> Vec<Chosen> {
         let directions = self.directions();
-        let gravest =
+        let most_severe =
             (0..self.ids.len()).max_by(|a, b| self.ids[*a].severity.total_cmp(&self.ids[*b].severity).then(b.cmp(a)));
-        let mut chosen: Vec<Chosen> = gravest.map(|index| self.chosen(index, None)).into_iter().collect();
+        let mut chosen: Vec<Chosen> = most_severe.map(|index| self.chosen(index, None)).into_iter().collect();
         let mut nearest = vec![f32::NEG_INFINITY; self.ids.len()];
         let approach = |to: ArrayView1<'_, f32>, nearest: &mut [f32]| {
             for (nearest, row) in nearest.iter_mut().zip(directions.rows()) {
                 *nearest = nearest.max(row.dot(&to));
             }
         };
-        if let Some(index) = gravest {
+        if let Some(index) = most_severe {
             approach(directions.row(index), &mut nearest);
             // Above every cosine: it is not chosen again.
             nearest[index] = f32::INFINITY;

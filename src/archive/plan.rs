@@ -81,7 +81,7 @@ pub struct Places {
     pub base: String,
     /// The completion record.
     pub record: PathBuf,
-    /// There while the file is worked on: what it names was made by a run that did not end.
+    /// Exists while the file is processed: the outputs it names after a run that was killed are incomplete.
     pub claim: PathBuf,
     /// The outputs by kind; a `*` in the name stands for one file a frame or an event.
     pub outputs: BTreeMap<&'static str, PathBuf>,

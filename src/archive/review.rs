@@ -82,7 +82,7 @@ pub struct Reported {
     pub embedded: usize,
 }
 
-/// Writes a page on the records of `folders` to `output`; the `embed` gravest events get their thumbnails within the
+/// Writes a page on the records of `folders` to `output`; the `embed` most severe events get their thumbnails within the
 /// page, the others a link.
 ///
 /// # Errors

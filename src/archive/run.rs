@@ -49,7 +49,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// No further file is begun. Those that are worked on are given up if they are not done within `grace`.
+    /// No further file is started. Those in progress are given up if they are not done within `grace`.
     pub fn within(&self, grace: Duration) {
         self.stopping.store(true, Ordering::Relaxed);
         let handle = self.handle.clone();
@@ -100,14 +100,14 @@ pub struct Summary {
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct ArchiveReport {
-    /// The files that were worked on, and the stages.
+    /// The files that were processed, and the stages.
     #[serde(flatten)]
     pub run: Report,
     /// The archive.
     pub archive: Summary,
 }
 
-/// An archive to be worked on.
+/// An archive to be processed.
 pub struct Archive {
     config: Config,
     folders: Folders,
@@ -121,7 +121,7 @@ pub struct Archive {
     stop: Stop,
 }
 
-/// How an archive is worked on.
+/// How an archive is processed.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Which files are meant.
@@ -130,7 +130,7 @@ pub struct Options {
     pub shard: Option<Shard>,
     /// What records of earlier runs mean.
     pub resume: Resume,
-    /// Files that are worked on at the same time, at least 1.
+    /// Files that are processed at the same time, at least 1.
     pub jobs: usize,
 }
 
@@ -138,7 +138,7 @@ impl Archive {
     /// Finds the files and plans the work. Nothing is written yet.
     ///
     /// # Errors
-    /// An output that is not for archives, an input that is not there, a malformed pattern, no model.
+    /// An output that is not for archives, an input that does not exist, a malformed pattern, no model.
     pub fn open(config: Config, outputs: &[Address], options: Options) -> Result<Self> {
         config.check()?;
         let outputs = Outputs::parse(outputs)?;
@@ -230,7 +230,7 @@ impl Archive {
         summary.left = todo.len() - ok - damaged - failed;
         summary.stopped = match fatal {
             Some(error) => Some(error),
-            None if summary.left > 0 && stop.is_stopping() => Some("it was asked to stop".to_owned()),
+            None if summary.left > 0 && stop.is_stopping() => Some("it was stopped".to_owned()),
             None if summary.left > 0 => Some("some files could not be recorded".to_owned()),
             None => None,
         };

@@ -23,7 +23,7 @@ pub struct Run {
     pub schema: u32,
     /// When it was last written, RFC 3339 in UTC.
     pub at: String,
-    /// Files that are worked on at the same time.
+    /// Files that are processed at the same time.
     pub jobs: usize,
     /// Its numbers.
     #[serde(flatten)]

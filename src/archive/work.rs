@@ -17,7 +17,7 @@ use crate::input::Input;
 use crate::lock::{lock, unlocked};
 use crate::notify::Notifier;
 use crate::ood::alarm::{Event, EventType};
-use crate::record::{Existing, Of, Recorder, Records, Seen, Wanted};
+use crate::record::{Existing, FrameResults, RecordedStream, Recorder, Records, Wanted};
 use crate::session::files::{Job, Opener, Queue, clips};
 use crate::session::{Ending, InputReport};
 use crate::{Error, ErrorKind, Result};
@@ -25,14 +25,14 @@ use crate::{Error, ErrorKind, Result};
 /// Shared errors of files in a row from which on the run is not worth going on with.
 const HOPELESS: usize = 2;
 
-/// Left beside the records while a file is worked on.
+/// Left beside the records while a file is processed.
 #[derive(Debug, Serialize, Deserialize)]
 struct Claim {
     input: String,
     outputs: BTreeMap<String, PathBuf>,
 }
 
-/// What is known of a file while it is worked on.
+/// What is known of a file while it is processed.
 struct Begun {
     places: Places,
     identity: Option<Identity>,
@@ -236,8 +236,8 @@ impl Work<'_> {
             model: self.run.model,
             existing: Existing::Replace,
         })?;
-        let mut recorders = records.of_stream(&Of {
-            stream: &source.key,
+        let mut recorders = records.of_stream(&RecordedStream {
+            name: &source.key,
             base: &places.base,
             style: self.run.config.draw,
             classes: &self.classes,
@@ -352,7 +352,7 @@ fn joined(file: &Path, path: &Path) -> PathBuf {
 struct CountEvents(Arc<AtomicU64>);
 
 impl Recorder for CountEvents {
-    fn record(&mut self, _: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, _: &FrameResults<'_>) -> Result<()> {
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use super::stages::{FrameMaps, Grey};
 use crate::input::{FrameReader, Read};
 use crate::model::runtime::Network;
 use crate::model::views::Views;
-use crate::model::views::look::Look;
+use crate::model::views::inference::FrameInference;
 use crate::output::file::plain_copy;
 use crate::pipeline::control::PATIENCE;
 use crate::{Error, Result};
@@ -145,7 +145,7 @@ pub fn frames_of(
     views: &Views,
     limit: usize,
 ) -> Result<Vec<FrameMaps>> {
-    let mut look = Look::new(network, views.clone())?;
+    let mut inference = FrameInference::new(network, views.clone())?;
     let mut frames = Vec::new();
     while frames.len() < limit {
         match reader.read(PATIENCE)? {
@@ -154,7 +154,7 @@ pub fn frames_of(
             Read::Frame(frame) => {
                 let picture = frame.map()?;
                 let picture = picture.i420();
-                let maps = look.at(network, &picture, |maps| {
+                let maps = inference.run(network, &picture, |maps| {
                     Ok(FrameMaps {
                         logits: maps.logits.to_owned(),
                         features: maps.features.iter().map(|map| map.to_owned()).collect(),

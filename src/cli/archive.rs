@@ -15,7 +15,7 @@ use crate::record::ArchiveConfig;
 use crate::session::Observer;
 use crate::{Error, Result};
 
-/// Failures that `status` names unless it is asked for all.
+/// Failures that `status` lists without `--json`.
 const FAILURES: usize = 20;
 
 /// Options of `run` for trees and lists of files.
@@ -24,47 +24,47 @@ pub struct ArchiveArgs {
     /// Search folders at every depth; outputs mirror the tree, and each input gets a completion record
     #[arg(short, long, help_heading = "Archives")]
     recursive: bool,
-    /// Read the paths of the inputs from LIST, one a line or separated by NUL; - is standard input
+    /// Read input paths from LIST, one per line or separated by NUL; - for standard input
     #[arg(long, value_name = "LIST", help_heading = "Archives")]
     inputs_from: Option<PathBuf>,
-    /// Take only files that match: `*.mp4` by name at every depth, `cam1/**` by path below the root; repeatable
+    /// Process only files that match: `*.mp4` by name at every depth, `cam1/**` by path below the root; repeatable
     #[arg(long, value_name = "GLOB", help_heading = "Archives")]
     include: Vec<String>,
-    /// Leave out files that match; repeatable
+    /// Skip files that match; repeatable
     #[arg(long, value_name = "GLOB", help_heading = "Archives")]
     exclude: Vec<String>,
-    /// Skip what is recorded with the same settings [default with -r and --inputs-from]
+    /// Skip inputs recorded with the same settings [default with -r and --inputs-from]
     #[arg(long, overrides_with = "no_resume", help_heading = "Archives")]
     resume: bool,
-    /// Do everything again
+    /// Process all inputs, recorded or not
     #[arg(long, help_heading = "Archives")]
     no_resume: bool,
-    /// Try again what failed in an earlier run
+    /// Retry inputs that failed in an earlier run
     #[arg(long, help_heading = "Archives")]
     retry_failed: bool,
-    /// Files that are worked on at the same time, as streams of one network [default: 1]
+    /// Number of files processed at the same time, as streams of one network [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Archives")]
     jobs: Option<u16>,
-    /// Take only part I of N of the files, by a hash of their paths
+    /// Process only part I of N of the files, by a hash of their paths
     #[arg(long, value_name = "I/N", help_heading = "Archives")]
     shard: Option<String>,
-    /// Time zone of the clock by which the names of files were given, such as Europe/Berlin or +02:00
+    /// Time zone of the times in file names, such as Europe/Berlin or +02:00
     /// [default: that of this machine]
     #[arg(long, value_name = "ZONE", allow_hyphen_values = true, help_heading = "Archives")]
     time_zone: Option<String>,
-    /// Where the time is in the names of files, such as `cam_%Y%m%d-%H%M%S` [default: the names of known cameras]
+    /// Pattern of the times in file names, such as `cam_%Y%m%d-%H%M%S` [default: those of known cameras]
     #[arg(long, value_name = "PATTERN", help_heading = "Archives")]
     time_pattern: Option<String>,
-    /// Look at one frame in this time, such as 0.5s; a written video shows the last result with its age
+    /// Analyse one frame per interval, such as 0.5s; a written video shows the last result with its age
     #[arg(long, value_name = "TIME", value_parser = duration(), help_heading = "Archives")]
     every: Option<Duration>,
     /// Decode only key frames; events keep their true times
     #[arg(long, help_heading = "Archives")]
     keyframes: bool,
-    /// Do not look at frames that equal the last one that was looked at, as in parked hours
+    /// Skip frames that equal the last analysed one, as when parked
     #[arg(long, help_heading = "Archives")]
     skip_still: bool,
-    /// How long files that are worked on may take to finish after SIGTERM [default: 20]
+    /// Time for files in progress to finish after SIGTERM [default: 20]
     #[arg(long, value_name = "TIME", value_parser = duration(), help_heading = "Archives")]
     grace: Option<Duration>,
 }
@@ -88,7 +88,7 @@ impl ArchiveArgs {
         self.recursive || self.inputs_from.is_some() || self.resume || self.no_resume || self.shard.is_some()
     }
 
-    /// Checks that nothing is asked for that only archives have.
+    /// Checks that no option is given that only archives have.
     ///
     /// # Errors
     /// It is; the message names the option.
@@ -144,13 +144,13 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<u8> {
         (signals::SIGTERM, 1) => {
             stop.within(grace);
             format!(
-                "no further file is begun; {:.0} s for those at work, once more to give up on them",
+                "no further file is started; those in progress have {:.0} s, a second signal gives them up",
                 grace.as_secs_f64()
             )
         }
         _ => {
             stop.within(Duration::ZERO);
-            "giving up on the files at work; the same command goes on from here".to_owned()
+            "files in progress are given up; the same command resumes from here".to_owned()
         }
     })?;
     let report = archive.run(&Printer { quiet, total: AtomicUsize::new(0) })?;
@@ -264,12 +264,12 @@ impl Follow for Printer {
 #[command(after_help = "\
 Examples:
   oodstream status marked/                 done, failed, left, and the time that the rest will take
-  oodstream status marked/ --json -        the same for machines, with every failure and every file left")]
+  oodstream status marked/ --json -        as JSON, with every failure and every file left")]
 pub struct StatusArgs {
     /// Folder of the completion records: that of the videos, or of the events where there are no videos
     #[arg(value_name = "FOLDER")]
     folder: PathBuf,
-    /// Report for machines; - is standard output
+    /// Write a JSON report; - for standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }

@@ -26,11 +26,11 @@ Examples:
   oodstream bench stages --clip drive.mp4")]
 pub struct BenchArgs {
     #[command(subcommand)]
-    what: What,
+    command: BenchCommand,
 }
 
 #[derive(Debug, Clone, Subcommand)]
-enum What {
+enum BenchCommand {
     /// Compare `run` on a clip with plain decoding and encoding plus a bare ONNX Runtime loop
     Pipeline(PipelineArgs),
     /// Compare Lloyd's K-Means with scikit-learn and faiss
@@ -120,10 +120,10 @@ struct StagesArgs {
 /// # Errors
 /// One side cannot run; the message names it.
 pub fn run(args: &BenchArgs, quiet: bool) -> Result<u8> {
-    match &args.what {
-        What::Pipeline(args) => pipeline(args, quiet),
-        What::Kmeans(args) => kmeans(args),
-        What::Stages(args) => stages(args),
+    match &args.command {
+        BenchCommand::Pipeline(args) => pipeline(args, quiet),
+        BenchCommand::Kmeans(args) => kmeans(args),
+        BenchCommand::Stages(args) => stages(args),
     }?;
     Ok(0)
 }

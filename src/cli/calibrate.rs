@@ -20,7 +20,7 @@ use crate::gst;
 use crate::input;
 use crate::input::{FrameReader, Input, Read};
 use crate::model::runtime::Network;
-use crate::model::views::look::Look;
+use crate::model::views::inference::FrameInference;
 use crate::ood::alarm::{Filler, IgnoreMap, Ignored};
 use crate::ood::calibrate::{CalibrateOptions, CodebookSize, FrameStore, calibrate};
 use crate::ood::calibration::{Calibration, Footage};
@@ -152,8 +152,8 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
     let mut frames = FrameStore::new(args.frames as usize)?;
     frames.leave_out(Filler::new(Arc::clone(&ignore)));
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
-    let mut looker = Looker {
-        look: Look::new(&network, views.clone())?,
+    let mut footage = FootageReader {
+        inference: FrameInference::new(&network, views.clone())?,
         every: args.every,
         until: args.calibrate_for.unwrap_or(Duration::MAX),
         interrupts: &interrupts,
@@ -164,7 +164,7 @@ pub fn run(args: &CalibrateArgs, quiet: bool) -> Result<u8> {
         let (mut reader, _) =
             open_input(input, None, &Default::default(), &config.source, 0).map_err(|e| e.at(&name))?;
         reader.info().map_or(Ok(()), |info| ignore.check_size(info.width, info.height))?;
-        if !looker.look(&name, reader.as_mut(), &mut network, &mut frames, &bar).map_err(|e| e.at(&name))? {
+        if !footage.read(&name, reader.as_mut(), &mut network, &mut frames, &bar).map_err(|e| e.at(&name))? {
             bar.finish_and_clear();
             eprintln!("oodstream: interrupted, no calibration was written");
             return Ok(INTERRUPTED);
@@ -201,22 +201,18 @@ fn print_summary(path: &Path, calibration: &Calibration, quiet: bool) {
     println!("{}: {frames} frames measured, {odd_frames} of them left out as odd", path.display());
     if let Some(bank) = &calibration.bank {
         println!(
-            "codebook of {} centroids from {} feature vectors; held-back ordinary frames are told from its own with \
-             AUROC {:.3} (0.5: not at all, which is best)",
+            "codebook: {} centroids from {} feature vectors; AUROC of held-back against own frames {:.3} (ideal: 0.5)",
             bank.centroids, bank.vectors, bank.held_back_auroc
         );
     }
-    println!(
-        "thresholds that mark {:.2} % of ordinary pixels, and that ordinary regions raise no alarm at:",
-        100.0 * false_positive_share
-    );
+    println!("thresholds that mark {:.2} % of ordinary pixels:", 100.0 * false_positive_share);
+    println!("  {:32} {:>12} {:>12} {:>12}", "method", "threshold", "for alarms", "held back");
     for method in &calibration.methods {
-        let held_back = method.held_back_share.map_or_else(String::new, |share| {
-            format!("   {:.2} % of held-back frames by a threshold from the others", 100.0 * share)
-        });
+        let held_back = method.held_back_share.map_or_else(String::new, |share| format!("{:.2} %", 100.0 * share));
         let alarm = method.alarm_threshold.unwrap_or(method.threshold);
-        println!("  {:32} {:>12.5} {alarm:>12.5}{held_back}", method.name, method.threshold);
+        println!("  {:32} {:>12.5} {alarm:>12.5} {held_back:>12}", method.name, method.threshold);
     }
+    println!("(held back: pixels marked in frames that the threshold was not found on)");
 }
 
 /// The requested methods, or all that the model and the options allow.
@@ -249,16 +245,16 @@ fn methods(args: &CalibrateArgs, network: &Network, detect: &DetectConfig) -> Re
 }
 
 /// Reads footage and runs the network on some of its frames.
-struct Looker<'a> {
-    look: Look,
+struct FootageReader<'a> {
+    inference: FrameInference,
     every: Duration,
     until: Duration,
     interrupts: &'a AtomicU32,
 }
 
-impl Looker<'_> {
+impl FootageReader<'_> {
     /// Reads one input to its end; false when the user stopped it.
-    fn look(
+    fn read(
         &mut self,
         name: &str,
         reader: &mut dyn FrameReader,
@@ -291,7 +287,7 @@ impl Looker<'_> {
                 continue;
             }
             next = time + self.every;
-            self.look.at(network, &frame.map()?.i420(), |maps| frames.push(maps))?;
+            self.inference.run(network, &frame.map()?.i420(), |maps| frames.push(maps))?;
             bar.inc(1);
         }
         Ok(false)
@@ -330,14 +326,14 @@ mod tests {
         let input = input::expand_input(&"test://snow?frames=12&width=64&height=32".into()).unwrap().remove(0);
         let (reader, _) = open_input(&input, None, &Default::default(), &Default::default(), 0).unwrap();
         let interrupts = AtomicU32::new(0);
-        let mut looker = Looker {
-            look: Look::new(&network, Views::default()).unwrap(),
+        let mut footage = FootageReader {
+            inference: FrameInference::new(&network, Views::default()).unwrap(),
             every: Duration::ZERO,
             until: Duration::MAX,
             interrupts: &interrupts,
         };
         let (mut frames, bar) = (FrameStore::new(20).unwrap(), ProgressBar::hidden());
-        assert!(looker.look("it", &mut Flaky(reader, 0), &mut network, &mut frames, &bar).unwrap());
+        assert!(footage.read("it", &mut Flaky(reader, 0), &mut network, &mut frames, &bar).unwrap());
         assert_eq!((bar.position(), frames.len()), (4, 4));
     }
 }

@@ -192,7 +192,7 @@ fn finish(args: &EvalArgs, evaluation: &Evaluation) -> Result<()> {
     if let Some(path) = &args.json {
         write_json(&evaluation.json(), path)?;
     }
-    // Standard output belongs to whoever asked for it.
+    // Standard output is for the JSON report.
     if args.json.as_deref() == Some(Path::new("-")) {
         eprint!("{}", evaluation.table());
     } else {

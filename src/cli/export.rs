@@ -19,7 +19,7 @@ pub struct ExportArgs {
     /// Files of `-o regions:`, or folders of *.regions.jsonl
     #[arg(value_name = "REGIONS", required = true)]
     inputs: Vec<PathBuf>,
-    /// Format
+    /// Format to write
     #[arg(long, value_name = "FORMAT")]
     format: ExportFormat,
     /// File to write; for fiftyone a folder
@@ -31,7 +31,7 @@ pub struct ExportArgs {
     /// Replace an existing output
     #[arg(long)]
     overwrite: bool,
-    /// Report for machines; - is standard output
+    /// Write a JSON report; - for standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }

@@ -19,7 +19,7 @@ pub struct MineArgs {
     /// Files of `-o embeddings:`, folders of them, or folders of completion records
     #[arg(value_name = "EMBEDDINGS", required = true)]
     inputs: Vec<PathBuf>,
-    /// List the events that are most like this one
+    /// List the events most similar to this one
     #[arg(long, value_name = "ID", required_unless_present = "unique", conflicts_with = "unique")]
     like: Option<String>,
     /// Choose N events that differ as much as possible
@@ -28,7 +28,7 @@ pub struct MineArgs {
     /// Events that --like lists
     #[arg(long, value_name = "N", default_value_t = 20, conflicts_with = "unique")]
     count: usize,
-    /// Report for machines; - is standard output
+    /// Write a JSON report; - for standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }

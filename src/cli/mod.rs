@@ -38,7 +38,7 @@ use crate::{Error, ErrorKind, Result};
 const DAMAGED: u8 = 3;
 /// Exit code when the user stopped the run and the output so far was finished.
 const INTERRUPTED: u8 = 130;
-/// Exit code when an archive was stopped before every file had a record: the same command goes on from there.
+/// Exit code when an archive was stopped before every file had a record: the same command resumes.
 const STOPPED: u8 = 75;
 
 /// Marks what a segmentation network does not know in road video.
@@ -46,13 +46,13 @@ const STOPPED: u8 = 75;
 #[command(name = "oodstream", version, about, long_about = None, max_term_width = 100, after_help = "\
 Examples:
   oodstream run drive.mp4                       writes drive.ood.mp4 into the working directory
-  oodstream run archive/ -o marked/ --json -    a folder of videos, with a report for machines
-  oodstream run -r archive/ -o marked/          a tree, with records to go on from after a stop
+  oodstream run archive/ -o marked/ --json -    a folder of videos, with a JSON report
+  oodstream run -r archive/ -o marked/          a tree; run it again to resume after a stop
   oodstream doctor                              check this machine
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 input was damaged but all that could be
-read was written, 75 an archive was stopped before its end, call again, 130 interrupted and the
-output finished. Archives (-r, --inputs-from, --resume): 0 once every input has a record, also of
+read was written, 75 an archive was stopped before its end (run the same command again),
+130 interrupted and the output finished. Archives (-r, --inputs-from, --resume): 0 once every input has a record, also of
 damage or failure.")]
 struct Cli {
     #[command(flatten)]
@@ -65,10 +65,10 @@ struct Cli {
 #[derive(Debug, Clone, clap::Args)]
 struct Verbosity {
     /// Print errors only
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, display_order = 900, conflicts_with = "verbose")]
     quiet: bool,
     /// Print more; -vv for everything (RUST_LOG filters by module)
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, display_order = 901, action = clap::ArgAction::Count)]
     verbose: u8,
 }
 
@@ -76,15 +76,15 @@ struct Verbosity {
 enum Command {
     /// Mark unknown regions in videos and live streams
     Run(Box<options::RunArgs>),
-    /// Print what is done, failed and left of an archive
+    /// Print how many files of an archive are done, failed and left
     Status(archive::StatusArgs),
-    /// Write a page to look through the events of an archive
+    /// Write an HTML page for reviewing the events of an archive
     Report(review::ReportArgs),
     /// Join the results of shards
     Merge(review::MergeArgs),
-    /// List events that are alike, or a varied choice of them
+    /// List similar events, or a varied selection
     Mine(mine::MineArgs),
-    /// Write regions in the formats of annotation tools
+    /// Export regions in the formats of annotation tools
     Export(export::ExportArgs),
     /// Benchmark the pipeline on this machine
     Bench(bench::BenchArgs),
@@ -92,7 +92,7 @@ enum Command {
     Calibrate(Box<calibrate::CalibrateArgs>),
     /// Evaluate scoring methods on labelled images and videos
     Eval(Box<eval::EvalArgs>),
-    /// Inspect a network, compare it with its original, or add its features as an output
+    /// Inspect or verify a network, or add its features as an output
     Model(model::ModelArgs),
     /// Check that this machine has everything oodstream needs
     Doctor(doctor::DoctorArgs),

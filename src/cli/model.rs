@@ -12,7 +12,7 @@ use crate::cli::verify::VerifyArgs;
 use crate::model::Manifest;
 use crate::model::inspect::{self, Inspection, Map};
 use crate::model::manifest::sha256_hex;
-use crate::model::runtime::network::{folder_of, parse};
+use crate::model::runtime::file::{folder_of, parse};
 use crate::model::runtime::provider::Provider;
 use crate::model::runtime::{Network, SessionOptions};
 use crate::model::views::Resize;

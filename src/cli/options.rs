@@ -25,7 +25,7 @@ Examples:
   oodstream run 'test://ball?frames=100' -o t.mp4     a built-in pattern
   oodstream run drive.mp4 -c pipelines/dashcam.toml --set detect.threshold=1.5
 Archives:
-  oodstream run -r archive/ -o marked/ -o events:events/      a tree; after a stop the same command goes on
+  oodstream run -r archive/ -o marked/ -o events:events/      a tree; the same command resumes after a stop
   find /data -name '*.mp4' | oodstream run --inputs-from - -o none -o events:events/ --jobs 2
   oodstream run -r archive/ --include 'front/**' --exclude '*_LOW.mp4' -o marked/ --shard 3/10
   oodstream status marked/                                    done, failed, left
@@ -95,16 +95,16 @@ pub struct RunArgs {
     /// Overwrite existing outputs
     #[arg(long)]
     overwrite: bool,
-    /// Part of a clip before its event [default: 5s]
+    /// Length of a clip before its event [default: 5s]
     #[arg(long, value_name = "TIME", value_parser = duration_or_zero(), help_heading = "Alarms")]
     clip_before: Option<Duration>,
-    /// Part of a clip after its event [default: 5s]
+    /// Length of a clip after its event [default: 5s]
     #[arg(long, value_name = "TIME", value_parser = duration_or_zero(), help_heading = "Alarms")]
     clip_after: Option<Duration>,
-    /// Cut clips from the video that is written, with what is drawn on it
+    /// Cut clips from the annotated output instead of the input
     #[arg(long, help_heading = "Alarms")]
     annotated_clips: bool,
-    /// Header of each request to a webhook: output; repeatable
+    /// Header to add to each webhook request; repeatable
     #[arg(long, value_name = "NAME: VALUE")]
     webhook_header: Vec<String>,
     /// Write a JSON report; - for standard output
@@ -113,7 +113,7 @@ pub struct RunArgs {
     /// Trees and lists of files.
     #[command(flatten)]
     pub archive: ArchiveArgs,
-    /// Play files at their recorded speed, as live inputs
+    /// Play files at their recorded speed, like live inputs
     #[arg(long, help_heading = "Live")]
     pub realtime: bool,
     /// Frames to drop when they arrive faster than they are processed [default: latest]

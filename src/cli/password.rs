@@ -14,7 +14,7 @@ const SHORTEST: usize = 8;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  oodstream password                           asks for it twice, without showing it
+  oodstream password                           prompts for it twice without echo
   oodstream password < password.txt            from the first line of a file
 Put the hash into the pipeline file, in single quotation marks:
   [http]

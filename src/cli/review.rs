@@ -21,13 +21,13 @@ pub struct ReportArgs {
     /// Page to write
     #[arg(short, long, value_name = "FILE.html")]
     output: PathBuf,
-    /// Thumbnails within the page, of the gravest events; the others are links
+    /// Number of thumbnails embedded in the page, of the most severe events; the others are links
     #[arg(long, value_name = "N", default_value_t = 1000)]
     embed: usize,
     /// Replace an existing page
     #[arg(long)]
     overwrite: bool,
-    /// Report for machines; - is standard output
+    /// Write a JSON report; - for standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -50,7 +50,7 @@ pub fn run(args: &ReportArgs, quiet: bool) -> Result<u8> {
 #[command(after_help = "\
 Examples:
   oodstream merge a/ b/ -o all/       all/events.jsonl, all/records.jsonl and embeddings of two shards
-  oodstream merge marked/ -o all/     of shards that wrote into one folder
+  oodstream merge marked/ -o all/     shards that wrote into one folder
 
 Exit codes: 0 complete, 3 joined but files or shards are missing, 1 a file has two records.")]
 pub struct MergeArgs {
@@ -63,7 +63,7 @@ pub struct MergeArgs {
     /// Replace existing files
     #[arg(long)]
     overwrite: bool,
-    /// Report for machines; - is standard output
+    /// Write a JSON report; - for standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }

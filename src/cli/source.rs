@@ -17,19 +17,19 @@ pub struct SourceArgs {
     /// File with user:password, for camera addresses without credentials
     #[arg(long, value_name = "FILE", help_heading = "Live")]
     credentials: Option<PathBuf>,
-    /// Which video track of a file is read: a number from 1, or all, each with an output of its own [default: first]
+    /// Video track to read: a number from 1, or all, each with its own output [default: first]
     #[arg(long, value_name = "TRACK")]
     video_track: Option<VideoTrack>,
-    /// Frames a second of a coded stream without a container [default: as the stream says, else 25]
+    /// Frame rate of an elementary stream [default: from the stream, else 25]
     #[arg(long, value_name = "RATE")]
     fps: Option<f64>,
     /// HDR video (PQ, HLG): keep it as it is, or tone-map it to SDR [default: keep]
     #[arg(long, value_name = "HOW", value_parser = choice::<Hdr>())]
     hdr: Option<Hdr>,
-    /// GStreamer element that decodes the video formats that it takes [default: by rank]
+    /// GStreamer element that decodes video [default: by rank]
     #[arg(long, value_name = "ELEMENT")]
     decoder: Option<String>,
-    /// Whether video is decoded and encoded on hardware [default: auto]
+    /// Hardware decoding and encoding [default: auto]
     #[arg(long, value_name = "HOW", value_parser = choice::<Hardware>())]
     pub hw: Option<Hardware>,
 }

@@ -17,7 +17,8 @@ where
     let values = T::VARIANTS.iter().map(|variant| {
         let value = PossibleValue::new((*variant).into());
         match variant.get_documentation() {
-            Some(text) => value.help(text.trim_end_matches('.')),
+            // A comment of several lines is one paragraph.
+            Some(text) => value.help(text.trim_end_matches('.').split_whitespace().collect::<Vec<_>>().join(" ")),
             None => value,
         }
     });

@@ -22,13 +22,13 @@ Example: oodstream model verify deeplab.onnx --image street.png --logits referen
 
 Exit codes: 0 both agree, 1 they differ.")]
 pub struct VerifyArgs {
-    /// The network
+    /// Network to verify
     #[arg(value_name = "FILE.onnx")]
     model: PathBuf,
-    /// The picture
+    /// Picture that the other framework was given
     #[arg(long, value_name = "FILE")]
     image: PathBuf,
-    /// The logits (features, for a network without classes) of the other framework, a NumPy array [C, h, w] or [1, C, h, w]
+    /// Logits (features, for a network without classes) of the other framework, a NumPy array [C, h, w] or [1, C, h, w]
     #[arg(long, value_name = "FILE.npy")]
     logits: PathBuf,
     /// Order of the channels of the network's pictures [default: as the manifest says, else rgb]
@@ -36,7 +36,7 @@ pub struct VerifyArgs {
     colour: Option<Colour>,
     #[command(flatten)]
     runtime: RuntimeArgs,
-    /// A report for machines, `-` for standard output
+    /// Write a JSON report; - for standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }

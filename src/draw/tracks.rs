@@ -51,7 +51,7 @@ struct Plate {
     track: u64,
     unusual: bool,
     class: usize,
-    look: (u32, Colour),
+    lettering: (u32, Colour),
     size: (usize, usize),
     sprite: Sprite,
 }
@@ -199,9 +199,9 @@ impl Tracks {
         let em = (0.019 * (height as f32).min(width as f32 * 9.0 / 16.0)).max(11.0);
         let unusual = sighting.standing == Standing::Unusual;
         let class = if unusual { sighting.region.nearest_class } else { 0 };
-        let look = (em.to_bits(), picture.colour);
-        let known = |plate: &Plate| (plate.track, plate.unusual, plate.class, plate.look);
-        let wanted = (sighting.track_id, unusual, class, look);
+        let lettering = (em.to_bits(), picture.colour);
+        let known = |plate: &Plate| (plate.track, plate.unusual, plate.class, plate.lettering);
+        let wanted = (sighting.track_id, unusual, class, lettering);
         let place = match self.plates.iter().position(|plate| known(plate) == wanted) {
             Some(place) => place,
             None => {
@@ -245,7 +245,7 @@ impl Tracks {
             track: sighting.track_id,
             unusual,
             class,
-            look: (em.to_bits(), colour),
+            lettering: (em.to_bits(), colour),
             size: (size[0], size[1]),
             sprite,
         }

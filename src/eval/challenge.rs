@@ -18,7 +18,7 @@ use ndarray::Array2;
 use crate::input::Input;
 use crate::npy::{self, FloatType};
 use crate::ood::alarm::{Scene, Standing};
-use crate::record::{Recorder, Seen};
+use crate::record::{FrameResults, Recorder};
 use crate::{Error, Result};
 
 /// The numbers of a video's frames: those in the names of its pictures where all of them begin with one, else from 0.
@@ -120,7 +120,7 @@ impl ChallengeFolder {
 }
 
 impl Recorder for ChallengeFolder {
-    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, seen: &FrameResults<'_>) -> Result<()> {
         let name = format!("{:06}.npy", self.numbers.get(seen.index));
         let score = &seen.detection.score;
         npy::write(&self.scores.join(&name), score.view(), self.float)?;

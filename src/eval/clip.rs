@@ -12,7 +12,7 @@ use super::ranking::{Exact, key};
 use crate::Result;
 use crate::lock::lock;
 use crate::ood::alarm::{AlarmCounts, Event, EventType, Standing};
-use crate::record::{Recorder, Seen};
+use crate::record::{FrameResults, Recorder};
 
 /// Share of the picture from which a thing should be reported.
 pub const REACHED: f32 = 0.005;
@@ -66,10 +66,10 @@ pub struct TruthReport {
     pub found: u64,
     /// Alarms that touch nothing labelled.
     pub false_events: u64,
-    /// The same per minute.
-    pub false_events_per_minute: f64,
-    /// Interruptions per second of things under alarm.
-    pub flicker_per_s: f64,
+    /// The same per minute; none for pictures, which have no duration.
+    pub false_events_per_minute: Option<f64>,
+    /// Interruptions per second of things under alarm; none where no time was under alarm.
+    pub flicker_per_s: Option<f64>,
     /// `1 - (missed + false + switches) / things`, over labelled frames, as the scorer of the Obstacle Sequence
     /// Challenge counts; none without things.
     pub mota: Option<f64>,
@@ -96,20 +96,20 @@ pub struct ClipReport {
     pub path: String,
     /// Frames.
     pub frames: u64,
-    /// Running time in seconds.
+    /// Running time in seconds; 0 for pictures.
     pub seconds: f64,
     /// Alarms raised.
     pub events: u64,
-    /// The same per minute.
-    pub events_per_minute: f64,
+    /// The same per minute; none for pictures.
+    pub events_per_minute: Option<f64>,
     /// Unusual members of classes that `--known` names.
     pub unusual: u64,
     /// Things off the road, withheld by `events.road_gate`.
     pub off_road: u64,
     /// Alarms withheld by `events.max_per_minute`.
     pub over_limit: u64,
-    /// Share of the time with at least one alarm, 0..1.
-    pub alarm_time_share: f64,
+    /// Share of the time with at least one alarm, 0..1; none for pictures.
+    pub alarm_time_share: Option<f64>,
     /// Share of the frames with at least one alarm, 0..1.
     pub alarm_frame_share: f64,
     /// Mean share of the picture under alarms, 0..1.
@@ -122,6 +122,15 @@ pub struct ClipReport {
     pub classes_guessed: bool,
     /// Against labels, where there are any.
     pub truth: Option<TruthReport>,
+}
+
+/// `count` per minute of some seconds; none without a duration.
+pub(super) fn per_minute(count: u64, seconds: f64) -> Option<f64> {
+    ratio(60.0 * count as f64, seconds)
+}
+
+fn ratio(amount: f64, seconds: f64) -> Option<f64> {
+    (seconds > 0.0).then(|| amount / seconds)
 }
 
 #[derive(Debug, Default)]
@@ -190,7 +199,7 @@ struct Collector {
 }
 
 impl Recorder for Collector {
-    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, seen: &FrameResults<'_>) -> Result<()> {
         let time_s = seen.running_time.as_secs_f64();
         let mut tally = lock(&self.tally);
         let step = tally.frame(seen, time_s);
@@ -220,7 +229,7 @@ impl Recorder for Collector {
 
 impl Tally {
     /// Counts a frame; the seconds since the one before.
-    fn frame(&mut self, seen: &Seen<'_>, time_s: f64) -> f64 {
+    fn frame(&mut self, seen: &FrameResults<'_>, time_s: f64) -> f64 {
         let step = if self.first_s.is_some() { (time_s - self.last_s).max(0.0) } else { 0.0 };
         self.first_s.get_or_insert(time_s);
         self.last_s = time_s;
@@ -247,7 +256,7 @@ impl Tally {
     }
 
     /// Compares the alarms of a frame with what is labelled.
-    fn compare(&mut self, seen: &Seen<'_>, labels: &LabelledFrame, time_s: f64, step: f64) {
+    fn compare(&mut self, seen: &FrameResults<'_>, labels: &LabelledFrame, time_s: f64, step: f64) {
         self.truth.labelled_frames += 1;
         let scene = seen.scene;
         let alarms = Alarms::of(scene);
@@ -332,18 +341,17 @@ impl Tally {
         path.clone_into(&mut report.path);
         let frames = report.frames.max(1) as f64;
         report.seconds = self.last_s - self.first_s.unwrap_or(self.last_s);
-        let minutes = report.seconds.max(1e-3) / 60.0;
-        report.events_per_minute = report.events as f64 / minutes;
-        report.alarm_time_share = self.alarm_s / report.seconds.max(1e-3);
+        report.events_per_minute = per_minute(report.events, report.seconds);
+        report.alarm_time_share = ratio(self.alarm_s, report.seconds);
         report.alarm_frame_share = self.alarm_frames as f64 / frames;
         report.alarm_area_share /= frames;
         report.marked_share /= frames;
         report.classes.values_mut().for_each(|class| class.share /= frames);
-        report.truth = labelled.then(|| self.truth(minutes));
+        report.truth = labelled.then(|| self.truth(report.seconds));
         report
     }
 
-    fn truth(&mut self, minutes: f64) -> TruthReport {
+    fn truth(&mut self, seconds: f64) -> TruthReport {
         let mut truth = std::mem::take(&mut self.truth);
         let (mut interruptions, mut alarm_seconds) = (0, 0.0);
         for (_, mut thing) in std::mem::take(&mut self.things) {
@@ -360,8 +368,8 @@ impl Tally {
             truth.per_thing.push(thing.report);
         }
         truth.false_events = self.tracks.difference(&self.justified).count() as u64;
-        truth.false_events_per_minute = truth.false_events as f64 / minutes;
-        truth.flicker_per_s = interruptions as f64 / f64::max(alarm_seconds, 1e-3);
+        truth.false_events_per_minute = per_minute(truth.false_events, seconds);
+        truth.flicker_per_s = ratio(interruptions as f64, alarm_seconds);
         let all = self.matches + truth.missed;
         let wrong = (truth.missed + truth.false_alarms + truth.switches) as f64;
         truth.mota = (all > 0).then(|| 1.0 - wrong / all as f64);

@@ -6,7 +6,7 @@ use std::path::Path;
 use maud::{Markup, html};
 use serde::Serialize;
 
-use super::clip::{ClipReport, REACHED, TruthReport};
+use super::clip::{ClipReport, REACHED, TruthReport, per_minute};
 use super::html::{save, whole};
 use crate::Result;
 
@@ -19,8 +19,8 @@ pub struct ClipsReport {
     pub method: String,
     /// Running time of all videos, in seconds.
     pub seconds: f64,
-    /// Alarms per minute over all videos.
-    pub events_per_minute: f64,
+    /// Alarms per minute over all videos; none for pictures, which have no duration.
+    pub events_per_minute: Option<f64>,
     /// Video by video.
     pub clips: Vec<ClipReport>,
 }
@@ -33,7 +33,16 @@ impl ClipsReport {
     pub fn new(model: String, method: String, clips: Vec<ClipReport>) -> Self {
         let seconds: f64 = clips.iter().map(|clip| clip.seconds).sum();
         let events: u64 = clips.iter().map(|clip| clip.events).sum();
-        Self { model, method, seconds, events_per_minute: events as f64 * 60.0 / seconds.max(1e-3), clips }
+        Self { model, method, seconds, events_per_minute: per_minute(events, seconds), clips }
+    }
+
+    /// Alarms per minute, or per picture.
+    fn total(&self) -> String {
+        let sum = |count: fn(&ClipReport) -> u64| self.clips.iter().map(count).sum::<u64>();
+        match self.events_per_minute {
+            Some(rate) => format!("{rate:.1} events per minute in {:.1} s", self.seconds),
+            None => format!("{} events in {} pictures", sum(|clip| clip.events), sum(|clip| clip.frames)),
+        }
     }
 
     fn rows(&self) -> impl Iterator<Item = [String; 9]> + '_ {
@@ -44,8 +53,8 @@ impl ClipsReport {
                 clip.frames.to_string(),
                 format!("{:.1}", clip.seconds),
                 clip.events.to_string(),
-                format!("{:.1}", clip.events_per_minute),
-                percent(clip.alarm_time_share),
+                decimal(clip.events_per_minute),
+                clip.alarm_time_share.map_or_else(|| "-".to_owned(), percent),
                 percent(clip.alarm_frame_share),
                 percent(clip.alarm_area_share),
                 percent(clip.marked_share),
@@ -65,7 +74,7 @@ impl ClipsReport {
             }
             text.push('\n');
         }
-        let _ = writeln!(text, "all: {:.1} events per minute in {:.1} s", self.events_per_minute, self.seconds);
+        let _ = writeln!(text, "all: {}", self.total());
         for clip in &self.clips {
             if clip.unusual + clip.off_road + clip.over_limit > 0 {
                 let _ = writeln!(
@@ -103,8 +112,7 @@ impl ClipsReport {
         let body = html! {
             h1 { "Alarms" }
             p.lead {
-                "model " (self.model) ", score " (self.method) ": " (format!("{:.1}", self.events_per_minute))
-                " events per minute in " (format!("{:.1}", self.seconds)) " s"
+                "model " (self.model) ", score " (self.method) ": " (self.total())
             }
             table {
                 tr { @for column in COLUMNS { th { (column) } } }
@@ -129,16 +137,20 @@ impl ClipsReport {
     }
 }
 
+fn decimal(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"))
+}
+
 fn lines(truth: &TruthReport) -> String {
     let percent = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |share| format!("{:.2}", 100.0 * share));
     let mut text = format!(
-        "labelled: {} of {} things found, {} false events ({:.1} per minute), flicker {:.2} per second, MOTA {}\n\
+        "labelled: {} of {} things found, {} false events ({} per minute), flicker {} per second, MOTA {}\n\
          pixels: AP {}, AUROC {}, FPR95 {}\n",
         truth.found,
         truth.things,
         truth.false_events,
-        truth.false_events_per_minute,
-        truth.flicker_per_s,
+        decimal(truth.false_events_per_minute),
+        truth.flicker_per_s.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.2}")),
         percent(truth.mota),
         percent(truth.ap),
         percent(truth.auroc),

@@ -7,7 +7,8 @@ use crossbeam::channel::bounded;
 use image::RgbImage;
 use ndarray::ArrayView2;
 
-use super::dataset::{Dataset, Sample, read_mask, read_sample};
+use super::dataset::Dataset;
+use super::sample::{Sample, read_mask, read_sample};
 use super::store::{GridStore, Scores};
 use super::truth::Truth;
 use crate::{Error, Result};

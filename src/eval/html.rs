@@ -11,12 +11,12 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::classes::ClassReport;
 use super::components::{ANOMALY, VOID};
-use super::dataset::read_image;
 use super::gather::Gathered;
 use super::measure::MethodResult;
 use super::plot::{self, Curve};
 use super::ranking::key;
 use super::report::Evaluation;
+use super::sample::read_image;
 use crate::draw::Palette;
 use crate::{Error, Result};
 

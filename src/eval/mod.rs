@@ -17,6 +17,7 @@ pub mod objects;
 pub mod plot;
 pub mod ranking;
 pub mod report;
+pub mod sample;
 pub mod save;
 pub mod source;
 pub mod store;

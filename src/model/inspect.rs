@@ -14,8 +14,8 @@ use crate::model::onnx_file::plan;
 use crate::model::onnx_file::plan::Keep;
 use crate::model::onnx_file::tap;
 use crate::model::prepare::InputSpec;
-use crate::model::runtime::network;
-use crate::model::runtime::network::{Network, settle};
+use crate::model::runtime::file::{folder_of, load_plan, parse, read};
+use crate::model::runtime::network::Network;
 use crate::model::runtime::open::{self, Opened};
 use crate::model::runtime::placement::Placement;
 use crate::model::runtime::probe;
@@ -114,8 +114,8 @@ pub struct Inspection {
 /// See [`Network::load`]; or it does not run.
 pub fn inspect(path: &Path, options: &SessionOptions) -> Result<Inspection> {
     let place = format!("model {}", path.display());
-    let bytes = network::read(path).map_err(|error| error.at(&place))?;
-    let model = network::parse(&bytes).map_err(|error| error.at(&place))?;
+    let bytes = read(path).map_err(|error| error.at(&place))?;
+    let model = parse(&bytes).map_err(|error| error.at(&place))?;
     let mut loaded = Network::load(Some(path), &SessionOptions { profile: true, ..options.clone() })?;
     let input = *loaded.input();
     let picture = pattern(&input);
@@ -175,8 +175,8 @@ pub fn inspect(path: &Path, options: &SessionOptions) -> Result<Inspection> {
 
 /// Tensors that features can be taken from, the nearest to the logits first.
 fn usable_taps(path: &Path, model: &Model<'_>, manifest: &Manifest, options: &SessionOptions) -> Result<Vec<String>> {
-    let folder = network::folder_of(path);
-    let (planned, mut shapes) = settle(model, manifest, folder, options, Keep::Needed)?;
+    let folder = folder_of(path);
+    let (planned, mut shapes) = load_plan(model, manifest, folder, options, Keep::Needed)?;
     let taps = tap::taps(model, &planned.source);
     let taps = &taps[..taps.len().min(MOST_TAPS)];
     // Convolutions take maps; what products take is seen only when the graph runs.
@@ -231,20 +231,20 @@ fn maps(outputs: &crate::model::runtime::Outputs, network: &Network) -> Result<(
 /// The model does not load, `features` are not in it, or nothing is left to add.
 pub fn tapped(path: &Path, features: &[String]) -> Result<(Vec<u8>, Vec<String>)> {
     let place = format!("model {}", path.display());
-    let bytes = network::read(path).map_err(|error| error.at(&place))?;
+    let bytes = read(path).map_err(|error| error.at(&place))?;
     let work = || {
-        let model = network::parse(&bytes)?;
-        model.check_external(network::folder_of(path))?;
+        let model = parse(&bytes)?;
+        model.check_external(folder_of(path))?;
         let manifest = Manifest::beside(path)?.unwrap_or_default();
         let options =
             SessionOptions { provider: Provider::Cpu, features: features.to_vec(), ..SessionOptions::default() };
-        let (mut planned, _) = settle(&model, &manifest, network::folder_of(path), &options, Keep::All)?;
+        let (mut planned, _) = load_plan(&model, &manifest, folder_of(path), &options, Keep::All)?;
         let added: Vec<String> = planned.edit.outputs().map(str::to_owned).collect();
         if added.is_empty() {
             return Err(Error::usage(format!("nothing to add: it already gives {}", planned.features.join(", "))));
         }
         // ONNX Runtime knows the shapes; the format wants them written down.
-        let Opened { session, .. } = open::open(&planned.edit.apply(&model), network::folder_of(path), &options)?;
+        let Opened { session, .. } = open::open(&planned.edit.apply(&model), folder_of(path), &options)?;
         for output in session.outputs() {
             if let ValueType::Tensor { shape, .. } = output.dtype() {
                 let dims: Vec<Dim<'_>> =

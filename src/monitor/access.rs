@@ -32,7 +32,7 @@ const TOKEN: usize = 16;
 
 type Secret = [u8; 32];
 
-/// What a client is asked for.
+/// The credentials that a client must present.
 pub(super) struct Access {
     password: Option<Arc<PasswordHash>>,
     token: Option<Secret>,

@@ -99,7 +99,7 @@ impl Server {
         access.name_cookie(address.port());
         if !address.ip().is_loopback() && access.is_open() {
             return Err(Error::usage(format!(
-                "{place}: whoever reaches {address} could see the streams and change the settings"
+                "{place}: anyone who reaches {address} could see the streams and change the settings"
             ))
             .hint("set http.password_hash (`oodstream password` makes one) or http.token, or listen on loopback"));
         }
@@ -209,14 +209,14 @@ async fn serve(listener: TcpListener, site: Arc<Site>, tls: Option<TlsAcceptor>)
         };
         make_room(&mut open);
         let follows = Arc::new(AtomicBool::new(false));
-        let talk = Talk { peer: peer.ip(), router: router.clone(), follows: Arc::clone(&follows) };
+        let client = ClientConnection { peer: peer.ip(), router: router.clone(), follows: Arc::clone(&follows) };
         let connection = WriteLimit::new(connection, STALLED);
         let task = match tls.clone() {
-            None => tokio::spawn(talk.serve(connection)),
+            None => tokio::spawn(client.serve(connection)),
             Some(tls) => tokio::spawn(async move {
                 // Errors of a single client are ignored.
                 if let Ok(Ok(connection)) = tokio::time::timeout(IDLE, tls.accept(connection)).await {
-                    talk.serve(connection).await;
+                    client.serve(connection).await;
                 }
             }),
         };
@@ -224,14 +224,14 @@ async fn serve(listener: TcpListener, site: Arc<Site>, tls: Option<TlsAcceptor>)
     }
 }
 
-/// The talk with one client.
-struct Talk {
+/// The connection of one client.
+struct ClientConnection {
     peer: IpAddr,
     router: Router,
     follows: Arc<AtomicBool>,
 }
 
-impl Talk {
+impl ClientConnection {
     /// Answers the requests on one connection.
     async fn serve(self, connection: impl AsyncRead + AsyncWrite + Unpin) {
         let Self { peer, router, follows } = self;
@@ -292,9 +292,9 @@ pub fn answer(session: Handle, bytes: &[u8]) -> io::Result<Vec<u8>> {
     runtime.block_on(async {
         let (mut client, server) = tokio::io::duplex(MAX_HEAD);
         let peer = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-        let served = Talk { peer, router: router(site), follows: Arc::default() }.serve(server);
+        let served = ClientConnection { peer, router: router(site), follows: Arc::default() }.serve(server);
         let (mut received, mut to) = (Vec::new(), bytes);
-        let talk = async {
+        let exchange = async {
             let (mut reader, mut writer) = tokio::io::split(&mut client);
             // The server may hang up before it has read everything.
             let send = async {
@@ -305,7 +305,7 @@ pub fn answer(session: Handle, bytes: &[u8]) -> io::Result<Vec<u8>> {
             let _ = tokio::join!(send, receive);
         };
         // What it follows has no end: what came by then is the answer.
-        let _ = tokio::time::timeout(IDLE, async { tokio::join!(served, talk) }).await;
+        let _ = tokio::time::timeout(IDLE, async { tokio::join!(served, exchange) }).await;
         Ok(received)
     })
 }
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn who_never_reads_keeps_nobody_from_the_health() {
+    fn clients_that_never_read_do_not_block_the_health_check() {
         let server = server();
         let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(50);
         let silent: Vec<_> = (0..3 * MAX_CONNECTIONS)

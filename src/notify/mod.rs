@@ -22,7 +22,7 @@ use serde::Serialize;
 
 pub use self::settings::{ExecConfig, Header, MqttConfig, WebhookConfig};
 pub use self::status::{Delivery, Status};
-pub use self::target::Target;
+pub use self::target::{Broker, Target};
 
 use self::exec::Exec;
 use self::mqtt::{Board, Mqtt};
@@ -32,7 +32,7 @@ use crate::input::Signal;
 use crate::lock::lock;
 use crate::ood::alarm::{Event, EventType};
 use crate::record::events::SignalLine;
-use crate::record::{Recorder, Seen};
+use crate::record::{FrameResults, Recorder};
 use crate::{Error, Result};
 
 /// Interval at which the end of an output is looked for.
@@ -68,7 +68,7 @@ impl Notifier {
     /// live streams, which brokers keep the state of.
     ///
     /// # Errors
-    /// A secret, a certificate or a command that is not there.
+    /// A secret, a certificate or a command is missing.
     pub fn open(targets: &[Target], options: &NotifyOptions<'_>, streams: &[String]) -> Result<Self> {
         let mut outputs: Vec<Output> = Vec::new();
         for target in targets {
@@ -207,7 +207,7 @@ fn spawn(name: &str, outbox: &Arc<Outbox>, work: impl Future<Output = ()> + Send
 struct MessageRecorder(Arc<Notifier>);
 
 impl Recorder for MessageRecorder {
-    fn record(&mut self, _: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, _: &FrameResults<'_>) -> Result<()> {
         Ok(())
     }
 

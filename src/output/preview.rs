@@ -1,5 +1,5 @@
 //! Pictures of a live stream for those who look at it over HTTP: JPEG files of a bounded size and rate. Each is encoded
-//! once, however many look, and only while somebody does; the stream never waits for any of it.
+//! once for all viewers, and only while there are any; the stream never waits for any of it.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ use crate::{Error, Result};
 
 /// Quality of the pictures, 0 to 100.
 const QUALITY: i32 = 75;
-/// How long the encoder stays ready after somebody has looked.
+/// Time that the encoder stays ready after the last request.
 const LINGER: Duration = Duration::from_secs(3);
 /// Longest time that one picture takes to encode, and pause after a failure.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,7 +48,7 @@ pub struct Shot {
 /// The pictures of one stream.
 pub struct Preview {
     options: PreviewOptions,
-    /// Whether somebody waits for the next picture.
+    /// Whether a viewer waits for the next picture.
     wanted: AtomicBool,
     state: Mutex<State>,
     wake: Condvar,
@@ -82,7 +82,7 @@ impl Preview {
         })
     }
 
-    /// Shows `frame` if somebody waits for a picture and the rate allows one. Never waits.
+    /// Shows `frame` if a viewer waits for a picture and the rate allows one. Never waits.
     pub fn offer(&self, frame: &Frame) {
         if !self.wanted.load(Ordering::Acquire) {
             return;
@@ -98,7 +98,7 @@ impl Preview {
         self.wake.notify_one();
     }
 
-    /// The pictures from now on. Each but the first must be asked for by [`Preview::want`].
+    /// The pictures from now on. Each but the first must be requested by [`Preview::want`].
     pub fn watch(self: &Arc<Self>) -> watch::Receiver<Shot> {
         let shots = self.shots.subscribe();
         self.want();
@@ -123,7 +123,7 @@ impl Preview {
         lock(&self.state)
     }
 
-    /// The next frame to encode; `None` when nobody has looked for a while.
+    /// The next frame to encode; `None` without a request for a while.
     fn next(&self) -> Option<Frame> {
         let mut state = self.lock();
         let since = Instant::now();
@@ -265,11 +265,11 @@ mod tests {
     }
 
     #[test]
-    fn pictures_are_scaled_and_encoded_only_when_somebody_asks() {
+    fn pictures_are_scaled_and_encoded_only_on_request() {
         let frames = frames("test://ball?frames=3&width=320&height=180&fps=25");
         let preview = Preview::new(PreviewOptions { width: 161, fps: 1000.0 });
         preview.offer(&frames[0]);
-        assert!(!preview.lock().running, "nobody looks");
+        assert!(!preview.lock().running, "there are no viewers");
         let shots = preview.watch();
         let first = shot(&preview, &shots, 0, &frames[0]);
         let picture = image::load_from_memory(&first.jpeg).unwrap();

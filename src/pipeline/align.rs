@@ -1,4 +1,4 @@
-//! The last result on frames that are not looked at: moved along with the camera since its own frame.
+//! The last result on frames that are not analysed: moved along with the camera since its own frame.
 
 use crate::compute::Detection;
 use crate::frame::Plane;
@@ -137,7 +137,7 @@ impl Aligner {
                 for (score, mask) in score.iter_mut().zip(mask) {
                     let (column, row) = (u >> 16, v >> 16);
                     let within = column >= 0 && row >= 0 && column < columns as i64 && row < rows as i64;
-                    // What has come into the picture was not looked at.
+                    // What has come into the picture was not analysed.
                     (*score, *mask) = if within {
                         let at = row as usize * columns + column as usize;
                         (scores[at], masks[at])

@@ -58,7 +58,7 @@ pub(super) fn infer(
 }
 
 /// Where the results of one stream go.
-pub(super) struct Outlet {
+pub(super) struct StreamOutput {
     pub control: Arc<Control>,
     pub meter: Arc<Meter>,
     pub flow: Flow,
@@ -71,14 +71,14 @@ pub(super) struct Outlet {
     pub suggested: Option<f32>,
 }
 
-impl Outlet {
+impl StreamOutput {
     /// The stream's threshold; `None` before its first frame where the settings give none.
     fn threshold(&self, settings: &Settings) -> Option<f32> {
         settings.get().threshold.or(self.suggested)
     }
 
     /// A detection to fill. A stream that may fall behind waits for its own; any other goes without, so that one stream
-    /// whose drawing is stuck does not hold up the rest.
+    /// whose drawing is stuck does not delay the rest.
     fn take_detection(&self, control: &Control) -> Option<Box<Detection>> {
         match self.flow.policy {
             Policy::Wait => control.receive(&self.detections),
@@ -95,7 +95,7 @@ impl Outlet {
 /// The place of the stream that has a lane now.
 pub(super) struct Slot {
     /// None once the stream has failed.
-    pub outlet: Option<Outlet>,
+    pub stream_output: Option<StreamOutput>,
     /// Signals that no stage knows the stream any more.
     pub left: Sender<()>,
 }
@@ -153,16 +153,16 @@ impl Detect<'_> {
                 }
                 Analysis::End(lane) => {
                     self.collect_all(&mut flights)?;
-                    if let Some(Slot { outlet, left }) = self.slots[lane].take() {
-                        drop(outlet);
+                    if let Some(Slot { stream_output, left }) = self.slots[lane].take() {
+                        drop(stream_output);
                         let _ = left.try_send(());
                     }
                 }
                 Analysis::Frame(lane, Passage::Bare(frame)) => {
                     // It must not overtake those before it.
                     self.collect_all(&mut flights)?;
-                    if let Some(outlet) = self.outlet(lane) {
-                        outlet.send(Passage::Bare(frame));
+                    if let Some(stream_output) = self.stream_output(lane) {
+                        stream_output.send(Passage::Bare(frame));
                     }
                 }
                 Analysis::Frame(lane, Passage::Analysed(frame)) => {
@@ -172,8 +172,8 @@ impl Detect<'_> {
         }
     }
 
-    fn outlet(&self, lane: usize) -> Option<&Outlet> {
-        self.slots.get(lane)?.as_ref()?.outlet.as_ref()
+    fn stream_output(&self, lane: usize) -> Option<&StreamOutput> {
+        self.slots.get(lane)?.as_ref()?.stream_output.as_ref()
     }
 
     /// Submits a frame of an open stream, where there is a detection for its result.
@@ -187,26 +187,26 @@ impl Detect<'_> {
         merge: &mut Merge,
         flights: &mut VecDeque<Flight>,
     ) -> Result<()> {
-        let Some(outlet) = self.outlet(lane) else { return Ok(()) };
-        if outlet.threshold(self.settings).is_none() || outlet.detections.is_empty() {
+        let Some(stream_output) = self.stream_output(lane) else { return Ok(()) };
+        if stream_output.threshold(self.settings).is_none() || stream_output.detections.is_empty() {
             // Detections come back only from frames that go on; and a threshold is found with nothing in flight.
             self.collect_all(flights)?;
         }
-        let Some(outlet) = self.outlet(lane) else { return Ok(()) };
+        let Some(stream_output) = self.stream_output(lane) else { return Ok(()) };
         // Waiting for the detection of an earlier frame is not work of this stage.
-        let Some(detection) = outlet.take_detection(self.control) else {
+        let Some(detection) = stream_output.take_detection(self.control) else {
             // Where every frame is shown, one result less is no loss.
-            if outlet.flow.sync == Sync::Exact {
-                outlet.meter.crowded_out();
+            if stream_output.flow.sync == Sync::Exact {
+                stream_output.meter.crowded_out();
             }
-            return_permit(&outlet.permits, frame.into_permit());
+            return_permit(&stream_output.permits, frame.into_permit());
             return Ok(());
         };
         let begin = Instant::now();
         let mut flight = Flight { lane, frame, threshold: f32::INFINITY, detection, submission: Duration::ZERO };
         if let Err(error) = self.start(&mut flight, merge) {
-            if let Some(outlet) = self.slots[lane].as_mut().and_then(|slot| slot.outlet.take()) {
-                outlet.control.fail(error);
+            if let Some(stream_output) = self.slots[lane].as_mut().and_then(|slot| slot.stream_output.take()) {
+                stream_output.control.fail(error);
             }
             return Ok(());
         }
@@ -234,7 +234,7 @@ impl Detect<'_> {
         if flight.frame.fresh {
             self.backend.reset(lane as u32);
         }
-        let known = self.outlet(lane).and_then(|outlet| outlet.threshold(self.settings));
+        let known = self.stream_output(lane).and_then(|stream_output| stream_output.threshold(self.settings));
         flight.threshold = match known {
             Some(threshold) => threshold,
             None => {
@@ -249,8 +249,8 @@ impl Detect<'_> {
                     "no threshold is known for this model and method: marking what scores above {threshold:.4}, the top 1 % of the first \
                      frame; `oodstream calibrate` finds a better one on ordinary footage"
                 );
-                if let Some(outlet) = self.slots[lane].as_mut().and_then(|slot| slot.outlet.as_mut()) {
-                    outlet.suggested = Some(threshold);
+                if let Some(stream_output) = self.slots[lane].as_mut().and_then(|slot| slot.stream_output.as_mut()) {
+                    stream_output.suggested = Some(threshold);
                 }
                 threshold
             }
@@ -285,8 +285,8 @@ impl Detect<'_> {
         let Some(Flight { lane, frame, mut detection, submission, .. }) = flights.pop_front() else { return Ok(()) };
         *detection = found;
         self.stats.add(submission + begin.elapsed());
-        if let Some(outlet) = self.outlet(lane) {
-            outlet.send(Passage::Analysed(frame.detected(detection)));
+        if let Some(stream_output) = self.stream_output(lane) {
+            stream_output.send(Passage::Analysed(frame.detected(detection)));
         }
         Ok(())
     }

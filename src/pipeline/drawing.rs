@@ -59,13 +59,13 @@ pub(super) struct Drawing<'a> {
     newest: Option<Newest>,
     /// Whether frames are passed on as they are.
     unseen: bool,
-    /// Whether the last result is kept, for frames that nobody looks at.
+    /// Whether the last result is kept, for frames that are not analysed.
     keeps_last: bool,
     last: Option<Last>,
     aligner: Aligner,
 }
 
-/// The last result of a stream of which not every frame is looked at.
+/// The last result of a stream of which not every frame is analysed.
 struct Last {
     detection: Box<Detection>,
     scene: Scene,
@@ -105,7 +105,7 @@ impl<'a> Drawing<'a> {
         self.keeps_last = keeps_last;
     }
 
-    /// Passes frames on as they are from here on: nobody sees them.
+    /// Passes frames on as they are from here on: they are not shown.
     pub fn draw_nothing(&mut self) {
         self.unseen = true;
     }
@@ -296,7 +296,7 @@ mod tests {
         while let Read::Frame(frame) = reader.read(Duration::from_secs(20)).unwrap() {
             frames.push(frame);
         }
-        let bare = |frame| Passage::Bare(Captured { frame, fresh: false, look: false, permit: Permit::default() });
+        let bare = |frame| Passage::Bare(Captured { frame, fresh: false, analyse: false, permit: Permit::default() });
         let (first, last) = (frames.remove(0), frames.pop().unwrap());
         let detection = Box::new(Detection {
             grid_score: Array2::zeros((4, 8)),

@@ -12,11 +12,11 @@ use super::meter::Meter;
 use super::stats::StageStats;
 use crate::Result;
 use crate::model::prepare::Prepare;
+use crate::model::views::inference::prepare_views;
 use crate::model::views::layout::Layouts;
-use crate::model::views::look::prepare_views;
 
 /// Where the frames of one stream come from.
-pub(super) struct Inlet {
+pub(super) struct StreamInput {
     /// Frames that wait for the network.
     pub waiting: Receiver<Captured>,
     pub permits: Sender<Permit>,
@@ -29,12 +29,12 @@ pub(super) struct Inlet {
 /// A stream that begins on a lane.
 pub(super) struct Arrival {
     pub lane: usize,
-    pub inlet: Inlet,
+    pub stream_input: StreamInput,
     /// For the stage behind the network.
     pub slot: Slot,
 }
 
-impl Inlet {
+impl StreamInput {
     /// The next frame that is young enough. At a stop, waiting frames of a live stream are dropped to end it soon.
     fn take(&mut self) -> Result<Captured, TryRecvError> {
         loop {
@@ -76,7 +76,7 @@ impl Gathered {
 /// Takes frames from several streams, each stream in its turn.
 pub(super) struct Gatherer {
     /// The streams of the lanes; none between two streams.
-    lanes: Vec<Option<Inlet>>,
+    lanes: Vec<Option<StreamInput>>,
     /// Streams that begin; none when there will be no more.
     arrivals: Option<Receiver<Arrival>>,
     /// The lane whose turn it is.
@@ -122,8 +122,8 @@ impl Gatherer {
     fn receive(&mut self, gathered: &mut Gathered) {
         while let Some(arrivals) = &self.arrivals {
             match arrivals.try_recv() {
-                Ok(Arrival { lane, inlet, slot }) => {
-                    self.lanes[lane] = Some(inlet);
+                Ok(Arrival { lane, stream_input, slot }) => {
+                    self.lanes[lane] = Some(stream_input);
                     gathered.begun.push((lane, slot));
                 }
                 Err(TryRecvError::Empty) => return,
@@ -140,8 +140,8 @@ impl Gatherer {
             if gathered.frames.len() >= self.most {
                 return;
             }
-            let Some(inlet) = self.lanes[lane].as_mut().filter(|_| !gathered.has(lane)) else { continue };
-            match inlet.take() {
+            let Some(stream_input) = self.lanes[lane].as_mut().filter(|_| !gathered.has(lane)) else { continue };
+            match stream_input.take() {
                 Ok(frame) => {
                     gathered.frames.push((lane, frame));
                     self.next = (lane + 1) % count;
@@ -161,9 +161,9 @@ impl Gatherer {
         if let Some(arrivals) = &self.arrivals {
             select.recv(arrivals);
         }
-        for (lane, inlet) in self.lanes.iter().enumerate() {
-            if let Some(inlet) = inlet.as_ref().filter(|_| !gathered.has(lane)) {
-                select.recv(&inlet.waiting);
+        for (lane, stream_input) in self.lanes.iter().enumerate() {
+            if let Some(stream_input) = stream_input.as_ref().filter(|_| !gathered.has(lane)) {
+                select.recv(&stream_input.waiting);
             }
         }
         let left = deadline.map_or(PATIENCE, |deadline| deadline.saturating_duration_since(Instant::now()));
@@ -188,12 +188,14 @@ pub(super) fn prepare(
         if !gatherer.gather(control, &mut gathered) {
             break;
         }
-        stats.saw_queue(gatherer.lanes.iter().flatten().map(|inlet| inlet.waiting.len()).max().unwrap_or(0) + 1);
+        stats.saw_queue(
+            gatherer.lanes.iter().flatten().map(|stream_input| stream_input.waiting.len()).max().unwrap_or(0) + 1,
+        );
         let Batch { begun, frames, ended, tensor, pictures } = &mut batch;
         begun.append(&mut gathered.begun);
         ended.append(&mut gathered.ended);
         for (lane, captured) in gathered.frames.drain(..) {
-            if captured.frame.lost.is_some() || !captured.look {
+            if captured.frame.lost.is_some() || !captured.analyse {
                 frames.push((lane, Passage::Bare(captured)));
                 continue;
             }
@@ -215,9 +217,9 @@ pub(super) fn prepare(
                 }
                 Err(error) => {
                     // A picture that cannot be read ends its own stream only.
-                    if let Some(inlet) = &gatherer.lanes[lane] {
-                        inlet.control.fail(error);
-                        return_permit(&inlet.permits, captured.permit);
+                    if let Some(stream_input) = &gatherer.lanes[lane] {
+                        stream_input.control.fail(error);
+                        return_permit(&stream_input.permits, captured.permit);
                     }
                 }
             }
@@ -235,21 +237,21 @@ mod tests {
 
     use super::*;
 
-    fn inlet(
+    fn stream_input(
         waiting: Receiver<Captured>,
         permits: &Sender<Permit>,
         control: &Arc<Control>,
         meter: &Arc<Meter>,
-    ) -> Inlet {
+    ) -> StreamInput {
         let (control, meter) = (Arc::clone(control), Arc::clone(meter));
-        Inlet { waiting, permits: permits.clone(), control, meter, max_age: None }
+        StreamInput { waiting, permits: permits.clone(), control, meter, max_age: None }
     }
 
     /// A gatherer of these streams alone.
-    fn gatherer(inlets: Vec<Inlet>, most: usize, wait: Duration) -> Gatherer {
-        let mut gatherer = Gatherer::new(inlets.len(), crossbeam::channel::never(), most, wait);
+    fn gatherer(stream_inputs: Vec<StreamInput>, most: usize, wait: Duration) -> Gatherer {
+        let mut gatherer = Gatherer::new(stream_inputs.len(), crossbeam::channel::never(), most, wait);
         gatherer.arrivals = None;
-        gatherer.lanes = inlets.into_iter().map(Some).collect();
+        gatherer.lanes = stream_inputs.into_iter().map(Some).collect();
         gatherer
     }
 
@@ -259,7 +261,9 @@ mod tests {
         let spec = format!("test://black?width=16&height=16&frames={count}");
         let (mut reader, _) = crate::output::file::open_test(&spec, None, &Default::default(), 0).unwrap();
         let mut read = || match reader.read(Duration::from_secs(20)).unwrap() {
-            crate::input::Read::Frame(frame) => Captured { frame, fresh: false, look: true, permit: Permit::default() },
+            crate::input::Read::Frame(frame) => {
+                Captured { frame, fresh: false, analyse: true, permit: Permit::default() }
+            }
             _ => panic!("there are {count} frames"),
         };
         (0..count).map(|_| read()).collect()
@@ -269,15 +273,15 @@ mod tests {
     fn order(waiting: &[usize], most: usize) -> (Vec<Vec<usize>>, Vec<usize>) {
         let (meter, control) = (Arc::new(Meter::new("test")), Arc::<Control>::default());
         let (permits, _kept) = unbounded();
-        let inlets = waiting
+        let stream_inputs = waiting
             .iter()
             .map(|&count| {
                 let (send, receive) = unbounded();
                 captured(count).into_iter().for_each(|frame| send.send(frame).unwrap());
-                inlet(receive, &permits, &control, &meter)
+                stream_input(receive, &permits, &control, &meter)
             })
             .collect();
-        let mut gatherer = gatherer(inlets, most, Duration::ZERO);
+        let mut gatherer = gatherer(stream_inputs, most, Duration::ZERO);
         let (mut batches, mut ended) = (Vec::new(), Vec::new());
         loop {
             let mut taken = Gathered::default();
@@ -309,7 +313,7 @@ mod tests {
             send.send(waits).unwrap();
         }
         control.stop();
-        let taken = inlet(waiting, &permits, &control, &meter).take().unwrap();
+        let taken = stream_input(waiting, &permits, &control, &meter).take().unwrap();
         assert_eq!(taken.frame.captured, None, "a file loses no frame");
         assert_eq!((kept.len(), meter.read().dropped()), (1, 1));
     }
@@ -329,9 +333,10 @@ mod tests {
         let mut frames = captured(3).into_iter();
         let mut next = || frames.next().unwrap();
         let gather = |wait| {
-            let inlets = [&first, &second].map(|waiting| inlet(waiting.clone(), &permits, &control, &meter));
+            let stream_inputs =
+                [&first, &second].map(|waiting| stream_input(waiting.clone(), &permits, &control, &meter));
             let mut taken = Gathered::default();
-            assert!(gatherer(inlets.into(), 2, wait).gather(&Control::default(), &mut taken));
+            assert!(gatherer(stream_inputs.into(), 2, wait).gather(&Control::default(), &mut taken));
             taken.frames.iter().map(|(lane, _)| *lane).collect::<Vec<_>>()
         };
         early.send(next()).unwrap();

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 
 use super::control::{Control, PATIENCE, receive_unless, send_unless};
-use super::looks::{Choice, Looker};
 use super::message::{Captured, Detected, Drawn, Passage, Permit, Recorded, return_permit};
 use super::meter::Meter;
 use super::observer::Observer;
 use super::policy::{Flow, Policy};
+use super::sampling::{Choice, Sampler};
 use super::settings::{Settings, Tunable};
 use super::stats::StageStats;
 use crate::Result;
@@ -17,7 +17,7 @@ use crate::gst::Frame;
 use crate::input::{EndOfInput, FrameReader, Read, Signal};
 use crate::ood::alarm::{self, Moment, Scene, Watcher};
 use crate::output::{FrameWriter, Written};
-use crate::record::{Recorder, Seen};
+use crate::record::{FrameResults, Recorder};
 
 /// The first stage of a stream: frames from its reader to the network, by the policy.
 pub(super) struct Source<'a> {
@@ -35,8 +35,8 @@ pub(super) struct Source<'a> {
     /// The other end of `to_network`, to remove the oldest waiting frame.
     pub waiting: Receiver<Captured>,
     pub display: Option<Display>,
-    pub looker: Looker,
-    /// Whether frames that are not looked at are shown all the same.
+    pub sampler: Sampler,
+    /// Whether frames that are not analysed are shown all the same.
     pub shows: bool,
 }
 
@@ -69,16 +69,16 @@ impl Source<'_> {
                     }
                     self.stats.add(waiting + start.elapsed());
                     waiting = Duration::ZERO;
-                    let choice = if frame.lost.is_some() { Choice::Look } else { self.looker.choose(&frame)? };
+                    let choice = if frame.lost.is_some() { Choice::Analyse } else { self.sampler.choose(&frame)? };
                     if choice == Choice::Still {
                         self.meter.still();
                     }
-                    if choice != Choice::Look && !self.shows {
+                    if choice != Choice::Analyse && !self.shows {
                         self.meter.saw_waiting(self.waiting.len());
                         continue;
                     }
                     // Frames already decoded are finished even when the run is being stopped: only the reading ends.
-                    if !self.hand_on(frame, choice == Choice::Look, &mut fresh) {
+                    if !self.hand_on(frame, choice == Choice::Analyse, &mut fresh) {
                         break;
                     }
                 }
@@ -90,15 +90,15 @@ impl Source<'_> {
     }
 
     /// False when the receiver is gone.
-    fn hand_on(&self, frame: Frame, look: bool, fresh: &mut bool) -> bool {
-        let Some(Display { permits, to_draw }) = &self.display else { return self.offer(frame, look, fresh) };
+    fn hand_on(&self, frame: Frame, analyse: bool, fresh: &mut bool) -> bool {
+        let Some(Display { permits, to_draw }) = &self.display else { return self.offer(frame, analyse, fresh) };
         let shown = frame.share();
-        if frame.lost.is_none() && look && !self.offer(frame, look, fresh) {
+        if frame.lost.is_none() && analyse && !self.offer(frame, analyse, fresh) {
             return false;
         }
         match permits.try_recv() {
             Ok(permit) => {
-                let shown = Captured { frame: shown, fresh: false, look: false, permit };
+                let shown = Captured { frame: shown, fresh: false, analyse: false, permit };
                 send_unless(|| self.is_over(), to_draw, Passage::Bare(shown))
             }
             Err(_) => {
@@ -109,7 +109,7 @@ impl Source<'_> {
     }
 
     /// Puts a frame in front of the network, by the policy.
-    fn offer(&self, frame: Frame, look: bool, fresh: &mut bool) -> bool {
+    fn offer(&self, frame: Frame, analyse: bool, fresh: &mut bool) -> bool {
         let permit = match self.flow.policy {
             Policy::Wait => receive_unless(|| self.is_over(), &self.permits),
             // All permits are taken: the frame that waits longest makes room, or else the new one has to go.
@@ -122,7 +122,7 @@ impl Source<'_> {
             },
         };
         let Some(permit) = permit else { return false };
-        let mut captured = Captured { frame, fresh: look && std::mem::take(fresh), look, permit };
+        let mut captured = Captured { frame, fresh: analyse && std::mem::take(fresh), analyse, permit };
         if self.flow.policy == Policy::Wait {
             return send_unless(|| self.is_over(), &self.to_network, captured);
         }
@@ -205,7 +205,7 @@ impl<'a> Tracking<'a> {
             };
             self.watcher.observe(&seen, scene)?;
             let picture = picture.i420();
-            let seen = Seen {
+            let seen = FrameResults {
                 index: frame.index,
                 running_time,
                 wall,

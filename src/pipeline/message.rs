@@ -30,8 +30,8 @@ pub(super) struct Captured {
     pub frame: Frame,
     /// The first frame after a loss of signal: nothing is carried over from before.
     pub fresh: bool,
-    /// Whether the network looks at it.
-    pub look: bool,
+    /// Whether the network analyses it.
+    pub analyse: bool,
     pub permit: Permit,
 }
 

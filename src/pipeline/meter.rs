@@ -110,9 +110,9 @@ pub struct Reading {
     pub frames_in: u64,
     /// Frames handed to the encoder, repeats left out.
     pub frames_out: u64,
-    /// Frames that the network looked at.
+    /// Frames that the network analysed.
     pub looked_at: u64,
-    /// Frames that equalled the last one that was looked at.
+    /// Frames that equalled the last analysed one.
     pub still: u64,
     /// Repeats of the last picture while there was no signal.
     pub repeats: u64,

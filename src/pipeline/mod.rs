@@ -10,7 +10,7 @@
 //!
 //! A message carries one frame and the results so far, which its type names. The permits of a stream circulate with the
 //! reusable memory: the sink returns each to the source, so that their number bounds the memory, nothing is allocated
-//! per frame after the first round, and a stream whose sink is stuck has no permits left to hold up the others.
+//! per frame after the first round, and a stream whose sink is stuck has no permits left with which to delay the others.
 //! The stream's policy applies to frames that find no permit or no room: a file waits, a live stream drops frames and
 //! counts them.
 
@@ -20,23 +20,23 @@ pub mod control;
 mod drawing;
 mod gather;
 mod lane;
-mod looks;
 mod message;
 mod meter;
 mod observer;
 mod policy;
 pub mod run;
+mod sampling;
 mod settings;
 pub mod stage;
 pub mod stats;
 mod stream;
 
 pub use control::Control;
-pub use looks::Looks;
 pub use meter::{LATENCY_BOUNDS, LatencyReport, Link, Meter, Reading};
 pub use observer::Observer;
 pub use policy::{Flow, Policy, Sync};
 pub use run::{Engine, Outcome, Stream, run, run_lanes};
+pub use sampling::Sampling;
 pub use settings::{Settings, Tunable};
 pub use stats::{StageReport, StageStats};
 pub use stream::Lane;

@@ -9,11 +9,11 @@ use crossbeam::channel::{bounded, unbounded};
 use super::analyse::{Detect, infer};
 use super::control::Control;
 use super::gather::{Gatherer, prepare};
-use super::looks::Looks;
 use super::message::Batch;
 use super::meter::Meter;
 use super::observer::Observer;
 use super::policy::Flow;
+use super::sampling::Sampling;
 use super::settings::Settings;
 use super::stage::spawn;
 use super::stats::{StageReport, StageStats};
@@ -41,8 +41,8 @@ pub struct Engine {
     pub recipe: Recipe,
     /// What may change during a run: the threshold, the drawing, the rules for alarms, ignored parts.
     pub settings: Arc<Settings>,
-    /// Which frames are looked at.
-    pub looks: Looks,
+    /// Which frames are analysed.
+    pub sampling: Sampling,
     /// Prepared pictures that may wait for the network; 0 chooses each picture when the network is free for it.
     pub ahead: usize,
     /// Pictures of different streams that the network takes at once, at most.
@@ -174,7 +174,7 @@ fn start(
     queue: usize,
     body: &(impl Fn(&mut Lane<'_>) + Sync),
 ) -> Result<()> {
-    let Engine { network, views, backend, recipe, settings, looks, ahead, batch, batch_wait, stages } = engine;
+    let Engine { network, views, backend, recipe, settings, sampling, ahead, batch, batch_wait, stages } = engine;
     let (settings, stages, recipe) = (&**settings, &**stages, &*recipe);
     let preparing = Prepare::new(*network.input())?;
     let (classes, classes_guessed) = (network.manifest().classes.names.clone(), network.classes_guessed());
@@ -187,8 +187,8 @@ fn start(
         stages,
         classes: &classes,
         classes_guessed,
-        looks: *looks,
-        detections: DETECTIONS + backend.depth() - 1 + usize::from(!looks.all()),
+        sampling: *sampling,
+        detections: DETECTIONS + backend.depth() - 1 + usize::from(!sampling.all()),
         several: lanes > 1,
     };
     thread::scope(|scope| {

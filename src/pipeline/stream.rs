@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
-use super::analyse::{Outlet, Slot};
+use super::analyse::{Slot, StreamOutput};
 use super::control::{Control, PATIENCE, receive_unless};
 use super::drawing::{Drawing, Newest};
-use super::gather::{Arrival, Inlet};
+use super::gather::{Arrival, StreamInput};
 use super::lane::{Display, Sink, Source, Tracking};
-use super::looks::{Looker, Looks};
 use super::message::Permit;
 use super::policy::Sync as Drawn;
 use super::run::{Outcome, Stages, Stream};
+use super::sampling::{Sampler, Sampling};
 use super::settings::{Settings, Tunable};
 use super::stage::{relay, spawn};
 use crate::compute::Detection;
@@ -36,7 +36,7 @@ pub(super) struct RunContext<'a> {
     pub stages: &'a Stages,
     pub classes: &'a [String],
     pub classes_guessed: bool,
-    pub looks: Looks,
+    pub sampling: Sampling,
     /// Detections of one stream that may be between detect and draw.
     pub detections: usize,
     /// Whether there are other lanes.
@@ -91,7 +91,8 @@ impl Lane<'_> {
     }
 
     fn serve(&mut self, stream: Stream<'_>, left: Sender<()>, outcome: &mut Outcome) -> Result<()> {
-        let RunContext { hub, settings, stages, classes, classes_guessed, looks, detections, several } = *self.shared;
+        let RunContext { hub, settings, stages, classes, classes_guessed, sampling, detections, several } =
+            *self.shared;
         let Stream { mut reader, writer, recorders, observer, control, meter, flow } = stream;
         let only_written = !recorders.iter().any(|recorder| recorder.keeps());
         let shows = writer.is_some();
@@ -113,14 +114,14 @@ impl Lane<'_> {
                 (Some(Display { permits: shown_out, to_draw }), finished_in, shown_in, Some(newest))
             }
         };
-        let inlet = Inlet {
+        let stream_input = StreamInput {
             waiting: waiting.clone(),
             permits: permits_in.clone(),
             control: Arc::clone(&control),
             meter: Arc::clone(&meter),
             max_age: flow.max_age,
         };
-        let outlet = Outlet {
+        let stream_output = StreamOutput {
             control: Arc::clone(&control),
             meter: Arc::clone(&meter),
             flow,
@@ -129,8 +130,8 @@ impl Lane<'_> {
             permits: permits_in.clone(),
             suggested: None,
         };
-        let slot = Slot { outlet: Some(outlet), left };
-        if self.arrivals.send(Arrival { lane: self.number, inlet, slot }).is_err() {
+        let slot = Slot { stream_output: Some(stream_output), left };
+        if self.arrivals.send(Arrival { lane: self.number, stream_input, slot }).is_err() {
             // The shared stages have ended before the stream began. What ended them is its error, too.
             return Ok(());
         }
@@ -149,8 +150,8 @@ impl Lane<'_> {
                 to_network,
                 waiting,
                 display,
-                looker: Looker::new(looks),
-                // Frames that nobody looks at are shown, or else they are done with.
+                sampler: Sampler::new(sampling),
+                // Frames that are not analysed are shown, or else they are done with.
                 shows,
             };
             spawn(scope, control, stages.source.name(), move || source.run(reader.as_mut(), end))?;
@@ -166,7 +167,7 @@ impl Lane<'_> {
             spawn(scope, control, stages.draw.name(), move || {
                 let mut drawing = Drawing::new(settings, drawn, detections_in, newest)?;
                 if shows || observer.watches() {
-                    drawing.keep_last(!looks.all());
+                    drawing.keep_last(!sampling.all());
                 } else {
                     drawing.draw_nothing();
                 }

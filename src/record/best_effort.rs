@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::ood::alarm::Event;
-use crate::record::{Recorder, Seen};
+use crate::record::{FrameResults, Recorder};
 use crate::{Error, Result};
 
 /// Interval between two messages about the same failure.
@@ -26,7 +26,7 @@ impl BestEffortRecorder {
 }
 
 impl Recorder for BestEffortRecorder {
-    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, seen: &FrameResults<'_>) -> Result<()> {
         let kept = self.inner.record(seen);
         self.note(kept)
     }

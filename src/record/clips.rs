@@ -8,7 +8,7 @@ use crate::lock::lock;
 use crate::ood::alarm::{Event, EventType};
 use crate::output::clip::{Cut, Windows, cut};
 use crate::output::publish::ClipFeed;
-use crate::record::{Recorder, Seen};
+use crate::record::{FrameResults, Recorder};
 use crate::{Error, Result};
 
 /// The clips of one stream.
@@ -22,7 +22,7 @@ pub struct Clips {
 }
 
 impl Clips {
-    /// Clips in `folder`, which is made if it is not there; the names of its files begin with `base`.
+    /// Clips in `folder`, which is created if missing; the names of its files begin with `base`.
     ///
     /// # Errors
     /// The folder cannot be made.
@@ -84,7 +84,7 @@ impl Clips {
 struct ClipRecorder(Clips);
 
 impl Recorder for ClipRecorder {
-    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, seen: &FrameResults<'_>) -> Result<()> {
         self.0.windows().saw(seen.running_time.as_secs_f64());
         Ok(())
     }

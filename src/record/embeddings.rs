@@ -17,7 +17,7 @@ use super::lines::{Existing, Lines, open_file};
 use crate::lock::lock;
 use crate::npy;
 use crate::ood::alarm::{Event, EventType, Scene};
-use crate::record::{Recorder, Seen};
+use crate::record::{FrameResults, Recorder};
 use crate::{Error, Result};
 
 /// The end of the name of the file beside the rows.
@@ -169,7 +169,7 @@ impl EmbeddingRecorder {
 }
 
 impl Recorder for EmbeddingRecorder {
-    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, seen: &FrameResults<'_>) -> Result<()> {
         for sighting in &seen.scene.sightings {
             let (track, level) = (sighting.track_id, sighting.region.level);
             if !sighting.has_event {
@@ -259,7 +259,7 @@ mod tests {
         let mut scene = Scene { grid: (4, 2), labels: vec![1, 0, 2, 2, 3, 0, 0, 0], ..Scene::default() };
         scene.sightings = vec![sighting(7), sighting(8), sighting(7)];
         let fine = Array3::from_shape_fn((2, 2, 4), |(d, y, x)| (100 * d + 10 * y + x) as f32);
-        // One cell, which belongs to nobody: the middle stands for it.
+        // One cell, which belongs to no region: the middle stands for it.
         let coarse = Array3::from_elem((1, 1, 1), 5.0);
         let maps = [fine.view(), coarse.view()];
         assert_eq!(mean_feature(&maps, &scene, 7), [5.0, 105.0, 5.0]);
@@ -277,7 +277,7 @@ mod tests {
             let sighting =
                 Sighting { track_id: 7, standing: Standing::Alarm, has_event, region: region(), trail: (0, 0) };
             let scene = Scene { grid: (1, 1), labels: vec![1], sightings: vec![sighting], ..Scene::default() };
-            let seen = Seen {
+            let seen = FrameResults {
                 index: 0,
                 running_time: Duration::ZERO,
                 wall: None,

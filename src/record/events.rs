@@ -10,7 +10,7 @@ use super::lines::{Existing, Lines};
 use crate::Result;
 use crate::input::Signal;
 use crate::ood::alarm::{Event, rfc3339};
-use crate::record::{Recorder, Seen};
+use crate::record::{FrameResults, Recorder};
 
 /// The file, shared by all streams of a run.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl EventRecorder {
 }
 
 impl Recorder for EventRecorder {
-    fn record(&mut self, _: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, _: &FrameResults<'_>) -> Result<()> {
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use ndarray::ArrayView2;
 
 use crate::atomic_file;
 use crate::npy::{self, FloatType};
-use crate::record::{Recorder, Seen};
+use crate::record::{FrameResults, Recorder};
 use crate::{Error, Result};
 
 /// A folder that takes one file per frame.
@@ -118,14 +118,14 @@ impl ScoreFolder {
 
 /// `masks:DIR`: the mask of every frame.
 impl Recorder for MaskFolder {
-    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, seen: &FrameResults<'_>) -> Result<()> {
         self.write(seen.index, seen.detection.mask.view()).map(|_| ())
     }
 }
 
 /// `scores:DIR`: the score map of every frame.
 impl Recorder for ScoreFolder {
-    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, seen: &FrameResults<'_>) -> Result<()> {
         self.write(seen.index, seen.detection.score.view()).map(|_| ())
     }
 }

@@ -35,7 +35,7 @@ pub use settings::ArchiveConfig;
 
 /// One frame and its results.
 #[derive(Debug, Clone, Copy)]
-pub struct Seen<'a> {
+pub struct FrameResults<'a> {
     /// Number of the frame in its stream, from 0.
     pub index: u64,
     /// Running time of the frame.
@@ -58,7 +58,7 @@ pub trait Recorder: Send {
     ///
     /// # Errors
     /// The results cannot be written.
-    fn record(&mut self, seen: &Seen<'_>) -> Result<()>;
+    fn record(&mut self, seen: &FrameResults<'_>) -> Result<()>;
 
     /// Called before [`Recorder::events`] with the events that a frame, or the end of the stream, brought about, to add
     /// what it knows of them.
@@ -122,9 +122,9 @@ pub struct Wanted<'a> {
 
 /// A stream whose results are kept.
 #[derive(Debug, Clone, Copy)]
-pub struct Of<'a> {
+pub struct RecordedStream<'a> {
     /// Its name in the files.
-    pub stream: &'a str,
+    pub name: &'a str,
     /// What the names of its files begin with.
     pub base: &'a str,
     /// How snapshots are drawn on.
@@ -192,12 +192,17 @@ impl<'a> Records<'a> {
     ///
     /// # Errors
     /// A folder cannot be created, or a file not written.
-    pub fn of_stream(&self, of: &Of<'_>) -> Result<Vec<Box<dyn Recorder>>> {
+    pub fn of_stream(&self, stream: &RecordedStream<'_>) -> Result<Vec<Box<dyn Recorder>>> {
         let mut recorders: Vec<Box<dyn Recorder>> = Vec::new();
         let overwrite = self.wanted.existing == Existing::Replace;
         if let Some(folder) = self.wanted.snapshots {
-            recorders
-                .push(Box::new(snapshots::SnapshotRecorder::new(folder, of.base, overwrite, of.style, of.classes)?));
+            recorders.push(Box::new(snapshots::SnapshotRecorder::new(
+                folder,
+                stream.base,
+                overwrite,
+                stream.style,
+                stream.classes,
+            )?));
         }
         if let Some(file) = &self.embeddings {
             recorders.push(Box::new(EmbeddingRecorder::new(Arc::clone(file))));
@@ -212,13 +217,13 @@ impl<'a> Records<'a> {
             recorders.push(Box::new(table::ChapterRecorder::new(Arc::clone(lines))));
         }
         if let Some(lines) = &self.regions {
-            recorders.push(Box::new(regions::RegionRecorder::new(of.stream.to_owned(), Arc::clone(lines))));
+            recorders.push(Box::new(regions::RegionRecorder::new(stream.name.to_owned(), Arc::clone(lines))));
         }
         if let Some(folder) = self.wanted.masks {
-            recorders.push(Box::new(maps::MaskFolder::new(folder, of.base, overwrite)?));
+            recorders.push(Box::new(maps::MaskFolder::new(folder, stream.base, overwrite)?));
         }
         if let Some(folder) = self.wanted.scores {
-            recorders.push(Box::new(maps::ScoreFolder::new(folder, of.base, FloatType::default(), overwrite)?));
+            recorders.push(Box::new(maps::ScoreFolder::new(folder, stream.base, FloatType::default(), overwrite)?));
         }
         Ok(recorders)
     }

@@ -1,5 +1,5 @@
 //! `regions:FILE`: one JSON object a line for each frame with something marked, its pixels as COCO run lengths. A frame
-//! without regions has a line where the frame before it, of those that were looked at, had some: it ends them.
+//! without regions has a line where the frame before it, of those that were analysed, had some: it ends them.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::rle::{Rle, Runs};
 use crate::Result;
 use crate::ood::alarm::{Scene, Standing, rfc3339};
 use crate::ood::region::BoundingBox;
-use crate::record::{Recorder, Seen};
+use crate::record::{FrameResults, Recorder};
 
 /// Version of the lines. A reader of version n reads n + 1 by ignoring what it does not know.
 pub const SCHEMA: u32 = 1;
@@ -60,7 +60,7 @@ impl RegionRecorder {
 }
 
 impl Recorder for RegionRecorder {
-    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, seen: &FrameResults<'_>) -> Result<()> {
         let mask = &seen.detection.mask;
         let (height, width) = mask.dim();
         // Rows and columns with something in them.

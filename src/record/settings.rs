@@ -19,7 +19,7 @@ pub struct ArchiveConfig {
     pub every_s: Option<f64>,
     /// Only key frames are decoded.
     pub keyframes: bool,
-    /// Frames that equal the last one that was looked at are not looked at: parked hours.
+    /// Whether frames that equal the last analysed one are skipped, as when parked.
     pub skip_still: bool,
     /// Seconds of a clip before its event.
     #[serde(deserialize_with = "seconds")]

@@ -11,7 +11,7 @@ use image::{ExtendedColorType, ImageEncoder as _};
 use crate::draw::{Caption, Painter, ScoreScale, Style, View};
 use crate::frame::{Colour, I420, I420Mut, Matrix, PlaneMut, Range};
 use crate::ood::alarm::{Event, EventType};
-use crate::record::{Recorder, Seen};
+use crate::record::{FrameResults, Recorder};
 use crate::{Error, Result, atomic_file};
 
 /// Quality of the JPEG files, 1 to 100.
@@ -43,7 +43,7 @@ pub struct SnapshotRecorder {
 }
 
 impl SnapshotRecorder {
-    /// A recorder into `folder`, which is made if it is not there; the names of its files begin with `base`.
+    /// A recorder into `folder`, which is created if missing; the names of its files begin with `base`.
     ///
     /// # Errors
     /// The folder cannot be made.
@@ -62,7 +62,7 @@ impl SnapshotRecorder {
     }
 
     /// Copies the picture of the frame, clean and drawn on.
-    fn copy(&mut self, seen: &Seen<'_>, picture: &I420<'_>) -> Result<Copied> {
+    fn copy(&mut self, seen: &FrameResults<'_>, picture: &I420<'_>) -> Result<Copied> {
         let (width, height) = (picture.width(), picture.height());
         let planes = [picture.y, picture.u, picture.v];
         let mut copies =
@@ -102,7 +102,7 @@ impl SnapshotRecorder {
 }
 
 impl Recorder for SnapshotRecorder {
-    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, seen: &FrameResults<'_>) -> Result<()> {
         let Some(picture) = seen.picture else { return Ok(()) };
         let is_better =
             |best: &HashMap<u64, Best>, track: u64, level: f32| best.get(&track).is_none_or(|best| level > best.level);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::lines::Lines;
 use crate::Result;
 use crate::ood::alarm::{Event, EventType};
-use crate::record::{Recorder, Seen};
+use crate::record::{FrameResults, Recorder};
 
 /// The columns of the table.
 const COLUMNS: &str = "id,stream,track_id,label,alarm,severity,start_s,end_s,start_wall,end_wall,time_source,x,y,width,height,\
@@ -69,7 +69,7 @@ pub fn row(event: &Event) -> String {
 }
 
 impl Recorder for TableRecorder {
-    fn record(&mut self, _: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, _: &FrameResults<'_>) -> Result<()> {
         Ok(())
     }
 
@@ -95,7 +95,7 @@ impl ChapterRecorder {
 }
 
 impl Recorder for ChapterRecorder {
-    fn record(&mut self, _: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, _: &FrameResults<'_>) -> Result<()> {
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Wall times of files: from a pattern of one's own, from the names that cameras give, or from the container.
+//! Wall times of files: from a given pattern, from the names that cameras give, or from the container.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -11,7 +11,7 @@ use regex_lite::Regex;
 use super::settings::ArchiveConfig;
 use crate::ood::alarm::event::TimeSource;
 use crate::ood::alarm::{Event, rfc3339};
-use crate::record::{Recorder, Seen};
+use crate::record::{FrameResults, Recorder};
 use crate::{Error, Result};
 
 /// Names that hold the local time of the start, by maker. The groups are year, month, day, hour, minute, second.
@@ -187,7 +187,7 @@ fn by_groups(found: &regex_lite::Captures<'_>) -> Option<DateTime> {
 pub struct WallClock(pub Start);
 
 impl Recorder for WallClock {
-    fn record(&mut self, _: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, _: &FrameResults<'_>) -> Result<()> {
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use crate::ood::alarm::{Event, EventType};
 use crate::ood::region::BoundingBox;
 use crate::output::preview::{Preview, PreviewOptions};
 use crate::record::snapshots::rgb;
-use crate::record::{Recorder, Seen};
+use crate::record::{FrameResults, Recorder};
 
 /// Events that are remembered.
 const EVENTS: usize = 100;
@@ -102,7 +102,7 @@ impl Board {
             events.pop_front();
         }
         events.push_back(Arc::clone(&notice));
-        // Without followers there is nobody to tell.
+        // Without followers nothing is sent.
         let _ = self.news.send(notice);
     }
 
@@ -119,7 +119,7 @@ struct Poster {
 }
 
 impl Recorder for Poster {
-    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, seen: &FrameResults<'_>) -> Result<()> {
         let (low, high) = seen
             .detection
             .grid_score

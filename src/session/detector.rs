@@ -9,7 +9,7 @@ use crate::compute::{self, Backend, Detection, Luma, Maps, Recipe, Size, Target}
 use crate::config::Config;
 use crate::frame::{I420, Plane, Range};
 use crate::model::runtime::Network;
-use crate::model::views::look::Look;
+use crate::model::views::inference::FrameInference;
 use crate::model::views::rgb::{RgbPicture, luma};
 use crate::ood::region::{Region, RegionFinder};
 use crate::{Error, Result};
@@ -38,7 +38,7 @@ pub struct Detector {
     backend: Box<dyn Backend>,
     recipe: Recipe,
     threshold: f32,
-    look: Look,
+    inference: FrameInference,
     detection: Detection,
     regions: RegionFinder,
     luma: Vec<u8>,
@@ -84,7 +84,7 @@ impl Detector {
         })?;
         let backend = compute::open_with(config.detect.compute, config.model.threads, config.detect.gpu_f16)?;
         Ok(Self {
-            look: Look::new(&network, views)?,
+            inference: FrameInference::new(&network, views)?,
             network,
             backend,
             recipe: Recipe { warm_start: false, smoothing: None, ..recipe },
@@ -108,9 +108,9 @@ impl Detector {
         let picture = RgbPicture::new(rgb, width, height)?;
         let (columns, rows) = picture.size();
         let target = Target { size: Size { width: columns, height: rows }, threshold: self.threshold };
-        let Self { network, backend, recipe, look, detection, regions, luma: samples, .. } = self;
+        let Self { network, backend, recipe, inference, detection, regions, luma: samples, .. } = self;
         luma(&picture, samples);
-        look.at_rgb(network, &picture, |maps| {
+        inference.run_rgb(network, &picture, |maps| {
             let plane = Plane { data: samples, stride: columns, columns, rows };
             let maps = Maps { picture: Some(Luma { plane, range: Range::Full }), ..*maps };
             find(backend.as_mut(), recipe, &maps, target, detection, regions)
@@ -125,8 +125,8 @@ impl Detector {
         picture.check()?;
         let size = Size { width: picture.width(), height: picture.height() };
         let target = Target { size, threshold: self.threshold };
-        let Self { network, backend, recipe, look, detection, regions, .. } = self;
-        look.at(network, picture, |maps| {
+        let Self { network, backend, recipe, inference, detection, regions, .. } = self;
+        inference.run(network, picture, |maps| {
             let luma = Luma { plane: picture.y, range: picture.colour.range };
             let maps = Maps { picture: Some(luma), ..*maps };
             find(backend.as_mut(), recipe, &maps, target, detection, regions)

@@ -10,7 +10,7 @@ use crate::model::views::Views;
 use crate::ood::alarm::{IgnoreMap, has_road};
 use crate::ood::calibration::{Calibration, InputForm, ModelId, ready};
 use crate::ood::method::Method;
-use crate::pipeline::{Engine, Looks, Settings, Tunable};
+use crate::pipeline::{Engine, Sampling, Settings, Tunable};
 use crate::{Error, Result};
 
 /// The engine of `config`, ready to run.
@@ -49,7 +49,7 @@ pub fn open(config: &Config) -> Result<Engine> {
             events: Arc::new(config.events.clone()),
             ignore,
         })),
-        looks: Looks {
+        sampling: Sampling {
             every: config.archive.every_s.map(Duration::from_secs_f64),
             skip_still: config.archive.skip_still,
         },

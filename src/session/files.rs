@@ -26,7 +26,7 @@ use crate::output::{Encoding, Written, clip};
 use crate::pipeline::{self, Control, Engine, Flow, Lane, Meter, Stream};
 use crate::record::position::{PositionRecorder, Positions};
 use crate::record::wall::{WallClock, WallTimes};
-use crate::record::{Clips, Existing, Of, Recorder, Records};
+use crate::record::{Clips, Existing, RecordedStream, Recorder, Records};
 use crate::{Error, Result};
 
 /// Longest wait for the messages of files at the end of a run.
@@ -260,7 +260,7 @@ impl Files<'_> {
             reader,
             writer,
             recorders,
-            observer: &Follow { meter: &meter, observer: self.observer },
+            observer: &Forwarder { meter: &meter, observer: self.observer },
             control: Arc::new(Control::watching(self.handle.interrupts())),
             meter: Arc::clone(&meter),
             flow: Flow::all(self.config.pipeline.queue),
@@ -325,8 +325,8 @@ impl Queue for Listed<'_> {
             return Err(Box::default());
         };
         let path = input.name();
-        let of = Of { stream: &path, base: &base, style: self.style, classes: &self.classes };
-        match self.records.of_stream(&of) {
+        let recorded = RecordedStream { name: &path, base: &base, style: self.style, classes: &self.classes };
+        match self.records.of_stream(&recorded) {
             Ok(mut recorders) => {
                 recorders.extend(self.notifier.recorder());
                 let clips = clips(self.records, &self.config, &input, &base, output.as_deref());
@@ -378,12 +378,12 @@ pub(super) fn run(session: Session) -> Result<Report> {
 }
 
 /// Forwards the progress of a stream to the session's observer.
-struct Follow<'a> {
+struct Forwarder<'a> {
     meter: &'a Meter,
     observer: &'a dyn Observer,
 }
 
-impl pipeline::Observer for Follow<'_> {
+impl pipeline::Observer for Forwarder<'_> {
     fn frame_done(&self, running_time: u64, ood_share: f32) {
         self.observer.frame_done(self.meter, Duration::from_nanos(running_time), ood_share);
     }

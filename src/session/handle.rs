@@ -21,7 +21,7 @@ pub struct StreamStatus {
     pub meter: Arc<Meter>,
     /// The state of its live outputs.
     pub outputs: Vec<Arc<OutputStatus>>,
-    /// What is shown of it, where somebody may look.
+    /// What the page shows of it, if there is one.
     pub(crate) watched: Option<Arc<Watched>>,
 }
 
@@ -94,7 +94,7 @@ impl Handle {
         self.0.interrupts.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether the run was asked to end at once.
+    /// Whether the run is to end at once.
     pub fn aborted(&self) -> bool {
         self.0.interrupts.load(Ordering::Relaxed) > 1
     }

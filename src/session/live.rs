@@ -21,7 +21,7 @@ use crate::notify::Notifier;
 use crate::output::FrameWriter;
 use crate::output::publish::{self, OutputStatus, PublishOptions, Servers, Target};
 use crate::pipeline::{self, Control, Flow, Meter, Policy, Stream};
-use crate::record::{BestEffortRecorder, Clips, EventLog, Existing, Of, Recorder, Records};
+use crate::record::{BestEffortRecorder, Clips, EventLog, Existing, RecordedStream, Recorder, Records};
 use crate::{Error, Result};
 
 /// The parts of one stream that outlive its threads.
@@ -29,7 +29,7 @@ struct Opened {
     input: String,
     meter: Arc<Meter>,
     control: Arc<Control>,
-    follow: Follow,
+    forwarder: Forwarder,
     outputs: Vec<Arc<OutputStatus>>,
     watched: Option<Arc<Watched>>,
     reader: Option<Box<dyn FrameReader>>,
@@ -87,8 +87,8 @@ pub(super) fn run(session: Session) -> Result<Report> {
         observer.started(&meter, None);
         let watched = handle.board().map(|board| board.stream());
         let mut recorders: Vec<_> = records
-            .of_stream(&Of {
-                stream: &plan.name,
+            .of_stream(&RecordedStream {
+                name: &plan.name,
                 base: &plan.name,
                 style: config.draw,
                 classes: &engine.network.manifest().classes.names,
@@ -104,7 +104,7 @@ pub(super) fn run(session: Session) -> Result<Report> {
         opened.push(Opened {
             input: plan.input.to_string(),
             control: Arc::new(Control::watching(handle.interrupts())),
-            follow: Follow {
+            forwarder: Forwarder {
                 meter: Arc::clone(&meter),
                 events: records.events().cloned(),
                 notifier: Arc::clone(&notifier),
@@ -141,7 +141,7 @@ pub(super) fn run(session: Session) -> Result<Report> {
             reader: stream.reader.take()?,
             writer: stream.writer.take(),
             recorders: std::mem::take(&mut stream.recorders),
-            observer: &stream.follow,
+            observer: &stream.forwarder,
             control: Arc::clone(&stream.control),
             meter: Arc::clone(&stream.meter),
             flow,
@@ -189,7 +189,7 @@ fn timer(
 }
 
 /// Forwards the progress of a stream to the session's observer, and its losses and returns to the events and messages.
-struct Follow {
+struct Forwarder {
     meter: Arc<Meter>,
     events: Option<Arc<EventLog>>,
     notifier: Arc<Notifier>,
@@ -197,7 +197,7 @@ struct Follow {
     watched: Option<Arc<Watched>>,
 }
 
-impl pipeline::Observer for Follow {
+impl pipeline::Observer for Forwarder {
     fn drawn(&self, frame: &Frame) {
         if let Some(watched) = &self.watched {
             watched.preview.offer(frame);

@@ -221,7 +221,7 @@ fn bases(names: &[PathBuf]) -> Vec<OsString> {
         // a.mp4 and a.avi of one folder must not meet in a.ood.mp4.
         let mut base = name.file_stem().unwrap_or(name.as_os_str()).to_owned();
         let mut number = 2;
-        // Names that differ only in bytes that are not UTF-8 are told apart, too.
+        // Names that differ only in bytes that are not UTF-8 are distinct, too.
         while !taken.insert(base.to_string_lossy().into_owned()) {
             base = full.to_owned();
             if number > 2 {

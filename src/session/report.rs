@@ -73,9 +73,9 @@ pub struct InputReport {
     pub frames_in: u64,
     /// Frames encoded.
     pub frames_out: u64,
-    /// Frames that the network looked at.
+    /// Frames that the network analysed.
     pub frames_looked_at: u64,
-    /// Frames that equalled the last one that was looked at, and were not, see `archive.skip_still`.
+    /// Frames that were skipped as equal to the last analysed one, see `archive.skip_still`.
     pub still: u64,
     /// Frames dropped by policy; always 0 for files.
     pub dropped: u64,

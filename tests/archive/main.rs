@@ -5,13 +5,13 @@ mod deploy;
 mod errors;
 mod exports;
 mod kept;
-mod looks;
 mod messages;
 mod mine;
 mod page;
 mod ray;
 mod resume;
 mod review;
+mod sampling;
 mod tree;
 
 use std::collections::BTreeMap;

@@ -92,7 +92,7 @@ fn the_table_goes_to_standard_output_and_size_limits_can_be_set() {
 }
 
 #[test]
-fn bad_files_are_named_and_skipped_only_when_asked() {
+fn bad_files_are_named_and_skipped_only_on_request() {
     let root = tempfile::tempdir().unwrap();
     set(root.path());
     let scores = root.path().join("scores");

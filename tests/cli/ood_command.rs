@@ -67,3 +67,27 @@ fn ordinary_videos_get_figures() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("per min"));
     assert!(folder.path().join("page/index.html").is_file());
 }
+
+/// Pictures have no duration: no figure per minute is made up.
+#[test]
+fn pictures_one_by_one_have_no_rate() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("stills")).unwrap();
+    for (name, width) in [("a.png", 64), ("b.png", 96)] {
+        GrayImage::from_fn(width, 48, |x, y| Luma([(x * y % 251) as u8]))
+            .save(folder.path().join("stills").join(name))
+            .unwrap();
+    }
+    let output = oodstream(folder.path(), &["-q", "eval", "stills", "--ordinary", "--stills", "--json", "r.json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let json: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.path().join("r.json")).unwrap()).unwrap();
+    let clip = &json["clips"][0];
+    assert_eq!((&clip["frames"], &clip["seconds"]), (&2.into(), &0.0.into()));
+    for key in ["events_per_minute", "alarm_time_share"] {
+        assert!(clip[key].is_null(), "{key}: {}", clip[key]);
+    }
+    assert!(json["events_per_minute"].is_null(), "{json}");
+    let total = format!("all: {} events in 2 pictures", clip["events"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains(&total), "{total}");
+}

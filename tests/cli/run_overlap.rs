@@ -12,7 +12,7 @@ use oodstream::config::Config;
 use oodstream::output;
 use oodstream::output::Encoding;
 use oodstream::pipeline::{self, Control, Engine, Flow, Meter, Observer, Policy, Stream, Sync};
-use oodstream::record::{Recorder, Seen};
+use oodstream::record::{FrameResults, Recorder};
 use oodstream::session::engine;
 use oodstream::{Error, Result};
 use support::onnx;
@@ -101,7 +101,7 @@ type Scores = Vec<(u64, Array2<f32>)>;
 struct Kept(Arc<Mutex<Scores>>);
 
 impl Recorder for Kept {
-    fn record(&mut self, seen: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, seen: &FrameResults<'_>) -> Result<()> {
         self.0.lock().unwrap().push((seen.index, seen.detection.grid_score.clone()));
         Ok(())
     }

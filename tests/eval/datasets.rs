@@ -5,7 +5,8 @@ use std::path::Path;
 
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use oodstream::eval::components::{ANOMALY, KNOWN, VOID};
-use oodstream::eval::dataset::{Coding, Dataset, SetLayout, read_image, read_mask, read_sample};
+use oodstream::eval::dataset::{Dataset, SetLayout};
+use oodstream::eval::sample::{Coding, read_image, read_mask, read_sample};
 
 fn picture(path: impl AsRef<Path>) {
     fs::create_dir_all(path.as_ref().parent().unwrap()).unwrap();

@@ -98,7 +98,7 @@ fn truncated_and_corrupted() {
         let (frames, end) = reads(&broken);
         assert!(frames >= 20, "{name}: {frames}");
         // FFmpeg's decoders conceal damage inside of a frame without telling.
-        let told = !["mpeg4.avi", "stream.ts"].contains(&name);
-        assert!(!told || !end.is_clean(), "{name}: the damage was not noticed");
+        let reported = !["mpeg4.avi", "stream.ts"].contains(&name);
+        assert!(!reported || !end.is_clean(), "{name}: the damage was not noticed");
     }
 }

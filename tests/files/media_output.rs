@@ -55,7 +55,7 @@ fn names_that_are_refused() {
         println!("{error}");
         error
     };
-    assert!(refused(&at("no/such/out.mp4")).to_string().contains("is not there"));
+    assert!(refused(&at("no/such/out.mp4")).to_string().contains("does not exist"));
     assert_eq!(refused(&at("out.gif")).kind(), oodstream::ErrorKind::Usage);
     fs::write(at("there.mp4"), b"precious").unwrap();
     assert!(refused(&at("there.mp4")).to_string().contains("--overwrite"));
@@ -87,7 +87,7 @@ fn a_name_taken_meanwhile_is_not_replaced() {
     let (mut reader, writer) =
         test_input("test://ball?width=64&height=48&frames=5", &output, &Encoding::default()).unwrap();
     let mut writer = writer.unwrap();
-    // A second run with the same output is told so.
+    // A second run with the same output is refused.
     let second = test_input("test://ball?frames=5", &output, &Encoding::default()).map(drop).unwrap_err();
     assert!(second.to_string().contains("another run"), "{second}");
     write_all(&mut reader, &mut writer);

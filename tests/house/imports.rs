@@ -155,7 +155,7 @@ fn examples_and_documents_use_what_is_public() {
 }
 
 #[test]
-fn lists_paths_and_comments_are_told_apart() {
+fn lists_paths_and_comments_are_parsed() {
     let source = "use crate::{Error, frame::{Plane, Range},\n gst};\n// crate::cli\nlet x = crate::model::Views;\n\
                   #[cfg(test)]\nmod tests { use crate::cli; }";
     assert_eq!(imported(source), ["Error", "frame", "gst", "model"]);

@@ -26,13 +26,13 @@ fn first_frame(reader: &mut dyn FrameReader) {
 fn nothing_stays_open() {
     let _alone = alone();
     let camera = Camera::start(CameraOptions { width: 64, height: 48, ..CameraOptions::default() });
-    let nobody = LiveInput::parse("rtsp://127.0.0.1:9/cam").unwrap().unwrap();
+    let closed = LiveInput::parse("rtsp://127.0.0.1:9/cam").unwrap().unwrap();
     let input = LiveInput::parse(&camera.address()).unwrap().unwrap();
     let visit = |transport| {
         let options = SourceOptions { transport, ..SourceOptions::default() };
         first_frame(open_live(&input, &options, 0).unwrap().as_mut());
-        // And one that finds nobody, dropped on the way.
-        let mut reader = open_live(&nobody, &options, 0).unwrap();
+        // And one to a closed port, dropped while it connects.
+        let mut reader = open_live(&closed, &options, 0).unwrap();
         assert!(matches!(reader.read(Duration::from_millis(10)).unwrap(), Read::TimedOut | Read::Signal(_)));
     };
     // Thread pools and plugins come with the first ones.

@@ -64,7 +64,7 @@ fn a_camera_that_is_unplugged_comes_back() {
 }
 
 #[test]
-fn what_the_camera_cannot_give_is_told() {
+fn unsupported_camera_modes_are_reported() {
     let offer = "it has raw YUY2 1280x720 at 10 fps, raw YUY2 640x480 at 30 or 15 fps, JPEG 1280x720 at 30 or 15 fps, JPEG \
                  640x480 at 30 fps";
     for query in ["?width=800&height=600", "?fps=50", "?format=h264"] {
@@ -78,7 +78,7 @@ fn what_the_camera_cannot_give_is_told() {
 }
 
 #[test]
-fn what_is_no_camera_is_told() {
+fn a_device_that_is_no_camera_is_reported() {
     let place = Place::new();
     let mut run = Live::start(&place, "run v4l2:///dev/null -o none -o events:e.jsonl");
     until("it is told", || count(&place.path("e.jsonl"), "lost") == 1);

@@ -206,7 +206,7 @@ fn what_a_camera_answers_is_said_and_bounded() {
         let (_, _, reasons) = watch(reader.as_mut(), 3, 1);
         assert!(reasons.iter().any(|reason| reason.contains(holds)), "{answer}: {reasons:?}");
         if holds == "no room" {
-            assert!(camera.requests("DESCRIBE").len() <= 2, "it is asked more seldom");
+            assert!(camera.requests("DESCRIBE").len() <= 2, "requests become less frequent");
         }
     }
 }

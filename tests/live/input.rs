@@ -297,7 +297,7 @@ fn h265_and_a_camera_that_takes_only_tcp() {
     assert!(matches!(reader.read(Duration::from_millis(300)).unwrap(), Read::TimedOut));
 }
 
-/// A way to a camera on which UDP gets lost: the ports that the client names are not the ones the camera is told.
+/// A way to a camera on which UDP gets lost: the ports that the client names are not those that reach the camera.
 fn without_udp(camera: u16) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -346,12 +346,12 @@ fn where_udp_gets_lost_tcp_is_taken() {
 }
 
 #[test]
-fn passwords_are_checked_and_never_told() {
+fn passwords_are_checked_and_never_shown() {
     const RIGHT: &str = "r!ght/p@ss";
     const WRONG: &str = "wr0ng:p@ss";
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("login");
-    let mut told = String::new();
+    let mut shown = String::new();
     for basic in [false, true] {
         let login = Some(("viewer".to_string(), RIGHT.to_string()));
         let camera = Camera::start(CameraOptions { login, basic, ..CameraOptions::default() });
@@ -360,7 +360,7 @@ fn passwords_are_checked_and_never_told() {
         let (reason, _) = lost(reader.as_mut());
         assert_eq!(reason, "401: wrong user or password");
         assert!(matches!(reader.read(Duration::from_millis(300)).unwrap(), Read::TimedOut));
-        told += &reason;
+        shown += &reason;
 
         let mut reader = open(&camera.address(), &over(Transport::Tcp));
         let (reason, _) = lost(reader.as_mut());
@@ -368,7 +368,7 @@ fn passwords_are_checked_and_never_told() {
 
         let mut reader = open(&camera.address_for("viewer:r!ght%2Fp%40ss"), &over(Transport::Tcp));
         let (_, what, _) = back(reader.as_mut());
-        told += &format!("{what} {:?}", reader.info());
+        shown += &format!("{what} {:?}", reader.info());
 
         std::fs::write(&file, format!("viewer:{RIGHT}\n")).unwrap();
         let options = SourceOptions { credentials: Some(file.clone().into()), ..over(Transport::Udp) };
@@ -382,20 +382,20 @@ fn passwords_are_checked_and_never_told() {
     // A wrong host.
     let input = LiveInput::parse("rtsp://viewer:wr0ng%3Ap%40ss@127.0.0.1:9/cam").unwrap().unwrap();
     let mut reader = open_live(&input, &over(Transport::Tcp), 7).unwrap();
-    told += &lost(reader.as_mut()).0;
-    told += &format!("{input} {input:?}");
+    shown += &lost(reader.as_mut()).0;
+    shown += &format!("{input} {input:?}");
 
     std::fs::write(&file, "only-a-secret").unwrap();
     let options = SourceOptions { credentials: Some(file.clone().into()), ..SourceOptions::default() };
     let input = LiveInput::parse("rtsp://127.0.0.1:9/cam").unwrap().unwrap();
-    told += &open_live(&input, &options, 0).err().unwrap().to_string();
+    shown += &open_live(&input, &options, 0).err().unwrap().to_string();
     let options = SourceOptions { credentials: Some(folder.path().join("gone").into()), ..SourceOptions::default() };
     assert!(open_live(&input, &options, 0).err().unwrap().to_string().contains("gone"));
 
-    let all = logged() + &told;
+    let all = logged() + &shown;
     assert!(all.contains("127.0.0.1:9/cam"), "the log works");
     for secret in [RIGHT, WRONG, "wr0ng", "r!ght", "only-a-secret"] {
-        assert!(!all.contains(secret), "{secret} is told");
+        assert!(!all.contains(secret), "{secret} is shown");
     }
 }
 
@@ -547,7 +547,7 @@ fn mjpeg_over_http() {
     in_order(&frames);
     assert!(frame(reader.as_mut()).lost.is_none());
     for secret in ["http-secret", "http-wrong"] {
-        assert!(!logged().contains(secret), "{secret} is told");
+        assert!(!logged().contains(secret), "{secret} is shown");
     }
 }
 

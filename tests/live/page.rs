@@ -169,8 +169,8 @@ fn pictures_move_and_settings_are_in_force_at_once_and_saved() {
         post(port, "/api/settings", &json!({ "threshold": -1e9, "view": "mask", "opacity": 1.0, "legend": false }));
     assert_eq!(change.status, 200, "{}", change.text());
     until("the mask is white", || picture(port, "ball", 0).is_some_and(|(picture, _)| mean(&picture) > 240.0));
-    let told = feed.until("settings", |settings| settings["view"] == "mask");
-    assert_eq!((told["threshold"].as_f64(), told["opacity"].as_f64()), (Some(-1e9), Some(1.0)));
+    let sent = feed.until("settings", |settings| settings["view"] == "mask");
+    assert_eq!((sent["threshold"].as_f64(), sent["opacity"].as_f64()), (Some(-1e9), Some(1.0)));
     feed.until("sample", |sample| sample["streams"][0]["share"] == 1.0);
     // A threshold that marks nothing is black again.
     assert_eq!(post(port, "/api/settings", &json!({ "threshold": 1e9 })).status, 200);
@@ -241,7 +241,7 @@ fn an_ignored_part_raises_no_event_from_then_on() {
 }
 
 #[test]
-fn the_death_and_the_return_of_a_stream_are_told() {
+fn the_loss_and_the_return_of_a_stream_are_reported() {
     let place = Place::new();
     let mut camera = Camera::start(CameraOptions { width: 160, height: 96, ..CameraOptions::default() });
     let (mut run, port) = up(&place, &format!("{} -o none --transport tcp --set source.stall_s=1", camera.address()));

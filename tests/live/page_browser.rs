@@ -99,7 +99,7 @@ fn the_page_shows_the_video_and_changes_the_mask() {
     assert!(page.is("document.documentElement.scrollWidth <= window.innerWidth"), "it scrolls sideways");
     assert_eq!(browser.complaints(), Vec::<String>::new());
     run.stop(130);
-    until("the end is told", || {
+    until("the end is reported", || {
         text(&page, "connection").contains("lost") || text(&page, "connection").contains("reached")
     });
 }
@@ -168,7 +168,7 @@ fn a_password_is_asked_for() {
     fs::write(place.path("p.toml"), format!("[http]\npassword_hash = '{}'\n", hash.trim())).unwrap();
     let (mut run, port) = up(&place, "test://ball?live=1&width=160&height=96 --method max-logit -o none -c p.toml");
     let page = browser.open(&format!("http://127.0.0.1:{port}/"), Screen::default());
-    until("the password is asked for", || page.is("document.getElementById('login').open"));
+    until("the password is requested", || page.is("document.getElementById('login').open"));
     for (password, open) in [("sesame", true), ("open sesame", false)] {
         page.value(&format!("document.getElementById('password').value = '{password}'"));
         page.value("document.querySelector('#login-form button').click()");

@@ -110,7 +110,7 @@ fn brightness(path: &Path) -> Vec<f64> {
 }
 
 #[test]
-fn a_lost_camera_is_shown_and_told() {
+fn a_lost_camera_is_shown_and_reported() {
     let place = Place::new();
     let options = CameraOptions { width: 320, height: 192, pattern: "white".to_owned(), ..CameraOptions::default() };
     let mut camera = Camera::start(options);

@@ -69,7 +69,7 @@ fn monitors_over_tcp_and_udp_at_once() {
 }
 
 #[test]
-fn before_the_first_picture_clients_are_told_to_wait_and_two_streams_share_a_port() {
+fn before_the_first_picture_clients_wait_and_two_streams_share_a_port() {
     let _alone = alone();
     let port = free_port();
     let servers = servers();

@@ -144,7 +144,7 @@ fn stalled_for_twenty_seconds() {
     for transport in ["tcp", "udp"] {
         let place = Place::new();
         let events = place.path("e.jsonl");
-        let told = |what: &str| fs::read_to_string(&events).unwrap_or_default().matches(what).count();
+        let reported = |what: &str| fs::read_to_string(&events).unwrap_or_default().matches(what).count();
         let mut camera = Camera::start(CameraOptions { width: 640, height: 360, fps: 10, ..CameraOptions::default() });
         let port = free_port();
         let mut run = start(
@@ -160,14 +160,14 @@ fn stalled_for_twenty_seconds() {
         watching.sees(20);
         camera.stop();
         let stopped = Instant::now();
-        until("the loss is told", || told("\"lost\"") == 1);
+        until("the loss is reported", || reported("\"lost\"") == 1);
         println!("{transport}: lost {:.1} s after the last picture", stopped.elapsed().as_secs_f64());
         while stopped.elapsed() < Duration::from_secs(20) {
             watching.sees(1);
         }
         camera.cont();
         let on = Instant::now();
-        until("it is back", || told("\"back\"") == 2);
+        until("it is back", || reported("\"back\"") == 2);
         let away = on.elapsed();
         println!("{transport}: back {:.2} s after a stall of 20 s", away.as_secs_f64());
         assert!(away < Duration::from_secs(3), "{away:?}");

@@ -28,7 +28,7 @@ fn results_that_cannot_be_kept_do_not_end_the_video() {
 }
 
 #[test]
-fn a_stream_that_fails_or_ends_does_so_alone_and_is_told() {
+fn a_stream_that_fails_or_ends_does_so_alone_and_is_reported() {
     let (place, port) = (Place::new(), free_port());
     // The second stream finds its first mask there already, and the third one is a short film.
     fs::create_dir(place.path("m")).unwrap();

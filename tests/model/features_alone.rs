@@ -3,7 +3,7 @@
 use image::RgbImage;
 use oodstream::model::runtime::{Network, SessionOptions};
 use oodstream::model::views::Views;
-use oodstream::model::views::look::Look;
+use oodstream::model::views::inference::FrameInference;
 use oodstream::model::views::rgb::RgbPicture;
 use serde_json::Value;
 use support::common::Place;
@@ -209,8 +209,8 @@ fn the_features_are_verified_where_there_are_no_logits() {
     picture.save(place.path("p.png")).unwrap();
     let mut network = Network::load(Some(&place.path("n.onnx")), &SessionOptions::default()).unwrap();
     let rgb = RgbPicture::new(picture.as_raw(), picture.width(), picture.height()).unwrap();
-    let mut look = Look::new(&network, Views::default()).unwrap();
-    let reference = look.at_rgb(&mut network, &rgb, |maps| Ok(maps.features[0].to_owned())).unwrap();
+    let mut inference = FrameInference::new(&network, Views::default()).unwrap();
+    let reference = inference.run_rgb(&mut network, &rgb, |maps| Ok(maps.features[0].to_owned())).unwrap();
     save(&place.path("r.npy"), reference.shape(), reference.iter().copied());
     let found = place.run("model verify n.onnx --image p.png --logits r.npy --json -").code(0).json();
     assert_eq!((found["compared"].as_str(), found["agrees"].as_bool()), (Some("features"), Some(true)), "{found}");

@@ -183,7 +183,7 @@ fn detectors_are_refused_and_embeddings_are_no_logits() {
 }
 
 #[test]
-fn the_logits_are_told_from_larger_maps_beside_them() {
+fn the_logits_are_distinguished_from_larger_maps_beside_them() {
     let place = Place::new();
     let base = || {
         Graph::default().input("input", &[1, 3, 64, 64]).conv("input", "a", 3, 64, 2).node("Relu", &["a"], "wide", &[])

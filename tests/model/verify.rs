@@ -6,7 +6,7 @@ use image::RgbImage;
 use ndarray::{Array3, Axis};
 use oodstream::model::runtime::{Network, SessionOptions};
 use oodstream::model::views::Views;
-use oodstream::model::views::look::Look;
+use oodstream::model::views::inference::FrameInference;
 use oodstream::model::views::rgb::RgbPicture;
 use serde_json::Value;
 use support::common::Place;
@@ -51,8 +51,8 @@ fn logits(place: &Place, manifest: &str, picture: &RgbImage) -> Array3<f32> {
     .unwrap();
     let rgb = RgbPicture::new(picture.as_raw(), picture.width(), picture.height()).unwrap();
     if layout.is_plain() {
-        let mut look = Look::new(&network, views).unwrap();
-        return look.at_rgb(&mut network, &rgb, |maps| Ok(maps.logits.to_owned())).unwrap();
+        let mut inference = FrameInference::new(&network, views).unwrap();
+        return inference.run_rgb(&mut network, &rgb, |maps| Ok(maps.logits.to_owned())).unwrap();
     }
     // A letterboxed picture goes through the network with its bars.
     let mut tensor = Vec::new();

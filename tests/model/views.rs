@@ -10,8 +10,8 @@ use oodstream::compute::Maps;
 use oodstream::frame::{Colour, I420, Matrix, Plane, Range};
 use oodstream::model::prepare::{InputSpec, Prepare, Window};
 use oodstream::model::runtime::{Network, SessionOptions};
+use oodstream::model::views::inference::FrameInference;
 use oodstream::model::views::layout::{Layout, MOST_VIEWS};
-use oodstream::model::views::look::Look;
 use oodstream::model::views::merge::{Merge, MergedMaps};
 use oodstream::model::views::{Resize, Views};
 use support::common::Place;
@@ -89,11 +89,11 @@ fn network(batch: u64) -> Network {
 
 /// The canvases of logits and features.
 fn see(network: &mut Network, views: Views, scene: &Scene) -> (Array3<f32>, Array3<f32>) {
-    let mut look = Look::new(network, views).unwrap();
+    let mut inference = FrameInference::new(network, views).unwrap();
     let take = |maps: &Maps<'_>| Ok((maps.logits.to_owned(), maps.features[0].to_owned()));
     // Twice: what the first frame left behind must not shine through.
-    look.at(network, &Scene::noise(scene.width, scene.height).picture(), take).unwrap();
-    look.at(network, &scene.picture(), take).unwrap()
+    inference.run(network, &Scene::noise(scene.width, scene.height).picture(), take).unwrap();
+    inference.run(network, &scene.picture(), take).unwrap()
 }
 
 fn by(resize: Resize) -> Views {

@@ -24,6 +24,8 @@ class Look:
         self.door = mats.plain(BUILDING, rng.choice(DOORS), roughness=0.4)
         self.pipe = mats.plain(BUILDING, (0.12, 0.12, 0.13))
         self.panes = [mats.glass(BUILDING, t) for t in ((0.10, 0.12, 0.14), (0.16, 0.17, 0.18), (0.24, 0.23, 0.21))]
+        if mats.night:
+            self.panes[rng.randrange(3)] = mats.lamp(BUILDING, (0.95, 0.80, 0.55), by_night=rng.choice([0.2, 0.6]))
         self.curtain = mats.plain(BUILDING, (0.62, 0.58, 0.50))
 
 

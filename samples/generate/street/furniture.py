@@ -19,7 +19,7 @@ def lamp_post(mats, rng, height=7.0):
     """Tapered column with an arm over the road (towards -y)."""
     b = MeshBuilder()
     steel = mats.plain(POLE, rng.choice([(0.42, 0.44, 0.45), (0.16, 0.18, 0.18), (0.55, 0.56, 0.55)]), 0.5, mottle=0.25)
-    lens = mats.plain(POLE, (0.85, 0.85, 0.80), 0.3)
+    lens = mats.lamp(POLE, (0.85, 0.85, 0.80), by_night=12.0, roughness=0.3)
     b.tube((0, 0, 0), (0, 0, 1.1), 0.105, 0.10, steel, 8)
     b.tube((0, 0, 1.1), (0, 0, height), 0.065, 0.045, steel, 8, caps=False)
     b.tube((0, 0, height), (0, -0.5, height + 0.28), 0.04, 0.035, steel, 6, caps=False)

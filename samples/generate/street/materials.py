@@ -68,8 +68,9 @@ class NodeGraph:
 class Materials:
     """Makes each material once for a given set of arguments."""
 
-    def __init__(self, rng):
+    def __init__(self, rng, weather="day"):
         self.rng, self.made = rng, {}
+        self.night, self.wet = weather == "night", weather == "rain"
 
     def _get(self, key, class_id, build):
         if key not in self.made:
@@ -93,6 +94,10 @@ class Materials:
             g.finish(base, roughness, specular)
 
         return self._get(("plain", class_id, colour, roughness, specular, mottle, scale, glow), class_id, build)
+
+    def lamp(self, class_id, colour, by_day=0.0, by_night=6.0, **gloss):
+        """What shines at night."""
+        return self.plain(class_id, colour, glow=by_night if self.night else by_day, **gloss)
 
     def glass(self, class_id, tint=(0.10, 0.12, 0.14)):
         return self._get(("glass", class_id, tint), class_id, lambda g: g.finish(linear(tint), 0.06, 0.75))
@@ -185,7 +190,10 @@ class Materials:
                 worn = g.node("ShaderNodeMapRange", {"Value": track, "From Min": 0.05, "From Max": 0.45,
                                                      "To Min": 1.14, "To Max": 1.0}).outputs[0]
                 out = g.times(out, worn)
-            g.finish(out, 0.78, 0.3)
+            if self.wet:
+                g.finish(g.times(out, g.noise(0.3, 3, to=(0.45, 0.8))), 0.3, 0.45)
+            else:
+                g.finish(out, 0.78, 0.3)
 
         return self._get(("tarmac", colour, lane, class_id), class_id, build)
 

@@ -1,4 +1,7 @@
-"""Sky, sun, camera and Cycles settings; renders the picture and the class ids in one go (light() comes before settings())."""
+"""Sky, sun, lamps, camera and Cycles settings; renders the picture and the class ids in one go.
+
+light() comes before settings(), outputs() last.
+"""
 
 import os
 from math import cos, pi, radians, sin, tan
@@ -15,33 +18,8 @@ def reset():
     return bpy.context.scene
 
 
-class Weather:
-    """Sun direction, sky colours and exposure, drawn from `rng` or fixed by keyword."""
-
-    def __init__(self, rng, **fixed):
-        overcast = rng.random() < 0.35
-        self.azimuth = rng.uniform(0, 360)
-        self.elevation = rng.uniform(16, 55)
-        self.sun = rng.uniform(0.0, 0.6) if overcast else rng.uniform(2.0, 4.5)
-        self.softness = 20.0 if overcast else rng.uniform(0.6, 3.0)
-        self.cover = rng.uniform(0.75, 1.0) if overcast else rng.uniform(0.0, 0.7)
-        self.ambient = rng.uniform(0.55, 0.95) if overcast else rng.uniform(0.35, 0.7)
-        self.zenith = rng.choice([(0.52, 0.68, 0.90), (0.62, 0.76, 0.93), (0.72, 0.82, 0.94)])
-        self.cloud = rng.choice([(0.97, 0.97, 0.97), (0.90, 0.91, 0.93), (0.82, 0.84, 0.87)] if overcast else [(0.98, 0.98, 0.98)])
-        self.glare = rng.uniform(0.9, 1.9)
-        self.exposure = rng.uniform(0.75, 1.6)
-        self.drift = rng.uniform(0, 100)
-        for key, value in fixed.items():
-            setattr(self, key, value)
-
-    def gain(self):
-        """Factor that brings sunlit ground to the wanted brightness."""
-        ground = self.sun * sin(radians(self.elevation)) / pi + self.ambient
-        return self.exposure / ground
-
-
 def light(scene, weather):
-    """Sun lamp and sky. Clouds are seen by the camera only; everything else is lit by a smooth gradient."""
+    """Sun lamp and sky of a `Weather`. Clouds are seen by the camera only; everything else is lit by a smooth gradient."""
     gain = weather.gain()
     lamp = bpy.data.lights.new("sun", "SUN")
     lamp.energy, lamp.angle, lamp.color = weather.sun * gain, radians(weather.softness), (1.0, 0.94, 0.86)
@@ -82,7 +60,7 @@ def light(scene, weather):
     axes = new("ShaderNodeSeparateXYZ")
     link(where, axes.inputs[0])
     height = math("MAXIMUM", axes.outputs[2], 0.0)
-    gradient = mix(math("POWER", height, 0.55), linear((0.93, 0.95, 0.97)), linear(weather.zenith))
+    gradient = mix(math("POWER", height, 0.55), linear(weather.horizon), linear(weather.zenith))
     flat = new("ShaderNodeCombineXYZ")
     spread = math("ADD", height, 0.12)
     link(math("DIVIDE", axes.outputs[0], spread), flat.inputs[0])
@@ -109,6 +87,27 @@ def light(scene, weather):
     link(sky.outputs[0], switch.inputs[1])
     link(clear.outputs[0], switch.inputs[2])
     link(switch.outputs[0], tree.nodes["World Output"].inputs[0])
+
+
+def lamp(scene, matrix, watts, colour, cone=None):
+    """A lamp that shines down its z axis, to all sides or in a cone of so many degrees."""
+    data = bpy.data.lights.new("lamp", "SPOT" if cone else "POINT")
+    data.energy, data.color, data.shadow_soft_size = watts, colour, 0.15
+    if cone:
+        data.spot_size, data.spot_blend = radians(cone), 0.6
+    made = bpy.data.objects.new("lamp", data)
+    made.matrix_world = matrix
+    made.lightgroup = "sun"
+    scene.collection.objects.link(made)
+    return made
+
+
+def headlights(scene, cam):
+    """Two dipped headlights below the camera, which move with it."""
+    for side in (-0.65, 0.65):
+        made = lamp(scene, Matrix.Identity(4), 9000.0, (1.0, 0.93, 0.82), 62)
+        made.parent = cam
+        made.matrix_local = Matrix.Translation((side, -0.6, -0.8)) @ Matrix.Rotation(radians(-3), 4, "X")
 
 
 def camera(scene, view):
@@ -150,8 +149,10 @@ def settings(scene, samples, size=(640, 360)):
     c.debug_use_spatial_splits = False
 
 
-def outputs(scene, folder):
+def outputs(scene, folder, haze=None, glow=False):
     """Compositor: smooths the skylight and writes the class ids.
+
+    `haze` is (metres in which two thirds of the light are lost, linear colour); `glow` shows what shines by itself.
 
     The sun's light is nearly free of noise and keeps its sharp shadows. The sky's light is noisy at few samples but
     varies slowly: it is divided by the albedo, smoothed where albedo and normal agree, and multiplied back.
@@ -183,6 +184,24 @@ def outputs(scene, folder):
     tree.links.new(mix("DIVIDE", layers.outputs["Combined_sky"], albedo), smooth.inputs[0])
     tree.links.new(guide, smooth.inputs[1])
     picture = mix("ADD", mix("MULTIPLY", smooth.outputs[0], albedo), layers.outputs["Combined_sun"])
+    if glow:
+        layer.use_pass_emit = True
+        picture = mix("ADD", picture, layers.outputs["Emit"])
+    if haze:
+        distance, colour = haze
+        layer.use_pass_z = True
+        depth = layers.outputs["Depth"]
+        for operation, value in (("MULTIPLY", -1.0 / distance), ("EXPONENT", 0.0)):
+            node = tree.nodes.new("CompositorNodeMath")
+            node.operation = operation
+            tree.links.new(depth, node.inputs[0])
+            node.inputs[1].default_value = value
+            depth = node.outputs[0]
+        veil = tree.nodes.new("CompositorNodeMixRGB")
+        veil.inputs[1].default_value = colour
+        tree.links.new(depth, veil.inputs[0])
+        tree.links.new(picture, veil.inputs[2])
+        picture = veil.outputs[0]
     final = tree.nodes.new("CompositorNodeComposite")
     tree.links.new(picture, final.inputs[0])
 

@@ -35,6 +35,7 @@ class Street:
     plan: object
     course: object
     actors: list = field(default_factory=list)
+    lamps: list = field(default_factory=list)
 
     def update(self, t):
         for actor in self.actors:
@@ -42,9 +43,9 @@ class Street:
 
 
 class StreetBuilder:
-    def __init__(self, plan):
+    def __init__(self, plan, weather="day"):
         self.plan, self.rng = plan, random.Random(plan.seed * 7919 + 17)
-        self.mats = Materials(self.rng)
+        self.mats = Materials(self.rng, weather)
         self.course = road.Course(self.rng, plan.bend)
         self.street = Street(plan, self.course)
 
@@ -59,6 +60,7 @@ class StreetBuilder:
         self._walkers()
         if traffic:
             self._traffic(own_speed)
+        self._crowd()
         self.street.update(0.0)
         return self.street
 
@@ -156,6 +158,7 @@ class StreetBuilder:
         s = plan.start + rng.uniform(0, 25)
         while s < plan.end:
             place(lamp, self.course.facing(s, side * (near + 0.35), side, road.KERB))
+            self.street.lamps.append(self.course.frame(s, side * (near - 1.1), 5.4))
             s += rng.uniform(24, 32)
         s = plan.start + rng.uniform(4, 20)
         while s < plan.end:
@@ -229,7 +232,12 @@ class StreetBuilder:
         return actor
 
     def driver(self, s, d, speed, kind=None, colour=None):
-        thing = place(self._vehicle(kind, colour))
+        heavy = self.plan.heavy and self.rng.random() < self.plan.heavy
+        mesh = vehicles.lorry(self.mats, self.rng).mesh("lorry") if heavy else self._vehicle(kind, colour)
+        return self.mover(place(mesh), s, d, speed)
+
+    def mover(self, thing, s, d, speed):
+        """Something on wheels that faces where it goes."""
         actor = Actor(thing, s, d, speed, 0.0 if speed >= 0 else pi, None, 0.025)
         self.street.actors.append(actor)
         return actor
@@ -248,6 +256,22 @@ class StreetBuilder:
         for at in plan.crossings:
             if rng.random() < 0.6:
                 self.walker(at + rng.uniform(0.5, 2), rng.uniform(-plan.half_width + 1, plan.half_width - 1), 0.0, rng.choice([-1, 1]) * pi / 2, 0.03)
+
+    def _crowd(self):
+        """Further people: some right before the camera, on the pavement or crossing, some far away."""
+        rng, plan = self.rng, self.plan
+        for _ in range(plan.crowd):
+            side = rng.choice([-1, 1])
+            near, edge = plan.half_width + 0.15 + plan.verge[(side + 1) // 2], plan.edge_of_walk(side)
+            kind = rng.random()
+            if kind < 0.3:
+                self.walker(rng.uniform(3, 26), rng.uniform(-1.0, 1.0) * plan.half_width, 0.0, rng.choice([-1, 1]) * pi / 2, 0.03)
+            elif kind < 0.6:
+                self.walker(rng.uniform(3, 12), side * rng.uniform(near + 0.4, edge), rng.choice([1.2, -1.2, 0.0]))
+            elif kind < 0.9:
+                self.walker(rng.uniform(50, 140), side * rng.uniform(near, edge), rng.choice([1.2, -1.2]))
+            else:
+                self.cyclist(rng.uniform(4, 30), rng.uniform(-0.9, 0.9) * plan.half_width, rng.choice([3.0, -3.0]))
 
     def _traffic(self, own_speed):
         """Cars ahead in the own lane (same speed as the camera), oncoming cars, bicyclists."""

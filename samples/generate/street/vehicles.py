@@ -2,8 +2,6 @@
 
 from math import cos, pi, sin
 
-from mathutils import Matrix
-
 from .classes import CAR
 from .mesh import MeshBuilder
 
@@ -60,6 +58,12 @@ def wheel(b, x, y, radius, side, tyre, rim, arch):
         b.blob(p, (0.006, radius * 0.12, radius * 0.12), arch, 3, 6)
 
 
+def lights(mats):
+    """Materials of rear and front lights."""
+    return (mats.lamp(CAR, (0.60, 0.03, 0.03), by_day=0.25, by_night=2.5, roughness=0.25, specular=0.6),
+            mats.lamp(CAR, (0.85, 0.87, 0.88), by_night=9.0, roughness=0.15, specular=0.8))
+
+
 def vehicle(mats, rng, kind=None, colour=None):
     """A car or van as a mesh builder."""
     b = MeshBuilder()
@@ -70,7 +74,7 @@ def vehicle(mats, rng, kind=None, colour=None):
     paint, glass = mats.paint(CAR, colour), mats.glass(CAR, (0.07, 0.08, 0.09))
     black, tyre = mats.plain(CAR, (0.06, 0.06, 0.065), 0.6), mats.plain(CAR, (0.07, 0.07, 0.07), 0.9)
     rim, chrome = mats.plain(CAR, (0.55, 0.56, 0.58), 0.35, 0.6), mats.plain(CAR, (0.70, 0.71, 0.72), 0.25, 0.7)
-    red, clear = mats.plain(CAR, (0.60, 0.03, 0.03), 0.25, 0.6, glow=0.25), mats.plain(CAR, (0.85, 0.87, 0.88), 0.15, 0.8)
+    red, clear = lights(mats)
     amber = mats.plain(CAR, (0.85, 0.40, 0.05), 0.3)
     white, yellow = mats.plain(CAR, (0.90, 0.90, 0.88)), mats.plain(CAR, (0.90, 0.72, 0.10))
 
@@ -115,5 +119,45 @@ def vehicle(mats, rng, kind=None, colour=None):
     return b
 
 
-def half_turn():
-    return Matrix.Rotation(pi, 4, "Z")
+def lorry(mats, rng):
+    """A lorry with a box body, or a bus."""
+    b = MeshBuilder()
+    red, clear = lights(mats)
+    paint = mats.paint(CAR, rng.choice(COLOURS))
+    body = mats.plain(CAR, rng.choice(COLOURS + [(0.86, 0.86, 0.84)] * 6), 0.5, mottle=0.15)
+    black, glass = mats.plain(CAR, (0.06, 0.06, 0.065), 0.6), mats.glass(CAR, (0.07, 0.08, 0.09))
+    tyre, rim = mats.plain(CAR, (0.07, 0.07, 0.07), 0.9), mats.plain(CAR, (0.55, 0.56, 0.58), 0.35, 0.6)
+    yellow = mats.plain(CAR, (0.90, 0.72, 0.10))
+    length, half, radius = rng.uniform(6.0, 13.0), 1.25, 0.5
+    bus = rng.random() < 0.3
+    rear, front = -length / 2, length / 2
+    if bus:
+        top = rng.uniform(2.9, 4.2)
+        b.box((-half, rear, 0.4), (half, front, top), paint)
+        levels = [1.3] if top < 3.6 else [1.3, 2.8]
+        for z in levels:
+            for side in (-1, 1):
+                y = rear + 0.4
+                while y < front - 1.4:
+                    b.box((side * half - 0.01, y, z), (side * half + 0.01, y + 1.2, z + 0.9), glass)
+                    y += 1.35
+            b.box((-half * 0.85, front, z - 0.3), (half * 0.85, front + 0.012, z + 0.95), glass)
+            b.box((-half * 0.75, rear - 0.012, z + 0.1), (half * 0.75, rear, z + 0.9), glass)
+    else:
+        top, floor, cab = rng.uniform(3.2, 4.0), 1.05, front - 2.2
+        b.box((-half, rear, floor), (half, cab - 0.5, top), body)
+        for x in (-0.02, half * 0.45, -half * 0.5):
+            b.box((x, rear - 0.015, floor + 0.15), (x + 0.03, rear, top - 0.1), black)
+        b.box((-half * 0.8, rear + 0.3, 0.75), (half * 0.8, front - 0.3, floor), black)
+        b.box((-half * 0.98, cab, 0.55), (half * 0.98, front, min(top - 0.2, 2.9)), paint)
+        b.box((-half * 0.85, front, 1.65), (half * 0.85, front + 0.012, 2.5), glass)
+        for side in (-1, 1):
+            b.box((side * half * 0.98 - 0.012, cab + 0.7, 1.7), (side * half * 0.98 + 0.012, front - 0.25, 2.4), glass)
+    for side in (-1, 1):
+        for y in (rear + 1.2, rear + 2.4, front - 1.3):
+            wheel(b, side * half * 0.98, y, radius, side, tyre, rim, black)
+        b.box((side * half * 0.9 - 0.14, rear - 0.03, 0.75), (side * half * 0.9 + 0.14, rear + 0.02, 0.95), red)
+        b.box((side * half * 0.75 - 0.16, front, 0.7), (side * half * 0.75 + 0.16, front + 0.03, 0.9), clear)
+    b.box((-half * 0.95, rear - 0.03, 0.45), (half * 0.95, rear + 0.05, 0.62), black)
+    b.box((-0.26, rear - 0.04, 0.65), (0.26, rear - 0.02, 0.77), yellow)
+    return b

@@ -91,7 +91,7 @@ pub struct Exported {
 ///
 /// # Errors
 /// There are none, a line is damaged, the output exists and may not be replaced, or cannot be written; for
-/// [`Format::Cvat`] also more than one video, for [`Format::FiftyOne`] a video that is not there.
+/// [`Format::Cvat`] also more than one video, for [`Format::FiftyOne`] a video that does not exist.
 pub fn export(inputs: &[PathBuf], format: Format, output: &Path, videos: &Path, overwrite: bool) -> Result<Exported> {
     let files = files(inputs)?;
     if format == Format::FiftyOne {

@@ -4,7 +4,7 @@ use crate::model::onnx_file::graph::{Model, Node};
 
 /// Operators that may stand between the input and the normalisation.
 const BETWEEN: [&str; 8] = ["Cast", "Transpose", "Identity", "Clip", "Unsqueeze", "Squeeze", "Reshape", "Resize"];
-/// Operators that are looked at, at most.
+/// Operators that are examined, at most.
 const LONGEST: usize = 16;
 
 /// The range of values that a graph with its own normalisation takes.

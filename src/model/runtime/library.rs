@@ -44,7 +44,7 @@ impl Build {
 static RUNTIME: OnceLock<Result<Runtime>> = OnceLock::new();
 
 /// Loads ONNX Runtime on the first call, that build of it where it is installed; gives the same runtime, or the same
-/// error, ever after, whatever build is asked for.
+/// error, ever after, whatever build is requested.
 ///
 /// The library is looked for in this order: `ORT_DYLIB_PATH` (nothing else when it is set); the folder of the build beside
 /// the executable and in the data folders (also below `.deps`, where `make` puts it), in `/usr/local/lib/oodstream` and

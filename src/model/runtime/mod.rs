@@ -1,6 +1,8 @@
 //! ONNX Runtime: its library, execution providers, and a loaded network.
 
 mod bound;
+mod check;
+pub mod file;
 pub mod library;
 pub mod network;
 pub mod open;

@@ -1,7 +1,6 @@
 //! One segmentation network, loaded and ready: a prepared picture in, logits and features out.
 
 use std::borrow::Cow;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,26 +9,20 @@ use ort::memory::AllocationDevice;
 use ort::session::Session;
 use ort::value::{TensorRef, ValueType};
 
+use crate::model::locate;
 use crate::model::manifest::{Colour, Manifest, sha256_hex};
-use crate::model::onnx_file::graph::Model;
-use crate::model::onnx_file::plan;
-use crate::model::onnx_file::plan::{FREE_SIZES, Keep, LoadPlan, Shapes};
+use crate::model::onnx_file::plan::{FREE_SIZES, Keep, LoadPlan};
 use crate::model::prepare::InputSpec;
 use crate::model::runtime::bound::Bound;
+use crate::model::runtime::check::{check_outputs, find_classes, no_classes};
+use crate::model::runtime::file::{folder_of, load_plan, parse, read};
 use crate::model::runtime::open::{self, Opened};
 pub use crate::model::runtime::outputs::Outputs;
 use crate::model::runtime::outputs::Tensors;
 use crate::model::runtime::placement::Placement;
 pub use crate::model::runtime::provider::{Precision, Provider, SessionOptions};
 use crate::model::runtime::{probe, values};
-use crate::model::{classes, locate};
 use crate::{Error, Result};
-
-/// Times that a graph is run for the shapes of its tensors, at most: what one run shows may lead to another tensor.
-const MOST_PROBES: usize = 3;
-
-/// The largest size of a protocol buffer, in bytes.
-const LARGEST_FILE: u64 = i32::MAX as u64;
 
 /// A loaded network.
 #[derive(Debug)]
@@ -52,8 +45,8 @@ pub struct Network {
     assumptions: Vec<String>,
     classes_guessed: bool,
     queries: bool,
-    /// Whether the values of a first picture were looked at.
-    looked: bool,
+    /// Whether the values of a first picture were examined.
+    examined: bool,
 }
 
 impl Network {
@@ -104,7 +97,7 @@ impl Network {
         let model = parse(bytes)?;
         model.check_external(folder)?;
         let (LoadPlan { edit, picture, logits, features, assumptions: planned, classes: noted, queries, .. }, _) =
-            settle(&model, &manifest, folder, options, Keep::Needed)?;
+            load_plan(&model, &manifest, folder, options, Keep::Needed)?;
         assumptions.extend(planned);
         let graph = if edit.is_empty() { Cow::Borrowed(bytes) } else { Cow::Owned(edit.apply(&model)) };
         let Opened { session, provider, precision, passed_by, unoptimised, profiled } =
@@ -138,10 +131,10 @@ impl Network {
             assumptions,
             classes_guessed,
             queries,
-            looked: false,
+            examined: false,
         };
         if picture.free_size {
-            network.settle_size(said)?;
+            network.find_size(said)?;
         }
         if profiled {
             network.warm_up()?;
@@ -150,7 +143,7 @@ impl Network {
     }
 
     /// Runs once on a grey picture, at the first size of those usual that the graph runs at, unless its manifest `said` one.
-    fn settle_size(&mut self, said: bool) -> Result<()> {
+    fn find_size(&mut self, said: bool) -> Result<()> {
         let planned = (self.input.width, self.input.height);
         let sizes: Vec<(usize, usize)> =
             std::iter::once(planned).chain(FREE_SIZES.into_iter().filter(|&size| size != planned)).collect();
@@ -327,16 +320,16 @@ impl Network {
         });
         drop(outputs);
         let all: Vec<Outputs> = (0..count).map(|index| Outputs::new(Arc::clone(&tensors), index, count)).collect();
-        if !self.looked
+        if !self.examined
             && let Some(first) = all.first()
             && tensor.get(..length / count.max(1)).is_some_and(values::varies)
         {
-            self.looked = true;
+            self.examined = true;
             let mut seen = Vec::new();
             first.with_maps(|maps| {
                 seen = match (&self.logits, maps.features.first()) {
-                    (Some(name), _) => values::look(&maps.logits, name, self.queries),
-                    (None, Some(features)) => values::look_at_features(features, &self.features[0]),
+                    (Some(name), _) => values::examine(&maps.logits, name, self.queries),
+                    (None, Some(features)) => values::examine_features(features, &self.features[0]),
                     (None, None) => Vec::new(),
                 };
                 Ok(())
@@ -384,154 +377,11 @@ fn failure(provider: Provider, message: &str) -> Error {
     Error::failed(message)
 }
 
-/// The folder that a file lies in.
-pub fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// The bytes of a model file.
-///
-/// # Errors
-/// It cannot be read, or is larger than an ONNX file can be.
-pub fn read(path: &Path) -> Result<Vec<u8>> {
-    let failed =
-        |error: std::io::Error| Error::failed(error.to_string()).hint("--model takes the path of an ONNX file");
-    let length = fs::metadata(path).map_err(failed)?.len();
-    if length > LARGEST_FILE {
-        return Err(Error::failed(format!("{length} bytes are more than the 2 GiB that an ONNX file can hold"))
-            .hint("export it with its weights in a second file (external data)"));
-    }
-    fs::read(path).map_err(failed)
-}
-
-/// The graph in the bytes of a file.
-///
-/// # Errors
-/// See [`Model::read`].
-pub fn parse(bytes: &[u8]) -> Result<Model<'_>> {
-    Model::read(bytes).map_err(|error| {
-        error
-            .at("cannot be read as an ONNX file")
-            .hint("the file must be an ONNX graph; `python -m onnx.checker FILE` shows details")
-    })
-}
-
-/// The plan for a model, after as many runs of its graph as it takes to know the shapes that the file does not say; and what
-/// these runs showed.
-///
-/// # Errors
-/// See [`plan::plan`] and [`probe::shapes`].
-pub fn settle(
-    model: &Model<'_>,
-    manifest: &Manifest,
-    folder: &Path,
-    options: &SessionOptions,
-    keep: Keep,
-) -> Result<(LoadPlan, Shapes)> {
-    let mut shapes = Shapes::default();
-    let mut wanted = plan::undeclared(model);
-    for _ in 0..MOST_PROBES {
-        if !wanted.is_empty() {
-            let found = probe::shapes(model, manifest, folder, &wanted, options)?;
-            shapes.size = found.size;
-            shapes.tensors.extend(found.tensors);
-        }
-        let plan = plan::plan(model, manifest, &options.features, keep, &shapes)?;
-        wanted = plan.unknown.iter().filter(|name| !shapes.tensors.contains_key(*name)).cloned().collect();
-        if wanted.is_empty() {
-            return Ok((plan, shapes));
-        }
-    }
-    Err(Error::failed(format!("the shapes of {} cannot be found out", wanted.join(", ")))
-        .hint("name logits and features in the manifest beside the model"))
-}
-
 /// Whether an output has a batch of a size of its own.
 fn has_fixed_batch(session: &Session) -> bool {
     session.outputs().iter().any(
         |output| matches!(output.dtype(), ValueType::Tensor { shape, .. } if shape.first().is_some_and(|&n| n >= 0)),
     )
-}
-
-/// Checks what ONNX Runtime makes of the outputs; gives the channels of the logits where they are fixed.
-fn check_outputs(session: &Session, logits: Option<&str>, features: &[String]) -> Result<Option<usize>> {
-    let mut channels = None;
-    let all = logits.map(|name| ("logits", name)).into_iter();
-    for (what, name) in all.chain(features.iter().map(|name| ("features", name.as_str()))) {
-        let Some(output) = session.outputs().iter().find(|output| output.name() == name) else {
-            return Err(Error::failed(format!("output `{name}` is missing after loading")));
-        };
-        let ValueType::Tensor { shape, .. } = output.dtype() else {
-            return Err(Error::failed(format!("the {what} `{name}` are not a tensor")));
-        };
-        // An empty shape is one that ONNX Runtime could not infer: it is checked on the first picture.
-        if !matches!(shape.len(), 0 | 3 | 4) || (shape.len() == 4 && shape[0] > 1) {
-            return Err(Error::failed(format!(
-                "the {what} `{name}` have shape {:?}, expected a map [1, C, h, w]",
-                &shape[..]
-            ))
-            .hint("choose another place: `oodstream model inspect` lists them, --feature takes one"));
-        }
-        if what == "logits" && shape.len() >= 3 {
-            channels = usize::try_from(shape[shape.len() - 3]).ok().filter(|&channels| channels > 0);
-        }
-    }
-    Ok(channels)
-}
-
-/// Checks that the manifest of a network without classes names none.
-fn no_classes(manifest: &Manifest) -> Result<()> {
-    if manifest.classes.names.is_empty() && manifest.classes.palette.is_empty() && manifest.scoring.is_none() {
-        return Ok(());
-    }
-    Err(Error::usage(
-        "the manifest does not fit the graph: it has [classes] or [scoring], and no output of the graph holds logits",
-    )
-    .hint("name them as outputs.logits in the manifest"))
-}
-
-/// Checks the manifest's classes, or takes those that the file's metadata has, or guesses them by their number; whether
-/// they are a guess.
-fn find_classes(
-    manifest: &mut Manifest,
-    logits: &str,
-    channels: Option<usize>,
-    noted: Vec<String>,
-    assumptions: &mut Vec<String>,
-) -> Result<bool> {
-    let Some(channels) = channels else { return Ok(false) };
-    if channels < 2 {
-        return Err(Error::failed(format!(
-            "the logits `{logits}` have {channels} channel: one class cannot leave anything unknown"
-        ))
-        .hint("a network with several classes is needed"));
-    }
-    let classes = &mut manifest.classes;
-    for (key, count) in [("classes.names", classes.names.len()), ("classes.palette", classes.palette.len())] {
-        if count > 0 && channels != count {
-            return Err(Error::usage(format!(
-                "the manifest does not fit the graph: {key} has {count} entries, output `{logits}` has {channels} channels"
-            )));
-        }
-    }
-    if !classes.names.is_empty() {
-        return Ok(false);
-    }
-    if noted.len() == channels {
-        assumptions.push("the names of the classes are those of the file's metadata".to_owned());
-        classes.names = noted;
-        return Ok(false);
-    }
-    let Some(table) = classes::by_count(channels) else { return Ok(false) };
-    assumptions.push(format!(
-        "the names of the {channels} classes are a guess by their number: those of {} (classes.names in the manifest)",
-        table.dataset
-    ));
-    classes.names = table.names[..channels].to_vec();
-    if classes.palette.is_empty() {
-        classes.palette = table.palette[..channels].to_vec();
-    }
-    Ok(true)
 }
 
 #[cfg(test)]

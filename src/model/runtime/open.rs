@@ -120,7 +120,7 @@ fn expected(provider: Provider, precision: Precision, any: bool) -> std::result:
     provider.dispatch(&mode).map(drop).map_err(|error| error.to_string())
 }
 
-/// Whether the kernel has NVIDIA's driver; other systems are not asked.
+/// Whether the kernel has NVIDIA's driver; other systems are not checked.
 fn nvidia() -> bool {
     !cfg!(target_os = "linux")
         || ["/dev/nvidiactl", "/dev/dxg", "/dev/nvhost-gpu"].iter().any(|path| Path::new(path).exists())

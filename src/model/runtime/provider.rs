@@ -87,8 +87,8 @@ pub enum Precision {
     Auto,
     /// 32-bit floating point.
     F32,
-    /// 16-bit floating point with the exponent of f32 (OpenVINO on a CPU that multiplies it in hardware). `auto` does not
-    /// take it: scores change by more than the accuracy of the default model allows (`docs/models.md`).
+    /// 16-bit floating point with the exponent of f32 (OpenVINO, on CPUs with instructions for it); never chosen by
+    /// `auto`, as it changes scores (`docs/models.md`).
     Bf16,
     /// 16-bit floating point (TensorRT, OpenVINO).
     F16,
@@ -202,7 +202,7 @@ impl Provider {
         })
     }
 
-    /// The number of the device that is asked for.
+    /// The number of the device that is requested.
     pub(super) fn number(self, options: &SessionOptions) -> Result<i32> {
         match &options.device {
             None => Ok(0),
@@ -236,7 +236,7 @@ impl Provider {
     }
 }
 
-/// OpenVINO on the device that is asked for.
+/// OpenVINO on the device that is requested.
 fn openvino(options: &SessionOptions) -> ep::ExecutionProviderDispatch {
     let device = match &options.device {
         None => "CPU".to_owned(),

@@ -1,4 +1,4 @@
-//! A look at the values of the first picture: what the graph alone does not show.
+//! The values of the first picture, which show what the graph alone does not.
 
 use ndarray::{ArrayView3, Axis};
 
@@ -22,7 +22,7 @@ fn is_flat(map: &ArrayView3<'_, f32>) -> bool {
 }
 
 /// What is remarkable about the features `name` of a picture that shows something.
-pub(super) fn look_at_features(features: &ArrayView3<'_, f32>, name: &str) -> Vec<String> {
+pub(super) fn examine_features(features: &ArrayView3<'_, f32>, name: &str) -> Vec<String> {
     let text = || {
         format!(
             "the features `{name}` are the same all over a picture that is not: the output, the normalisation (input.range, \
@@ -33,7 +33,7 @@ pub(super) fn look_at_features(features: &ArrayView3<'_, f32>, name: &str) -> Ve
 }
 
 /// What is remarkable about the logits `name` of a picture that shows something; `folded` are those of queries.
-pub(super) fn look(logits: &ArrayView3<'_, f32>, name: &str, folded: bool) -> Vec<String> {
+pub(super) fn examine(logits: &ArrayView3<'_, f32>, name: &str, folded: bool) -> Vec<String> {
     let mut seen = Vec::new();
     let (low, high) = logits.iter().fold((f32::MAX, f32::MIN), |(low, high), &v| (low.min(v), high.max(v)));
     if is_flat(logits) {
@@ -93,7 +93,7 @@ mod tests {
 
     #[track_caller]
     fn says(map: &Array3<f32>, words: &[&str]) {
-        let seen = look(&map.view(), "out", false);
+        let seen = examine(&map.view(), "out", false);
         assert_eq!(seen.len(), words.len(), "{seen:?}");
         assert!(seen.iter().zip(words).all(|(seen, words)| seen.contains(words)), "{seen:?}");
     }
@@ -105,7 +105,7 @@ mod tests {
         says(&softmax(logits()).mapv(f32::ln), &["logarithms"]);
         says(&logits().mapv(|v| 1.0 / (1.0 + (-v).exp())), &["each class by itself"]);
         says(&Array3::from_elem((4, 6, 8), 0.25), &["the same all over"]);
-        assert!(look(&softmax(logits()).view(), "out", true).is_empty(), "folded queries are shares");
+        assert!(examine(&softmax(logits()).view(), "out", true).is_empty(), "folded queries are shares");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The windows in which the network sees a frame: their layout, and the maps of all of them brought together.
 
+pub mod inference;
 pub mod layout;
-pub mod look;
 pub mod merge;
 pub mod rgb;
 

@@ -80,7 +80,7 @@ async fn next(shots: &mut watch::Receiver<Shot>, after: u64) -> Option<Shot> {
     shots.wait_for(is_new).await.ok().map(|shot| shot.clone())
 }
 
-/// Sends pictures for as long as the client takes them: always the newest, and the next is asked for when the client
+/// Sends pictures for as long as the client takes them: always the newest, and the next is requested when the client
 /// has taken the one before.
 async fn send(preview: Arc<Preview>, mut sender: Sender<Bytes>) {
     let mut shots = preview.watch();

@@ -13,7 +13,7 @@ use crate::ood::alarm::{Event, EventType};
 #[derive(Debug)]
 pub(in crate::notify) struct Board {
     topic: String,
-    /// Where Home Assistant looks for devices; none: it is told nothing.
+    /// Where Home Assistant looks for devices; none: nothing is announced.
     discovery: Option<String>,
     streams: Mutex<BTreeMap<String, State>>,
 }

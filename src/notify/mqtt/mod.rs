@@ -28,7 +28,7 @@ use crate::{Error, Result};
 
 /// Limit of a connection's start, in seconds.
 const CONNECT_S: u64 = 5;
-/// A broker that is silent for this long is asked for a sign of life.
+/// A broker that is silent for this long is pinged.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Longest pause between two attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);

@@ -32,7 +32,7 @@ pub(super) enum Seen {
 
 /// One frame of a track.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Glimpse {
+pub(super) struct Observation {
     /// Its length.
     pub(super) seconds: f64,
     /// The standing that it supports.
@@ -58,7 +58,7 @@ pub(super) struct Track {
     pub(super) last: Moment,
     pub(super) missed_s: f64,
     /// The frames within the last `window_s`.
-    pub(super) window: VecDeque<Glimpse>,
+    pub(super) window: VecDeque<Observation>,
     pub(super) standing: Standing,
     pub(super) raised: Option<Moment>,
     pub(super) withheld: bool,
@@ -114,14 +114,14 @@ impl Track {
         (self.withheld, self.gated) = (false, false);
         (self.peak, self.peak_score, self.gravity) = (*region, region.peak_score, Gravity::default());
         (self.sightings, self.confidence_sum) = (0, 0.0);
-        self.window.push_back(Glimpse { seconds, seen: Seen::No });
+        self.window.push_back(Observation { seconds, seen: Seen::No });
     }
 
     /// Leaves the frames of the last `seconds` in the window, and the last frame in any case.
     pub(super) fn trim(&mut self, seconds: f64) {
         let mut length: f64 = self.window.iter().map(|frame| frame.seconds).sum();
         while self.window.len() > 1
-            && let Some(&Glimpse { seconds: first, .. }) = self.window.front()
+            && let Some(&Observation { seconds: first, .. }) = self.window.front()
             && length - first >= seconds
         {
             length -= first;
@@ -144,8 +144,8 @@ impl Track {
     }
 
     /// Adds a region of the frame at `moment`, which counts as `now`; `expected` is the place that was predicted.
-    pub(super) fn see(&mut self, moment: Moment, region: &Region, now: Glimpse, expected: Option<&Rect>) {
-        let Glimpse { seconds, seen } = now;
+    pub(super) fn see(&mut self, moment: Moment, region: &Region, now: Observation, expected: Option<&Rect>) {
+        let Observation { seconds, seen } = now;
         let again = self.missed_s == 0.0;
         if let Some(frame) = self.window.back_mut() {
             frame.seen = seen.max(frame.seen);

@@ -8,7 +8,7 @@ use super::assign::{Assignment, Pair};
 use super::event::{Event, EventType, Moment};
 use super::region::{Rect, Region};
 use super::settings::EventsConfig;
-use super::track::{Glimpse, Seen, Standing, Times, Track};
+use super::track::{Observation, Seen, Standing, Times, Track};
 
 /// Boxes with at least this overlap may be the same thing.
 const MIN_IOU: f32 = 0.1;
@@ -140,7 +140,7 @@ impl Tracker {
         self.assign(regions);
         for track in &mut self.tracks {
             track.missed_s += step.seconds;
-            track.window.push_back(Glimpse { seconds: step.seconds, seen: Seen::No });
+            track.window.push_back(Observation { seconds: step.seconds, seen: Seen::No });
         }
         for (index, region) in regions.iter().enumerate() {
             let track = match self.track_of[index] {
@@ -249,7 +249,7 @@ impl Tracker {
             (true, true, true) => Seen::Unusual,
             (true, true, false) => Seen::Alarm,
         };
-        let now = Glimpse { seconds: step.seconds, seen };
+        let now = Observation { seconds: step.seconds, seen };
         self.tracks[index].see(step.moment, region, now, self.predicted.get(index));
     }
 

@@ -1,4 +1,4 @@
-//! Clips out of packets as they are encoded, with those of a while before at hand.
+//! Clips cut from packets as they are encoded; the most recent ones are kept for the time before an event.
 
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ impl LiveCutter {
         Self { cutter: Cutter::new(None, overwrite, keep, ROOM), version: 0 }
     }
 
-    /// Takes over what is known of the parts, and lets go of those that are over by the time of a packet that is next:
+    /// Takes over what is known of the parts, and drops those that are over by the time of a packet that is next:
     /// their files are about to be finished.
     pub fn update(&mut self, windows: &mut Windows, time: u64) {
         if windows.version() != self.version {

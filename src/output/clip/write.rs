@@ -12,8 +12,8 @@ use super::packets::{Content, Packet};
 use crate::gst::message::Trouble;
 use crate::gst::mp4::matrix::{self, Matrix};
 use crate::gst::{element, gst_failed, link};
-use crate::output::file::mux;
 use crate::output::file::target::{Container, Target};
+use crate::output::file::{feed, mux};
 use crate::{Error, Result};
 
 /// Bytes that may wait for the muxer before more are handed to it.
@@ -52,7 +52,7 @@ impl Writer {
         for packet in first {
             let source = gst_app::AppSrc::builder().format(gst::Format::Time).max_bytes(0).block(false).build();
             source.set_caps(Some(&packet.caps));
-            let queue = mux::packet_queue()?;
+            let queue = feed::packet_queue()?;
             let mut chain: Vec<gst::Element> = vec![source.clone().upcast(), queue];
             for name in parsers(packet, target.container) {
                 chain.push(element(name)?);
@@ -177,7 +177,7 @@ fn parsers(packet: &Packet, container: Container) -> Vec<&'static str> {
         _ if packet.content == Content::Audio => {
             let templates = element(container.muxer()).ok().and_then(|muxer| muxer.pad_template("audio_%u"));
             let wanted = templates.map_or_else(gst::Caps::new_any, |template| template.caps().clone());
-            return mux::parser_for(&packet.caps, &wanted).into_iter().collect();
+            return feed::parser_for(&packet.caps, &wanted).into_iter().collect();
         }
         _ => return Vec::new(),
     };
@@ -193,5 +193,5 @@ pub(super) fn takes(container: Container, packet: &Packet) -> bool {
     let name = packet.caps.structure(0).map(|s| s.name().to_string()).unwrap_or_default();
     template.caps().can_intersect(&packet.caps)
         || matches!(name.as_str(), "video/x-h264" | "video/x-h265")
-        || (packet.content == Content::Audio && mux::parser_for(&packet.caps, template.caps()).is_some())
+        || (packet.content == Content::Audio && feed::parser_for(&packet.caps, template.caps()).is_some())
 }

@@ -5,6 +5,7 @@
 //! damaged input or a full disk at one end leaves the other end able to finish properly.
 
 mod colours;
+pub(crate) mod feed;
 pub(crate) mod mux;
 mod plain;
 pub(crate) mod target;

@@ -78,7 +78,7 @@ impl Target {
             _ => Path::new("."),
         };
         if !folder.is_dir() {
-            return Err(Error::failed(format!("{name}: the folder {} is not there", folder.display()))
+            return Err(Error::failed(format!("{name}: the folder {} does not exist", folder.display()))
                 .hint(format!("mkdir -p {}", folder.display())));
         }
         if path.is_dir() {

@@ -14,8 +14,8 @@ use crate::gst::track::InputTracks;
 use crate::gst::{Frame, bounded_source, element, gst_failed, link};
 use crate::lock::lock;
 use crate::output::file::colours::{Description, describe};
-use crate::output::file::mux;
 use crate::output::file::target::{Container, Target};
+use crate::output::file::{feed, mux};
 use crate::output::{Encoding, FrameWriter, Written, encoder};
 use crate::{Error, Result};
 
@@ -36,7 +36,7 @@ pub(crate) struct FileWriter {
     video: gst_app::AppSrc,
     /// Notified whenever a frame leaves the queue in front of the encoder.
     room: Arc<(Mutex<()>, Condvar)>,
-    tracks: Vec<mux::Feed>,
+    tracks: Vec<feed::Feed>,
     shared: Arc<InputTracks>,
     /// None after the file is finished or discarded.
     target: Option<Target>,
@@ -98,7 +98,7 @@ impl FileWriter {
         sink.set_property_from_str("buffer-mode", "unbuffered");
         link(&pipeline, &[muxer.clone(), sink])?;
 
-        let queue = mux::packet_queue()?;
+        let queue = feed::packet_queue()?;
         let parser = element(encoder::parser_of(&encode))?;
         let mut chain = vec![video.clone().upcast(), element("videoconvert")?];
         if let Some(crop) = crop_to_even(frames.width() * encoding.width_factor, frames.height())? {
@@ -128,7 +128,7 @@ impl FileWriter {
             });
         }
         let longest_gap = mux::link_video(&parser, &muxer, target.container, frames, duration)?;
-        let tracks = mux::link_tracks(&pipeline, &muxer, target.container, shared)?;
+        let tracks = feed::link_tracks(&pipeline, &muxer, target.container, shared)?;
 
         let bus = pipeline.bus().ok_or_else(|| Error::failed("a GStreamer pipeline without a bus"))?;
         let mut writer = Self {

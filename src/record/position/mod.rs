@@ -13,7 +13,7 @@ use crate::Result;
 use crate::gst::mp4::boxes::child;
 use crate::gst::mp4::samples::{Sample, of_first, read_index};
 use crate::ood::alarm::event::{Event, EventType, Position, PositionSource};
-use crate::record::{Recorder, Seen};
+use crate::record::{FrameResults, Recorder};
 
 /// Most bytes of a sample that are read.
 const LARGEST: u64 = 4 << 20;
@@ -22,7 +22,7 @@ const NEAR_S: f64 = 2.0;
 /// Subtitles that are tried before a text track counts as one without positions.
 const TRIED: usize = 10;
 
-/// The positions of a file, read where they are asked for.
+/// The positions of a file, read on first use.
 #[derive(Debug)]
 pub struct Positions {
     file: File,
@@ -125,7 +125,7 @@ impl PositionRecorder {
 }
 
 impl Recorder for PositionRecorder {
-    fn record(&mut self, _: &Seen<'_>) -> Result<()> {
+    fn record(&mut self, _: &FrameResults<'_>) -> Result<()> {
         Ok(())
     }
 

@@ -59,7 +59,7 @@ impl Web {
         format!("http://{login}@127.0.0.1:{}/{path}", self.port)
     }
 
-    /// Ends all `/mjpeg` streams, and refuses new ones until told otherwise.
+    /// Ends all `/mjpeg` streams, and refuses new ones until further notice.
     pub fn cut(&self, cut: bool) {
         self.state.cut.store(cut, Ordering::Release);
     }

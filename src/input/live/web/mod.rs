@@ -12,6 +12,7 @@
 //! - everything a server sends is bounded, apart from the length of the stream itself.
 
 mod client;
+mod connector;
 mod playlist;
 mod source;
 
@@ -132,7 +133,7 @@ impl Fetcher {
         let task = fetcher.runtime.as_ref()?.spawn(async move {
             if let Err(failure) = shared.download(url, stream, range, &to).await {
                 shared.find(&failure, stream);
-                // Fails if nobody waits for it.
+                // Fails if the receiver is gone.
                 let _ = to.send(Err(failure)).await;
             }
         });

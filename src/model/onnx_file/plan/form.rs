@@ -32,7 +32,7 @@ impl Form {
     }
 }
 
-/// What is asked about a tensor.
+/// A question about a tensor.
 pub(super) struct Question<'q> {
     /// `logits` or `features`.
     pub what: &'q str,

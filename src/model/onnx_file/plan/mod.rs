@@ -76,14 +76,14 @@ pub struct Shapes {
 pub enum Keep {
     /// All stay; outputs are only added.
     All,
-    /// The input is converted to f32 NCHW, outputs that nobody asks for go.
+    /// The input is converted to f32 NCHW, outputs that are not used are removed.
     Needed,
 }
 
 /// Plans the use of `model`; `features` are tensors or operators chosen by the user, before those of the manifest.
 ///
 /// # Errors
-/// The graph has no picture as input or nothing that can be logits, or the manifest names what is not there.
+/// The graph has no picture as input or nothing that can be logits, or the manifest names something that the graph lacks.
 pub fn plan(
     model: &Model<'_>,
     manifest: &Manifest,
@@ -178,7 +178,7 @@ impl<'m, 'a> Planner<'m, 'a> {
             }
         }
         if self.keep == Keep::Needed {
-            // Outputs that nobody asks for still cost time: argmax over a full-size map, auxiliary heads.
+            // Unused outputs still cost time: argmax over a full-size map, auxiliary heads.
             let gone = model.outputs.iter().filter(|port| !names.iter().chain(&name).any(|name| name == port.name));
             gone.for_each(|port| self.edit.drop_port(port));
             let mut taken: Vec<&str> = features.iter().map(|feature| feature.tensor).chain(source).collect();

@@ -25,7 +25,7 @@ const EXPORT_HINT: &str = "export the network with its raw logits before argmax 
 const FEATURES_HINT: &str = "name the features as outputs.features in the manifest beside the model";
 const NAME_HINT: &str = "name the logits as outputs.logits in the manifest beside the model";
 
-/// Products with weights whose shapes are looked at for features, the nearest to the logits.
+/// Products with weights whose shapes are examined for features, the nearest to the logits.
 const MOST_PRODUCTS: usize = 8;
 
 /// Tasks of ultralytics and others whose outputs are objects or a class of the picture.

@@ -26,9 +26,9 @@ pub fn prepare_views(prepare: &mut Prepare, layout: &Layout, picture: &I420<'_>,
     Ok(())
 }
 
-/// Looks at frames one after the other, waiting for each.
+/// Runs a network on frames one after the other, waiting for each.
 #[derive(Debug)]
-pub struct Look {
+pub struct FrameInference {
     layouts: Layouts,
     prepare: Prepare,
     tensor: Vec<f32>,
@@ -36,8 +36,8 @@ pub struct Look {
     outputs: NetworkOutputs,
 }
 
-impl Look {
-    /// Looks with `network` in the way of `views`.
+impl FrameInference {
+    /// For `network`, on frames in `views`.
     ///
     /// # Errors
     /// See [`Prepare::new`].
@@ -56,7 +56,7 @@ impl Look {
     ///
     /// # Errors
     /// The picture does not fit the views, the network fails, or `use_maps` does.
-    pub fn at<R>(
+    pub fn run<R>(
         &mut self,
         network: &mut Network,
         picture: &I420<'_>,
@@ -68,11 +68,11 @@ impl Look {
         self.infer(network, &layout, use_maps)
     }
 
-    /// As [`Look::at`], for a picture in RGB.
+    /// As [`FrameInference::run`], for a picture in RGB.
     ///
     /// # Errors
-    /// As [`Look::at`].
-    pub fn at_rgb<R>(
+    /// As [`FrameInference::run`].
+    pub fn run_rgb<R>(
         &mut self,
         network: &mut Network,
         picture: &RgbPicture<'_>,

@@ -1,4 +1,4 @@
-//! Which frames of recorded footage the network looks at.
+//! Which frames of recorded footage the network analyses.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ const MEAN: f32 = 1.0;
 /// No cell of a still frame differs by more than this.
 const MOST: f32 = 6.0;
 
-/// Which frames are looked at.
+/// Which frames are analysed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Looks {
+pub struct Sampling {
     /// One in this time; all when left out.
     pub every: Option<Duration>,
-    /// Whether frames that equal the last one that was looked at are left out.
+    /// Whether frames that equal the last analysed one are skipped.
     pub skip_still: bool,
 }
 
-impl Looks {
-    /// Whether every frame is looked at.
+impl Sampling {
+    /// Whether every frame is analysed.
     pub fn all(&self) -> bool {
         *self == Self::default()
     }
@@ -31,8 +31,8 @@ impl Looks {
 
 /// Chooses the frames of one stream.
 #[derive(Debug)]
-pub(super) struct Looker {
-    looks: Looks,
+pub(super) struct Sampler {
+    sampling: Sampling,
     /// The span of time in which the last choice was made.
     slot: Option<u128>,
     seen: Vec<f32>,
@@ -42,35 +42,35 @@ pub(super) struct Looker {
 /// What becomes of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Choice {
-    /// The network looks at it.
-    Look,
+    /// The network analyses it.
+    Analyse,
     /// It is not its turn.
     Pass,
-    /// It equals the last one that was looked at.
+    /// It equals the last analysed one.
     Still,
 }
 
-impl Looker {
-    pub fn new(looks: Looks) -> Self {
-        Self { looks, slot: None, seen: Vec::new(), now: Vec::new() }
+impl Sampler {
+    pub fn new(sampling: Sampling) -> Self {
+        Self { sampling, slot: None, seen: Vec::new(), now: Vec::new() }
     }
 
     pub fn choose(&mut self, frame: &Frame) -> Result<Choice> {
-        if let Some(every) = self.looks.every {
+        if let Some(every) = self.sampling.every {
             let slot = u128::from(frame.running_time) / every.as_nanos().max(1);
             if self.slot == Some(slot) {
                 return Ok(Choice::Pass);
             }
             self.slot = Some(slot);
         }
-        if self.looks.skip_still {
+        if self.sampling.skip_still {
             shrink(&frame.map()?.i420().y, &mut self.now);
             if is_still(&self.seen, &self.now) {
                 return Ok(Choice::Still);
             }
             std::mem::swap(&mut self.seen, &mut self.now);
         }
-        Ok(Choice::Look)
+        Ok(Choice::Analyse)
     }
 }
 
@@ -122,6 +122,6 @@ mod tests {
         assert!(is_still(&usual, &cells(|x, y| (100 + (x * 11 + y * 3) % 5) as u8)));
         assert!(!is_still(&usual, &cells(|x, y| if x / 10 == 4 && y / 10 == 4 { 160 } else { 102 })));
         assert!(!is_still(&usual, &cells(|_, _| 106)), "it gets dark");
-        assert!(!is_still(&[], &usual), "the first frame is looked at");
+        assert!(!is_still(&[], &usual), "the first frame is analysed");
     }
 }

@@ -1,5 +1,8 @@
 //! A GStreamer pipeline that ends in an appsink of I420 frames, as a [`FrameReader`].
 
+mod start;
+mod summary;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,6 +13,9 @@ use gstreamer as gst;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
+use self::start::{Running, Started};
+pub(crate) use self::start::{frame_sink, raw_caps};
+use self::summary::Summary;
 use crate::gst::Frame;
 use crate::gst::clock::Clock;
 use crate::gst::frame::FramePool;
@@ -17,20 +23,12 @@ use crate::gst::hdr::Light;
 use crate::gst::message::Trouble;
 use crate::gst::mp4::edit_list::EditList;
 use crate::gst::track::InputTracks;
-use crate::input::describe::{describe, gather_tags, hdr, is_default_colour, no_video, video_info_of};
+use crate::input::describe::{describe, hdr, is_default_colour, video_info_of};
 use crate::input::probe::{Format, Probe, UNNAMED};
 use crate::input::tone::{ToneMap, Transfer};
 use crate::input::{EndOfInput, FrameReader, Read, VideoInfo};
 use crate::{Error, Result};
 
-/// Frames queued between decoder and caller.
-const QUEUED_FRAMES: u32 = 3;
-/// Time limit for the first frame.
-const OPENING: Duration = Duration::from_secs(60);
-/// Time limit without any progress before the first frame.
-const STALLED: Duration = Duration::from_secs(8);
-/// Least difference between the clock of a stream and its contents that is a jump of the clock.
-const JUMP: Duration = Duration::from_secs(1);
 /// Time after an error in which frames may still come, before the input counts as ended.
 const AFTER_ERROR: Duration = Duration::from_secs(2);
 
@@ -53,28 +51,14 @@ pub(crate) struct PipelineReader {
     trouble: Trouble,
     /// Time of the first error, or of the last frame after it.
     last_sign: Instant,
-    corrupted: u64,
     /// Makes the running times strictly increasing.
     clock: Clock,
     edits: Option<EditList>,
-    /// Frames hidden by the edit list.
-    hidden: u64,
-    /// Number of changes of the decoded pictures' size.
-    resized: u64,
     /// In real time, a frame is returned as soon as it is decoded.
     pace: Pace,
-    /// The requested frame rate.
-    rate: Option<f64>,
     /// The frame held back until the time of the next one is known, with its own time.
     held: Option<(Option<i64>, gst::Buffer)>,
-    /// Nanoseconds from the first clock reference of a transport stream to the last one.
-    clock_span: Option<u64>,
-    /// Times of the first and the last frame, in nanoseconds.
-    span: Option<(i64, i64)>,
-    /// The missing end of the file, as text.
-    cut: Option<String>,
-    /// Searches the file for structural damage; the result is as text.
-    broken: Option<Box<dyn FnOnce() -> Option<String> + Send>>,
+    summary: Summary,
     /// All sinks have reached the end of the stream, audio and subtitles included. The bus reports that once.
     over: bool,
     ended: Option<EndOfInput>,
@@ -87,23 +71,6 @@ pub(crate) enum Pace {
     Taken,
     /// Each frame at its time.
     RealTime,
-}
-
-/// The caps of pictures of any size.
-pub(crate) fn raw_caps(format: gst_video::VideoFormat) -> gst::Caps {
-    gst::Caps::builder("video/x-raw").field("format", format.to_str()).build()
-}
-
-/// The appsink at the end of every reading pipeline.
-pub(crate) fn frame_sink() -> gst_app::AppSink {
-    gst_app::AppSink::builder()
-        .caps(&raw_caps(gst_video::VideoFormat::I420))
-        .sync(false)
-        .async_(false)
-        .enable_last_sample(false)
-        .max_buffers(QUEUED_FRAMES)
-        .wait_on_eos(false)
-        .build()
 }
 
 impl PipelineReader {
@@ -119,62 +86,7 @@ impl PipelineReader {
     ) -> Result<Self> {
         let bus = pipeline.bus().ok_or_else(|| Error::failed("a GStreamer pipeline without a bus"))?;
         let guard = Running(&pipeline);
-        let mut trouble = Trouble::default();
-        // No limit until the pipeline plays: a first frame between PAUSED and PLAYING lets the source continue at once
-        // (`gst_base_sink_commit_state`), and a full queue would then hold the lock that the change to PLAYING needs.
-        sink.set_max_buffers(0);
-        // A failure also posts an error, which has the details.
-        let _ = pipeline.set_state(gst::State::Playing);
-        sink.set_max_buffers(QUEUED_FRAMES);
-        let deadline = Instant::now() + OPENING;
-        let (mut steps, mut last_step) = (0, Instant::now());
-        let mut containers = Vec::new();
-        let mut over = false;
-        let mut failed = false;
-        let first = loop {
-            let sample = sink.try_pull_sample(gst::ClockTime::from_mseconds(20));
-            while let Some(message) = bus.pop() {
-                match message.view() {
-                    gst::MessageView::Tag(tag) => gather_tags(&tag.tags(), &shared, &mut containers),
-                    gst::MessageView::Eos(_) => over = true,
-                    _ => failed |= trouble.note(&message),
-                }
-            }
-            if let Some(sample) = sample {
-                break sample;
-            }
-            let complete = probe.complete.load(Ordering::Acquire);
-            let videos = probe.videos.load(Ordering::Acquire);
-            if complete && videos > 0 && !probe.video.load(Ordering::Acquire) {
-                return Err(Error::usage(format!("{}: it has {videos} video tracks", name.display()))
-                    .hint("choose one of them with --video-track, from 1, or all"));
-            }
-            if complete && !probe.video.load(Ordering::Acquire) && trouble.missing.is_none() {
-                return Err(no_video(name, &probe));
-            }
-            if over || failed || (sink.is_eos() && complete) {
-                // Frames decoded before the error.
-                if let Some(sample) = sink.try_pull_sample(gst::ClockTime::from_mseconds(100)) {
-                    break sample;
-                }
-                return Err(trouble.input_error(name));
-            }
-            let now = probe.steps.load(Ordering::Acquire);
-            if now != steps {
-                (steps, last_step) = (now, Instant::now());
-            }
-            if steps > 0 && last_step.elapsed() > STALLED {
-                return Err(Error::failed(format!("{}: no frame can be decoded", name.display()))
-                    .hint("the file is damaged: the descriptions of its video or audio are invalid"));
-            }
-            if Instant::now() > deadline {
-                return Err(Error::failed(format!(
-                    "{}: no frame within {} seconds",
-                    name.display(),
-                    OPENING.as_secs()
-                )));
-            }
-        };
+        let Started { first, containers, trouble, over } = start::start(&pipeline, &bus, &sink, name, &shared, &probe)?;
         let mut frame_info = video_info_of(&first, &name.display())?;
         // Later sizes are scaled to the first one: an encoder has one size.
         let size = gst::Caps::builder("video/x-raw")
@@ -232,18 +144,11 @@ impl PipelineReader {
             tone_map,
             trouble,
             last_sign: Instant::now(),
-            corrupted: 0,
             clock,
             edits,
-            hidden: 0,
-            resized: 0,
             pace,
-            rate: None,
             held: None,
-            clock_span: None,
-            span: None,
-            cut: None,
-            broken: None,
+            summary: Summary::default(),
             over,
             ended: None,
         })
@@ -260,7 +165,7 @@ impl PipelineReader {
             self.info.fps = Some(fps);
             self.clock.pace((1e9 / fps) as i64);
         }
-        self.rate = Some(fps);
+        self.summary.rate = Some(fps);
     }
 
     /// The properties of the input.
@@ -298,33 +203,14 @@ impl PipelineReader {
     /// Sets the time that the clock of a transport stream covers, in nanoseconds: its demuxer joins the parts of a clock
     /// that jumps without a message.
     pub fn set_clock_span(&mut self, span: u64) {
-        self.clock_span = Some(span);
-    }
-
-    /// A note if the clock of a transport stream jumps.
-    fn jumps(&self) -> Option<String> {
-        let tracks = self.shared.tracks();
-        let spans = || self.span.into_iter().chain(tracks.iter().filter_map(|track| track.span()));
-        let (first, last) = (spans().map(|span| span.0).min()?, spans().map(|span| span.1).max()?);
-        let length = |(first, last): (i64, i64)| Some(Duration::from_nanos(u64::try_from(last - first).ok()?));
-        let (clock, shown) = (Duration::from_nanos(self.clock_span?), length((first, last))?);
-        // The clock may start later than audio, and go on after the last frame.
-        let jumps = clock > shown + JUMP || clock + JUMP < length(self.span?)?;
-        jumps.then(|| {
-            format!(
-                "the clock of the stream goes from its start to {:.1} s and the pictures and sound last {:.1} s: where it \
-                 jumps, the parts are joined",
-                clock.as_secs_f64(),
-                shown.as_secs_f64()
-            )
-        })
+        self.summary.clock_span = Some(span);
     }
 
     /// Sets the missing end of the file, as text, and the search for structural damage, which runs at the end of the
     /// input, as it reads every element of the file.
     pub fn set_structure(&mut self, cut: Option<String>, broken: impl FnOnce() -> Option<String> + Send + 'static) {
-        self.cut = cut;
-        self.broken = Some(Box::new(broken));
+        self.summary.cut = cut;
+        self.summary.broken = Some(Box::new(broken));
     }
 
     /// Accepts a decoded frame, and returns the one before it: its time depends on the next one.
@@ -346,14 +232,14 @@ impl PipelineReader {
             (Some(edits), Some(media)) => match edits.frame(media) {
                 Some(shown) => Some(shown),
                 None => {
-                    self.hidden += 1;
+                    self.summary.hidden += 1;
                     return Ok(None);
                 }
             },
             _ => time,
         };
         if buffer.flags().contains(gst::BufferFlags::CORRUPTED) {
-            self.corrupted += 1;
+            self.summary.corrupted += 1;
         }
         if self.pace == Pace::RealTime {
             return Ok(Some(self.stamp(time, buffer, None)));
@@ -371,7 +257,7 @@ impl PipelineReader {
     fn stamp(&mut self, time: Option<i64>, buffer: gst::Buffer, following: Option<i64>) -> Frame {
         let lead = self.shared.fix_lead();
         let time = self.clock.next(time, following) + lead;
-        self.span = Some((self.span.map_or(time, |(first, _)| first), time));
+        self.summary.span = Some((self.summary.span.map_or(time, |(first, _)| first), time));
         let time = u64::try_from(time).unwrap_or(0);
         let mut frame = Frame::new(self.stream, self.index, time, buffer, self.frame_info.clone(), self.canvas.clone());
         // Needed by the last frame, whose end would otherwise be its start.
@@ -382,67 +268,8 @@ impl PipelineReader {
 
     fn end(&mut self) -> EndOfInput {
         self.shared.ended.store(true, Ordering::Release);
-        let mut notes = Vec::new();
-        self.resized = self.probe.sizes.load(Ordering::Acquire).saturating_sub(1);
-        let coded = self.probe.coded.load(Ordering::Acquire);
-        let decoded = self.probe.decoded.load(Ordering::Acquire);
-        let lost = coded.saturating_sub(decoded);
-        if lost > 0 {
-            notes.push(format!("{lost} of {coded} coded frames could not be decoded"));
-        }
-        if self.corrupted > 0 {
-            notes.push(format!("{} frames were damaged and are shown as far as they can be decoded", self.corrupted));
-        }
-        if let Some((error, _)) = &self.trouble.error {
-            notes.push(format!("reading stopped with an error: {}", error.message()));
-        }
-        if let Some(cut) = &self.cut {
-            notes.push(format!("the file is cut off: {cut}"));
-        }
-        let broken = self.broken.take().and_then(|look| look());
-        if let Some(broken) = &broken {
-            notes.push(format!("the file is damaged: {broken}"));
-        }
-        if self.hidden > 0 {
-            notes.push(format!("{} frames that the edit list of the file hides are left out", self.hidden));
-        }
-        let (videos, taken) = (self.probe.videos.load(Ordering::Acquire), self.probe.taken.load(Ordering::Acquire));
-        if videos > 1 {
-            notes.push(format!(
-                "of {videos} video tracks number {taken} is read; --video-track selects another one, or all"
-            ));
-        }
-        let (width, height) = (self.info.width, self.info.height);
-        if self.resized > 0 {
-            notes.push(format!(
-                "the size of the pictures changes; they are scaled to {width}x{height}, with borders where \
-                 their shape is another one"
-            ));
-        }
-        if self.probe.format() == Format::Raw {
-            let fps = self.info.fps.unwrap_or(25.0);
-            let whose =
-                if self.rate.is_some() { "as set by --fps" } else { "by the stream or else 25; --fps sets another" };
-            notes.push(format!("the file has no timestamps: {fps} frames a second are assumed, {whose}"));
-        } else {
-            if self.rate.is_some() {
-                notes.push("the file has timestamps: --fps has no effect".to_owned());
-            }
-            notes.extend(self.clock.notes("frames"));
-            notes.extend(self.jumps());
-        }
-        self.shared.tracks().iter().for_each(|track| notes.extend(track.notes()));
-        if let Ok(reduced) = self.probe.reduced.lock() {
-            notes.extend(reduced.iter().cloned());
-        }
-        notes.extend(self.hdr.map(|transfer| hdr(transfer, self.tone_map.is_some())));
-        notes.extend(self.shared.writer_notes());
-        let end = EndOfInput {
-            // The number of frames lost in a damaged structure is unknown.
-            damaged: (self.corrupted + lost).max(u64::from(broken.is_some())),
-            truncated: self.cut.is_some() || self.trouble.error.is_some(),
-            notes,
-        };
+        let hdr = self.hdr.map(|transfer| hdr(transfer, self.tone_map.is_some()));
+        let end = self.summary.end(&self.info, &self.probe, &self.shared, &self.clock, &self.trouble, hdr);
         self.ended = Some(end.clone());
         end
     }
@@ -523,14 +350,5 @@ impl FrameReader for PipelineReader {
 impl Drop for PipelineReader {
     fn drop(&mut self) {
         let _ = self.pipeline.set_state(gst::State::Null);
-    }
-}
-
-/// Stops a pipeline on an early return.
-struct Running<'a>(&'a gst::Pipeline);
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        let _ = self.0.set_state(gst::State::Null);
     }
 }

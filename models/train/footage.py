@@ -1,0 +1,44 @@
+"""Frames of ordinary video without labels, labelled by the network itself, to fit a score to footage like the user's."""
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from data import DataError, Frames, normalise, resize_to_input
+
+# Longer videos are thinned out.
+FRAMES_PER_VIDEO = 120
+
+
+def decode(path):
+    """The frames of a video [h, w, 3] u8, evenly thinned out to `FRAMES_PER_VIDEO`."""
+    if not Path(path).is_file():
+        raise DataError(f"{path}: no such file")
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["ffmpeg", "-v", "error", "-i", str(path), "-fps_mode", "passthrough", "-q:v", "2", f"{folder}/%06d.jpg"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        names = sorted(Path(folder).iterdir())
+        if done.returncode or not names:
+            raise DataError(f"{path}: {(done.stderr.strip().splitlines() or ['no frames'])[-1]}")
+        return [np.asarray(Image.open(name).convert("RGB")) for name in names[::-(-len(names) // FRAMES_PER_VIDEO)]]
+
+
+def labelled(run, videos):
+    """`Frames` of the videos whose labels are the network's own classes; `run` is an ONNX Runtime session."""
+    images = [image for video in videos for image in decode(video)]
+    labels = []
+    for image in images:
+        logits = run.run(["logits"], {"input": normalise(resize_to_input(image))[None]})[0]
+        full = F.interpolate(torch.from_numpy(logits), size=image.shape[:2], mode="bilinear", align_corners=False)
+        labels.append(full[0].argmax(0).numpy().astype(np.uint8))
+    return Frames(images, labels)
+
+
+def halves(frames):
+    """Every second frame, and the others."""
+    return tuple(Frames(frames.images[k::2], frames.labels[k::2]) for k in (0, 1))

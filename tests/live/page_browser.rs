@@ -222,7 +222,9 @@ fn replay(page: &Page<'_>, event: &str) -> f64 {
     until("the event is seen", || page.value(REPLAYED)[0] == true);
     let at = page.value(REPLAYED)[1].as_f64().unwrap();
     page.value("document.getElementById('replay-close').click()");
-    assert!(page.is("!document.getElementById('replay').open && !document.getElementById('replay-video').src"));
+    until("it is closed", || {
+        page.is("!document.getElementById('replay').open && !document.getElementById('replay-video').src")
+    });
     at
 }
 

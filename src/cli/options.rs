@@ -7,13 +7,12 @@ use super::archive::ArchiveArgs;
 use super::network::NetworkArgs;
 use super::source::SourceArgs;
 use super::values::{address, choice, duration, duration_or_zero};
-use crate::Result;
 use crate::address::Address;
 use crate::config::Config;
 use crate::draw::{Palette, View};
-use crate::notify::Header;
 use crate::ood::alarm::Ignored;
 use crate::pipeline::{Policy, Sync};
+use crate::{Error, Result};
 
 /// Options of `run`.
 #[derive(Debug, Clone, clap::Args)]
@@ -106,8 +105,8 @@ pub struct RunArgs {
     #[arg(long, help_heading = "Alarms")]
     annotated_clips: bool,
     /// Header to add to each webhook request; repeatable
-    #[arg(long, value_name = "NAME: VALUE", value_parser = clap::value_parser!(Header))]
-    webhook_header: Vec<Header>,
+    #[arg(long, value_name = "NAME: VALUE")]
+    webhook_header: Vec<String>,
     /// Write a JSON report; - for standard output
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -186,7 +185,10 @@ impl RunArgs {
         put(&mut config.archive.clip_before_s, self.clip_before.map(|time| time.as_secs_f64()).as_ref());
         put(&mut config.archive.clip_after_s, self.clip_after.map(|time| time.as_secs_f64()).as_ref());
         config.archive.annotated_clips |= self.annotated_clips;
-        config.webhook.headers.extend_from_slice(&self.webhook_header);
+        for header in &self.webhook_header {
+            // Its value may be a secret.
+            config.webhook.headers.push(header.parse().map_err(|error: Error| error.at("--webhook-header"))?);
+        }
         put_some(&mut config.http.listen, self.http.as_ref());
         config.draw.legend &= !self.no_legend;
         config.encode.overwrite |= self.overwrite;

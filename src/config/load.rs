@@ -32,30 +32,56 @@ impl Config {
         }
         let config: Self = layers
             .read()
-            .map_err(|error| Error::usage(format!("configuration: {}", hide_credentials(error.message()))))?;
+            .map_err(|error| Error::usage(format!("configuration: {}", without_values(error.message()))))?;
         config.check()?;
         Ok(config)
     }
 }
 
-/// `error` with its line and key, and without the value: an address in it may hold a password.
+/// `error` with its line and key.
 fn place_in(error: &toml::de::Error, text: &str) -> String {
     let place = error.span().map(|span| {
         let line = text[..span.start].matches('\n').count();
-        let key = text.lines().nth(line).and_then(|line| Some(line.split_once('=')?.0.trim())).unwrap_or_default();
+        let key = text.lines().nth(line).and_then(|line| Some(name_in(line.split_once('=')?.0))).unwrap_or_default();
         format!(", line {} {key}", line + 1)
     });
-    format!("{}: {}", place.as_deref().unwrap_or_default().trim_end(), hide_credentials(error.message()))
+    format!("{}: {}", place.as_deref().unwrap_or_default().trim_end(), without_values(error.message()))
+}
+
+/// What `text` begins with as far as it can be the name of a key. What follows may be a secret, and is not shown.
+fn name_in(text: &str) -> &str {
+    let text = text.trim();
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    &text[..text.find(|c| !is_of_name(c)).unwrap_or(text.len())]
+}
+
+/// `message` without the texts that it quotes as wrong: a password may be among them.
+fn without_values(message: &str) -> String {
+    let mut shown = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(at) = rest.find(": string \"") {
+        let (before, quoted) = rest.split_at(at + ": string".len());
+        shown.push_str(before);
+        // Its own quotation marks are escaped.
+        let mut escaped = false;
+        let end = quoted[2..].find(|c: char| {
+            let ends = c == '"' && !escaped;
+            escaped = c == '\\' && !escaped;
+            ends
+        });
+        rest = end.map_or("", |end| &quoted[2 + end + 1..]);
+    }
+    hide_credentials(&(shown + rest))
 }
 
 /// Puts one `section.key=value` into `table`. A value that is not TOML is taken as text, so that no shell quoting is
 /// needed.
 fn apply(table: &mut Table, text: &str) -> Result<()> {
-    let place = || format!("--set {}", hide_credentials(text));
+    let place = || format!("--set {}", name_in(text));
     let (path, value) =
         text.split_once('=').ok_or_else(|| Error::usage(format!("{}: expected section.key=value", place())))?;
     let (section, key) =
-        path.trim().split_once('.').ok_or_else(|| Error::usage(format!("{}: `{path}` is not section.key", place())))?;
+        path.trim().split_once('.').ok_or_else(|| Error::usage(format!("{}: expected section.key=value", place())))?;
     let value = format!("value = {value}")
         .parse::<Table>()
         .ok()
@@ -64,9 +90,9 @@ fn apply(table: &mut Table, text: &str) -> Result<()> {
     let alone =
         Table::from_iter([(section.to_owned(), Value::Table(Table::from_iter([(key.to_owned(), value.clone())])))]);
     // By itself first, so that the error speaks of this override and nothing else.
-    let checked: Config = alone.try_into().map_err(|error: toml::de::Error| {
-        Error::usage(format!("{}: {}", place(), hide_credentials(error.message())))
-    })?;
+    let checked: Config = alone
+        .try_into()
+        .map_err(|error: toml::de::Error| Error::usage(format!("{}: {}", place(), without_values(error.message()))))?;
     checked.check().map_err(|error| error.at(place()))?;
     let entry = table.entry(section.to_owned()).or_insert_with(|| Value::Table(Table::new()));
     if let Value::Table(section) = entry {
@@ -174,6 +200,36 @@ mod tests {
         assert!(wrong.contains("line 2") && wrong.contains("opacity"), "{wrong}");
         let range = load("[draw]\nopacity = 3.0\n", &[]).unwrap_err().to_string();
         assert!(range.contains("draw.opacity is 3"), "{range}");
+    }
+
+    #[test]
+    fn errors_show_no_values() {
+        let file = |text: &str| load(text, &[]);
+        let set = |text: &str| load("", &[text]);
+        for result in [
+            set("http.password_hash=$argon2id$sesame\" = 1"),
+            set("http.password_hash='sesame' 'sesame'"),
+            set("http.pasword_hash=sesame"),
+            set("http.password_hash:sesame"),
+            set("http.password_hash sesame"),
+            set("password_hash=sesame"),
+            set("http.video_fps=\"sesame\""),
+            set("webhook.headers=Authorization: Bearer sesame"),
+            set("webhook.headers=['Bearer sesame']"),
+            set("webhook.headers=\"\"\"a \"b\" sesame\"\"\""),
+            load("[webhook]\nheaders = ['A: b']\n", &["webhook.timeout_s='sesame'"]),
+            file("[webhook]\nheaders = \"Authorization: Bearer sesame\"\n"),
+            file("[webhook]\nheaders = [\n  'A: b',\n  \"Basic sesame==\",\n]\n"),
+            file("[http]\npassword_hash = 'sesame\n"),
+            file("[http]\npasswordhash = 'sesame'\n"),
+            file("[http]\nvideo_fps = \"a\\\"sesame\"\n"),
+        ] {
+            if let Err(error) = result {
+                assert!(!error.to_string().contains("sesame"), "{error}");
+            }
+        }
+        let error = set("draw.opacity=big").unwrap_err().to_string();
+        assert!(error.contains("--set draw.opacity: invalid type: string, expected"), "{error}");
     }
 
     #[test]

@@ -57,6 +57,20 @@ impl Clips {
         cut(&what, stop).map_err(|error| error.at("clips"))
     }
 
+    /// A folder within that of the clips for a video that is only written to be cut; removed when it is dropped.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn scratch(&self) -> Result<tempfile::TempDir> {
+        let made = tempfile::Builder::new().prefix(".annotated-").tempdir_in(&self.folder);
+        made.map_err(|error| Error::io(format!("-o clips:{}: cannot be written", self.folder.display()), error))
+    }
+
+    /// The extension of the clips, without the dot.
+    pub fn extension(&self) -> &'static str {
+        self.extension
+    }
+
     /// What a live stream writes its clips by.
     pub fn feed(&self) -> ClipFeed {
         ClipFeed { folder: self.folder.clone(), windows: Arc::clone(&self.windows), overwrite: self.overwrite }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::lines::{Existing, Lines, open_file};
 use crate::lock::lock;
 use crate::npy;
-use crate::ood::alarm::{Event, EventType, Scene, Standing};
+use crate::ood::alarm::{Event, EventType, Scene};
 use crate::record::{FrameResults, Recorder};
 use crate::{Error, Result};
 
@@ -170,8 +170,13 @@ impl EmbeddingRecorder {
 
 impl Recorder for EmbeddingRecorder {
     fn record(&mut self, seen: &FrameResults<'_>) -> Result<()> {
-        for sighting in seen.scene.sightings.iter().filter(|sighting| sighting.standing != Standing::Candidate) {
+        for sighting in &seen.scene.sightings {
             let (track, level) = (sighting.track_id, sighting.region.level);
+            if !sighting.has_event {
+                // There will be no end of it.
+                self.best.remove(&track);
+                continue;
+            }
             if self.best.get(&track).is_none_or(|best| level > best.level) {
                 let mean = mean_feature(seen.features, seen.scene, track);
                 self.best.insert(track, Best { level, at: seen.running_time, mean });
@@ -228,12 +233,12 @@ mod tests {
     use ndarray::Array3;
 
     use super::*;
-    use crate::ood::alarm::{Rect, Region, Sighting};
+    use crate::compute::Detection;
+    use crate::ood::alarm::{Rect, Region, Sighting, Standing};
 
-    #[test]
-    fn the_mean_is_over_all_parts_of_a_track_and_no_other() {
+    fn region() -> Region {
         let rect = Rect { left: 0.0, top: 0.0, right: 0.25, bottom: 0.25 };
-        let region = Region {
+        Region {
             rect,
             area_share: 0.0,
             level: 0.0,
@@ -243,8 +248,14 @@ mod tests {
             nearest_class: 0,
             certainty: 0.0,
             on_road: true,
-        };
-        let sighting = |track_id| Sighting { track_id, standing: Standing::Alarm, region, trail: (0, 0) };
+        }
+    }
+
+    #[test]
+    fn the_mean_is_over_all_parts_of_a_track_and_no_other() {
+        let region = region();
+        let sighting =
+            |track_id| Sighting { track_id, standing: Standing::Alarm, has_event: true, region, trail: (0, 0) };
         let mut scene = Scene { grid: (4, 2), labels: vec![1, 0, 2, 2, 3, 0, 0, 0], ..Scene::default() };
         scene.sightings = vec![sighting(7), sighting(8), sighting(7)];
         let fine = Array3::from_shape_fn((2, 2, 4), |(d, y, x)| (100 * d + 10 * y + x) as f32);
@@ -253,5 +264,32 @@ mod tests {
         let maps = [fine.view(), coarse.view()];
         assert_eq!(mean_feature(&maps, &scene, 7), [5.0, 105.0, 5.0]);
         assert_eq!(mean_feature(&maps, &scene, 8), [2.5, 102.5, 5.0]);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_track_without_an_event() {
+        let folder = tempfile::tempdir().unwrap();
+        let [rows, ids] = ["x.npy", "x.ids.jsonl"].map(|name| folder.path().join(name));
+        let file = EmbeddingFile::open(&rows, &ids, "", Existing::Refuse).unwrap();
+        let mut recorder = EmbeddingRecorder::new(Arc::new(file));
+        let (detection, map) = (Detection::default(), Array3::zeros((1, 1, 1)));
+        let mut record = |has_event| {
+            let sighting =
+                Sighting { track_id: 7, standing: Standing::Alarm, has_event, region: region(), trail: (0, 0) };
+            let scene = Scene { grid: (1, 1), labels: vec![1], sightings: vec![sighting], ..Scene::default() };
+            let seen = FrameResults {
+                index: 0,
+                running_time: Duration::ZERO,
+                wall: None,
+                picture: None,
+                detection: &detection,
+                scene: &scene,
+                features: &[map.view()],
+            };
+            recorder.record(&seen).unwrap();
+            recorder.best.len()
+        };
+        // The last: it was an unusual member of a class, and is an alarm above the limit now.
+        assert_eq!([false, true, false].map(&mut record), [0, 1, 0]);
     }
 }

@@ -10,7 +10,7 @@ use image::{ExtendedColorType, ImageEncoder as _};
 
 use crate::draw::{Caption, Painter, ScoreScale, Style, View};
 use crate::frame::{Colour, I420, I420Mut, Matrix, PlaneMut, Range};
-use crate::ood::alarm::{Event, EventType, Standing};
+use crate::ood::alarm::{Event, EventType};
 use crate::record::{FrameResults, Recorder};
 use crate::{Error, Result, atomic_file};
 
@@ -107,8 +107,13 @@ impl Recorder for SnapshotRecorder {
         let is_better =
             |best: &HashMap<u64, Best>, track: u64, level: f32| best.get(&track).is_none_or(|best| level > best.level);
         let mut shared: Option<Arc<Copied>> = None;
-        for sighting in seen.scene.sightings.iter().filter(|sighting| sighting.standing != Standing::Candidate) {
+        for sighting in &seen.scene.sightings {
             let (track, level) = (sighting.track_id, sighting.region.level);
+            if !sighting.has_event {
+                // There will be no end of it.
+                self.best.remove(&track);
+                continue;
+            }
             if !is_better(&self.best, track, level) {
                 continue;
             }

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use super::builder::{Session, conclude, deliver, encoding};
 use super::engine;
 use super::handle::{Handle, Running, StreamStatus};
@@ -90,7 +92,7 @@ pub(crate) struct Job {
 /// The clips of `input`, if there are to be any; `video` is the video that is written.
 ///
 /// # Errors
-/// The input is no file, or there is no video to cut them from; the folder cannot be made.
+/// The input is no video and clips are not annotated; the folder cannot be made.
 pub(crate) fn clips(
     records: &Records<'_>,
     config: &Config,
@@ -104,17 +106,14 @@ pub(crate) fn clips(
     let extension = match (config.archive.annotated_clips, video, input) {
         (true, Some(video), _) if video.extension().is_some_and(|extension| extension == "mkv") => "mkv",
         (true, Some(_), _) => "mp4",
-        (true, None, _) => {
-            return Err(Error::usage("--annotated-clips are cut from the video that is written, and there is none")
-                .hint("-o FOLDER/ or -o x.mp4 writes one"));
-        }
         // What cannot be read is reported when it is opened.
-        (false, _, Opener::Address(Input::File(path) | Input::Track(path, _))) => {
+        (_, _, Opener::Address(Input::File(path) | Input::Track(path, _))) => {
             clip::extension(path, input.video(config)).unwrap_or("mp4")
         }
-        _ => {
+        (true, None, _) => "mp4",
+        (false, ..) => {
             return Err(Error::usage("-o clips: cuts videos, and this input is none")
-                .hint("--annotated-clips cuts the video that is written"));
+                .hint("--annotated-clips cuts what is drawn instead"));
         }
     };
     records.clips(base, extension, &config.archive)
@@ -223,7 +222,15 @@ impl Files<'_> {
         let original = input.file().map(|file| (file.to_path_buf(), input.video(self.config)));
         recorders.extend(clips.as_ref().map(Clips::recorder));
         let number = lane.number() as u32;
-        let opened = input.open(output.as_deref(), &self.encoding, self.config, number);
+        // Annotated clips need a video, also where none is wanted.
+        let only_cut = clips.as_ref().filter(|_| self.config.archive.annotated_clips && output.is_none());
+        let scratch = match only_cut.map(Clips::scratch).transpose() {
+            Ok(scratch) => scratch,
+            Err(error) => return (InputReport::unopened(path, error), false),
+        };
+        let video = |clips: &Clips, folder: &TempDir| folder.path().join(format!("video.{}", clips.extension()));
+        let video = only_cut.zip(scratch.as_ref()).map(|(clips, folder)| video(clips, folder));
+        let opened = input.open(output.as_deref().or(video.as_deref()), &self.encoding, self.config, number);
         let checked = opened.and_then(|(reader, writer)| {
             reader.info().map_or(Ok(()), |info| self.ignore.check_size(info.width, info.height))?;
             Ok((reader, writer))
@@ -264,6 +271,11 @@ impl Files<'_> {
                 Ok(said) => notes = said,
                 Err(error) => outcome.error = Some(error),
             }
+        }
+        if scratch.is_some()
+            && let Some(written) = outcome.written.take()
+        {
+            notes.extend(written.notes);
         }
         let shared = outcome.shared;
         let mut report = InputReport::new(path, &meter, outcome, false);

@@ -134,16 +134,70 @@ fn events_that_overlap_share_a_clip() {
 }
 
 #[test]
-fn annotated_clips_are_cut_from_the_video_that_is_written() {
+fn annotated_clips_are_cut_from_the_video_that_is_written_or_from_one_that_is_not_kept() {
     let place = place();
     drive(&place, "a.mp4", H264);
     let arguments =
         format!("run a.mp4 -o events:e.jsonl -o clips:clips --annotated-clips --clip-before 1 --clip-after 1 {RULES}");
-    place.run(&format!("{arguments} -o none")).code(2).says(&["--annotated-clips", "there is none"]);
-    place.run(&format!("{arguments} -o m.mp4 --overwrite")).code(0);
-    let events = events(&place);
-    let (start, end) = place_of(&place.path("m.mp4"), &place.path(events[0]["clip"].as_str().unwrap()));
+    place.run(&format!("{arguments} -o m.mp4")).code(0);
+    let marked = frames(&place.path("m.mp4"));
+    let written = events(&place);
+    let path = place.path(written[0]["clip"].as_str().unwrap());
+    let (start, end) = place_of(&place.path("m.mp4"), &path);
     assert!(start <= 5.1 && end >= 8.9 && end - start < 8.0, "{start} {end}");
+    let (with_video, begun) = (frames(&path), tone(&path));
+
+    place.run(&format!("{arguments} -o none --overwrite --json r.json")).code(0);
+    assert_eq!(events(&place), written);
+    let alone = frames(&path);
+    // What is drawn is on them, and they are those of before.
+    let differ = |a: &[u8], b: &[u8]| a.iter().zip(b).any(|(a, b)| a.abs_diff(*b) > 12);
+    assert_eq!(alone.len(), with_video.len());
+    assert!(!alone.iter().zip(&with_video).any(|(a, b)| differ(&a.1, &b.1)) && marked.len() > alone.len());
+    let clean = frames(&place.path("a.mp4"));
+    assert!(alone.iter().any(|(_, picture)| clean.iter().all(|(_, other)| differ(picture, other))));
+    assert_eq!(tone(&path), begun);
+    assert_eq!(names(&place.path("clips")).len(), 2, "nothing else is left there");
+    assert_eq!(fs::read_dir(place.path("clips")).unwrap().count(), 2);
+    assert!(json(&place.path("r.json"))["inputs"][0]["output"].is_null());
+}
+
+/// The edge at which the first picture of a file is the brightest as a player shows it: top, right, bottom, left.
+fn bright_edge(path: &Path) -> usize {
+    let pixels = through_ffmpeg(path, "-map 0:v:0 -frames:v 1 -vf scale=32:32 -pix_fmt gray -f rawvideo -");
+    let mean = |part: &dyn Fn(usize, usize) -> bool| {
+        let inside = (0..32 * 32).filter(|i| part(i % 32, i / 32)).map(|i| f64::from(pixels[i]));
+        inside.clone().sum::<f64>() / inside.count() as f64
+    };
+    let edges = [mean(&|_, y| y < 4), mean(&|x, _| x > 27), mean(&|_, y| y > 27), mean(&|x, _| x < 4)];
+    (0..4).max_by(|a, b| edges[*a].total_cmp(&edges[*b])).unwrap()
+}
+
+#[test]
+fn the_clip_of_a_phone_held_upright_plays_upright() {
+    let place = place();
+    let flat = drive(&place, "flat.mp4", H264);
+    // Bright at the top, as it was coded.
+    let bright = place.clip(
+        "bright.mp4",
+        &format!(
+            "-i {} -vf drawbox=x=0:y=0:w=iw:h=8:color=0x707070:t=fill -c:v libx264 -preset ultrafast -g 10 -c:a copy",
+            flat.display()
+        ),
+    );
+    let mut seen = Vec::new();
+    for degrees in [0, 90, 180, 270] {
+        let name = format!("phone{degrees}.mp4");
+        place.clip(&name, &format!("-i {} -c copy -metadata:s:v:0 rotate={degrees}", bright.display()));
+        place.run(&format!("run {name} -o none -o events:e.jsonl -o clips:clips --overwrite {RULES}")).code(0);
+        let edge = bright_edge(&place.path(&name));
+        for event in events(&place) {
+            assert_eq!(bright_edge(&place.path(event["clip"].as_str().unwrap())), edge, "{degrees}");
+        }
+        seen.push(edge);
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [0, 1, 2, 3], "each is turned another way");
 }
 
 #[test]

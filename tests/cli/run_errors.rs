@@ -215,7 +215,7 @@ fn wrong_options_are_usage_errors() {
         ("run", &["INPUT"][..]),
         ("run a.mp4 -o out.gif", &["out.gif", "x.mp4"]),
         ("run a.mp4 --opacity 7", &["opacity", "0 to 1"]),
-        ("run a.mp4 --set draw.opcity=1", &["--set draw.opcity=1", "opcity"]),
+        ("run a.mp4 --set draw.opcity=1", &["--set draw.opcity: ", "opcity"]),
         ("run a.mp4 -c p.toml", &["p.toml", "line 5", "metod"]),
         ("run a.mp4 --method magic", &["magic", "max-logit"]),
         ("run a.mp4 --encoder nonsenseenc", &["nonsenseenc"]),

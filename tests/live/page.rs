@@ -330,6 +330,14 @@ fn another_address_needs_a_password_or_a_token() {
     fs::write(place.path("bad.toml"), "[http]\npassword_hash = 'open sesame'\n").unwrap();
     let refused = place.run(&format!("{run} -c bad.toml")).code(2).says(&["http.password_hash"]);
     assert!(!refused.stderr.contains("sesame"), "{}", refused.stderr);
+    for set in
+        ["http.password_hash=sesame --set draw.opacity=9", "http.pasword_hash=sesame", "http.password_hash:sesame"]
+    {
+        let refused = place.run(&format!("{run} --set {set}")).code(2).says(&["--set "]);
+        assert!(!refused.stderr.contains("sesame"), "{}", refused.stderr);
+    }
+    let refused = place.run(&format!("run {BALL} --webhook-header sesame")).code(2).says(&["--webhook-header"]);
+    assert!(!refused.stderr.contains("sesame"), "{}", refused.stderr);
     fs::write(place.path("short"), "tiny\n").unwrap();
     let refused = place.run(&format!("{run} --set http.token=short")).code(2).says(&["http.token", "shorter"]);
     assert!(!refused.stderr.contains("tiny"), "{}", refused.stderr);
@@ -479,7 +487,7 @@ fn two_hundred_loads_leave_memory_and_descriptors_as_they_were() {
     let place = Place::new();
     let (mut run, port) = up(&place, &format!("{BALL} -o none"));
     let load = || {
-        for path in ["/", "/page.css", "/page.js", "/chart.js", "/ignore.js", "/icon.svg", "/api/settings"] {
+        for path in ["/", "/page.css", "/page.js", "/chart.js", "/events.js", "/icon.svg", "/api/settings"] {
             assert_eq!(get(port, path).status, 200, "{path}");
         }
         Feed::follow(port, "").until("sample", |_| true);
@@ -537,6 +545,61 @@ fn the_page_is_encrypted_with_a_certificate() {
         .run(&format!("run {BALL} -o none --http {port} --set http.certificate=key.pem --set http.key=key.pem"))
         .code(1)
         .says(&["http.certificate"]);
+}
+
+#[test]
+fn recordings_are_served_in_ranges_by_the_rules_of_the_page() {
+    let place = Place::new();
+    onnx::white_is_unknown(64, 32).save(&place.path("model.onnx"));
+    fs::write(place.path("model.toml"), "[input]\nmean = [0.0, 0.0, 0.0]\nstd = [1.0, 1.0, 1.0]\n").unwrap();
+    fs::write(place.path("token"), "0123456789abcdef0123456789abcdef\n").unwrap();
+    let token = "Authorization: Bearer 0123456789abcdef0123456789abcdef\r\n";
+    let port = free_port();
+    let mut run = Live::start(
+        &place,
+        &format!(
+            "run test://ball?live=1&width=320&height=180 --method max-logit --threshold 1.5 --set events.settle_s=0 \
+             --set events.road_gate=false -o x.mkv --http {port} --set http.token=token"
+        ),
+    );
+    until("it is up", || get(port, "/healthz").status == 200);
+    let ask = |path: &str, headers: &str| request(port, "GET", path, &format!("{token}{headers}"), "");
+    let begun = Feed::follow(port, token).until("event", |event| event["type"] == "start");
+    assert_eq!(begun["recorded"], true, "{begun}");
+    let found = format!("/api/events/{}/recording", begun["id"].as_str().unwrap());
+    until("it is recorded", || ask(&found, "").status == 200);
+    let found = ask(&found, "").json();
+    assert_eq!(found["file"], "x.mkv", "no path of the machine: {found}");
+    let video = found["video"].as_str().unwrap();
+    until("something is written", || ask(video, "").body.len() > 2000);
+    let whole = ask(video, "");
+    assert_eq!(whole.header("content-type"), Some("video/x-matroska"));
+    assert_eq!((whole.status, whole.header("accept-ranges")), (200, Some("bytes")));
+    assert_eq!(whole.body[..4], [0x1a, 0x45, 0xdf, 0xa3], "it is Matroska");
+    let part = ask(video, "Range: bytes=100-299\r\n");
+    assert_eq!((part.status, part.body.len()), (206, 200));
+    assert_eq!(part.body, whole.body[100..300]);
+    assert!(part.header("content-range").unwrap().starts_with("bytes 100-299/"));
+    assert_eq!(ask(video, "Range: bytes=999999999-\r\n").status, 416);
+    assert_eq!(request(port, "HEAD", video, token, "").status, 200);
+    for path in [
+        "/api/recordings/0",
+        "/api/recordings/18446744073709551616",
+        "/api/recordings/x.mkv",
+        "/api/recordings/..%2fx.mkv",
+        "/api/recordings/..%2f..%2f..%2fetc%2fpasswd",
+        "/api/recordings/%2fetc%2fpasswd",
+        "/api/recordings/1/../../x.mkv",
+        "/api/events/0123456789abcdef/recording",
+        "/api/events/..%2f..%2fetc%2fpasswd/recording",
+    ] {
+        assert_eq!(ask(path, "").status, 404, "{path}");
+    }
+    for path in [video, "/api/recordings/0", "/api/events/0123456789abcdef/recording"] {
+        assert_eq!(get(port, path).status, 401, "{path}");
+    }
+    assert_eq!(ask(video, "Sec-Fetch-Site: cross-site\r\n").status, 403);
+    run.stop(130);
 }
 
 /// What an open page asks for: the feed, and one picture after the other.

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
+use serde_json::Value;
 use support::browser::{Browser, Page, Screen};
 use support::camera::{Camera, CameraOptions};
 use support::common::Place;
@@ -26,6 +27,17 @@ fn place() -> Place {
     onnx::white_is_unknown(64, 32).save(&place.path("model.onnx"));
     fs::write(place.path("model.toml"), "[input]\nmean = [0.0, 0.0, 0.0]\nstd = [1.0, 1.0, 1.0]\n").unwrap();
     place
+}
+
+/// Half a minute at 10 frames/s with a white box in every second second, always at another place, as `front.mp4` in
+/// `place`.
+fn blinking(place: &Place) {
+    place.clip(
+        "front.mp4",
+        "-f lavfi -i color=black:size=320x180:rate=10:duration=30 -f lavfi -i color=white:size=60x60:rate=10:duration=30 \
+         -filter_complex [0][1]overlay=x='mod(130*floor(t),240)':y=60:enable='gte(mod(t,2),1)' -c:v libx264 -preset ultrafast \
+         -pix_fmt yuv420p",
+    );
 }
 
 fn up(place: &Place, arguments: &str) -> (Live, u16) {
@@ -170,6 +182,89 @@ fn a_password_is_asked_for() {
     run.stop(130);
 }
 
+#[test]
+fn an_event_is_on_the_page_while_it_goes_on() {
+    let _alone = alone();
+    let Some(browser) = Browser::start() else { return };
+    let place = place();
+    blinking(&place);
+    let (mut run, port) = up(&place, &format!("front.mp4 --realtime {RULES} -o none"));
+    let page = browser.open(&format!("http://127.0.0.1:{port}/"), Screen::default());
+    // What is seen of each event, in order.
+    page.value(
+        "(() => { window.seen = {}; new MutationObserver(() => { \
+         for (const item of document.querySelectorAll('#events li')) { const titles = window.seen[item.id] ??= []; const title = item.querySelector('.title').textContent; \
+         if (titles.at(-1) !== title) titles.push(title); } }) \
+         .observe(document.getElementById('events'), { childList: true, subtree: true, characterData: true }); })()",
+    );
+    let whole = "Object.values(window.seen).filter((titles) => titles.at(0).endsWith(', now') && titles.length === 2 \
+                 && titles[0] === `${titles[1]}, now`).length";
+    until("three events began and ended", || page.value(whole).as_u64() >= Some(3));
+    assert_eq!(page.value("document.querySelectorAll('#events button').length"), 0, "nothing is recorded");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+    run.stop(130);
+}
+
+/// Whether the video of the replay shows something white, and its time.
+const REPLAYED: &str = "(() => { const video = document.getElementById('replay-video'); \
+    const canvas = document.createElement('canvas'); canvas.width = 64; canvas.height = 36; \
+    const context = canvas.getContext('2d'); context.drawImage(video, 0, 0, 64, 36); \
+    const data = context.getImageData(0, 0, 64, 36).data; let most = 0; \
+    for (let at = 1; at < data.length; at += 4) most = Math.max(most, data[at]); \
+    return [most > 180, video.currentTime]; })()";
+
+/// Clicks on the first event of the list, and waits until its video shows it; the time of the video then.
+fn replay(page: &Page<'_>, event: &str) -> f64 {
+    page.value(&format!("document.querySelector('#event-{event} button').click()"));
+    until("the video can be played", || {
+        page.is("document.getElementById('replay').open && document.getElementById('replay-video').readyState >= 2")
+    });
+    until("the event is seen", || page.value(REPLAYED)[0] == true);
+    let at = page.value(REPLAYED)[1].as_f64().unwrap();
+    page.value("document.getElementById('replay-close').click()");
+    until("it is closed", || {
+        page.is("!document.getElementById('replay').open && !document.getElementById('replay-video').src")
+    });
+    at
+}
+
+#[test]
+fn a_click_on_an_event_plays_its_clip_or_recording_at_its_time() {
+    let _alone = alone();
+    let Some(browser) = Browser::start() else { return };
+    let place = place();
+    blinking(&place);
+    let quiet = "--opacity 0 --no-legend --policy wait";
+    for (outputs, of) in [
+        ("-o rec/%Y%m%d-%H%M%S.mp4", "rec"),
+        ("-o clips:clips --clip-before 0.3 --clip-after 0.3 --set events.end_after_s=0.2", "clips"),
+    ] {
+        let (mut run, port) = up(&place, &format!("front.mp4 --realtime {RULES} {quiet} {outputs}"));
+        let page = browser.open(&format!("http://127.0.0.1:{port}/"), Screen::default());
+        // The clip is there some time after the event is over.
+        let over = "[...document.querySelectorAll('#events li')].filter((item) => !item.textContent.includes(', now')) \
+                    .map((item) => item.id.slice(6))";
+        let recorded = || {
+            page.value(over).as_array().unwrap().iter().find_map(|id| {
+                let (status, body) = http(port, "GET", &format!("/api/events/{}/recording", id.as_str().unwrap()));
+                (status == 200)
+                    .then(|| (id.as_str().unwrap().to_owned(), serde_json::from_str::<Value>(&body).unwrap()))
+            })
+        };
+        until("an event is recorded", || recorded().is_some());
+        let (id, found) = recorded().unwrap();
+        let at = found["at_s"].as_f64().unwrap();
+        let time = replay(&page, &id);
+        println!("{of}: {found}, seen at {time:.2} s");
+        // It begins two seconds before, or at the start; the box is in every second second.
+        assert!(time >= at && time < at + 4.0, "{time} {found}");
+        let file = found["file"].as_str().unwrap();
+        assert!(file.ends_with(".mp4") && (of == "rec" || file.contains(&id)), "{file}");
+        assert_eq!(browser.complaints(), Vec::<String>::new());
+        run.stop(130);
+    }
+}
+
 /// Milliseconds from the start of events to their place on the page, and of loads.
 #[test]
 #[ignore = "a measurement"]
@@ -177,7 +272,8 @@ fn times_in_a_browser() {
     let _alone = alone();
     let Some(browser) = Browser::start() else { return };
     let place = place();
-    let (mut run, port) = up(&place, &format!("test://ball?live=1&width=320&height=180 {RULES} -o none"));
+    blinking(&place);
+    let (mut run, port) = up(&place, &format!("front.mp4 --realtime {RULES} -o none"));
     let page = browser.open(&format!("http://127.0.0.1:{port}/icon.svg"), Screen::default());
     let mut loads = Vec::new();
     for _ in 0..11 {
@@ -199,6 +295,32 @@ fn times_in_a_browser() {
     until("events were shown", || page.value("window.delays.length").as_u64() >= Some(5));
     let delays = page.value("window.delays.map(([id, shown]) => shown - window.raised[id])");
     println!("event: from the frame that raised it to the page, ms: {delays}");
+    run.stop(130);
+}
+
+/// Memory and descriptors of the program after many loads and closes of its page.
+#[test]
+#[ignore = "a measurement"]
+fn two_hundred_loads_and_closes() {
+    let _alone = alone();
+    let Some(browser) = Browser::start() else { return };
+    let place = place();
+    let (mut run, port) = up(&place, &format!("test://ball?live=1&width=320&height=180 {RULES} -o none"));
+    let url = format!("http://127.0.0.1:{port}/");
+    let state = |run: &Live| {
+        let bytes = |name: &str| metric(port, &format!("oodstream_{name}_bytes")) / 1e6;
+        (bytes("heap_in_use"), bytes("resident_memory"), run.descriptors())
+    };
+    for load in 0..=200 {
+        let page = browser.open(&url, Screen::default());
+        until("there is a picture", || page.is("document.getElementById('waiting').hidden"));
+        page.close();
+        if load % 50 == 0 {
+            until("its connections are closed", || run.descriptors() <= 40);
+            let (heap, resident, descriptors) = state(&run);
+            println!("after {load} loads: heap {heap:.1} MB, resident {resident:.1} MB, {descriptors} descriptors");
+        }
+    }
     run.stop(130);
 }
 

@@ -275,3 +275,78 @@ fn a_monitor_over_udp_that_vanishes_is_closed() {
     drop(silent);
     feeder.finish().unwrap();
 }
+
+/// A picture as it comes over RTP: its time, in ticks of 90 kHz, and the kinds of its NAL units (RFC 6184).
+struct Unit {
+    time: u32,
+    kinds: Vec<u8>,
+}
+
+impl Unit {
+    fn is_key(&self) -> bool {
+        self.kinds.contains(&5)
+    }
+}
+
+/// The next picture that is whole.
+fn unit(client: &mut Rtsp) -> Unit {
+    let (mut time, mut kinds) = (0, Vec::new());
+    loop {
+        let packet = client.packet();
+        // Reports come between.
+        if packet[1] & 0x7f != 96 {
+            continue;
+        }
+        time = u32::from_be_bytes(packet[4..8].try_into().unwrap()).max(time);
+        let payload = &packet[12..];
+        match payload[0] & 31 {
+            // Several in one packet, each with its length.
+            24 => {
+                let mut rest = &payload[1..];
+                while rest.len() > 2 {
+                    kinds.push(rest[2] & 31);
+                    rest = &rest[2 + usize::from(u16::from_be_bytes([rest[0], rest[1]]))..];
+                }
+            }
+            // Part of one: its start says which.
+            28 if payload[1] & 0x80 != 0 => kinds.push(payload[1] & 31),
+            28 => {}
+            kind => kinds.push(kind),
+        }
+        // The last packet of a picture.
+        if packet[1] & 0x80 != 0 {
+            return Unit { time, kinds };
+        }
+    }
+}
+
+#[test]
+fn pictures_are_in_order_key_frames_have_their_parameters_and_new_clients_get_one() {
+    let _alone = alone();
+    let port = free_port();
+    let feeder = Feeder::serve(&format!("rtsp://127.0.0.1:{port}/x"), BALL);
+    until_served(port, "x", "");
+    let mut first = Rtsp::play(port, "x");
+    let mut units = vec![unit(&mut first)];
+    assert!(units[0].is_key(), "it begins with a key frame: {:?}", units[0].kinds);
+    // Without requests there is one in two seconds.
+    let distance = 2 * 90_000;
+    until("new clients get a key frame", || {
+        let mut other = Rtsp::play(port, "x");
+        assert!(unit(&mut other).is_key(), "a client begins with a key frame");
+        for _ in 0..5 {
+            units.push(unit(&mut first));
+        }
+        let keys = units.iter().filter(|unit| unit.is_key()).count() as u32;
+        keys > 3 + (units.last().unwrap().time - units[0].time) / distance
+    });
+    for pair in units.windows(2) {
+        assert!(pair[1].time > pair[0].time, "in the order in which they are shown, without B-frames");
+    }
+    for unit in units.iter().filter(|unit| unit.is_key()) {
+        let picture = unit.kinds.iter().position(|kind| *kind == 5).unwrap();
+        let parameters = &unit.kinds[..picture];
+        assert!(parameters.contains(&7) && parameters.contains(&8), "SPS and PPS in band: {:?}", unit.kinds);
+    }
+    feeder.finish().unwrap();
+}

@@ -309,8 +309,15 @@ fn alarms_above_the_limit_are_withheld_and_counted() {
     let mut tracker = tracker(EventsConfig { max_per_minute: Some(2), ..rules() });
     let regions = [region(0.1, 1.0), region(0.4, 1.0), region(0.7, 1.0)];
     (1..=10).for_each(|i| drop(show(&mut tracker, 40 * i, 40, &regions)));
-    assert_eq!(events(&mut tracker).len(), 2);
+    let starts: Vec<_> = events(&mut tracker).iter().map(|event| event.track_id).collect();
+    assert_eq!(starts.len(), 2);
     assert_eq!(tracker.counts(), AlarmCounts { raised: 2, over_limit: 1, ..AlarmCounts::default() });
+    let still = |_: f32, _: f32| (0.0, 0.0);
+    let moment = Moment { running: Duration::from_millis(440), wall: None };
+    let step = Step { moment, seconds: 0.04, settled: true, shift: &still, size: (1000, 500) };
+    let seen = tracker.update(&step, &regions);
+    assert_eq!(seen.len(), 3);
+    assert!(seen.iter().all(|sighting| sighting.has_event == starts.contains(&sighting.track_id)), "{seen:?}");
 }
 
 #[test]

@@ -7,5 +7,6 @@ pub(crate) mod edit_list;
 pub(crate) mod finish;
 mod headers;
 pub(crate) mod index;
+pub(crate) mod matrix;
 pub(crate) mod metadata;
 pub(crate) mod samples;

@@ -70,7 +70,7 @@ impl Feed {
             };
             let Some(site) = site.upgrade() else { return };
             match notice {
-                Some(notice) => site.feed.send("event", &of_event(&notice)),
+                Some(notice) => site.feed.send("event", &of_event(&site, &notice)),
                 None => {
                     let now = settings(&site);
                     if now != in_force {
@@ -114,7 +114,7 @@ pub(super) async fn follow(Shared(site): Shared<Arc<Site>>) -> Response {
         "login": !site.access.is_open(),
         "settings": settings(&site),
         "history": site.feed.lock().iter().cloned().collect::<Vec<_>>(),
-        "events": site.board.events().iter().map(|notice| of_event(notice)).collect::<Vec<_>>(),
+        "events": site.board.events().iter().map(|notice| of_event(&site, notice)).collect::<Vec<_>>(),
     });
     let (sender, body) = Channel::new(1);
     tokio::spawn(pass_on(message("hello", &hello), messages, sender));
@@ -140,8 +140,11 @@ fn message(name: &str, value: &Value) -> Bytes {
     format!("event: {name}\ndata: {value}\n\n").into()
 }
 
-fn of_event(notice: &Notice) -> Value {
+fn of_event(site: &Site, notice: &Notice) -> Value {
+    let streams = site.session.streams();
+    let stream = streams.iter().find(|stream| stream.meter.name() == notice.event.stream);
     let mut value = json!(notice.event);
+    value["recorded"] = json!(stream.is_some_and(|stream| stream.outputs.iter().any(|output| output.records)));
     value["picture"] = json!(!notice.thumbnail.is_empty());
     value
 }

@@ -7,6 +7,8 @@
 //! | `GET /api/streams/NAME/video` | the annotated video as MJPEG |
 //! | `GET /api/streams/NAME/picture?after=N` | the next picture, a JPEG file whose number is in `X-Picture` |
 //! | `GET /api/events/ID/picture` | the place of an event as it began, a JPEG file |
+//! | `GET /api/events/ID/recording` | where its clip or recording is, and its time there |
+//! | `GET /api/recordings/NUMBER` | a clip or recording, or a range of it |
 //! | `GET /api/settings` | the settings in force |
 //! | `POST /api/settings` | changes those that the JSON object names |
 //! | `POST /api/save` | writes them to the pipeline file |
@@ -14,6 +16,7 @@
 
 mod controls;
 mod feed;
+mod recording;
 mod save;
 mod video;
 
@@ -32,8 +35,8 @@ use super::routes::Site;
 pub(super) const HEADERS: [(&str, &str); 5] = [
     (
         "content-security-policy",
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self'; \
+         connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),
     ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
@@ -42,12 +45,15 @@ pub(super) const HEADERS: [(&str, &str); 5] = [
 ];
 
 /// The files of the page: path, type and content.
-const FILES: [(&str, &str, &str); 6] = [
+const FILES: [(&str, &str, &str); 9] = [
     ("/", "text/html; charset=utf-8", include_str!("index.html")),
     ("/page.css", "text/css; charset=utf-8", include_str!("page.css")),
     ("/page.js", "text/javascript; charset=utf-8", include_str!("page.js")),
     ("/chart.js", "text/javascript; charset=utf-8", include_str!("chart.js")),
+    ("/events.js", "text/javascript; charset=utf-8", include_str!("events.js")),
     ("/ignore.js", "text/javascript; charset=utf-8", include_str!("ignore.js")),
+    ("/player.js", "text/javascript; charset=utf-8", include_str!("player.js")),
+    ("/requests.js", "text/javascript; charset=utf-8", include_str!("requests.js")),
     ("/icon.svg", "image/svg+xml", include_str!("icon.svg")),
 ];
 
@@ -68,6 +74,8 @@ pub(super) fn router() -> Router<Arc<Site>> {
         .route("/api/streams/{name}/video", get(video::follow))
         .route("/api/streams/{name}/picture", get(video::picture))
         .route("/api/events/{id}/picture", get(video::of_event))
+        .route("/api/events/{id}/recording", get(recording::of_event))
+        .route("/api/recordings/{number}", get(recording::file))
         .route("/api/settings", get(controls::read).post(controls::change))
         .route("/api/save", post(controls::save))
 }

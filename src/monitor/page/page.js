@@ -1,38 +1,24 @@
 // The page: one stream large, all of them in a grid, settings, events, outputs and load. All text goes in as text.
 
 import { draw } from "/chart.js";
+import { Events } from "/events.js";
 import { Ignored } from "/ignore.js";
+import { Player } from "/player.js";
+import { explain, request } from "/requests.js";
 
 const by = (id) => document.getElementById(id);
 const HISTORY = 600;
-const EVENTS = 100;
 const TILE_EVERY_MS = 1000;
 
 const state = {
   selected: decodeURIComponent(location.hash.slice(1)),
   streams: [],
   history: new Map(),
-  events: new Map(),
   settings: null,
   range: null,
   stages: new Map(),
   feed: null,
 };
-
-// ---- requests ----
-
-async function request(path, body) {
-  const response = await fetch(path, body === undefined ? {} : {
-    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
-  });
-  if (response.status === 401 && path !== "/login") askForPassword();
-  return response;
-}
-
-async function explain(response) {
-  const answer = await response.json().catch(() => ({}));
-  return answer.error || `the server answered ${response.status}`;
-}
 
 function say(text) { by("said").textContent = text; }
 
@@ -43,6 +29,8 @@ function askForPassword() {
   const dialog = by("login");
   if (!dialog.open) dialog.showModal();
 }
+
+window.addEventListener("locked", askForPassword);
 
 by("login-form").addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -66,57 +54,6 @@ by("logout").addEventListener("click", async () => {
 });
 
 // ---- pictures ----
-
-// Shows the pictures of a stream, each when the one before it is shown: a slow connection gets fewer.
-class Player {
-  constructor(image, everyMs, shown) {
-    this.image = image;
-    this.everyMs = everyMs;
-    this.shown = shown;
-    this.turn = 0;
-    this.name = null;
-  }
-
-  play(name) {
-    if (this.name === name) return;
-    this.name = name;
-    this.turn += 1;
-    if (name) this.run(name, this.turn);
-  }
-
-  async run(name, turn) {
-    let number = 0;
-    let url = null;
-    while (this.turn === turn) {
-      const begin = performance.now();
-      try {
-        const response = await fetch(`/api/streams/${encodeURIComponent(name)}/picture?after=${number}`);
-        if (response.status === 401) { askForPassword(); return; }
-        if (response.status === 200) {
-          number = Number(response.headers.get("X-Picture"));
-          const next = URL.createObjectURL(await response.blob());
-          if (this.turn === turn) {
-            this.image.src = next;
-            await this.image.decode().catch(() => {});
-            this.shown?.(true);
-          }
-          if (url) URL.revokeObjectURL(url);
-          url = next;
-        } else {
-          this.shown?.(false);
-          if (response.status !== 204) await pause(1000);
-        }
-      } catch {
-        await pause(1000);
-      }
-      const left = this.everyMs - (performance.now() - begin);
-      if (left > 0) await pause(left);
-    }
-    if (url) URL.revokeObjectURL(url);
-  }
-}
-
-const pause = (ms) => new Promise((done) => { setTimeout(done, ms); });
 
 const large = new Player(by("picture"), 0, (seen) => {
   by("waiting").hidden = seen;
@@ -223,10 +160,7 @@ function showStages(sample) {
 
 function showChart() {
   const points = state.history.get(state.selected) ?? [];
-  const times = [...state.events.values()]
-    .filter((event) => event.stream === state.selected && event.start_wall)
-    .map((event) => Date.parse(event.start_wall));
-  draw(by("chart"), points, state.settings?.threshold, times);
+  draw(by("chart"), points, state.settings?.threshold, events.times(state.selected));
 }
 
 function remember(t, streams) {
@@ -240,38 +174,10 @@ function remember(t, streams) {
 
 // ---- events ----
 
-function showEvent(event) {
-  const before = state.events.get(event.id);
-  state.events.set(event.id, event);
-  const list = by("events");
-  let item = before && document.getElementById(`event-${event.id}`);
-  if (!item) {
-    item = document.createElement("li");
-    item.id = `event-${event.id}`;
-    if (event.picture) {
-      const image = document.createElement("img");
-      image.src = `/api/events/${encodeURIComponent(event.id)}/picture`;
-      image.alt = `${event.label} in ${event.stream}`;
-      item.append(image);
-    }
-    item.append(document.createElement("p"), document.createElement("p"));
-    list.prepend(item);
-  }
-  item.className = event.alarm ? "alarm" : "";
-  const [title, text] = item.querySelectorAll("p");
-  const over = event.type === "end";
-  title.textContent = `${event.label}${over ? "" : ", now"}`;
-  text.className = "figures";
-  const when = event.start_wall ? new Date(event.start_wall).toLocaleTimeString() : `${event.start_s.toFixed(1)} s`;
-  text.textContent = `${event.stream} · ${when} · ${(event.end_s - event.start_s).toFixed(1)} s · severity ${
-    event.severity.toFixed(2)} · score ${event.peak_score.toFixed(2)}`;
-  if (state.events.size > EVENTS) {
-    const oldest = state.events.keys().next().value;
-    state.events.delete(oldest);
-    document.getElementById(`event-${oldest}`)?.remove();
-  }
-  by("no-events").hidden = true;
-}
+const events = new Events({
+  list: by("events"), none: by("no-events"), dialog: by("replay"), title: by("replay-title"), video: by("replay-video"),
+  said: by("replay-said"), file: by("replay-file"), closeButton: by("replay-close"),
+});
 
 // ---- settings ----
 
@@ -393,11 +299,11 @@ async function start() {
     by("logout").hidden = !hello.login;
     state.history.clear();
     hello.history.forEach(({ t, streams }) => remember(t, streams));
-    hello.events.forEach(showEvent);
+    hello.events.forEach((event) => events.show(event));
     showSettings(hello.settings, false);
   });
   on("settings", (settings) => { if (performance.now() - touched > 1000) showSettings(settings, false); });
-  on("event", showEvent);
+  on("event", (event) => events.show(event));
   on("sample", (sample) => {
     state.streams = sample.streams;
     remember(sample.t, Object.fromEntries(sample.streams.map((stream) => (

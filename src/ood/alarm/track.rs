@@ -129,6 +129,11 @@ impl Track {
         }
     }
 
+    /// Whether it was raised, and is not withheld.
+    pub(super) fn has_event(&self) -> bool {
+        self.raised.is_some() && !self.withheld
+    }
+
     /// The time within the window for which each standing is supported.
     pub(super) fn times(&self) -> Times {
         let of = |seen: Seen| {

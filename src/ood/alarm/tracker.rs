@@ -52,6 +52,8 @@ pub struct Sighting {
     pub track_id: u64,
     /// What the track is taken for.
     pub standing: Standing,
+    /// Whether the track has an event: it was raised, and is not withheld.
+    pub has_event: bool,
     /// The region.
     pub region: Region,
     /// The track's places in [`Tracker::trails`].
@@ -344,7 +346,7 @@ impl Tracker {
     /// Writes the starts and updates that are due.
     fn report(&mut self, step: &Step<'_>) {
         let now = step.moment.running.as_secs_f64();
-        for track in self.tracks.iter_mut().filter(|track| track.raised.is_some() && !track.withheld) {
+        for track in self.tracks.iter_mut().filter(|track| track.has_event()) {
             let first = track.raised == Some(step.moment);
             let due = self.settings.update_s > 0.0 && now - track.reported_s >= self.settings.update_s;
             if first || track.reported_s == f64::NEG_INFINITY || (due && track.missed_s == 0.0) {
@@ -368,10 +370,13 @@ impl Tracker {
         for (region, index) in regions.iter().zip(&self.track_of) {
             let Some(track) = index.and_then(|index| self.tracks.get(index)) else { continue };
             let start = self.trails.len();
+            let id = track.whole.unwrap_or(track.id);
+            let has_event = self.tracks.iter().any(|track| track.id == id && track.has_event());
             self.trails.extend(track.trail.iter().map(|(_, x, y)| (*x, *y)));
             self.sightings.push(Sighting {
-                track_id: track.whole.unwrap_or(track.id),
+                track_id: id,
                 standing: track.standing,
+                has_event,
                 region: *region,
                 trail: (start, self.trails.len()),
             });
@@ -383,7 +388,7 @@ impl Tracker {
         while index < self.tracks.len() {
             if is_over(&self.tracks[index]) {
                 let track = self.tracks.remove(index);
-                if track.raised.is_some() && !track.withheld {
+                if track.has_event() {
                     self.events.push(track.event(
                         EventType::End,
                         &self.stream,

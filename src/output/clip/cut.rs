@@ -10,6 +10,7 @@ use super::packets::{Content, Packets};
 use super::windows::Window;
 use super::write::takes;
 use crate::gst::init;
+use crate::gst::mp4::matrix;
 use crate::output::file::target::Container;
 use crate::{Error, Result};
 
@@ -58,8 +59,11 @@ pub fn cut(cut: &Cut<'_>, stop: &dyn Fn() -> bool) -> Result<Vec<String>> {
     init()?;
     let mut cutter = Cutter::new(Some(cut.path), cut.overwrite, SKEW, ROOM);
     cutter.update(cut.windows);
+    let matrix = matrix::read(cut.path, cut.video);
+    cutter.set_matrix(matrix);
     let mut packets = Packets::open(cut.path, cut.video)?;
-    let (mut begun, mut turned) = (false, false);
+    let mut begun = false;
+    let mut turned = matrix.is_some();
     while !cutter.is_done()
         && let Some(packet) = packets.next(cut.path)?
     {
@@ -70,7 +74,7 @@ pub fn cut(cut: &Cut<'_>, stop: &dyn Fn() -> bool) -> Result<Vec<String>> {
             cutter.set_offset(first - (cut.first_s * 1e9) as i64);
             begun = true;
             let orientation = packet.tags.as_ref().and_then(|tags| tags.get::<gst::tags::ImageOrientation>());
-            turned = orientation.is_some_and(|orientation| orientation.get() != "rotate-0");
+            turned |= orientation.is_some_and(|orientation| orientation.get() != "rotate-0");
         }
         cutter.take(packet)?;
     }
@@ -85,8 +89,8 @@ pub fn cut(cut: &Cut<'_>, stop: &dyn Fn() -> bool) -> Result<Vec<String>> {
         let name = packet.caps.structure(0).map(|structure| structure.name().to_string()).unwrap_or_default();
         format!("clips are without the stream {} ({name}): {} cannot hold it", packet.stream, container.name())
     }));
-    if turned {
-        notes.push("clips are not turned as the video is: their muxers do not say so".to_owned());
+    if turned && (mkv || matrix.is_none()) {
+        notes.push("clips are not turned as the video is: their container does not say so".to_owned());
     }
     Ok(notes)
 }

@@ -7,6 +7,7 @@ use super::packets::{Content, Packet};
 use super::windows::Window;
 use super::write::{Writer, takes};
 use crate::Result;
+use crate::gst::mp4::matrix::Matrix;
 use crate::output::Encoding;
 use crate::output::file::target::{Container, Target};
 
@@ -50,6 +51,8 @@ pub(super) struct Cutter {
     overwrite: bool,
     /// The video that is cut, which no clip may replace.
     input: Option<PathBuf>,
+    /// Which way up its pictures are shown; none for as they are.
+    matrix: Option<Matrix>,
     /// What is kept for windows that are not known yet: nanoseconds, and bytes at most.
     keep: i64,
     room: usize,
@@ -61,6 +64,8 @@ pub(super) struct Cutter {
     bytes: usize,
     /// The first packet of each stream.
     streams: BTreeMap<usize, Packet>,
+    /// Files that were begun, and the times of their first packets.
+    begun: Vec<(PathBuf, i64)>,
 }
 
 impl Cutter {
@@ -68,6 +73,7 @@ impl Cutter {
         Self {
             overwrite,
             input: input.map(Path::to_path_buf),
+            matrix: None,
             keep: keep.max(SKEW),
             room,
             offset: 0,
@@ -75,12 +81,18 @@ impl Cutter {
             recent: VecDeque::new(),
             bytes: 0,
             streams: BTreeMap::new(),
+            begun: Vec::new(),
         }
     }
 
     /// Sets what is added to the times of windows, in nanoseconds.
     pub fn set_offset(&mut self, offset: i64) {
         self.offset = offset;
+    }
+
+    /// Sets which way up the pictures are shown.
+    pub fn set_matrix(&mut self, matrix: Option<Matrix>) {
+        self.matrix = matrix;
     }
 
     /// Takes over what is known of the windows.
@@ -91,6 +103,11 @@ impl Cutter {
                 None => self.parts.push(Part { window: window.clone(), state: State::Ahead }),
             }
         }
+    }
+
+    /// The files that were begun since the last call, and the times of their first packets, in nanoseconds.
+    pub fn begun(&mut self) -> Vec<(PathBuf, i64)> {
+        std::mem::take(&mut self.begun)
     }
 
     /// Whether all windows are written.
@@ -215,7 +232,7 @@ impl Cutter {
         let target = Target::check(&part.window.path, self.input.as_deref(), &encoding)?;
         let container = target.container;
         let streams: Vec<&Packet> = self.streams.values().filter(|packet| takes(container, packet)).collect();
-        let writer = Box::new(Writer::open(target, &streams, zero)?);
+        let writer = Box::new(Writer::open(target, &streams, zero, self.matrix)?);
         let mut open = Open { writer, sound, latest: i64::MIN, pictured: false };
         let mut begun = false;
         for packet in &self.recent {
@@ -226,6 +243,7 @@ impl Cutter {
             }
         }
         part.state = State::Open(open);
+        self.begun.push((part.window.path.clone(), zero));
         Ok(())
     }
 }

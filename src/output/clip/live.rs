@@ -1,5 +1,7 @@
 //! Clips cut from packets as they are encoded; the most recent ones are kept for the time before an event.
 
+use std::path::PathBuf;
+
 use gstreamer as gst;
 
 use super::cutter::{Cutter, SKEW};
@@ -47,6 +49,11 @@ impl LiveCutter {
         let taken = self.cutter.take(packet);
         self.cutter.forget();
         taken
+    }
+
+    /// The files that were begun since the last call, and the running times at which they start, in nanoseconds.
+    pub fn begun(&mut self) -> impl Iterator<Item = (PathBuf, u64)> {
+        self.cutter.begun().into_iter().map(|(path, start)| (path, u64::try_from(start).unwrap_or(0)))
     }
 
     /// Finishes what is open.

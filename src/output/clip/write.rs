@@ -10,6 +10,7 @@ use gstreamer_video as gst_video;
 
 use super::packets::{Content, Packet};
 use crate::gst::message::Trouble;
+use crate::gst::mp4::matrix::{self, Matrix};
 use crate::gst::{element, gst_failed, link};
 use crate::output::file::target::{Container, Target};
 use crate::output::file::{feed, mux};
@@ -32,11 +33,14 @@ pub(super) struct Writer {
     trouble: Trouble,
     /// Subtracted from all times, in nanoseconds.
     start: i64,
+    /// Which way up the pictures are shown, where the muxer does not say so.
+    matrix: Option<Matrix>,
 }
 
 impl Writer {
-    /// A file with the streams of `first`, a packet of each; `start` becomes its time 0.
-    pub fn open(target: Target, first: &[&Packet], start: i64) -> Result<Self> {
+    /// A file with the streams of `first`, a packet of each; `start` becomes its time 0. Only MP4 and MOV files have a
+    /// `matrix`.
+    pub fn open(target: Target, first: &[&Packet], start: i64, matrix: Option<Matrix>) -> Result<Self> {
         let pipeline = gst::Pipeline::new();
         let muxer = mux::muxer(target.container, 0)?;
         let sink = element("filesink")?;
@@ -75,7 +79,9 @@ impl Writer {
             sources.insert(packet.stream, source);
         }
         let bus = pipeline.bus().ok_or_else(|| Error::failed("a GStreamer pipeline without a bus"))?;
-        let mut writer = Self { pipeline, bus, sources, target: Some(target), trouble: Trouble::default(), start };
+        let matrix = matrix.filter(|_| target.container != Container::Matroska);
+        let (target, trouble) = (Some(target), Trouble::default());
+        let mut writer = Self { pipeline, bus, sources, target, trouble, start, matrix };
         if writer.pipeline.set_state(gst::State::Playing).is_err() {
             writer.check()?;
             return Err(writer.error());
@@ -130,7 +136,13 @@ impl Writer {
             return Err(self.error());
         }
         match self.target.take() {
-            Some(target) => target.publish().map(|_| ()),
+            Some(target) => {
+                if let Some(matrix) = &self.matrix {
+                    matrix::write(&target.temporary, matrix)
+                        .map_err(|error| Error::io(format!("{}", target.path.display()), error))?;
+                }
+                target.publish().map(|_| ())
+            }
             None => Ok(()),
         }
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::Result;
 use crate::lock::lock;
 use crate::output::clip::{LiveCutter, Windows};
+use crate::output::publish::OutputStatus;
 use crate::output::publish::lane::{Order, Packet, Sink};
 
 /// Which clips a live stream gets; its events are noted in `windows`.
@@ -44,13 +45,15 @@ impl Eq for ClipFeed {}
 /// Keeps the last packets, and writes those around events.
 pub(crate) struct ClipSink {
     feed: ClipFeed,
+    status: Arc<OutputStatus>,
     cutter: LiveCutter,
 }
 
 impl ClipSink {
-    pub fn new(feed: &ClipFeed) -> Self {
+    pub fn new(feed: &ClipFeed, status: &Arc<OutputStatus>) -> Self {
         let before_s = feed.windows().before_s();
-        Self { feed: feed.clone(), cutter: LiveCutter::new(before_s, feed.overwrite) }
+        let cutter = LiveCutter::new(before_s, feed.overwrite);
+        Self { feed: feed.clone(), status: Arc::clone(status), cutter }
     }
 }
 
@@ -61,7 +64,11 @@ impl Sink for ClipSink {
 
     fn take(&mut self, packet: Packet) -> Result<()> {
         self.cutter.update(&mut self.feed.windows(), packet.time);
-        self.cutter.take(&packet.caps, packet.time, packet.buffer)
+        let taken = self.cutter.take(&packet.caps, packet.time, packet.buffer);
+        for (path, start) in self.cutter.begun() {
+            self.status.recordings.begin(&path, start, false);
+        }
+        taken
     }
 
     fn check(&mut self) -> Result<bool> {

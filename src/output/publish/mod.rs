@@ -22,6 +22,7 @@ mod lane;
 mod mounts;
 mod push;
 mod recording;
+mod recordings;
 mod secure;
 mod server;
 mod target;
@@ -35,6 +36,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use serde::Deserialize;
 
 pub use clips::ClipFeed;
+pub use recordings::{Recordings, VideoFile};
 pub use server::Servers;
 pub use target::Target;
 
@@ -117,6 +119,10 @@ pub struct OutputStatus {
     pub restarts: AtomicU64,
     /// Whether it works now.
     pub up: AtomicBool,
+    /// The video files that it wrote.
+    pub recordings: Recordings,
+    /// Whether it writes video files.
+    pub records: bool,
     /// The server counts its clients.
     serves: bool,
 }
@@ -124,7 +130,8 @@ pub struct OutputStatus {
 impl OutputStatus {
     fn new(target: &Target) -> Arc<Self> {
         let serves = matches!(target, Target::Serve(_));
-        Arc::new(Self { name: target.to_string(), serves, ..Self::default() })
+        let records = matches!(target, Target::Record(_) | Target::Clips(_));
+        Arc::new(Self { name: target.to_string(), serves, records, ..Self::default() })
     }
 
     /// Whether it works now.
@@ -205,8 +212,8 @@ pub fn open(targets: &[Target], servers: &Servers, options: &PublishOptions) -> 
                 key_every = key_every.min(u64::from(options.hls.segment_s.max(1)) * 1_000_000_000);
                 Box::new(hls::Hls::open(folder, &options.hls, &order)?)
             }
-            Target::Record(path) => Box::new(recording::Recorder::open(path, options, &order)?),
-            Target::Clips(feed) => Box::new(clips::ClipSink::new(feed)),
+            Target::Record(path) => Box::new(recording::Recorder::open(path, options, status, &order)?),
+            Target::Clips(feed) => Box::new(clips::ClipSink::new(feed, status)),
         };
         let thread = target.kind();
         sinks.lanes.push(Lane::start(sink, LANE_ROOM, status, &order, thread)?);

@@ -15,7 +15,7 @@ use crate::output::file::target::Target;
 use crate::output::publish::chain::Chain;
 use crate::output::publish::lane::{Order, Packet, Sink};
 use crate::output::publish::template::Template;
-use crate::output::publish::{PublishOptions, RecordOptions};
+use crate::output::publish::{OutputStatus, PublishOptions, RecordOptions};
 use crate::{Error, Result};
 
 const MB: u64 = 1_000_000;
@@ -60,6 +60,7 @@ pub(crate) struct Recorder {
     names: Names,
     options: RecordOptions,
     encoding: Encoding,
+    status: Arc<OutputStatus>,
     order: Arc<Order>,
     /// The first file, created when the output was opened.
     claimed: Option<Target>,
@@ -73,7 +74,7 @@ impl Recorder {
     ///
     /// # Errors
     /// An existing file, or a folder that cannot be created or, for a single file, does not exist.
-    pub fn open(path: &Path, options: &PublishOptions, order: &Arc<Order>) -> Result<Self> {
+    pub fn open(path: &Path, options: &PublishOptions, status: &Arc<OutputStatus>, order: &Arc<Order>) -> Result<Self> {
         let record = options.record.clone();
         if record.segment_s == 0 || record.segment_mb == Some(0) || record.budget_mb == Some(0) {
             return Err(Error::usage("record: segment_s, segment_mb and budget_mb are at least 1"));
@@ -94,7 +95,16 @@ impl Recorder {
             let target = Target::check(path, None, &encoding)?;
             (Names::One(path.to_path_buf()), Some(target))
         };
-        Ok(Self { names, options: record, encoding, order: Arc::clone(order), claimed, segment: None, finished: 0 })
+        Ok(Self {
+            names,
+            options: record,
+            encoding,
+            status: Arc::clone(status),
+            order: Arc::clone(order),
+            claimed,
+            segment: None,
+            finished: 0,
+        })
     }
 
     fn begin(&mut self, first: &Packet) -> Result<()> {
@@ -124,6 +134,7 @@ impl Recorder {
         muxer.link(&sink).map_err(|e| Error::failed(format!("GStreamer: {}", e.message)))?;
         chain.play()?;
         tracing::debug!("recording {}", target.path.display());
+        self.status.recordings.begin(&target.path, first.time, true);
         self.segment = Some(Segment { chain, target, start: first.time, last: first.time, bytes: 0 });
         Ok(())
     }
@@ -145,6 +156,7 @@ impl Recorder {
     /// Finishes the file and gives it its name.
     fn end(&mut self) -> Result<()> {
         let Some(mut segment) = self.segment.take() else { return Ok(()) };
+        self.status.recordings.end(segment.last);
         segment.target.keep(true);
         let ended = segment.chain.end(&self.order);
         drop(segment.chain);
@@ -220,6 +232,7 @@ impl Sink for Recorder {
 
     fn abandon(&mut self) {
         let Some(mut segment) = self.segment.take() else { return };
+        self.status.recordings.end(segment.last);
         // On abort a single file is discarded; segments are kept.
         let wanted = matches!(self.names, Names::Segments(_)) || !self.order.is_abort();
         drop(segment.chain);

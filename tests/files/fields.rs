@@ -1,6 +1,6 @@
 //! Interlaced pictures.
 
-use super::{difference, frame_times, pass, pictures};
+use super::{difference, frame_times, notes, pass, pictures};
 use support::common::Place;
 
 #[test]
@@ -20,7 +20,8 @@ fn both_field_orders_and_padded_widths() {
                  -preset ultrafast -pix_fmt yuv420p -flags +ildct+ilme -x264opts {flags} -bf 2"
             ),
         );
-        pass(&place, "in.mp4", "out.mp4").code(0);
+        let ended = pass(&place, "in.mp4", "out.mp4").code(0);
+        assert!(notes(&ended).contains("20 interlaced frames are deinterlaced"), "{}", notes(&ended));
         let output = place.path("out.mp4");
         assert!(difference(&pictures(&input, "yadif=0,"), &pictures(&output, "")) < 3.0);
         let (wanted, got) = (frame_times(&input), frame_times(&output));

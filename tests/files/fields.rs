@@ -29,3 +29,25 @@ fn both_field_orders_and_padded_widths() {
         assert!(wanted.iter().zip(&got).all(|(a, b)| (a - b).abs() < 0.002), "{wanted:?} {got:?}");
     }
 }
+
+#[test]
+fn the_field_order_of_each_frame() {
+    for (order, top, wrong) in [("top", 1, "bff"), ("bottom", 0, "tff")] {
+        println!("{order}");
+        let place = Place::new();
+        // MPEG-2 states the order with each picture, and may mix interlaced and progressive ones.
+        let fields = format!("tinterlace=interleave_{order},fieldorder={}", if top == 1 { "tff" } else { "bff" });
+        let input = place.clip(
+            "in.ts",
+            &format!(
+                "-f lavfi -i testsrc2=size=320x240:rate=50:duration=0.8 -vf {fields} -c:v mpeg2video -q:v 2 \
+                 -flags +ildct+ilme -top {top}"
+            ),
+        );
+        let ended = pass(&place, "in.ts", "out.mp4").code(0);
+        assert!(notes(&ended).contains("20 interlaced frames are deinterlaced"), "{}", notes(&ended));
+        let shown = pictures(&place.path("out.mp4"), "");
+        let to = |parity: &str| difference(&pictures(&input, &format!("yadif=0:{parity},")), &shown);
+        assert!(to("auto") < 3.0 && to("auto") < to(wrong), "{order}: {} {}", to("auto"), to(wrong));
+    }
+}

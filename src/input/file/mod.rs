@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_video as gst_video;
+use gstreamer_video::prelude::VideoBufferExt;
 
 pub use self::options::{FileOptions, Hdr, VideoTrack};
 
@@ -155,8 +156,8 @@ fn open(path: &Path, stream: u32, options: FileOptions, pace: Pace, only_keys: b
             None => {
                 decoded.decoded.fetch_add(1, Ordering::AcqRel);
                 decoded.steps.fetch_add(1, Ordering::AcqRel);
-                let fields = gst_video::VideoBufferFlags::INTERLACED.bits();
-                let marked = info.buffer().is_some_and(|buffer| buffer.flags().bits() & fields != 0);
+                let fields = gst_video::VideoBufferFlags::INTERLACED;
+                let marked = info.buffer().is_some_and(|buffer| buffer.video_flags().contains(fields));
                 if marked || interleaved.load(Ordering::Acquire) {
                     decoded.interlaced.fetch_add(1, Ordering::AcqRel);
                 }

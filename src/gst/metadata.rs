@@ -88,6 +88,24 @@ pub(crate) struct TrackEdits {
     pub heard: Option<u64>,
 }
 
+/// Default track names of programs, which players would show as titles.
+const DEFAULT_NAMES: [&str; 7] = [
+    "VideoHandler",
+    "SoundHandler",
+    "SubtitleHandler",
+    "DataHandler",
+    "TimeCodeHandler",
+    "Core Media Video",
+    "Core Media Audio",
+];
+
+impl TrackMetadata {
+    /// The name of the track, unless it is the default one of a program.
+    pub fn title(&self) -> Option<&str> {
+        self.name.as_deref().filter(|name| !DEFAULT_NAMES.contains(name))
+    }
+}
+
 impl Metadata {
     /// Reads an MP4, MOV or Matroska file; none for other formats, which are limited to GStreamer's tags.
     pub fn read(file: &mut File) -> Option<Self> {
@@ -97,21 +115,17 @@ impl Metadata {
     /// The metadata in a demuxer's tags.
     pub fn of_tags(tags: &gst::TagList) -> Self {
         let mut found = Self::default();
-        let mut put = |name: &str, value: Option<String>| {
-            if let Some(value) = value.filter(|value| !value.is_empty()) {
-                found.tags.push((name.to_owned(), value));
-            }
-        };
-        put("title", tags.get::<gst::tags::Title>().map(|value| value.get().to_owned()));
-        put("artist", tags.get::<gst::tags::Artist>().map(|value| value.get().to_owned()));
-        put("album", tags.get::<gst::tags::Album>().map(|value| value.get().to_owned()));
-        put("genre", tags.get::<gst::tags::Genre>().map(|value| value.get().to_owned()));
-        put("comment", tags.get::<gst::tags::Comment>().map(|value| value.get().to_owned()));
-        put("description", tags.get::<gst::tags::Description>().map(|value| value.get().to_owned()));
-        put("copyright", tags.get::<gst::tags::Copyright>().map(|value| value.get().to_owned()));
-        put("make", tags.get::<gst::tags::DeviceManufacturer>().map(|value| value.get().to_owned()));
-        put("model", tags.get::<gst::tags::DeviceModel>().map(|value| value.get().to_owned()));
-        put("location", location(tags));
+        for (name, value) in tags.iter().filter(|(name, _)| !is_technical(name)) {
+            let Some(text) = value.get::<&str>().ok().filter(|text| !text.is_empty()) else { continue };
+            let (name, text) = match name.as_str() {
+                "device-manufacturer" => ("make", text),
+                "device-model" => ("model", text),
+                "extended-comment" => text.split_once('=').unwrap_or(("comment", text)),
+                name => (name, text),
+            };
+            found.tags.push((name.replace('-', "_").to_lowercase(), text.to_owned()));
+        }
+        found.tags.extend(location(tags).map(|location| ("location".to_owned(), location)));
         let created = tags.get::<gst::tags::DateTime>().and_then(|time| time.get().to_g_date_time().ok());
         found.created = created.map(|created| created.to_unix());
         found
@@ -124,6 +138,24 @@ impl Metadata {
     pub fn track(&self, id: u64) -> Option<&TrackMetadata> {
         self.tracks.iter().find(|track| track.id == id)
     }
+}
+
+/// Whether GStreamer's tag describes the file or its writer, not the recording.
+fn is_technical(name: &str) -> bool {
+    name.ends_with("codec")
+        || name.starts_with("private-")
+        || name.starts_with("geo-location-")
+        || matches!(
+            name,
+            "container-format"
+                | "encoder"
+                | "application-name"
+                | "image-orientation"
+                | "language-code"
+                | "language-name"
+                | "location"
+                | "uri"
+        )
 }
 
 /// The location in ISO 6709 form: `+37.7749-122.4194/`.
@@ -139,4 +171,27 @@ pub(crate) fn track_number(pad: &gst::Pad) -> Option<u64> {
     use gstreamer::prelude::PadExt;
     let identifier = pad.stream_id()?;
     identifier.rsplit('/').next()?.split(':').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_text_about_the_recording_is_kept() {
+        crate::gst::init().unwrap();
+        let mut tags = gst::TagList::new();
+        let new = tags.make_mut();
+        new.add::<gst::tags::Composer>(&"Me", gst::TagMergeMode::Append);
+        new.add::<gst::tags::AlbumArtist>(&"We", gst::TagMergeMode::Append);
+        new.add::<gst::tags::DeviceModel>(&"Dashcam 7", gst::TagMergeMode::Append);
+        new.add::<gst::tags::ExtendedComment>(&"Weather=rain", gst::TagMergeMode::Append);
+        new.add::<gst::tags::ContainerFormat>(&"AVI", gst::TagMergeMode::Append);
+        new.add::<gst::tags::VideoCodec>(&"Motion JPEG", gst::TagMergeMode::Append);
+        let found = Metadata::of_tags(&tags);
+        assert_eq!(found.tags.len(), 4, "{:?}", found.tags);
+        for (name, value) in [("composer", "Me"), ("album_artist", "We"), ("model", "Dashcam 7"), ("weather", "rain")] {
+            assert_eq!(found.tag(name), Some(value));
+        }
+    }
 }

@@ -4,6 +4,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
+use gstreamer_video::prelude::VideoBufferExt;
 
 use crate::Result;
 use crate::gst::element;
@@ -46,7 +47,7 @@ fn keep_field_order(pad: &gst::Pad) {
             }
             // The field order may change per frame: each buffer has flags.
             Some(gst::PadProbeData::Buffer(buffer)) if *mixed => {
-                let flags = gst_video::VideoBufferFlags::from_bits_truncate(buffer.flags().bits());
+                let flags = buffer.video_flags();
                 if flags.contains(gst_video::VideoBufferFlags::INTERLACED) {
                     let top = flags.contains(gst_video::VideoBufferFlags::TFF);
                     wanted = if top { "top" } else { "bottom" }.to_owned();

@@ -37,6 +37,8 @@ pub(crate) struct Probe {
     /// Number of compressed frames into the decoder, and of frames out of it.
     pub coded: AtomicU64,
     pub decoded: AtomicU64,
+    /// Number of the decoded frames that are interlaced.
+    pub interlaced: AtomicU64,
     /// Only key frames go into the decoder.
     pub only_keys: bool,
     /// Codec of the video stream, for users.
@@ -46,6 +48,10 @@ pub(crate) struct Probe {
     /// The colour description in the coded video where caps lack it or cannot express it, see
     /// [`InputTracks::colours`](crate::gst::track::Shared).
     pub colours: std::sync::Mutex<Option<[u8; 3]>>,
+    /// Pixel aspect ratio from the container, where it precedes that of the coded video.
+    pub par: std::sync::Mutex<Option<gst::Fraction>>,
+    /// Time in the file at which the demuxer's running time starts, in nanoseconds.
+    clock_start: std::sync::Mutex<Option<u64>>,
     /// Static HDR metadata from the container.
     pub light: std::sync::Mutex<Light>,
     /// The chroma sampling of the coded pictures, where the decoder reduces it.
@@ -66,6 +72,8 @@ pub(crate) enum Format {
     Broadcast,
     /// Matroska or WebM.
     Matroska,
+    /// MXF: GStreamer reads none of its metadata.
+    Mxf,
     /// AVI: the times of a frame are those of decoding.
     Avi,
     /// An elementary stream without a container: no timestamps.
@@ -82,6 +90,7 @@ impl Format {
             "video/mpegts" | "video/x-flv" | "video/x-cdxa" => Self::Broadcast,
             "video/mpeg" if caps.get("systemstream") == Ok(false) => Self::Raw,
             "video/mpeg" => Self::Broadcast,
+            "application/mxf" => Self::Mxf,
             "video/x-msvideo" => Self::Avi,
             "video/x-matroska" | "video/webm" => Self::Matroska,
             "video/x-h264" | "video/x-h265" | "image/jpeg" | "video/x-h263" | "video/x-av1" => Self::Raw,
@@ -116,6 +125,18 @@ impl Probe {
             times.pop_front();
         }
         times.pop_front().or(time)
+    }
+
+    /// Stores the time in the file at which the demuxer's running time starts, in nanoseconds: the least of its streams.
+    pub fn set_clock_start(&self, start: u64) {
+        if let Ok(mut earliest) = self.clock_start.lock() {
+            *earliest = Some(earliest.map_or(start, |earliest| earliest.min(start)));
+        }
+    }
+
+    /// See [`Probe::set_clock_start`].
+    pub fn clock_start(&self) -> Option<u64> {
+        self.clock_start.lock().ok().and_then(|start| *start)
     }
 
     pub fn format(&self) -> Format {

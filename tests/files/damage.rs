@@ -37,6 +37,10 @@ fn what_cannot_be_played_is_named() {
     let whole = fs::read(place.clip("front.mp4", &format!("{VIDEO} -movflags +faststart"))).unwrap();
     fs::write(place.path("cut.mp4"), &whole[..600]).unwrap();
     pass(&place, "cut.mp4", "out.mp4").code(1).says(&["inside its index"]);
+    let parts = fs::read(place.clip("parts.mp4", &format!("{VIDEO} -movflags +frag_keyframe+empty_moov"))).unwrap();
+    let first = parts.windows(4).position(|kind| kind == b"moof").unwrap() - 4;
+    fs::write(place.path("part.mp4"), &parts[first..]).unwrap();
+    pass(&place, "part.mp4", "out.mp4").code(1).says(&["fragment", "cat init.mp4"]);
     assert!(!place.path("out.mp4").exists());
 }
 

@@ -12,6 +12,7 @@ mod metadata;
 #[cfg(unix)]
 mod mutations;
 mod paths;
+mod shape;
 mod sound;
 mod times;
 mod tracks;

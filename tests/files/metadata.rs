@@ -86,6 +86,29 @@ fn titles_places_dates_and_names_go_along() {
 }
 
 #[test]
+fn default_names_of_tracks_stay_in_mp4_and_are_no_titles() {
+    let place = Place::new();
+    let names = ["-metadata:s:v:0", "handler_name=Core Media Video", "-metadata:s:a:0", "handler_name=SoundHandler"];
+    clip(&place, "in.mp4", &format!("{VIDEO} {SOUND} {ENCODE}"), &names);
+    for output in ["out.mp4", "out.mov"] {
+        pass(&place, "in.mp4", output).code(0);
+        let name = |stream| tag(&place.path(output), stream, "handler_name");
+        assert_eq!([name("v:0"), name("a:0")], ["Core Media Video", "SoundHandler"], "{output}");
+    }
+    pass(&place, "in.mp4", "out.mkv").code(0);
+    let name = |stream| tag(&place.path("out.mkv"), stream, "title");
+    assert_eq!([name("v:0"), name("a:0")], ["", ""]);
+}
+
+#[test]
+fn the_metadata_of_mxf_is_left_out_with_a_note() {
+    let place = Place::new();
+    place.clip("in.mxf", &format!("{VIDEO} -c:v mpeg2video"));
+    let ended = pass(&place, "in.mxf", "out.mp4").code(0);
+    assert!(notes(&ended).contains("the metadata of the MXF file"), "{}", notes(&ended));
+}
+
+#[test]
 fn keys_of_phones_go_along() {
     let place = Place::new();
     let keys = ["com.apple.quicktime.make=Apple", "com.apple.quicktime.model=iPhone 15", "x.y=z"];

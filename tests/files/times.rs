@@ -152,3 +152,27 @@ fn headers_of_sound_move_nothing() {
         assert!(wanted.iter().zip(&got).all(|(a, b)| (a - b).abs() < 0.0035), "{wanted:?} {got:?}");
     }
 }
+
+#[test]
+fn the_start_of_a_clock_is_noted() {
+    let place = Place::new();
+    let encode = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -bf 2 -c:a aac -ar 44100";
+    for (name, more) in
+        [("late.ts", "-output_ts_offset 300"), ("first.ts", ""), ("late.mpg", "-c:v mpeg2video"), ("b.flv", "")]
+    {
+        let input = place.clip(name, &format!("{VIDEO} {SOUND} {encode} {more}"));
+        let out = format!("{name}.mp4");
+        let ended = pass(&place, name, &out).code(0);
+        let start: f64 = ffprobe(&input, "-show_entries format=start_time")[0].parse().unwrap();
+        let note = format!("the clock of the file starts at {start:.3} s, the output at 0");
+        assert!(start > 0.01 && notes(&ended).contains(&note), "{name}: {start} {}", notes(&ended));
+        let (wanted, got) = (frame_times(&input), frame_times(&place.path(&out)));
+        // The priming of an audio encoder comes before 0.
+        let moved = wanted[0] - got[0];
+        assert!((moved - start).abs() < 0.03, "{name}: {start} {moved}");
+        assert!(wanted.iter().zip(&got).all(|(a, b)| (a - moved - b).abs() < 0.002), "{wanted:?} {got:?}");
+    }
+    place.clip("zero.ts", &format!("{VIDEO} -c:v mpeg2video -bf 0 -muxdelay 0 -muxpreload 0"));
+    let ended = pass(&place, "zero.ts", "zero.mp4").code(0);
+    assert!(!notes(&ended).contains("clock"), "{}", notes(&ended));
+}

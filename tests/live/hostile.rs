@@ -161,6 +161,9 @@ fn sessions_are_kept_alive_over_tcp() {
     let units = h264(folder.path(), 50, "keyint=25");
     let camera = plays(Faults { timeout: Some(2), ..Faults::none(&units) }, Transport::Tcp, "", 110);
     assert!(camera.requests("GET_PARAMETER").len() >= 2);
+    let faults = Faults { timeout: Some(2), no_parameters: true, ..Faults::none(&units) };
+    let camera = plays(faults, Transport::Tcp, "", 110);
+    assert!(camera.requests("GET_PARAMETER").is_empty() && camera.requests("OPTIONS").len() >= 3);
 }
 
 #[test]
@@ -197,6 +200,7 @@ fn what_a_camera_answers_is_said_and_bounded() {
     let units = h264(folder.path(), 5, "keyint=5");
     for (answer, holds) in [
         ("RTSP/1.0 453 Not Enough Bandwidth\r\nCSeq: SEQUENCE\r\n\r\n", "no room"),
+        ("RTSP/1.0 503 Service Unavailable\r\nCSeq: SEQUENCE\r\n\r\n", "503"),
         ("RTSP/1.0 404 Not Found\r\nCSeq: SEQUENCE\r\n\r\n", "404"),
         ("RTSP/1.0 500 Broken\r\nCSeq: SEQUENCE\r\n\r\n", "500 Broken to DESCRIBE"),
         ("RTSP/1.0 200 OK\r\nCSeq: SEQUENCE\r\nContent-Length: 700000000\r\n\r\n", "700000000"),
@@ -205,7 +209,7 @@ fn what_a_camera_answers_is_said_and_bounded() {
         let mut reader = open(&camera.address(""), Transport::Tcp);
         let (_, _, reasons) = watch(reader.as_mut(), 3, 1);
         assert!(reasons.iter().any(|reason| reason.contains(holds)), "{answer}: {reasons:?}");
-        if holds == "no room" {
+        if ["no room", "503"].contains(&holds) {
             assert!(camera.requests("DESCRIBE").len() <= 2, "requests become less frequent");
         }
     }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use support::common::Place;
-use support::live::{decoded, free_port, goes_on, http, until};
+use support::live::{decoded, free_port, goes_on, http, names, until};
 use support::running::Live;
 
 const PATTERN: &str = "test://ball?live=1&width=160&height=90&fps=25";
@@ -25,6 +25,22 @@ fn results_that_cannot_be_kept_do_not_end_the_video() {
     let log = run.log();
     assert!(log.contains("results could not be written") && log.matches("the video goes on").count() == 1, "{log}");
     assert!(decoded(&place.path("x.mkv")) > 25);
+}
+
+#[test]
+fn a_run_with_a_gap_in_its_recordings_says_so_at_its_end() {
+    let (place, port) = (Place::new(), free_port());
+    let mut run = Live::start(&place, &format!("run {PATTERN} -o r/%Y%m%d-%H%M%S.mkv --http {port}"));
+    let files = || names(&place.path("r"));
+    let written = || files().into_iter().find(|name| name.ends_with(".part"));
+    until("it records", || written().is_some());
+    fs::remove_file(place.path("r").join(written().unwrap())).unwrap();
+    until("it is reported", || run.log().contains("was removed while it was written"));
+    until("it records again", || written().is_some());
+    goes_on(port, "test");
+    run.stop(1);
+    assert!(run.log().contains("parts are missing"), "{}", run.log());
+    assert!(files().iter().any(|name| name.ends_with(".mkv") && decoded(&place.path("r").join(name)) > 0));
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn tracks(head: &[u8], edits: &Edits) -> Result<(Vec<u8>, Vec<Uid>)> {
         let mut wanted = Vec::new();
         if let Some(source) = source {
             if source.elements.is_empty() {
-                if let Some(name) = &source.name {
+                if let Some(name) = source.title() {
                     push_text(&mut wanted, NAME, name);
                 }
                 push_uint(&mut wanted, FLAG_DEFAULT, source.default.into());
@@ -172,7 +172,7 @@ fn tracks(head: &[u8], edits: &Edits) -> Result<(Vec<u8>, Vec<Uid>)> {
         let replaced: Vec<u32> = elements(&wanted).iter().map(|element| element.id).collect();
         let mut track = Vec::new();
         for element in elements(entry.payload) {
-            let is_default_name = element.id == NAME && source.is_none_or(|source| source.name.is_none());
+            let is_default_name = element.id == NAME && source.is_none_or(|source| source.title().is_none());
             if !replaced.contains(&element.id) && !is_default_name {
                 track.extend(with_luminances(&element, &[VIDEO, COLOUR, MASTERING], edits.light.luminances()));
             }

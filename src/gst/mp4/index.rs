@@ -39,6 +39,8 @@ pub(crate) struct IndexTrack {
     pub full_range: bool,
     /// Primaries, transfer and matrix (ITU-T H.273) from the container.
     pub colours: Option<[u8; 3]>,
+    /// Pixel aspect ratio from the container, which precedes that of the coded video.
+    pub par: Option<(i32, i32)>,
     /// Static HDR metadata from the container, which GStreamer's demuxer does not read.
     pub light: Light,
     /// Orientation of the pictures, as `videoflip` names it; none unless the matrix is one of the eight rotations and
@@ -117,6 +119,7 @@ impl Index {
             let stsd_at = at + (mdia.at + stbl.at + stsd.at) as u64;
             if &handler == b"vide" {
                 track.colours = colours(stsd.payload);
+                track.par = par(stsd.payload);
                 track.light = light(stsd.payload).unwrap_or_default();
             }
             if &handler == b"vide"
@@ -196,10 +199,21 @@ fn open_ended(version: u8) -> Vec<u8> {
     list
 }
 
+/// The boxes in the first visual sample entry.
+fn visual(stsd: &[u8]) -> Option<&[u8]> {
+    boxes(stsd.get(8..)?).ok()?.into_iter().next()?.payload.get(78..)
+}
+
+/// The pixel aspect ratio of a `pasp` box.
+fn par(stsd: &[u8]) -> Option<(i32, i32)> {
+    let pasp = child(visual(stsd)?, b"pasp")?;
+    let side = |at: usize| i32::try_from(u32_at(pasp, at).ok()?).ok().filter(|side| *side > 0);
+    Some((side(0)?, side(4)?))
+}
+
 /// The colour description of a `colr` box.
 fn colours(stsd: &[u8]) -> Option<[u8; 3]> {
-    let entry = boxes(stsd.get(8..)?).ok()?.into_iter().next()?;
-    let colr = descend(entry.payload.get(78..)?, &[b"colr"])?.payload;
+    let colr = child(visual(stsd)?, b"colr")?;
     let named = colr.starts_with(b"nclx") || colr.starts_with(b"nclc");
     // Two bytes each, the first of them 0.
     named.then_some([*colr.get(5)?, *colr.get(7)?, *colr.get(9)?])
@@ -207,8 +221,7 @@ fn colours(stsd: &[u8]) -> Option<[u8; 3]> {
 
 /// The static HDR metadata of a sample entry.
 fn light(stsd: &[u8]) -> Option<Light> {
-    let entry = boxes(stsd.get(8..)?).ok()?.into_iter().next()?;
-    let inner = entry.payload.get(78..)?;
+    let inner = visual(stsd)?;
     Some(Light::of_boxes(child(inner, b"mdcv"), child(inner, b"clli")))
 }
 

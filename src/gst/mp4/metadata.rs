@@ -129,7 +129,7 @@ fn track(trak: &[u8]) -> Result<TrackMetadata> {
     })
 }
 
-/// A track name set by the user, other than the default names of programs.
+/// The name of a track, which programs and cameras set more often than users.
 fn handler_name(handler: &[u8]) -> Option<String> {
     let mut name = handler.get(24..)?;
     // QuickTime has a length byte first.
@@ -137,10 +137,7 @@ fn handler_name(handler: &[u8]) -> Option<String> {
         name = &name[1..];
     }
     let name = String::from_utf8_lossy(name).trim_matches(['\0', ' ']).to_owned();
-    let usual =
-        ["VideoHandler", "SoundHandler", "SubtitleHandler", "DataHandler", "TimeCodeHandler", "Core Media Video"];
-    let own = name.is_empty() || name == "Core Media Audio" || usual.contains(&name.as_str());
-    (!own).then_some(name)
+    (!name.is_empty()).then_some(name)
 }
 
 fn references(trak: &[u8]) -> Vec<([u8; 4], Vec<u32>)> {

@@ -78,7 +78,8 @@ pub(super) fn keep_early(parse: &gst::Element) {
 /// matroskademux first uses the first frame of the first stream as the start of the movie and corrects that from the
 /// second frame on, so that the first frame is early; its segments are made to start at zero, as the timestamps in the
 /// file do.
-pub(super) fn correct(pad: &gst::Pad, full_range: bool, format: Format) {
+pub(super) fn correct(pad: &gst::Pad, full_range: bool, probe: &Arc<Probe>) {
+    let (format, probe) = (probe.format(), Arc::clone(probe));
     pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
         let Some(gst::PadProbeData::Event(event)) = &info.data else { return gst::PadProbeReturn::Ok };
         let new = match event.view() {
@@ -86,6 +87,9 @@ pub(super) fn correct(pad: &gst::Pad, full_range: bool, format: Format) {
                 let mut segment = segment.segment().clone();
                 let Some(times) = segment.downcast_mut::<gst::ClockTime>() else { return gst::PadProbeReturn::Ok };
                 times.set_stop(gst::ClockTime::NONE);
+                if let Some(start) = times.start().filter(|start| format == Format::Broadcast && !start.is_zero()) {
+                    probe.set_clock_start(start.nseconds());
+                }
                 if format == Format::Matroska {
                     for set in [gst::FormattedSegment::set_start, gst::FormattedSegment::set_time] {
                         set(times, Some(gst::ClockTime::ZERO));
@@ -102,6 +106,23 @@ pub(super) fn correct(pad: &gst::Pad, full_range: bool, format: Format) {
             _ => return gst::PadProbeReturn::Ok,
         };
         info.data = Some(gst::PadProbeData::Event(new));
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// Gives the decoded pictures the pixel aspect ratio of the container, which decoders of H.263 and MPEG-4 replace by
+/// that of the coded video where it is 1:1.
+pub(super) fn keep_shape(pad: &gst::Pad, probe: &Arc<Probe>) {
+    let probe = Arc::clone(probe);
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        let Some(gst::PadProbeData::Event(event)) = &info.data else { return gst::PadProbeReturn::Ok };
+        let stated = probe.par.lock().ok().and_then(|par| *par);
+        if let (gst::EventView::Caps(caps), Some(par)) = (event.view(), stated) {
+            let mut new = caps.caps_owned();
+            new.make_mut().set("pixel-aspect-ratio", par);
+            let new = gst::event::Caps::builder(&new).seqnum(event.seqnum()).build();
+            info.data = Some(gst::PadProbeData::Event(new));
+        }
         gst::PadProbeReturn::Ok
     });
 }

@@ -10,17 +10,18 @@ mod transport;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_video as gst_video;
+use gstreamer_video::prelude::VideoBufferExt;
 
 pub use self::options::{FileOptions, Hdr, VideoTrack};
 
-use self::correct::{keep_early, patch, watch_format};
+use self::correct::{keep_early, keep_shape, patch, watch_format};
 use self::streams::{Destinations, add_stream};
-use self::transport::{Early, clock_span, early_tables};
+use self::transport::{Early, clock_span, clock_start, early_tables};
 use crate::gst::decoder;
 use crate::gst::loas;
 use crate::gst::message::unplayable;
@@ -106,7 +107,7 @@ fn open(path: &Path, stream: u32, options: FileOptions, pace: Pace, only_keys: b
     let mut file = std::fs::File::open(path).ok();
     let mut index = file.as_mut().and_then(|file| Index::read(file).ok()).unwrap_or_default();
     let early = file.as_mut().and_then(early_tables);
-    let span = file.as_mut().and_then(clock_span);
+    let (span, start) = (file.as_mut().and_then(clock_span), file.as_mut().and_then(clock_start));
     if let Some(Early::Patches(patches)) = &early {
         index.patches.clone_from(patches);
     }
@@ -145,14 +146,21 @@ fn open(path: &Path, stream: u32, options: FileOptions, pace: Pace, only_keys: b
             gst::PadProbeReturn::Ok
         });
     }
+    keep_shape(&entry, &probe);
     let decoded = Arc::clone(&probe);
     let size = std::sync::Mutex::new((0, 0));
+    let interleaved = AtomicBool::new(false);
     let deep = sink.downgrade();
     entry.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
         match info.event().map(|event| event.view()) {
             None => {
                 decoded.decoded.fetch_add(1, Ordering::AcqRel);
                 decoded.steps.fetch_add(1, Ordering::AcqRel);
+                let fields = gst_video::VideoBufferFlags::INTERLACED;
+                let marked = info.buffer().is_some_and(|buffer| buffer.video_flags().contains(fields));
+                if marked || interleaved.load(Ordering::Acquire) {
+                    decoded.interlaced.fetch_add(1, Ordering::AcqRel);
+                }
             }
             Some(gst::EventView::Caps(caps)) => {
                 let get = |field| caps.caps().structure(0).and_then(|s| s.get::<i32>(field).ok()).unwrap_or(0);
@@ -160,6 +168,8 @@ fn open(path: &Path, stream: u32, options: FileOptions, pace: Pace, only_keys: b
                 if let Ok(info) = gst_video::VideoInfo::from_caps(caps.caps())
                     && let Ok(mut reduced) = decoded.reduced.lock()
                 {
+                    let whole = gst_video::VideoInterlaceMode::Interleaved;
+                    interleaved.store(info.interlace_mode() == whole, Ordering::Release);
                     let sampling = decoded.sampling.lock().map(|sampling| *sampling).unwrap_or_default();
                     *reduced = reductions(&info, sampling);
                     // Eight bits are too few for a curve that stretches the dark parts.
@@ -230,6 +240,9 @@ fn open(path: &Path, stream: u32, options: FileOptions, pace: Pace, only_keys: b
     }
     if let Some(span) = span.filter(|_| !only_keys) {
         reader.set_clock_span(span);
+    }
+    if let Some(start) = start {
+        reader.set_clock_start(start);
     }
     reader.set_structure(cut, move || file.as_mut().and_then(structure::broken));
     Ok(reader)

@@ -63,7 +63,7 @@ pub(super) fn add_stream(
     tracing::debug!("stream {}: {caps}", pad.name());
     let listed = track_of(pad, index);
     let edits = listed.and_then(|track| track.edits.clone());
-    correct(pad, listed.is_some_and(|track| track.full_range), probe.format());
+    correct(pad, listed.is_some_and(|track| track.full_range), probe);
     // parsebin exposes all its pads before it passes the first packet.
     let complete = Arc::clone(probe);
     pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
@@ -99,8 +99,9 @@ pub(super) fn add_stream(
                 };
             }
             watch_colours(pad, listed.and_then(|track| track.colours), probe);
-            if let (Ok(mut light), Some(track)) = (probe.light.lock(), listed) {
+            if let (Ok(mut light), Ok(mut par), Some(track)) = (probe.light.lock(), probe.par.lock(), listed) {
                 *light = track.light;
+                *par = track.par.map(|(width, height)| gst::Fraction::new(width, height));
             }
             let coded = Arc::clone(probe);
             // Buffers of a raw stream are not frames.

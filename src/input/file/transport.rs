@@ -110,15 +110,48 @@ impl<'a> Packet<'a> {
         has.then(|| self.0[6..11].iter().fold(0, |clock, byte| clock << 8 | u64::from(*byte)) >> 7)
     }
 
+    /// What follows the header.
+    fn payload(&self) -> Option<&'a [u8]> {
+        self.0.get(if self.0[3] & 0x20 != 0 { 5 + usize::from(self.0[4]) } else { 4 }..)
+    }
+
+    /// The presentation time of the audio or video packet that starts in it, in ticks of 90 kHz.
+    fn time(&self) -> Option<u64> {
+        let packet = self.payload().filter(|packet| self.starts() && packet.starts_with(&[0, 0, 1]))?;
+        if !matches!(packet.get(3)?, 0xbd | 0xc0..=0xef | 0xfd) || packet.get(7)? & 0x80 == 0 {
+            return None;
+        }
+        let stamp = packet.get(9..14)?;
+        let bits = |at: usize, mask: u8| u64::from(stamp[at] & mask);
+        Some(bits(0, 0x0e) << 29 | bits(1, 0xff) << 22 | bits(2, 0xfe) << 14 | bits(3, 0xff) << 7 | bits(4, 0xfe) >> 1)
+    }
+
     /// The section that starts in the packet, without its checksum; none if it has another kind or goes on in the next
     /// packet.
     fn section(&self, kind: u8) -> Option<&'a [u8]> {
-        let head = if self.0[3] & 0x20 != 0 { 5 + usize::from(self.0[4]) } else { 4 };
-        let start = head + 1 + usize::from(*self.0.get(head)?);
-        let section = self.0.get(start..)?;
+        let payload = self.payload()?;
+        let section = payload.get(1 + usize::from(*payload.first()?)..)?;
         let length = usize::from(u16::from_be_bytes([*section.get(1)?, *section.get(2)?]) & 0xfff);
         section.get(..(3 + length).checked_sub(4)?).filter(|section| section.first() == Some(&kind))
     }
+}
+
+/// The first presentation time of a transport stream's audio and video, in nanoseconds: the least of those that its
+/// streams start with.
+pub(super) fn clock_start(file: &mut File) -> Option<u64> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0)).ok()?;
+    file.take(REACH).read_to_end(&mut bytes).ok()?;
+    let (mut seen, mut earliest) = (Vec::new(), None);
+    for packet in bytes.chunks_exact(PACKET).map_while(Packet::new) {
+        if !seen.contains(&packet.number())
+            && let Some(time) = packet.time()
+        {
+            seen.push(packet.number());
+            earliest = Some(earliest.map_or(time, |earliest: u64| earliest.min(time)));
+        }
+    }
+    Some(earliest? * 100_000 / 9)
 }
 
 /// Nanoseconds from the first program clock reference of a transport stream to the last one.

@@ -206,6 +206,11 @@ impl PipelineReader {
         self.summary.clock_span = Some(span);
     }
 
+    /// Sets the first time of a transport stream, in nanoseconds.
+    pub fn set_clock_start(&mut self, start: u64) {
+        self.summary.clock_start = Some(start);
+    }
+
     /// Sets the missing end of the file, as text, and the search for structural damage, which runs at the end of the
     /// input, as it reads every element of the file.
     pub fn set_structure(&mut self, cut: Option<String>, broken: impl FnOnce() -> Option<String> + Send + 'static) {

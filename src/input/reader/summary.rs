@@ -23,6 +23,8 @@ pub(super) struct Summary {
     pub rate: Option<f64>,
     /// Nanoseconds from the first clock reference of a transport stream to the last one.
     pub clock_span: Option<u64>,
+    /// The first time of a transport stream, in nanoseconds.
+    pub clock_start: Option<u64>,
     /// Times of the first and the last frame, in nanoseconds.
     pub span: Option<(i64, i64)>,
     /// The missing end of the file, as text.
@@ -107,10 +109,23 @@ impl Summary {
             if self.rate.is_some() {
                 notes.push("the file has timestamps: --fps has no effect".to_owned());
             }
+            // Audio may come before the time at which the demuxer starts.
+            let lead = u64::try_from(shared.fix_lead()).unwrap_or(0);
+            let start = self.clock_start.or_else(|| Some(probe.clock_start()?.saturating_sub(lead)));
+            if let Some(start) = start.map(Duration::from_nanos).filter(|start| start.as_millis() > 0) {
+                notes.push(format!("the clock of the file starts at {:.3} s, the output at 0", start.as_secs_f64()));
+            }
             notes.extend(clock.notes("frames"));
             notes.extend(self.jumps(shared));
         }
+        if probe.format() == Format::Mxf {
+            notes.push("the metadata of the MXF file (identifiers, names of programs) is left out".to_owned());
+        }
         shared.tracks().iter().for_each(|track| notes.extend(track.notes()));
+        let interlaced = probe.interlaced.load(Ordering::Acquire);
+        if interlaced > 0 {
+            notes.push(format!("{interlaced} interlaced frames are deinterlaced"));
+        }
         if let Ok(reduced) = probe.reduced.lock() {
             notes.extend(reduced.iter().cloned());
         }

@@ -33,6 +33,8 @@ pub struct Faults {
     pub login: bool,
     /// Ends a session that asked nothing for so long, in seconds.
     pub timeout: Option<u64>,
+    /// Does not offer GET_PARAMETER.
+    pub no_parameters: bool,
     /// A marker on each slice.
     pub markers: bool,
     /// A new SSRC with each so many access units.
@@ -162,6 +164,7 @@ impl Faults {
             swap_every: None,
             login: false,
             timeout: None,
+            no_parameters: false,
             markers: false,
             ssrc_every: None,
             junk: Vec::new(),
@@ -244,7 +247,10 @@ fn answer(head: &str, faults: &Faults) -> String {
         return done("401 Unauthorized", asks, "");
     }
     match method {
-        "OPTIONS" => done("200 OK", "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN, GET_PARAMETER\r\n", ""),
+        "OPTIONS" => {
+            let more = if faults.no_parameters { "" } else { ", GET_PARAMETER" };
+            done("200 OK", &format!("Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN{more}\r\n"), "")
+        }
         "DESCRIBE" => match &faults.describe {
             Some(answer) => answer.replace("SEQUENCE", sequence),
             None => {

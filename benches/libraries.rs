@@ -12,10 +12,11 @@ use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer
 use oodstream::frame::{Colour, I420, Matrix, Plane, Range};
 use oodstream::model::prepare::{InputSpec, Prepare, Window};
 use oodstream::{Error, Result};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 /// What `compute/cpu` keeps to itself, compiled once more.
-#[allow(dead_code, unused_imports)]
+#[allow(dead_code, unused_imports, reason = "these files hold more than the rows need")]
 #[path = "."]
 mod compute {
     pub mod plan {
@@ -27,15 +28,18 @@ mod compute {
         pub mod assign;
         #[path = "../src/compute/cpu/pool.rs"]
         pub mod pool;
-        #[path = "../src/compute/cpu/simd.rs"]
-        pub mod simd;
     }
 }
 
+/// What `assign.rs` imports.
+#[allow(dead_code, reason = "the rows need a part of it")]
+#[path = "../src/simd.rs"]
+mod simd;
+
 use compute::cpu::assign::{Packed, nearest};
 use compute::cpu::pool::{Parts, Pool};
-use compute::cpu::simd::{Kernel, Lanes, Level};
 use compute::plan::BLOCK;
+use simd::{Level, is_roomy};
 
 /// Counts what all threads allocate.
 struct Counting;
@@ -111,11 +115,13 @@ impl Points {
 /// One block through the kernel of `compute/cpu/assign.rs`.
 struct Block<'a>(&'a [f32], &'a Packed);
 
-impl Kernel for Block<'_> {
+impl WithSimd for Block<'_> {
     type Output = f32;
     #[inline(always)]
-    fn run<V: Lanes, const P: usize>(self) -> f32 {
-        nearest::<V, P>(self.0, self.1).index[0]
+    fn with_simd<S: Simd>(self, simd: S) -> f32 {
+        let found =
+            if is_roomy::<S>() { nearest::<S, 4>(simd, self.0, self.1) } else { nearest::<S, 2>(simd, self.0, self.1) };
+        found.index[0]
     }
 }
 
@@ -146,94 +152,6 @@ fn pools() -> Result<()> {
         assert!(first == second);
     }
     Ok(())
-}
-
-/// A register of `pulp` behind the trait that the kernels are written for.
-struct PulpLanes<S: pulp::Simd>(S::f32s);
-
-impl<S: pulp::Simd> Clone for PulpLanes<S> {
-    #[inline(always)]
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<S: pulp::Simd> Copy for PulpLanes<S> {}
-
-impl<S: pulp::Simd> PulpLanes<S> {
-    /// `pulp`'s proof that the CPU has the instructions.
-    #[inline(always)]
-    fn simd() -> S {
-        const { assert!(size_of::<S>() == 0) };
-        // SAFETY: a value without size; this type is named only inside `dispatch`, which holds the same one.
-        unsafe { std::mem::transmute_copy(&()) }
-    }
-}
-
-impl<S: pulp::Simd> Lanes for PulpLanes<S> {
-    const N: usize = S::F32_LANES;
-    #[inline(always)]
-    fn splat(value: f32) -> Self {
-        Self(Self::simd().splat_f32s(value))
-    }
-    #[inline(always)]
-    unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: readable by this function's contract.
-        unsafe { Self(from.cast::<S::f32s>().read_unaligned()) }
-    }
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32) {
-        // SAFETY: writable by this function's contract.
-        unsafe { to.cast::<S::f32s>().write_unaligned(self.0) }
-    }
-    #[inline(always)]
-    fn sub(self, other: Self) -> Self {
-        Self(Self::simd().sub_f32s(self.0, other.0))
-    }
-    #[inline(always)]
-    fn min(self, other: Self) -> Self {
-        Self(Self::simd().min_f32s(self.0, other.0))
-    }
-    #[inline(always)]
-    fn max(self, other: Self) -> Self {
-        Self(Self::simd().max_f32s(self.0, other.0))
-    }
-    #[inline(always)]
-    fn mul_add(self, factor: Self, summand: Self) -> Self {
-        Self(Self::simd().mul_add_e_f32s(self.0, factor.0, summand.0))
-    }
-    #[inline(always)]
-    fn select_greater(a: Self, b: Self, yes: Self, no: Self) -> Self {
-        let simd = Self::simd();
-        Self(simd.select_f32s(simd.greater_than_f32s(a.0, b.0), yes.0, no.0))
-    }
-}
-
-impl pulp::WithSimd for Block<'_> {
-    type Output = f32;
-    #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> f32 {
-        match S::F32_LANES {
-            4 if cfg!(target_arch = "aarch64") => self.run::<PulpLanes<S>, 4>(),
-            _ => self.run::<PulpLanes<S>, 2>(),
-        }
-    }
-}
-
-fn registers() {
-    let (blocks, dims, k) = (128, 64, 20);
-    let work = Points::new(blocks, dims, k);
-    // `pulp` has AVX-512 only with a feature that half of the dependencies would be compiled anew for.
-    let available = Level::available();
-    let level = available.iter().copied().find(|level| !level.name().contains("512")).unwrap_or(Level::best());
-    let arch = pulp::Arch::new();
-    let (mut own, mut library) = (vec![0.0; blocks], vec![0.0; blocks]);
-    row(
-        &format!("registers, {} points (D={dims} K={k}), {}: own, pulp", blocks * BLOCK, level.name()),
-        || (0..blocks).for_each(|i| own[i] = level.run(Block(work.block(i), &work.centroids))),
-        || (0..blocks).for_each(|i| library[i] = arch.dispatch(Block(work.block(i), &work.centroids))),
-    );
-    assert!(own == library);
 }
 
 fn resizing() -> Result<(), Box<dyn StdError>> {
@@ -277,6 +195,5 @@ fn main() -> Result<(), Box<dyn StdError>> {
     println!("| what | own, ms | library, ms | ratio | own, allocations | library, allocations |");
     println!("|---|---|---|---|---|---|");
     pools()?;
-    registers();
     resizing()
 }

@@ -35,7 +35,6 @@
     allow(unused_imports, reason = "rooms re-export more for tests and benches than the library itself uses")
 )]
 #![warn(
-    unnameable_types,
     clippy::allow_attributes_without_reason,
     clippy::exit,
     clippy::expect_used,
@@ -176,7 +175,7 @@ pub mod picture {
 
 /// What is counted and reported while a [`Session`] runs, for an [`Observer`] and the holder of a [`Handle`].
 pub mod status {
-    pub use crate::input::{Signal, VideoInfo};
+    pub use crate::input::{PacketCounts, Signal, VideoInfo};
     pub use crate::notify::Delivery;
     pub use crate::ood::alarm::AlarmCounts;
     pub use crate::output::publish::OutputStatus;

@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use ndarray::ArrayView2;
+use pulp::{Simd, WithSimd};
 
 use crate::frame::I420Mut;
-use crate::simd::Isa;
+use crate::simd::Level;
 
 use super::ScoreScale;
 use super::contour::{BLOCK, Contour};
@@ -37,30 +38,25 @@ pub(super) struct Blend {
     half_heat: Vec<u8>,
 }
 
+/// All rows of a picture.
+struct Rows<'a, 'p, 'l> {
+    blend: &'a mut Blend,
+    picture: &'a mut I420Mut<'p>,
+    layers: &'a Layers<'l>,
+}
+
+impl WithSimd for Rows<'_, '_, '_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.blend.rows(self.picture, self.layers);
+    }
+}
+
 impl Blend {
     /// Draws `layers` into `picture`, whose sizes the caller has checked.
-    pub(super) fn run(&mut self, isa: Isa, picture: &mut I420Mut<'_>, layers: &Layers<'_>) {
-        match isa {
-            Isa::Plain => self.rows(picture, layers),
-            // SAFETY: `Isa::detect` gave this value only after it had found the features that the function enables.
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { self.rows_avx2(picture, layers) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => unsafe { self.rows_avx512(picture, layers) },
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,fma")]
-    fn rows_avx2(&mut self, picture: &mut I420Mut<'_>, layers: &Layers<'_>) {
-        self.rows(picture, layers);
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma")]
-    fn rows_avx512(&mut self, picture: &mut I420Mut<'_>, layers: &Layers<'_>) {
-        self.rows(picture, layers);
+    pub(super) fn run(&mut self, level: Level, picture: &mut I420Mut<'_>, layers: &Layers<'_>) {
+        level.run(Rows { blend: self, picture, layers });
     }
 
     #[inline(always)]

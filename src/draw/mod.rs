@@ -9,7 +9,7 @@ use ndarray::ArrayView2;
 use crate::compute::Detection;
 use crate::frame::{Colour, I420, I420Mut, Plane, PlaneMut};
 use crate::ood::alarm::Scene;
-use crate::simd::Isa;
+use crate::simd::Level;
 use crate::{Error, Result};
 
 mod blend;
@@ -130,7 +130,7 @@ struct Tables {
 #[derive(Debug)]
 pub struct Painter {
     style: Style,
-    isa: Isa,
+    level: Level,
     tables: Option<Tables>,
     blend: Blend,
     legend: Legend,
@@ -148,7 +148,7 @@ impl Painter {
         style.check()?;
         Ok(Self {
             style,
-            isa: Isa::detect(),
+            level: Level::best(),
             tables: None,
             blend: Blend::default(),
             legend: Legend::new()?,
@@ -201,7 +201,7 @@ impl Painter {
         let Some(Tables { heat, mix, .. }) = &self.tables else { return Ok(()) };
         let alarms_only = self.tracks.is_shown() && matches!(self.style.view, View::Overlay | View::Mask);
         let mask = if alarms_only { self.tracks.mask(width, height).view() } else { mask };
-        self.blend.run(self.isa, picture, &Layers { score, mask, scale, mix, table: heat });
+        self.blend.run(self.level, picture, &Layers { score, mask, scale, mix, table: heat });
         if self.tracks.is_shown() && self.style.view != View::Mask {
             self.tracks.draw(picture, &self.classes);
         }
@@ -313,10 +313,10 @@ mod tests {
         let mask = score.mapv(|s| u8::from(s > 0.4));
         let found = Detection { grid_score: Array2::ones((2, 2)), score, mask, ood_share: 0.2, ..Detection::default() };
         for view in [View::Overlay, View::Heatmap, View::Mask] {
-            let results: Vec<[Vec<u8>; 3]> = Isa::available()
+            let results: Vec<[Vec<u8>; 3]> = Level::available()
                 .into_iter()
-                .map(|isa| {
-                    let mut painter = Painter { isa, ..Painter::new(Style { view, ..Style::default() }).unwrap() };
+                .map(|level| {
+                    let mut painter = Painter { level, ..Painter::new(Style { view, ..Style::default() }).unwrap() };
                     let mut planes = [333 * 211, 167 * 106, 167 * 106].map(|length| {
                         (0..length).map(|i: usize| ((i * 2_654_435_761) >> 13) as u8).collect::<Vec<u8>>()
                     });

@@ -1,10 +1,12 @@
 //! Nearest centroid of each point of a block: the GEMM form `x.c - |c|^2 / 2`, largest wins, with the argmax fused.
 //!
-//! Points lie in lanes (`[D][BLOCK]`), so the registers hold `P * V::N` points against up to [`TILE`] centroids: a
+//! Points lie in lanes (`[D][BLOCK]`), so the registers hold `P * F32s::<S>::N` points against up to [`TILE`] centroids: a
 //! register-tiled matrix product that never writes its result down.
 
+use pulp::Simd;
+
 use super::super::plan::BLOCK;
-use super::simd::Lanes;
+use crate::simd::{F32s, prefetch};
 
 /// Most centroids in registers at once.
 const TILE: usize = 6;
@@ -59,28 +61,32 @@ pub(crate) struct Nearest {
 
 /// For the block at `x`, `[dims][BLOCK]`: the best centroid of each point.
 #[inline(always)]
-pub(crate) fn nearest<V: Lanes, const P: usize>(x: &[f32], packed: &Packed) -> Nearest {
-    assert!(x.len() >= packed.dims * BLOCK && BLOCK.is_multiple_of(P * V::N));
+pub(crate) fn nearest<S: Simd, const P: usize>(simd: S, x: &[f32], packed: &Packed) -> Nearest {
+    assert!(x.len() >= packed.dims * BLOCK && BLOCK.is_multiple_of(P * F32s::<S>::N));
     let mut found = Nearest { best: [0.0; BLOCK], second: [0.0; BLOCK], index: [0.0; BLOCK] };
-    for lane in (0..BLOCK).step_by(P * V::N) {
-        let mut top = Top { best: [V::splat(f32::MIN); P], second: [V::splat(f32::MIN); P], index: [V::splat(0.0); P] };
+    for lane in (0..BLOCK).step_by(P * F32s::<S>::N) {
+        let mut top = Top {
+            best: [F32s::splat(simd, f32::MIN); P],
+            second: [F32s::splat(simd, f32::MIN); P],
+            index: [F32s::splat(simd, 0.0); P],
+        };
         let mut at = 0;
         for (first, tile) in tiles(packed.k) {
             let c = &packed.values[at..at + tile * packed.dims];
             let offsets = &packed.offsets[first..first + tile];
             let job = Tile { x: &x[lane..], dims: packed.dims, c, offsets, first };
             match tile {
-                1 => job.run::<V, P, 1>(&mut top),
-                2 => job.run::<V, P, 2>(&mut top),
-                3 => job.run::<V, P, 3>(&mut top),
-                4 => job.run::<V, P, 4>(&mut top),
-                5 => job.run::<V, P, 5>(&mut top),
-                _ => job.run::<V, P, TILE>(&mut top),
+                1 => job.run::<S, P, 1>(simd, &mut top),
+                2 => job.run::<S, P, 2>(simd, &mut top),
+                3 => job.run::<S, P, 3>(simd, &mut top),
+                4 => job.run::<S, P, 4>(simd, &mut top),
+                5 => job.run::<S, P, 5>(simd, &mut top),
+                _ => job.run::<S, P, TILE>(simd, &mut top),
             }
             at += tile * packed.dims;
         }
         for p in 0..P {
-            let at = lane + p * V::N;
+            let at = lane + p * F32s::<S>::N;
             // SAFETY: `at + N <= BLOCK`, as BLOCK is a multiple of P * N.
             unsafe {
                 top.best[p].store(found.best.as_mut_ptr().add(at));
@@ -93,10 +99,10 @@ pub(crate) fn nearest<V: Lanes, const P: usize>(x: &[f32], packed: &Packed) -> N
 }
 
 /// The best so far, in registers.
-struct Top<V, const P: usize> {
-    best: [V; P],
-    second: [V; P],
-    index: [V; P],
+struct Top<S: Simd, const P: usize> {
+    best: [F32s<S>; P],
+    second: [F32s<S>; P],
+    index: [F32s<S>; P],
 }
 
 struct Tile<'a> {
@@ -111,23 +117,23 @@ struct Tile<'a> {
 
 impl Tile<'_> {
     #[inline(always)]
-    fn run<V: Lanes, const P: usize, const T: usize>(&self, top: &mut Top<V, P>) {
+    fn run<S: Simd, const P: usize, const T: usize>(&self, simd: S, top: &mut Top<S, P>) {
         assert!(self.c.len() == self.dims * T && self.offsets.len() == T);
-        assert!(self.dims > 0 && self.x.len() >= (self.dims - 1) * BLOCK + P * V::N);
-        let mut sums: [[V; P]; T] = std::array::from_fn(|t| [V::splat(self.offsets[t]); P]);
+        assert!(self.dims > 0 && self.x.len() >= (self.dims - 1) * BLOCK + P * F32s::<S>::N);
+        let mut sums: [[F32s<S>; P]; T] = std::array::from_fn(|t| [F32s::splat(simd, self.offsets[t]); P]);
         for d in 0..self.dims {
             if self.first == 0 {
                 // The block after this one, early; past the end of the buffer this is a hint without effect.
                 for p in 0..P {
-                    V::prefetch(self.x.as_ptr().wrapping_add((self.dims + d) * BLOCK + p * V::N));
+                    prefetch(self.x.as_ptr().wrapping_add((self.dims + d) * BLOCK + p * F32s::<S>::N));
                 }
             }
             // SAFETY: `d < dims`, so both reads lie within the lengths asserted above.
             unsafe {
                 let row = self.x.as_ptr().add(d * BLOCK);
-                let x: [V; P] = std::array::from_fn(|p| V::load(row.add(p * V::N)));
+                let x: [F32s<S>; P] = std::array::from_fn(|p| F32s::load(simd, row.add(p * F32s::<S>::N)));
                 for (t, sum) in sums.iter_mut().enumerate() {
-                    let c = V::splat(*self.c.as_ptr().add(d * T + t));
+                    let c = F32s::splat(simd, *self.c.as_ptr().add(d * T + t));
                     for (sum, x) in sum.iter_mut().zip(x) {
                         *sum = x.mul_add(c, *sum);
                     }
@@ -135,9 +141,9 @@ impl Tile<'_> {
             }
         }
         for (t, sum) in sums.iter().enumerate() {
-            let id = V::splat((self.first + t) as f32);
+            let id = F32s::splat(simd, (self.first + t) as f32);
             for (p, &sum) in sum.iter().enumerate() {
-                top.index[p] = V::select_greater(sum, top.best[p], id, top.index[p]);
+                top.index[p] = F32s::select_greater(sum, top.best[p], id, top.index[p]);
                 top.second[p] = top.second[p].max(sum.min(top.best[p]));
                 top.best[p] = top.best[p].max(sum);
             }

@@ -1,12 +1,13 @@
 //! Distance of each point to the nearest centroid of the codebook (`docs/method.md`, M4).
 
 use ndarray::ArrayView2;
+use pulp::{Simd, WithSimd};
 
 use super::super::plan::BLOCK;
 use super::assign::{Packed, nearest};
 use super::points::Points;
 use super::pool::{Parts, Pool};
-use super::simd::{Kernel, Lanes, Level};
+use crate::simd::{Level, is_roomy};
 
 /// Scratch that is kept from frame to frame.
 #[derive(Default)]
@@ -50,14 +51,21 @@ struct Chunk<'a> {
     distance: &'a mut [f32],
 }
 
-impl Kernel for Chunk<'_> {
+impl WithSimd for Chunk<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<V: Lanes, const P: usize>(self) {
+    fn with_simd<S: Simd>(self, simd: S) {
+        if is_roomy::<S>() { self.run::<S, 4>(simd) } else { self.run::<S, 2>(simd) }
+    }
+}
+
+impl Chunk<'_> {
+    #[inline(always)]
+    fn run<S: Simd, const P: usize>(self, simd: S) {
         let (points, stride) = (self.points, self.points.stride);
         for (b, distance) in self.distance.chunks_mut(BLOCK).enumerate() {
             let first = self.from + b * BLOCK;
-            let found = nearest::<V, P>(points.block(first), self.packed);
+            let found = nearest::<S, P>(simd, points.block(first), self.packed);
             for (i, (to, &winner)) in distance.iter_mut().zip(&found.index).enumerate() {
                 // The product form loses small distances in rounding, so the winner's is taken directly.
                 let x = &points.rows[(first + i) * stride..][..stride];

@@ -2,12 +2,13 @@
 //! M3).
 
 use ndarray::ArrayView3;
+use pulp::{Simd, WithSimd};
 
 use super::super::plan::BLOCK;
 use super::super::resample::Resample;
 use super::points::Points;
 use super::pool::{Parts, Pool};
-use super::simd::{Kernel, Lanes, Level};
+use crate::simd::Level;
 
 /// Below this length a vector counts as zero and stays as it is.
 pub(crate) const TINY: f32 = 1e-20;
@@ -104,10 +105,10 @@ struct Transpose<'a> {
     offset: usize,
 }
 
-impl Kernel for Transpose<'_> {
+impl WithSimd for Transpose<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<V: Lanes, const P: usize>(self) {
+    fn with_simd<S: Simd>(self, _: S) {
         // Tiles of 16 x 16 keep both sides in the first-level cache.
         const TILE: usize = 16;
         let count = self.rows.len() / self.stride;
@@ -140,10 +141,10 @@ struct GridRow<'a> {
     unit_length: bool,
 }
 
-impl Kernel for GridRow<'_> {
+impl WithSimd for GridRow<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<V: Lanes, const P: usize>(self) {
+    fn with_simd<S: Simd>(self, _: S) {
         let Resample { x: xs, y: ys } = self.resample;
         let identity = self.resample.is_identity();
         for (x, row) in self.rows.chunks_exact_mut(self.stride).enumerate() {

@@ -1,10 +1,12 @@
 //! The picture's luma at a few pixels per grid pixel: what guides the upsampling of the score.
 
+use pulp::{Simd, WithSimd};
+
 use super::super::Luma;
 use super::super::resample::{Axis, Resample};
 use super::pool::Parts;
-use super::simd::{Kernel, Lanes, Level};
 use crate::frame::{Plane, Range};
+use crate::simd::Level;
 
 /// Rows of the guide per task.
 const ROWS: usize = 16;
@@ -64,10 +66,10 @@ struct Band<'a> {
     gain: f32,
 }
 
-impl Kernel for Band<'_> {
+impl WithSimd for Band<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<V: Lanes, const P: usize>(self) {
+    fn with_simd<S: Simd>(self, _: S) {
         let Self { plane, resample: Resample { x, y }, first, luma, row, black, gain } = self;
         for (o, out) in (first..).zip(luma.chunks_exact_mut(x.output)) {
             row.fill(0.0);

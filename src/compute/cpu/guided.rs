@@ -4,9 +4,11 @@
 //! mean(guide)`. Their means over the same windows are brought to the guide's size, four times the grid, and the score
 //! there is `a * guide + b`. Both doublings are bilinear with half-pixel centres; all edges are clamped.
 
+use pulp::{Simd, WithSimd};
+
 use super::super::plan::{EPSILON, FINE};
 use super::pool::{Parts, Pool};
-use super::simd::{Kernel, Lanes, Level};
+use crate::simd::Level;
 
 /// Planes that are kept from frame to frame.
 #[derive(Default)]
@@ -60,7 +62,7 @@ impl Rows<'_> {
     /// No two tasks may have the same row.
     #[allow(clippy::mut_from_ref, reason = "the caller keeps the parts apart")]
     unsafe fn row(&self, y: usize) -> &mut [f32] {
-        // SAFETY: rows do not overlap, and nobody else has this one.
+        // SAFETY: rows do not overlap, and only this task has this one.
         unsafe { self.parts.range(y * self.stride, self.stride) }
     }
 }
@@ -143,10 +145,10 @@ struct Coarse<'a> {
     doubled: &'a mut [f32],
 }
 
-impl Kernel for Coarse<'_> {
+impl WithSimd for Coarse<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<V: Lanes, const P: usize>(self) {
+    fn with_simd<S: Simd>(self, _: S) {
         let Self { near, far, guide, halved, doubled } = self;
         let width = halved.len() - 2;
         let (upper, lower) = guide.split_at(2 * width);
@@ -174,10 +176,10 @@ struct Fit<'a> {
     offset: &'a mut [f32],
 }
 
-impl Kernel for Fit<'_> {
+impl WithSimd for Fit<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<V: Lanes, const P: usize>(self) {
+    fn with_simd<S: Simd>(self, _: S) {
         let Self { guide, score, slope, offset } = self;
         let width = slope.len() - 2;
         let [guide, score] = [guide, score].map(|rows| rows.map(|row| &row[..width + 2]));
@@ -211,10 +213,10 @@ struct Mean<'a> {
     to: &'a mut [f32],
 }
 
-impl Kernel for Mean<'_> {
+impl WithSimd for Mean<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<V: Lanes, const P: usize>(self) {
+    fn with_simd<S: Simd>(self, _: S) {
         let width = self.to.len() - 2;
         let rows = self.of.map(|row| &row[..width + 2]);
         let to = &mut self.to[1..=width];
@@ -237,10 +239,10 @@ struct Apply<'a> {
     out: &'a mut [f32],
 }
 
-impl Kernel for Apply<'_> {
+impl WithSimd for Apply<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<V: Lanes, const P: usize>(self) {
+    fn with_simd<S: Simd>(self, _: S) {
         let Self { slope, offset, guide, out } = self;
         let width = out.len() / 2;
         let [slope, offset] = [slope, offset].map(|rows| rows.map(|row| &row[..width + 2]));

@@ -5,12 +5,14 @@
 
 use std::ops::Range;
 
+use pulp::{Simd, WithSimd};
+
 use super::super::plan::{BLOCK, RESEED_SHARE, TIE_SHARE};
 use super::aligned::Aligned;
 use super::assign::{Nearest, Packed, nearest};
 use super::points::Points;
 use super::pool::{Parts, Pool};
-use super::simd::{Kernel, Lanes, Level};
+use crate::simd::{Level, is_roomy, prefetch};
 
 /// One K.
 #[derive(Debug, Clone, Copy)]
@@ -240,10 +242,17 @@ struct Pass<'a> {
     farthest: &'a mut [(f32, u32)],
 }
 
-impl Kernel for Pass<'_> {
+impl WithSimd for Pass<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<V: Lanes, const P: usize>(mut self) {
+    fn with_simd<S: Simd>(self, simd: S) {
+        if is_roomy::<S>() { self.run::<S, 4>(simd) } else { self.run::<S, 2>(simd) }
+    }
+}
+
+impl Pass<'_> {
+    #[inline(always)]
+    fn run<S: Simd, const P: usize>(mut self, simd: S) {
         let runs = self.runs.len();
         self.changed.fill(0);
         self.farthest.fill((0.0, 0));
@@ -253,21 +262,19 @@ impl Kernel for Pass<'_> {
                 let count = BLOCK.min(to - first);
                 for r in 0..runs {
                     if self.runs[r].active {
-                        self.block::<V, P>(r, first, count, at * runs + r);
+                        self.block::<S, P>(simd, r, first, count, at * runs + r);
                     }
                 }
             }
         }
     }
-}
 
-impl Pass<'_> {
     /// One block of at most BLOCK points, for run `r`.
     #[inline(always)]
-    fn block<V: Lanes, const P: usize>(&mut self, r: usize, first: usize, count: usize, farthest: usize) {
+    fn block<S: Simd, const P: usize>(&mut self, simd: S, r: usize, first: usize, count: usize, farthest: usize) {
         let (points, run) = (self.points, &self.runs[r]);
         let stride = points.stride;
-        let Nearest { best, second, index } = nearest::<V, P>(points.block(first), &self.packed[r]);
+        let Nearest { best, second, index } = nearest::<S, P>(simd, points.block(first), &self.packed[r]);
         let mut new = [0u32; BLOCK];
         for (new, &index) in new.iter_mut().zip(&index) {
             // SAFETY: `index` holds whole numbers from 0 to K.
@@ -309,7 +316,7 @@ impl Pass<'_> {
                 moved[moves] = i;
                 moves += 1;
                 for d in (0..stride).step_by(16) {
-                    V::prefetch(points.rows.as_ptr().wrapping_add((first + i) * stride + d));
+                    prefetch(points.rows.as_ptr().wrapping_add((first + i) * stride + d));
                 }
             }
         }

@@ -10,7 +10,6 @@ mod lloyd;
 mod points;
 mod pool;
 mod seed;
-mod simd;
 mod statistic;
 mod upsample;
 
@@ -28,7 +27,6 @@ use self::lloyd::Lloyd;
 use self::points::Points;
 use self::pool::Pool;
 use self::seed::Seeding;
-pub(crate) use self::simd::Level;
 use self::statistic::Statistics;
 use self::upsample::Upsample;
 use super::kmeans::{self, Clustering, KMeans, Seeds};
@@ -37,6 +35,7 @@ use super::report::{self, Step};
 use super::scene::Signature;
 use super::{Backend, Collected, Detection, Maps, Recipe, Target};
 use crate::Result;
+pub(crate) use crate::simd::Level;
 
 /// The CPU back end.
 pub struct Cpu {

@@ -1,9 +1,11 @@
 //! The points of one frame in the two layouts that the kernels want, mean-centred.
 
+use pulp::{Simd, WithSimd};
+
 use super::super::plan::{BLOCK, CLOSE_SHARE, CONSTANT_SHARE, chunk_len};
 use super::aligned::Aligned;
 use super::pool::{Parts, Pool};
-use super::simd::{Kernel, Lanes, Level};
+use crate::simd::Level;
 
 /// Rows are padded to whole registers of this many f32.
 const ROW: usize = 16;
@@ -119,10 +121,10 @@ struct SumRows<'a> {
     rows: &'a [f32],
 }
 
-impl Kernel for SumRows<'_> {
+impl WithSimd for SumRows<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<V: Lanes, const P: usize>(self) {
+    fn with_simd<S: Simd>(self, _: S) {
         self.sum.fill(0.0);
         for row in self.rows.chunks_exact(self.sum.len()) {
             for (s, v) in self.sum.iter_mut().zip(row) {
@@ -140,10 +142,10 @@ struct CentreBlock<'a> {
     norms: &'a mut [f32],
 }
 
-impl Kernel for CentreBlock<'_> {
+impl WithSimd for CentreBlock<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<V: Lanes, const P: usize>(mut self) {
+    fn with_simd<S: Simd>(mut self, _: S) {
         let count = self.rows.len() / self.stride;
         let dims = self.block.len() / BLOCK;
         let (whole_points, whole_dims) = (count / 4 * 4, dims / 4 * 4);

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 
 type Task<'a> = &'a (dyn Fn(usize) + Sync);
 
-/// The job in hand, with its lifetime erased; `Pool::run` does not return before every worker has released it.
+/// The current job, with its lifetime erased; `Pool::run` does not return before every worker has released it.
 #[derive(Clone, Copy)]
 struct ErasedTask {
     task: Task<'static>,
@@ -25,7 +25,7 @@ struct State {
     job: Option<ErasedTask>,
     /// Rises by one per job, so that a worker takes each job once.
     generation: u64,
-    /// Workers that have the job in hand.
+    /// Workers that run the current job.
     busy: usize,
     stop: bool,
 }
@@ -110,7 +110,7 @@ impl Pool {
     }
 
     /// Calls `task(i)` for each i in 0..count, in any order, and returns when all are done. A panic of a task is passed
-    /// on. Takes `&mut self` because only one job can be in hand.
+    /// on. Takes `&mut self` because only one job can run at a time.
     pub fn run(&mut self, count: usize, task: Task<'_>) {
         if self.workers.is_empty() || count <= 1 {
             (0..count).for_each(task);

@@ -1,10 +1,12 @@
 //! k-means++ seeding (Arthur & Vassilvitskii 2007) by races, see [`crate::compute::random`].
 
+use pulp::{Simd, WithSimd};
+
 use super::super::plan::BLOCK;
 use super::super::random::{exponential, round_key};
 use super::points::Points;
 use super::pool::{Parts, Pool};
-use super::simd::{Kernel, Lanes, Level};
+use crate::simd::{F32s, Level, is_roomy};
 
 /// Scratch of the seeding.
 #[derive(Default)]
@@ -56,14 +58,21 @@ struct Round<'a> {
     nearest: &'a mut [f32],
 }
 
-impl Kernel for Round<'_> {
+impl WithSimd for Round<'_> {
     type Output = (f32, u32);
     #[inline(always)]
-    fn run<V: Lanes, const P: usize>(self) -> (f32, u32) {
+    fn with_simd<S: Simd>(self, simd: S) -> (f32, u32) {
+        if is_roomy::<S>() { self.run::<S, 4>(simd) } else { self.run::<S, 2>(simd) }
+    }
+}
+
+impl Round<'_> {
+    #[inline(always)]
+    fn run<S: Simd, const P: usize>(self, simd: S) -> (f32, u32) {
         let mut best = (f32::INFINITY, 0);
         for (first, nearest) in (self.from..self.to).step_by(BLOCK).zip(self.nearest.chunks_exact_mut(BLOCK)) {
             if let Some(seed) = self.last {
-                keep_smaller::<V, P>(self.points.block(first), seed, nearest);
+                keep_smaller::<S, P>(simd, self.points.block(first), seed, nearest);
             }
             let mut races = [0.0f32; BLOCK];
             for (i, (race, &weight)) in races.iter_mut().zip(&*nearest).enumerate() {
@@ -82,24 +91,24 @@ impl Kernel for Round<'_> {
 
 /// `nearest = min(nearest, |x - seed|^2)` for each point of a block.
 #[inline(always)]
-fn keep_smaller<V: Lanes, const P: usize>(x: &[f32], seed: &[f32], nearest: &mut [f32]) {
+fn keep_smaller<S: Simd, const P: usize>(simd: S, x: &[f32], seed: &[f32], nearest: &mut [f32]) {
     assert!(x.len() >= seed.len() * BLOCK && nearest.len() == BLOCK);
-    for lane in (0..BLOCK).step_by(P * V::N) {
-        let mut sums = [V::splat(0.0); P];
+    for lane in (0..BLOCK).step_by(P * F32s::<S>::N) {
+        let mut sums = [F32s::splat(simd, 0.0); P];
         for (d, &s) in seed.iter().enumerate() {
-            let s = V::splat(s);
+            let s = F32s::splat(simd, s);
             for (p, sum) in sums.iter_mut().enumerate() {
                 // SAFETY: row `d` of the block has BLOCK values, and `lane + (p + 1) * N <= BLOCK`.
-                let t = unsafe { V::load(x.as_ptr().add(d * BLOCK + lane + p * V::N)) }.sub(s);
+                let t = unsafe { F32s::load(simd, x.as_ptr().add(d * BLOCK + lane + p * F32s::<S>::N)) }.sub(s);
                 *sum = t.mul_add(t, *sum);
             }
         }
         for (p, &sum) in sums.iter().enumerate() {
             // SAFETY: as above; `nearest` has BLOCK values.
             unsafe {
-                let at = nearest.as_mut_ptr().add(lane + p * V::N);
-                let old = V::load(at);
-                V::select_greater(old, sum, sum, old).store(at);
+                let at = nearest.as_mut_ptr().add(lane + p * F32s::<S>::N);
+                let old = F32s::load(simd, at);
+                F32s::select_greater(old, sum, sum, old).store(at);
             }
         }
     }

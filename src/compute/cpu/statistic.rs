@@ -1,13 +1,14 @@
 //! Per-pixel statistics of the logits on the grid (`docs/method.md` M2, M4).
 
 use ndarray::ArrayView3;
+use pulp::{Simd, WithSimd};
 
 use super::super::plan::{Blend, Plan};
 use super::super::resample::Resample;
 use super::pool::{Parts, Pool};
-use super::simd::{Kernel, Lanes, Level};
+use crate::simd::Level;
 
-/// Pixels that are worked on at once.
+/// Pixels that are computed at once.
 const LANES: usize = 16;
 
 /// The statistics of each pixel, `[N]` each, and scratch memory.
@@ -109,10 +110,10 @@ struct Row<'a> {
     confidence: &'a mut [f32],
 }
 
-impl Kernel for Row<'_> {
+impl WithSimd for Row<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<V: Lanes, const P: usize>(mut self) {
+    fn with_simd<S: Simd>(mut self, _: S) {
         self.resample();
         let softmax = self.plan.pixel.needs_exponentials() || self.plan.cluster.needs_exponentials();
         let queries = self.plan.pixel.needs_queries() || self.plan.cluster.needs_queries();

@@ -1,9 +1,11 @@
 //! Bilinear upsampling of the grid score with the threshold fused in (`docs/method.md` M9, M10).
 
+use pulp::{Simd, WithSimd};
+
 use super::super::Size;
 use super::super::resample::Resample;
 use super::pool::{Parts, Pool};
-use super::simd::{Kernel, Lanes, Level};
+use crate::simd::Level;
 
 /// Rows of the target per task.
 const ROWS: usize = 32;
@@ -68,10 +70,10 @@ struct Stretch<'a> {
     resample: &'a Resample,
 }
 
-impl Kernel for Stretch<'_> {
+impl WithSimd for Stretch<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<V: Lanes, const P: usize>(self) {
+    fn with_simd<S: Simd>(self, _: S) {
         let axis = &self.resample.x;
         if axis.taps == 1 {
             for (to, &start) in self.row.iter_mut().zip(&axis.start) {
@@ -97,10 +99,10 @@ struct Blend<'a> {
     mask: &'a mut [u8],
 }
 
-impl Kernel for Blend<'_> {
+impl WithSimd for Blend<'_> {
     type Output = u32;
     #[inline(always)]
-    fn run<V: Lanes, const P: usize>(self) -> u32 {
+    fn with_simd<S: Simd>(self, _: S) -> u32 {
         let (axis, width) = (&self.resample.y, self.width);
         let mut marked = 0;
         let rows = self.score.chunks_exact_mut(width).zip(self.mask.chunks_exact_mut(width));

@@ -9,8 +9,10 @@
 
 use std::ops::Range;
 
+use pulp::{Simd, WithSimd};
+
 use crate::frame::{self, Colour, I420, Matrix, Plane};
-use crate::simd::Isa;
+use crate::simd::{Level, has_fma};
 use crate::{Error, Result};
 
 mod resample;
@@ -103,7 +105,7 @@ const PLANS: usize = 32;
 #[derive(Debug)]
 pub struct Prepare {
     spec: InputSpec,
-    isa: Isa,
+    level: Level,
     plans: Vec<ResampleTables>,
     rows: Rows,
 }
@@ -123,7 +125,7 @@ impl Prepare {
                 spec.mean, spec.std
             )));
         }
-        Ok(Self { spec, isa: Isa::detect(), plans: Vec::new(), rows: Rows::default() })
+        Ok(Self { spec, level: Level::best(), plans: Vec::new(), rows: Rows::default() })
     }
 
     /// The form of the input it writes.
@@ -171,22 +173,8 @@ impl Prepare {
         for row in [&mut rows.y, &mut rows.u, &mut rows.v] {
             grow(row, self.spec.width);
         }
-        let job = Conversion {
-            spec: &self.spec,
-            plan,
-            window,
-            picture,
-            colour: Coefficients::new(&self.spec, picture.colour),
-        };
-        match self.isa {
-            Isa::Plain => job.run::<{ cfg!(target_arch = "aarch64") }>(rows, out),
-            // SAFETY: `Isa::detect` gave this value only after it had found the features that the function enables.
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { job.run_avx2(rows, out) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => unsafe { job.run_avx512(rows, out) },
-        }
+        let colour = Coefficients::new(&self.spec, picture.colour);
+        self.level.run(Conversion { spec: &self.spec, plan, window, picture, colour, rows, out });
         Ok(())
     }
 }
@@ -246,11 +234,22 @@ struct Conversion<'a> {
     window: Window,
     picture: &'a I420<'a>,
     colour: Coefficients,
+    rows: &'a mut Rows,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Conversion<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        if has_fma::<S>() { self.run::<true>() } else { self.run::<false>() }
+    }
 }
 
 impl Conversion<'_> {
     #[inline(always)]
-    fn run<const FMA: bool>(&self, rows: &mut Rows, out: &mut [f32]) {
+    fn run<const FMA: bool>(self) {
+        let Self { rows, out, .. } = self;
         let input = (self.spec.width, self.spec.height);
         let (left, columns) = overlap(self.window.size.0, self.window.x, input.0);
         let (top, lines) = overlap(self.window.size.1, self.window.y, input.1);
@@ -272,18 +271,6 @@ impl Conversion<'_> {
             let rgb = [&mut red[to.clone()], &mut green[to.clone()], &mut blue[to]];
             convert::<FMA>(&self.colour, luma, cb, cr, rgb);
         }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,fma")]
-    fn run_avx2(&self, rows: &mut Rows, out: &mut [f32]) {
-        self.run::<true>(rows, out);
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma")]
-    fn run_avx512(&self, rows: &mut Rows, out: &mut [f32]) {
-        self.run::<true>(rows, out);
     }
 }
 
@@ -323,10 +310,10 @@ mod tests {
         let picture = I420 { y: plane(width, height), u: plane(66, 38), v: plane(66, 38), colour };
         for (w, h) in [(64, 40), (10, 9), (200, 100)] {
             let spec = InputSpec { width: w, height: h, mean: [0.0; 3], std: [1.0; 3] };
-            let results: Vec<Vec<f32>> = Isa::available()
+            let results: Vec<Vec<f32>> = Level::available()
                 .into_iter()
-                .map(|isa| {
-                    let mut prepare = Prepare { isa, ..Prepare::new(spec).unwrap() };
+                .map(|level| {
+                    let mut prepare = Prepare { level, ..Prepare::new(spec).unwrap() };
                     let mut out = vec![f32::NAN; prepare.input_len()];
                     prepare.run(&picture, Window { size: (w, h), x: 0, y: 0 }, &mut out).unwrap();
                     out

@@ -41,7 +41,7 @@ pub(super) fn ordinary_frames(values: &[Vec<Array2<f32>>]) -> Result<Vec<bool>> 
     let frames = values.first().map_or(0, Vec::len);
     let mut keep = vec![true; frames];
     for term in values {
-        let means: Vec<f64> = term.iter().map(|frame| mean(frame)).collect();
+        let means: Vec<f64> = term.iter().map(mean).collect();
         let middle = median(&means);
         let distances: Vec<f64> = means.iter().map(|value| (value - middle).abs()).collect();
         // 1.4826 makes it the standard deviation of normally distributed means. A floor keeps very even footage from

@@ -157,9 +157,12 @@ fn headers_of_sound_move_nothing() {
 fn the_start_of_a_clock_is_noted() {
     let place = Place::new();
     let encode = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -bf 2 -c:a aac -ar 44100";
-    for (name, more) in
-        [("late.ts", "-output_ts_offset 300"), ("first.ts", ""), ("late.mpg", "-c:v mpeg2video"), ("b.flv", "")]
-    {
+    for (name, more) in [
+        ("late.ts", "-output_ts_offset 300"),
+        ("first.ts", ""),
+        ("late.mpg", "-c:v mpeg2video -c:a mp2"),
+        ("b.flv", ""),
+    ] {
         let input = place.clip(name, &format!("{VIDEO} {SOUND} {encode} {more}"));
         let out = format!("{name}.mp4");
         let ended = pass(&place, name, &out).code(0);

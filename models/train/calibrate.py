@@ -64,11 +64,11 @@ def calibrate(run, prepare, recipe, train, val):
     return {**recipe, "terms": terms, "threshold": threshold}
 
 
-def scoring_text(scoring, fitted, held_back):
-    """The `[scoring]` section of a manifest; `fitted` and `held_back` name the frames of the statistics and the threshold."""
+def scoring_text(scoring, source):
+    """The `[scoring]` section of a manifest."""
     lines = [
-        f"# score = sum of weight * (statistic - mean) / std; mean and std over {fitted},",
-        f"# threshold: marks {100 * MARKED_SHARE:g} % of the pixels of {held_back} (void left out in both).",
+        f"# score = sum of weight * (statistic - mean) / std; mean and std over {source} train,",
+        f"# threshold: marks {100 * MARKED_SHARE:g} % of the pixels of {source} val (void left out in both).",
         "[scoring]", f"k = {scoring['k']}", f"seed = {scoring['seed']}", "unit_length = true",
         f'upsampling = "{scoring["upsampling"]}"',
         f"threshold = {scoring['threshold']:.5f}",
@@ -102,7 +102,7 @@ def main():
         sys.exit(f"calibrate: {error}")
     # `[scoring]` with the comment above it and its terms, up to the next other section.
     others = re.sub(r"(?ms)^(#[^\n]*\n)*\[scoring\].*?(?=^\[(?!\[?scoring)|\Z)", "", text).rstrip("\n")
-    path.write_text(others + "\n\n" + scoring_text(scoring, f"{args.source} train", f"{args.source} val"))
+    path.write_text(others + "\n\n" + scoring_text(scoring, args.source))
     print(f"{path}: threshold {scoring['threshold']:.5f}, " + ", ".join(
         f"{t['statistic']}/{t['unit']} mean {t['mean']:.6f} std {t['std']:.6f}" for t in scoring["terms"]))
 

@@ -163,7 +163,7 @@ def licence(names):
     return "research and evaluation only (trained on " + ", ".join(n for n in names if n != "rendered") + ")"
 
 
-def manifest(variant, classes, names, digest, scoring, said):
+def manifest(variant, classes, names, digest, scoring):
     """The text of `NAME.toml`; see the program's documentation of the model manifest."""
     def numbers(values):
         return "[" + ", ".join(f"{v:.6f}" for v in values) + "]"
@@ -179,15 +179,14 @@ def manifest(variant, classes, names, digest, scoring, said):
         "[classes]", "names = [" + ", ".join(f'"{c}"' for c in classes) + "]",
         "palette = [" + ", ".join(str(list(c)) for c in PALETTE[:len(classes)]) + "]",
     ]
-    return "\n".join(lines) + "\n\n" + scoring_text(scoring, *said)
+    return "\n".join(lines) + "\n\n" + scoring_text(scoring, names[0])
 
 
 def export(path, data, names, out, name="default", teacher=None, videos=()):
     """Write OUT/NAME.onnx and OUT/NAME.toml from a checkpoint, or raise `ExportError`.
 
     The distance is fitted to the sources `names` in DATA; the first of them, which needs a val split, calibrates the score.
-    With ordinary `videos` the distance takes in one half of their frames, labelled by the network, which then calibrates
-    the score; the threshold is that of the other half.
+    With ordinary `videos` the distance takes in their frames, labelled by the network.
     """
     out = Path(out)
     net, variant = load_net(path)
@@ -195,13 +194,8 @@ def export(path, data, names, out, name="default", teacher=None, videos=()):
     val = sources.load(names[0], data, "val", teacher)
     # The distance is fitted to the features that the stored weights give, rounding included.
     features = session(half_weights(to_onnx(Outputs(net))).SerializeToString())
-    fitted, held_back, said = train[names[0]], val, (f"{names[0]} train", f"{names[0]} val")
-    if videos:
-        fitted, held_back = footage.halves(footage.labelled(features, videos))
-        train["footage"] = fitted
-        clips = ", ".join(Path(video).name for video in videos)
-        said = f"every second frame of {clips}", "the frames between them"
-    outputs = Outputs(net, Distance(*fit(features, train.values())))
+    fitted = [*train.values(), *([footage.labelled(features, videos)] if videos else [])]
+    outputs = Outputs(net, Distance(*fit(features, fitted)))
     model = to_onnx(outputs)
     images = np.stack([normalise(resize_to_input(image)) for image in val.images[:: max(len(val) // 4, 1)][:4]])
     full = largest_difference(outputs, model, images)
@@ -216,9 +210,9 @@ def export(path, data, names, out, name="default", teacher=None, videos=()):
     write_atomically(out / f"{name}.onnx", payload)
     recipe = tomllib.loads(RECIPE.read_text())
     prepare = lambda image: normalise(resize_to_input(image))[None]
-    scoring = calibrate(session(payload), prepare, recipe, fitted, held_back)
+    scoring = calibrate(session(payload), prepare, recipe, train[names[0]], val)
     classes = CLASSES[:net.classifier.out_channels]
-    text = manifest(variant, classes, names, hashlib.sha256(payload).hexdigest(), scoring, said)
+    text = manifest(variant, classes, names, hashlib.sha256(payload).hexdigest(), scoring)
     write_atomically(out / f"{name}.toml", text.encode())
     print(f"{out / name}.onnx: {len(payload) / 1e6:.2f} MB, manifest beside it")
 
@@ -230,7 +224,7 @@ def main():
     parser.add_argument("--sources", default=",".join(sources.DEFAULT), help="for the distance; the first calibrates")
     parser.add_argument("--teacher", help="for idd_lite, as in train.py")
     parser.add_argument("--footage", nargs="+", metavar="VIDEO", default=[],
-                        help="ordinary video without labels that the score and its threshold are fitted to")
+                        help="ordinary video without labels that the distance is fitted to as well")
     parser.add_argument("--out", required=True)
     parser.add_argument("--name", default="default")
     args = parser.parse_args()

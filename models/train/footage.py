@@ -1,4 +1,4 @@
-"""Frames of ordinary video without labels, labelled by the network itself, to fit a score to footage like the user's."""
+"""Frames of ordinary video without labels, labelled by the network itself."""
 
 import subprocess
 import tempfile
@@ -37,8 +37,3 @@ def labelled(run, videos):
         full = F.interpolate(torch.from_numpy(logits), size=image.shape[:2], mode="bilinear", align_corners=False)
         labels.append(full[0].argmax(0).numpy().astype(np.uint8))
     return Frames(images, labels)
-
-
-def halves(frames):
-    """Every second frame, and the others."""
-    return tuple(Frames(frames.images[k::2], frames.labels[k::2]) for k in (0, 1))

@@ -204,7 +204,6 @@ class Footage(unittest.TestCase):
         self.assertEqual(frames.images[0].shape, (32, 64, 3))
         self.assertTrue((frames.labels[5][:8] == CLASSES.index("sky")).all())
         self.assertTrue((frames.labels[5][-8:] == CLASSES.index("road")).all())
-        self.assertEqual([len(half) for half in footage.halves(frames)], [len(frames) // 2] * 2)
 
     def test_a_file_that_is_no_video_is_named(self):
         with tempfile.TemporaryDirectory() as folder:

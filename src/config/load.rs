@@ -161,7 +161,11 @@ mod tests {
                         [[stream]]\ninput = 'test://ball?live=1'\n";
             fs::write(&file, text).unwrap();
             let config = Config::load(Some(&file), &["model.path=free".to_owned()]).unwrap();
-            assert_eq!(config.model.path.as_deref(), Some(Path::new("free")), "a bundled model is no file of the folder");
+            assert_eq!(
+                config.model.path.as_deref(),
+                Some(Path::new("free")),
+                "a bundled model is no file of the folder"
+            );
             let config = Config::load(Some(&file), &["serve.key=here".to_owned()]).unwrap();
             let (there, here) = (folder.join("a"), Path::new("here"));
             let mut expected = [there.as_path(); 12];

@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 # Container images; docs/install.md shows their use.
 #
-#   docker build -t oodstream .                                  without a network: bring your own
+#   docker build -t oodstream .                                  with the free model
 #   docker build -t oodstream:research --target research .       with the default model, for research only
 
 FROM rust:1.92-slim-bookworm AS build
@@ -34,6 +34,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends \
     && useradd --uid 10001 --user-group --home-dir /data --create-home --shell /usr/sbin/nologin oodstream
 COPY --from=build /out /usr/local
 COPY pipelines /usr/local/share/oodstream/pipelines
+COPY models/free.onnx models/free.toml models/MODEL_CARD.md /usr/local/share/oodstream/models/
 # All that is written outside of /data is GStreamer's list of plugins and temporary files: with a read-only root file
 # system, give it a tmpfs at /tmp.
 ENV XDG_CACHE_HOME=/tmp XDG_RUNTIME_DIR=/tmp
@@ -49,7 +50,7 @@ CMD ["--help"]
 
 # With the default model, whose weights were trained on CamVid (CC BY-NC): for research and evaluation only.
 FROM runtime AS research
-COPY models/default.onnx models/default.toml models/MODEL_CARD.md /usr/local/share/oodstream/models/
+COPY models/default.onnx models/default.toml /usr/local/share/oodstream/models/
 
-# The default target: no weights at all.
+# The default target: weights for any use alone.
 FROM runtime AS program

@@ -1,5 +1,6 @@
 //! The program as users run it: its commands, their output and exit codes, and the examples.
 
+mod bundled;
 mod calibrate_command;
 mod eval_command;
 mod examples;

@@ -117,6 +117,19 @@ fn clips_cover_their_events_and_keep_the_sound() {
     }
 }
 
+/// The first packet of the sound comes after the first one of the pictures.
+#[test]
+fn a_clip_from_the_beginning_keeps_the_sound() {
+    let place = place();
+    for (name, codecs) in [("a.mp4", H264), ("b.mkv", "-c:v libx264 -bf 2 -c:a libopus"), ("c.ts", H264)] {
+        let original = drive(&place, name, codecs);
+        let rolls = "--clip-before 30s --clip-after 1s";
+        place.run(&format!("run {name} -o none -o events:e.jsonl -o clips:clips --overwrite {RULES} {rolls}")).code(0);
+        let (start, end) = place_of(&original, &place.path(events(&place)[0]["clip"].as_str().unwrap()));
+        assert!(start < 0.05 && end > 8.0, "{name}: {start} {end}");
+    }
+}
+
 #[test]
 fn events_that_overlap_share_a_clip() {
     let place = place();

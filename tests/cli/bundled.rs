@@ -19,7 +19,9 @@ fn run(place: &Place, arguments: &[&str]) -> Result<String, String> {
         .output()
         .unwrap();
     match output.status.success() {
-        true => Ok(serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()["model"].as_str().unwrap().into()),
+        true => {
+            Ok(serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()["model"].as_str().unwrap().into())
+        }
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use gstreamer as gst;
 
 use super::cutter::{Cutter, SKEW};
-use super::packets::{Content, Packets};
+use super::packets::{Content, Packet, Packets};
 use super::windows::Window;
 use super::write::takes;
 use crate::gst::init;
@@ -39,6 +39,12 @@ pub struct Cut<'a> {
 /// # Errors
 /// The file cannot be read.
 pub fn extension(path: &Path, video: u64) -> Result<&'static str> {
+    let fits = streams(path, video)?.values().all(|packet| takes(Container::Mp4, packet));
+    Ok(if fits { "mp4" } else { "mkv" })
+}
+
+/// The first packet of each stream, by its number.
+fn streams(path: &Path, video: u64) -> Result<BTreeMap<usize, Packet>> {
     init()?;
     let mut packets = Packets::open(path, video)?;
     let mut streams = BTreeMap::new();
@@ -46,8 +52,7 @@ pub fn extension(path: &Path, video: u64) -> Result<&'static str> {
         let Some(packet) = packets.next(path)? else { break };
         streams.entry(packet.stream).or_insert(packet);
     }
-    let fits = streams.values().all(|packet| takes(Container::Mp4, packet));
-    Ok(if fits { "mp4" } else { "mkv" })
+    Ok(streams)
 }
 
 /// Writes a file for each window; `stop` ends the work. What could not be copied is returned, a sentence each.
@@ -56,8 +61,8 @@ pub fn extension(path: &Path, video: u64) -> Result<&'static str> {
 /// The video cannot be read, or a clip not written; clips that were finished before stay.
 pub fn cut(cut: &Cut<'_>, stop: &dyn Fn() -> bool) -> Result<Vec<String>> {
     let Some(last) = cut.windows.last() else { return Ok(Vec::new()) };
-    init()?;
     let mut cutter = Cutter::new(Some(cut.path), cut.overwrite, SKEW, ROOM);
+    cutter.set_streams(streams(cut.path, cut.video)?);
     cutter.update(cut.windows);
     let matrix = matrix::read(cut.path, cut.video);
     cutter.set_matrix(matrix);

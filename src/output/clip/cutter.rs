@@ -95,6 +95,11 @@ impl Cutter {
         self.matrix = matrix;
     }
 
+    /// Sets the first packet of each stream, by its number: what is not known when a file begins is not in it.
+    pub fn set_streams(&mut self, streams: BTreeMap<usize, Packet>) {
+        self.streams = streams;
+    }
+
     /// Takes over what is known of the windows.
     pub fn update(&mut self, windows: &[Window]) {
         for window in windows {

@@ -160,7 +160,7 @@ fn the_start_of_a_clock_is_noted() {
     for (name, more) in [
         ("late.ts", "-output_ts_offset 300"),
         ("first.ts", ""),
-        ("late.mpg", "-c:v mpeg2video -c:a mp2"),
+        ("late.mpg", "-c:v mpeg2video -bf 0 -c:a mp2"),
         ("b.flv", ""),
     ] {
         let input = place.clip(name, &format!("{VIDEO} {SOUND} {encode} {more}"));

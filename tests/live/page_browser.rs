@@ -231,7 +231,6 @@ fn replay(page: &Page<'_>, event: &str) -> f64 {
 #[test]
 fn a_click_on_an_event_plays_its_clip_or_recording_at_its_time() {
     let _alone = alone();
-    let Some(browser) = Browser::start() else { return };
     let place = place();
     blinking(&place);
     let quiet = "--opacity 0 --no-legend --policy wait";
@@ -239,6 +238,8 @@ fn a_click_on_an_event_plays_its_clip_or_recording_at_its_time() {
         ("-o rec/%Y%m%d-%H%M%S.mp4", "rec"),
         ("-o clips:clips --clip-before 0.3 --clip-after 0.3 --set events.end_after_s=0.2", "clips"),
     ] {
+        // One of its own: a page complains when its program ends.
+        let Some(browser) = Browser::start() else { return };
         let (mut run, port) = up(&place, &format!("front.mp4 --realtime {RULES} {quiet} {outputs}"));
         let page = browser.open(&format!("http://127.0.0.1:{port}/"), Screen::default());
         // The clip is there some time after the event is over.

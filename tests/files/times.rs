@@ -175,7 +175,7 @@ fn the_start_of_a_clock_is_noted() {
         assert!((moved - start).abs() < 0.03, "{name}: {start} {moved}");
         assert!(wanted.iter().zip(&got).all(|(a, b)| (a - moved - b).abs() < 0.002), "{wanted:?} {got:?}");
     }
-    place.clip("zero.ts", &format!("{VIDEO} -c:v mpeg2video -bf 0 -muxdelay 0 -muxpreload 0"));
+    place.clip("zero.ts", &format!("{VIDEO} -c:v libx264 -preset ultrafast -bf 0 -muxdelay 0 -muxpreload 0"));
     let ended = pass(&place, "zero.ts", "zero.mp4").code(0);
     assert!(!notes(&ended).contains("clock"), "{}", notes(&ended));
 }

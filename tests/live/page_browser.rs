@@ -383,12 +383,14 @@ fn screenshots() {
     let port = free_port();
     // The clip again and again.
     fs::write(place.path("list"), format!("file '{}'\n", street.display()).repeat(20)).unwrap();
-    place.clip("front.mp4", "-f concat -safe 0 -i list -c copy -an");
+    place.clip("front.mp4", &format!("-f concat -safe 0 -i {} -c copy -an", place.path("list").display()));
     fs::copy(place.path("front.mp4"), place.path("rear.mp4")).unwrap();
     let mut run = Live::start_with(
         &place,
         program,
-        &format!("run front.mp4 rear.mp4 --realtime -o hls:hls-{{name}} --http {port} --set events.settle_s=0"),
+        &format!(
+            "run front.mp4 rear.mp4 --realtime -o hls:hls-{{name}} -o clips:clips --http {port} --set events.settle_s=0"
+        ),
     );
     until("it is up", || http(port, "GET", "/healthz").0 == 200);
     let url = format!("http://127.0.0.1:{port}/");

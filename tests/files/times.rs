@@ -160,6 +160,7 @@ fn the_start_of_a_clock_is_noted() {
     for (name, more) in [
         ("late.ts", "-output_ts_offset 300"),
         ("first.ts", ""),
+        ("camera.m2ts", "-mpegts_m2ts_mode 1"),
         ("late.mpg", "-c:v mpeg2video -bf 0 -c:a mp2"),
         ("b.flv", ""),
     ] {

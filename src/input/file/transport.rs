@@ -5,8 +5,12 @@ use std::io::{Read, Seek, SeekFrom};
 
 /// Length of a packet in bytes.
 const PACKET: usize = 188;
+/// Length of the arrival time before each packet of an M2TS file (Blu-ray, AVCHD).
+const ARRIVAL: usize = 4;
 /// Bytes to search for tables.
 const REACH: u64 = 4 << 20;
+/// The first byte of a packet.
+const SYNC: u8 = 0x47;
 /// Number of the packets without contents.
 const EMPTY: u16 = 0x1fff;
 
@@ -28,7 +32,8 @@ pub(super) fn early_tables(file: &mut File) -> Option<Early> {
 }
 
 fn find_early(bytes: &[u8]) -> Option<Early> {
-    let packets: Vec<Packet<'_>> = bytes.chunks_exact(PACKET).map_while(Packet::new).collect();
+    let spacing = Spacing::of(bytes);
+    let packets: Vec<Packet<'_>> = spacing.packets(bytes).map_while(|packet| packet).collect();
     let programs = packets.iter().position(|packet| packet.number() == 0 && packet.starts())?;
     let program = packets[programs].section(0)?.get(8..)?.chunks_exact(4).find(|entry| entry[..2] != [0, 0])?;
     let number = u16::from_be_bytes([program[2], program[3]]) & EMPTY;
@@ -47,13 +52,15 @@ fn find_early(bytes: &[u8]) -> Option<Early> {
     };
     let numbered: Vec<_> = early.iter().enumerate().collect();
     let mut slots = numbered.iter().filter(free).map(|(index, _)| *index);
-    let (Some(first), Some(second)) = (slots.next(), slots.next()) else { return Some(Early::LeftOut(map * PACKET)) };
+    let (Some(first), Some(second)) = (slots.next(), slots.next()) else {
+        return Some(Early::LeftOut(spacing.at(map)));
+    };
     // In front of them, nothing may begin that could be decoded.
     if early[..=second].iter().any(|packet| packet.is_entry() || (kind(packet) == Some(Kind::Audio) && packet.starts()))
     {
-        return Some(Early::LeftOut(map * PACKET));
+        return Some(Early::LeftOut(spacing.at(map)));
     }
-    let copy = |slot: usize, table: usize| ((slot * PACKET) as u64, packets[table].0.to_vec());
+    let copy = |slot: usize, table: usize| ((spacing.at(slot) + spacing.lead) as u64, packets[table].0.to_vec());
     Some(Early::Patches(vec![copy(first, programs), copy(second, map)]))
 }
 
@@ -79,11 +86,36 @@ fn streams(section: &[u8]) -> Option<Vec<(u16, Kind)>> {
     Some(found)
 }
 
+/// How the packets follow one another.
+#[derive(Clone, Copy)]
+struct Spacing {
+    /// Bytes before each packet.
+    lead: usize,
+}
+
+impl Spacing {
+    fn of(bytes: &[u8]) -> Self {
+        let starts = |at: usize| bytes.get(at).is_none_or(|byte| *byte == SYNC);
+        let plain = starts(0) && starts(PACKET);
+        Self { lead: if !plain && starts(ARRIVAL) && starts(2 * ARRIVAL + PACKET) { ARRIVAL } else { 0 } }
+    }
+
+    /// The place of what belongs to a packet, in bytes.
+    fn at(self, index: usize) -> usize {
+        index * (self.lead + PACKET)
+    }
+
+    /// The packets of `bytes`, which begin with one or with what is before it; none for what is no packet.
+    fn packets(self, bytes: &[u8]) -> impl DoubleEndedIterator<Item = Option<Packet<'_>>> {
+        bytes.chunks_exact(self.lead + PACKET).map(move |chunk| Packet::new(&chunk[self.lead..]))
+    }
+}
+
 struct Packet<'a>(&'a [u8]);
 
 impl<'a> Packet<'a> {
     fn new(bytes: &'a [u8]) -> Option<Self> {
-        (bytes[0] == 0x47).then_some(Self(bytes))
+        (bytes[0] == SYNC).then_some(Self(bytes))
     }
 
     fn number(&self) -> u16 {
@@ -143,7 +175,7 @@ pub(super) fn clock_start(file: &mut File) -> Option<u64> {
     file.seek(SeekFrom::Start(0)).ok()?;
     file.take(REACH).read_to_end(&mut bytes).ok()?;
     let (mut seen, mut earliest) = (Vec::new(), None);
-    for packet in bytes.chunks_exact(PACKET).map_while(Packet::new) {
+    for packet in Spacing::of(&bytes).packets(&bytes).map_while(|packet| packet) {
         if !seen.contains(&packet.number())
             && let Some(time) = packet.time()
         {
@@ -163,11 +195,13 @@ pub(super) fn clock_span(file: &mut File) -> Option<u64> {
         file.take(REACH).read_to_end(&mut bytes).ok()?;
         Some(bytes)
     };
-    let packet = PACKET as u64;
-    let (head, tail) = (read(0)?, read(length.saturating_sub(REACH) / packet * packet)?);
-    let first = head.chunks_exact(PACKET).map_while(Packet::new).find(|packet| packet.clock().is_some())?;
+    let head = read(0)?;
+    let spacing = Spacing::of(&head);
+    let step = spacing.at(1) as u64;
+    let tail = read(length.saturating_sub(REACH) / step * step)?;
+    let first = spacing.packets(&head).map_while(|packet| packet).find(|packet| packet.clock().is_some())?;
     let same = |packet: &Packet<'_>| packet.number() == first.number();
-    let mut packets = tail.chunks_exact(PACKET).filter_map(Packet::new).filter(same);
+    let mut packets = spacing.packets(&tail).flatten().filter(same);
     let last = packets.rfind(|packet| packet.clock().is_some())?.clock()?;
     // 33 bits of 90 kHz.
     let ticks = last.wrapping_sub(first.clock()?) & ((1 << 33) - 1);
@@ -180,7 +214,7 @@ pub(super) fn scrambled(file: &mut File) -> bool {
     if file.seek(SeekFrom::Start(0)).is_err() || file.take(1 << 20).read_to_end(&mut bytes).is_err() {
         return false;
     }
-    let packets = bytes.chunks_exact(PACKET).map_while(Packet::new);
+    let packets = Spacing::of(&bytes).packets(&bytes).map_while(|packet| packet);
     let (all, locked) =
         packets.fold((0, 0), |(all, locked), packet| (all + 1, locked + usize::from(packet.is_scrambled())));
     all > 10 && locked * 2 > all
@@ -226,6 +260,15 @@ mod tests {
         key[3] = 0x30;
         let stream = [key, rest.concat(), programs.clone(), map.clone()].concat();
         assert_eq!(find_early(&stream), Some(Early::LeftOut(5 * PACKET)));
+        // The same with arrival times between the packets.
+        let stamped: Vec<u8> = [rest.concat(), programs.clone(), map.clone()]
+            .concat()
+            .chunks(PACKET)
+            .flat_map(|packet| [[SYNC, 0, 0, 0].as_slice(), packet].concat())
+            .collect();
+        let found = find_early(&stamped);
+        let second = (ARRIVAL + PACKET + ARRIVAL) as u64;
+        assert_eq!(found, Some(Early::Patches(vec![(ARRIVAL as u64, programs.clone()), (second, map.clone())])));
         // A description of the service may come before the tables.
         let stream = [packet(17, true, &[0x42]), programs, map].concat();
         assert_eq!(find_early(&stream), None);

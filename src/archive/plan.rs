@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::find::ArchiveFile;
 use super::record::{Kept, Record, SUFFIX, State};
 use crate::record::embeddings::IDS;
-use crate::{Error, Result};
+use crate::{Error, Result, atomic_file};
 
 /// Whether records of earlier runs count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -100,6 +100,17 @@ impl Places {
     pub fn existing(&self) -> Vec<PathBuf> {
         self.outputs.values().flat_map(|path| matching(path)).collect()
     }
+}
+
+/// Removes what was left where a run was killed while it wrote the record or the claim of a file; `bases` begin the names
+/// of the files' outputs.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn remove_leftovers<'a>(folders: &Folders, bases: impl Iterator<Item = &'a str>) -> Result<()> {
+    let places = bases.map(|base| folders.places(base)).collect::<Result<Vec<_>>>()?;
+    let written = places.iter().flat_map(|places| [places.record.as_path(), places.claim.as_path()]);
+    atomic_file::remove_leftovers(written).map_err(|error| Error::io("what a killed run left", error))
 }
 
 /// Removes a file, if it is there.

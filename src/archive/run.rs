@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::find::{ArchiveFile, Find, find};
 use super::passed::Passed;
-use super::plan::{Folders, Planned, Resume, Task, Worklist, bases, task};
+use super::plan::{Folders, Planned, Resume, Task, Worklist, bases, remove_leftovers, task};
 use super::record::{Record, State};
 use super::settings::fingerprint;
 use super::shard::Shard;
@@ -199,6 +199,7 @@ impl Archive {
         run_file.write(&summary, &plan, jobs)?;
         let todo: Vec<usize> =
             (0..plan.files.len()).filter(|index| !matches!(plan.files[*index].task, Task::Nothing(_))).collect();
+        remove_leftovers(&folders, todo.iter().map(|index| plan.files[*index].base.as_str()))?;
         let jobs = jobs.min(todo.len()).max(1);
         let mut engine = match todo.as_slice() {
             [] => None,

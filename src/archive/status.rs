@@ -11,7 +11,7 @@ use super::plan::{Task, Worklist};
 use super::record::{Kept, Record, SUFFIX, State, now, write_json};
 use super::run::Summary;
 use super::shard::Shard;
-use crate::{Error, Result};
+use crate::{Error, Result, atomic_file};
 
 /// The beginning of the names of run files, which lie in the folder of the records, one for each shard.
 const RUN: &str = "oodstream.run";
@@ -65,7 +65,9 @@ impl RunFile {
             }
             Ok(()) => {}
         }
-        Ok(Self { path: folder.join(format!("{name}.json")), _lock: file })
+        let path = folder.join(format!("{name}.json"));
+        atomic_file::remove_leftovers(std::iter::once(path.as_path())).map_err(failed)?;
+        Ok(Self { path, _lock: file })
     }
 
     /// Writes what the run is about.

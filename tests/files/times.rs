@@ -161,7 +161,8 @@ fn the_start_of_a_clock_is_noted() {
         ("late.ts", "-output_ts_offset 300"),
         ("first.ts", ""),
         ("camera.m2ts", "-mpegts_m2ts_mode 1"),
-        ("late.mpg", "-c:v mpeg2video -bf 0 -c:a mp2"),
+        // Without sound: which of the two is there when the output begins differs from run to run.
+        ("late.mpg", "-c:v mpeg2video -bf 0 -an"),
         ("b.flv", ""),
     ] {
         let input = place.clip(name, &format!("{VIDEO} {SOUND} {encode} {more}"));

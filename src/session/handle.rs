@@ -109,6 +109,12 @@ impl Handle {
         self.0.streams.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The stream of a name, if it is open.
+    pub(crate) fn stream(&self, name: &str) -> Option<StreamStatus> {
+        let streams = self.0.streams.read().unwrap_or_else(PoisonError::into_inner);
+        streams.iter().find(|stream| stream.meter.name() == name).cloned()
+    }
+
     /// The outputs that all streams of a live run send messages to.
     pub(crate) fn messages(&self) -> &[Arc<notify::Status>] {
         self.0.messages.get().map_or(&[], Vec::as_slice)

@@ -21,7 +21,7 @@ pub use self::options::{FileOptions, Hdr, VideoTrack};
 
 use self::correct::{keep_early, keep_shape, patch, watch_format};
 use self::streams::{Destinations, add_stream};
-use self::transport::{Early, clock_span, clock_start, early_tables};
+use self::transport::{Early, Head};
 use crate::gst::decoder;
 use crate::gst::loas;
 use crate::gst::message::unplayable;
@@ -106,8 +106,9 @@ fn open(path: &Path, stream: u32, options: FileOptions, pace: Pace, only_keys: b
     source.set_property("location", path);
     let mut file = std::fs::File::open(path).ok();
     let mut index = file.as_mut().and_then(|file| Index::read(file).ok()).unwrap_or_default();
-    let early = file.as_mut().and_then(early_tables);
-    let (span, start) = (file.as_mut().and_then(clock_span), file.as_mut().and_then(clock_start));
+    let head = file.as_mut().and_then(Head::read);
+    let (early, start) = (head.as_ref().and_then(Head::early_tables), head.as_ref().and_then(Head::clock_start));
+    let span = head.zip(file.as_mut()).and_then(|(head, file)| head.clock_span(file));
     if let Some(Early::Patches(patches)) = &early {
         index.patches.clone_from(patches);
     }

@@ -9,6 +9,8 @@ const PACKET: usize = 188;
 const ARRIVAL: usize = 4;
 /// Bytes to search for tables.
 const REACH: u64 = 4 << 20;
+/// Bytes that tell whether it is one: two packets and the byte after them.
+const PROBE: u64 = 2 * (ARRIVAL + PACKET) as u64 + 1;
 /// The first byte of a packet.
 const SYNC: u8 = 0x47;
 /// Number of the packets without contents.
@@ -23,12 +25,61 @@ pub(super) enum Early {
     LeftOut(usize),
 }
 
-/// The packets before the first tables of a transport stream. None without audio or video among them.
-pub(super) fn early_tables(file: &mut File) -> Option<Early> {
+/// The beginning of a transport stream.
+pub(super) struct Head(Vec<u8>);
+
+impl Head {
+    /// Reads it; none for files of other kinds, of which no more than a few bytes are read.
+    pub fn read(file: &mut File) -> Option<Self> {
+        let start = read(file, 0, PROBE)?;
+        Spacing::of(&start).packets(&start).next()??;
+        read(file, 0, REACH).map(Self)
+    }
+
+    /// The packets before the first tables. None without audio or video among them.
+    pub fn early_tables(&self) -> Option<Early> {
+        find_early(&self.0)
+    }
+
+    /// The first presentation time of audio and video, in nanoseconds: the least of those that the streams start with.
+    pub fn clock_start(&self) -> Option<u64> {
+        let (mut seen, mut earliest) = (Vec::new(), None);
+        for packet in self.packets() {
+            if !seen.contains(&packet.number())
+                && let Some(time) = packet.time()
+            {
+                seen.push(packet.number());
+                earliest = Some(earliest.map_or(time, |earliest: u64| earliest.min(time)));
+            }
+        }
+        Some(earliest? * 100_000 / 9)
+    }
+
+    /// Nanoseconds from the first program clock reference of `file` to the last one.
+    pub fn clock_span(&self, file: &mut File) -> Option<u64> {
+        let length = file.metadata().ok()?.len();
+        let spacing = Spacing::of(&self.0);
+        let step = spacing.at(1) as u64;
+        let tail = read(file, length.saturating_sub(REACH) / step * step, REACH)?;
+        let first = self.packets().find(|packet| packet.clock().is_some())?;
+        let same = |packet: &Packet<'_>| packet.number() == first.number();
+        let mut packets = spacing.packets(&tail).flatten().filter(same);
+        let last = packets.rfind(|packet| packet.clock().is_some())?.clock()?;
+        // 33 bits of 90 kHz.
+        let ticks = last.wrapping_sub(first.clock()?) & ((1 << 33) - 1);
+        Some(ticks * 100_000 / 9)
+    }
+
+    fn packets(&self) -> impl Iterator<Item = Packet<'_>> {
+        Spacing::of(&self.0).packets(&self.0).map_while(|packet| packet)
+    }
+}
+
+fn read(file: &mut File, at: u64, length: u64) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0)).ok()?;
-    file.take(REACH).read_to_end(&mut bytes).ok()?;
-    find_early(&bytes)
+    file.seek(SeekFrom::Start(at)).ok()?;
+    file.take(length).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 fn find_early(bytes: &[u8]) -> Option<Early> {
@@ -168,52 +219,9 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// The first presentation time of a transport stream's audio and video, in nanoseconds: the least of those that its
-/// streams start with.
-pub(super) fn clock_start(file: &mut File) -> Option<u64> {
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0)).ok()?;
-    file.take(REACH).read_to_end(&mut bytes).ok()?;
-    let (mut seen, mut earliest) = (Vec::new(), None);
-    for packet in Spacing::of(&bytes).packets(&bytes).map_while(|packet| packet) {
-        if !seen.contains(&packet.number())
-            && let Some(time) = packet.time()
-        {
-            seen.push(packet.number());
-            earliest = Some(earliest.map_or(time, |earliest: u64| earliest.min(time)));
-        }
-    }
-    Some(earliest? * 100_000 / 9)
-}
-
-/// Nanoseconds from the first program clock reference of a transport stream to the last one.
-pub(super) fn clock_span(file: &mut File) -> Option<u64> {
-    let length = file.metadata().ok()?.len();
-    let mut read = |at: u64| -> Option<Vec<u8>> {
-        let mut bytes = Vec::new();
-        file.seek(SeekFrom::Start(at)).ok()?;
-        file.take(REACH).read_to_end(&mut bytes).ok()?;
-        Some(bytes)
-    };
-    let head = read(0)?;
-    let spacing = Spacing::of(&head);
-    let step = spacing.at(1) as u64;
-    let tail = read(length.saturating_sub(REACH) / step * step)?;
-    let first = spacing.packets(&head).map_while(|packet| packet).find(|packet| packet.clock().is_some())?;
-    let same = |packet: &Packet<'_>| packet.number() == first.number();
-    let mut packets = spacing.packets(&tail).flatten().filter(same);
-    let last = packets.rfind(|packet| packet.clock().is_some())?.clock()?;
-    // 33 bits of 90 kHz.
-    let ticks = last.wrapping_sub(first.clock()?) & ((1 << 33) - 1);
-    Some(ticks * 100_000 / 9)
-}
-
 /// Whether a transport stream is scrambled, by the flags of most of its packets.
 pub(super) fn scrambled(file: &mut File) -> bool {
-    let mut bytes = Vec::new();
-    if file.seek(SeekFrom::Start(0)).is_err() || file.take(1 << 20).read_to_end(&mut bytes).is_err() {
-        return false;
-    }
+    let Some(bytes) = read(file, 0, 1 << 20) else { return false };
     let packets = Spacing::of(&bytes).packets(&bytes).map_while(|packet| packet);
     let (all, locked) =
         packets.fold((0, 0), |(all, locked), packet| (all + 1, locked + usize::from(packet.is_scrambled())));

@@ -141,8 +141,7 @@ fn message(name: &str, value: &Value) -> Bytes {
 }
 
 fn of_event(site: &Site, notice: &Notice) -> Value {
-    let streams = site.session.streams();
-    let stream = streams.iter().find(|stream| stream.meter.name() == notice.event.stream);
+    let stream = site.session.stream(&notice.event.stream);
     let mut value = json!(notice.event);
     value["recorded"] = json!(stream.is_some_and(|stream| stream.outputs.iter().any(|output| output.records)));
     value["picture"] = json!(!notice.thumbnail.is_empty());

@@ -22,9 +22,8 @@ pub(super) async fn of_event(Shared(site): Shared<Arc<Site>>, Path(id): Path<Str
     let Some(notice) = site.board.event(&id) else {
         return error(StatusCode::NOT_FOUND, "there is no such event, or there were many since");
     };
-    let streams = site.session.streams();
-    let stream = streams.iter().find(|stream| stream.meter.name() == notice.event.stream);
-    let Some(file) = stream.and_then(|stream| find(stream, &notice.event)) else {
+    let stream = site.session.stream(&notice.event.stream);
+    let Some(file) = stream.and_then(|stream| find(&stream, &notice.event)) else {
         return error(StatusCode::NOT_FOUND, "there is no video of this event: not yet, or not any more");
     };
     let name = file.path.file_name().unwrap_or_default().to_string_lossy();

@@ -65,9 +65,7 @@ pub(super) async fn of_event(Shared(site): Shared<Arc<Site>>, Path(id): Path<Str
 }
 
 fn preview(site: &Site, name: &str) -> Option<Arc<Preview>> {
-    let streams = site.session.streams();
-    let stream = streams.iter().find(|stream| stream.meter.name() == name)?;
-    stream.watched.as_ref().map(|watched| Arc::clone(&watched.preview))
+    site.session.stream(name)?.watched.map(|watched| Arc::clone(&watched.preview))
 }
 
 fn unknown() -> Response {

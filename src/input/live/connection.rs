@@ -14,9 +14,9 @@ use crate::Result;
 use crate::gst::message::{Trouble, progress_of, text_of};
 use crate::input::live::Transport;
 use crate::input::live::address::LiveSource;
-use crate::input::live::keeper::{Alive, Keeper};
+use crate::input::live::keeper::{Keeper, KeeperCount};
 use crate::input::live::losses::Losses;
-use crate::input::live::pipeline::{CAMERA, ConnectionSettings, Life};
+use crate::input::live::pipeline::{Activity, CAMERA, ConnectionSettings};
 use crate::input::live::reason::Reason;
 use crate::input::live::relay::Report;
 use crate::input::live::rtp::PacketCounts;
@@ -25,7 +25,7 @@ use crate::input::live::rtp::PacketCounts;
 const PICTURE: Duration = Duration::from_secs(10);
 /// Time limits of a connection.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
+pub(crate) struct TimeLimits {
     /// For TCP and TLS, where the source reports them.
     pub connect: Duration,
     /// For each response of the server, and for the first data.
@@ -48,12 +48,12 @@ pub(crate) struct Connection {
     bus: gst::Bus,
     sink: gst_app::AppSink,
     entry: gst::Pad,
-    life: Arc<Life>,
+    activity: Arc<Activity>,
     /// What the server said.
     report: Option<Arc<Report>>,
     keeper: Keeper,
     wake: Receiver<()>,
-    patience: Patience,
+    limits: TimeLimits,
     trouble: Trouble,
     started: Instant,
     /// When the source last reported progress.
@@ -70,8 +70,8 @@ pub(crate) struct Connection {
 impl Connection {
     /// # Errors
     /// The pipeline or its thread cannot be created.
-    pub fn start(recipe: &ConnectionSettings, patience: Patience, alive: &Alive) -> Result<Self> {
-        let assembly = recipe.assemble()?;
+    pub fn start(settings: &ConnectionSettings, limits: TimeLimits, keepers: &KeeperCount) -> Result<Self> {
+        let assembly = settings.assemble()?;
         let bus = assembly.pipeline.bus().ok_or_else(|| crate::Error::failed("a GStreamer pipeline without a bus"))?;
         let (waker, wake) = bounded(1);
         // If the channel is full, the reader is about to look anyway.
@@ -91,19 +91,19 @@ impl Connection {
                 })
                 .build(),
         );
-        let keeper = Keeper::start(assembly.pipeline.clone(), assembly.link, alive)?;
+        let keeper = Keeper::start(assembly.pipeline.clone(), assembly.link, keepers)?;
         let now = Instant::now();
         Ok(Self {
             pipeline: assembly.pipeline,
             bus,
             sink: assembly.sink,
             entry: assembly.entry,
-            life: assembly.life,
+            activity: assembly.activity,
             report: assembly.report,
             losses: Losses::default(),
             keeper,
             wake,
-            patience,
+            limits,
             trouble: Trouble::default(),
             started: now,
             sign: now,
@@ -120,7 +120,7 @@ impl Connection {
     }
 
     /// The state now, without waiting.
-    pub fn look(&mut self, recipe: &ConnectionSettings) -> State {
+    pub fn look(&mut self, settings: &ConnectionSettings) -> State {
         if let Some(sample) = self.sink.try_pull_sample(gst::ClockTime::ZERO) {
             let now = Instant::now();
             self.pictures = Some((self.pictures.map_or(now, |(first, _)| first), now));
@@ -128,20 +128,20 @@ impl Connection {
         }
         let mut failed = false;
         while let Some(message) = self.bus.pop() {
-            failed |= self.hear(&message, recipe);
+            failed |= self.hear(&message, settings);
         }
         // After the messages, which follow from it.
-        let finding = self.report.as_ref().and_then(|report| report.finding()).or_else(|| self.life.finding());
+        let finding = self.report.as_ref().and_then(|report| report.finding()).or_else(|| self.activity.finding());
         if let Some(finding) = finding {
             return State::Lost(Reason::found(finding));
         }
         if failed {
-            let reason = match self.refusal(recipe) {
+            let reason = match self.refusal(settings) {
                 Some(words) => Reason::new(words),
-                None => Reason::of(&self.trouble, &recipe.input),
+                None => Reason::of(&self.trouble, &settings.input),
             };
-            self.no_udp |= self.life.data().is_none() && self.is_udp();
-            if let Some(codecs) = self.life.passed_over().filter(|_| self.life.data().is_none()) {
+            self.no_udp |= self.activity.data().is_none() && self.is_udp();
+            if let Some(codecs) = self.activity.passed_over().filter(|_| self.activity.data().is_none()) {
                 return State::Lost(Reason::new(format!("none of its tracks can be decoded: {codecs}")));
             }
             let broke = reason.vague && self.pictures.is_some();
@@ -152,23 +152,23 @@ impl Connection {
             });
         }
         if self.eos {
-            return match &recipe.input.source {
+            return match &settings.input.source {
                 LiveSource::Test(_) => State::Over,
                 LiveSource::Device(_) => State::Lost(Reason::new("the device stopped")),
-                _ if self.trouble.missing.is_some() => State::Lost(Reason::of(&self.trouble, &recipe.input)),
+                _ if self.trouble.missing.is_some() => State::Lost(Reason::of(&self.trouble, &settings.input)),
                 _ => State::Lost(Reason::new("the server closed the stream")),
             };
         }
-        self.overdue(Instant::now(), recipe).map_or(State::Nothing, State::Lost)
+        self.overdue(Instant::now(), settings).map_or(State::Nothing, State::Lost)
     }
 
     /// Handles a message; true if it is an error.
-    fn hear(&mut self, message: &gst::Message, recipe: &ConnectionSettings) -> bool {
+    fn hear(&mut self, message: &gst::Message, settings: &ConnectionSettings) -> bool {
         if let Some(text) = text_of(message) {
-            tracing::debug!("{}: {}", recipe.input, recipe.input.hide(&text));
+            tracing::debug!("{}: {}", settings.input, settings.input.hide(&text));
         }
         if let Some((code, text)) = progress_of(message) {
-            tracing::trace!("{}: {code}: {}", recipe.input, recipe.input.hide(text));
+            tracing::trace!("{}: {code}: {}", settings.input, settings.input.hide(text));
             self.connecting = code == "connect";
             self.sign = Instant::now();
         }
@@ -176,7 +176,8 @@ impl Connection {
             gst::MessageView::Eos(_) => self.eos = true,
             gst::MessageView::Warning(warning) => {
                 self.sign = Instant::now();
-                self.no_udp |= warning.debug().is_some_and(|text| text.contains("UDP")) && self.life.data().is_none();
+                self.no_udp |=
+                    warning.debug().is_some_and(|text| text.contains("UDP")) && self.activity.data().is_none();
             }
             _ => {}
         }
@@ -184,8 +185,8 @@ impl Connection {
     }
 
     /// The formats that an open local camera has, where the requested one is not among them.
-    fn refusal(&self, recipe: &ConnectionSettings) -> Option<String> {
-        let LiveSource::Device(device) = &recipe.input.source else { return None };
+    fn refusal(&self, settings: &ConnectionSettings) -> Option<String> {
+        let LiveSource::Device(device) = &settings.input.source else { return None };
         self.pipeline.by_name(CAMERA).filter(|_| self.pictures.is_none()).and_then(|source| device.refusal(&source))
     }
 
@@ -197,24 +198,24 @@ impl Connection {
 
     /// Packets so far.
     pub fn packets(&self) -> PacketCounts {
-        self.life.packets.counts()
+        self.activity.packets.counts()
     }
 
     /// Logs losses, and abandons UDP when they ruin the pictures.
-    fn lossy(&mut self, now: Instant, recipe: &ConnectionSettings) -> Option<Reason> {
+    fn lossy(&mut self, now: Instant, settings: &ConnectionSettings) -> Option<Reason> {
         let udp = self.report.as_ref().is_some_and(|report| report.udp.load(Ordering::Acquire));
-        let seen = self.losses.look(now, self.packets(), self.life.pictures.counts())?;
+        let seen = self.losses.look(now, self.packets(), self.activity.pictures.counts())?;
         if seen.packets.lost + seen.packets.reordered > 0 {
             let PacketCounts { received, lost, reordered } = seen.packets;
             tracing::info!(
                 "{}: of {} packets {lost} were lost and {reordered} came out of order, {} of {} pictures are damaged",
-                recipe.input,
+                settings.input,
                 received + lost,
                 seen.damaged,
                 seen.pictures
             );
         }
-        let may = udp && recipe.options.transport == Transport::Auto && !recipe.tcp_only && !recipe.tcp_failed;
+        let may = udp && settings.options.transport == Transport::Auto && !settings.tcp_only && !settings.tcp_failed;
         if !(may && seen.ruins()) {
             return None;
         }
@@ -227,19 +228,19 @@ impl Connection {
     }
 
     /// The time limit that has expired, if any.
-    fn overdue(&mut self, now: Instant, recipe: &ConnectionSettings) -> Option<Reason> {
-        if let Some(reason) = self.lossy(now, recipe) {
+    fn overdue(&mut self, now: Instant, settings: &ConnectionSettings) -> Option<Reason> {
+        if let Some(reason) = self.lossy(now, settings) {
             return Some(reason);
         }
         // The connection of the relay to the server counts.
         let connecting = self.report.as_ref().map_or(self.connecting, |report| !report.is_connected());
         let sign =
             self.report.as_ref().and_then(|report| report.last_answer()).map_or(self.sign, |at| at.max(self.sign));
-        let Patience { connect, answer, stall } = self.patience;
+        let TimeLimits { connect, answer, stall } = self.limits;
         let since = |at: Instant| now.saturating_duration_since(at);
-        let Some((first, last)) = self.life.data() else {
+        let Some((first, last)) = self.activity.data() else {
             let limit = if connecting { connect } else { answer };
-            let reason = match recipe.input.source {
+            let reason = match settings.input.source {
                 LiveSource::Device(_) => "the device delivers nothing",
                 _ if connecting => "the server cannot be reached",
                 _ => "the server does not answer",
@@ -248,7 +249,7 @@ impl Connection {
         };
         let picture = self.pictures.map_or(first, |(_, last)| last);
         // Bursts may be a whole segment apart.
-        let bursts = self.life.paced.load(Ordering::Acquire);
+        let bursts = self.activity.paced.load(Ordering::Acquire);
         if !bursts && since(last) > stall && since(picture) > stall {
             return Some(Reason::new(format!(
                 "nothing came for {:.1} s; where longer pauses are normal, raise source.stall_s",
@@ -257,7 +258,7 @@ impl Connection {
         }
         let limit = stall.max(PICTURE);
         (since(picture) > limit).then(|| match &self.trouble.missing {
-            Some(_) => Reason::of(&self.trouble, &recipe.input),
+            Some(_) => Reason::of(&self.trouble, &settings.input),
             None => Reason::new(format!("no picture for {:.1} s, though data comes", limit.as_secs_f64())),
         })
     }
@@ -269,15 +270,15 @@ impl Connection {
 
     /// Time from the start to the first data.
     pub fn delay(&self) -> Option<Duration> {
-        self.life.data().map(|(first, _)| first.saturating_duration_since(self.started))
+        self.activity.data().map(|(first, _)| first.saturating_duration_since(self.started))
     }
 
     /// The arrival of a picture pulled at `now`, and its age then by its own time, in nanoseconds.
     pub fn timing(&self, sample: &gst::Sample, now: Instant) -> (Instant, Option<i64>) {
         let pts = sample.buffer().and_then(gst::BufferRef::pts);
-        let paced = self.life.paced.load(Ordering::Acquire);
-        let arrival = if paced { now } else { self.life.arrival(pts).unwrap_or(now).min(now) };
-        if self.life.timeless.load(Ordering::Acquire) {
+        let paced = self.activity.paced.load(Ordering::Acquire);
+        let arrival = if paced { now } else { self.activity.arrival(pts).unwrap_or(now).min(now) };
+        if self.activity.timeless.load(Ordering::Acquire) {
             return (arrival, None);
         }
         let age = || {

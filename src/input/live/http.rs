@@ -11,7 +11,7 @@ use url::Url;
 use crate::gst::gst_failed;
 use crate::input::live::address::Server;
 use crate::input::live::pace::pace;
-use crate::input::live::pipeline::{ConnectionSettings, Life, factory, is_video_decoder, note_packets, switch};
+use crate::input::live::pipeline::{Activity, ConnectionSettings, factory, is_video_decoder, note_packets, switch};
 use crate::input::live::relay::{Finding, Report};
 use crate::input::live::web::{FACTORY, Fetcher, Origin};
 use crate::{Error, Result};
@@ -27,15 +27,15 @@ impl ConnectionSettings {
         server: &Server,
         decoder: &gst::Element,
         sink: &gst_app::AppSink,
-        life: &Arc<Life>,
+        activity: &Arc<Activity>,
         report: &Arc<Report>,
     ) -> Result<Arc<Fetcher>> {
         // HLS comes in bursts of a segment: its pictures wait for their time. MJPEG has no timestamps.
-        life.paced.store(true, Ordering::Release);
+        activity.paced.store(true, Ordering::Release);
         sink.set_drop(false);
         sink.set_sync(true);
         sink.set_async(true);
-        let (sink, seen) = (sink.clone(), Arc::clone(life));
+        let (sink, seen) = (sink.clone(), Arc::clone(activity));
         let shift = Arc::default();
         pipeline.connect_deep_element_added(move |_, _, element| match factory(element).as_str() {
             FACTORY => note_packets(element, &seen),
@@ -83,14 +83,14 @@ fn is_other_source(element: &gst::Element) -> bool {
 }
 
 /// Bounds the bytes between two pictures, which the demuxer holds in memory.
-fn bound_parts(demuxer: &gst::Element, life: &Arc<Life>) {
+fn bound_parts(demuxer: &gst::Element, activity: &Arc<Activity>) {
     let held = Arc::new(AtomicUsize::new(0));
-    let (life, arrived) = (Arc::clone(life), Arc::clone(&held));
+    let (activity, arrived) = (Arc::clone(activity), Arc::clone(&held));
     if let Some(pad) = demuxer.static_pad("sink") {
         pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
             let size = info.buffer().map_or(0, |buffer| buffer.size());
             if arrived.fetch_add(size, Ordering::Relaxed) + size > MAX_PART {
-                life.find(Finding::Refused(format!(
+                activity.find(Finding::Refused(format!(
                     "a picture of more than {} MB is announced",
                     MAX_PART / 1024 / 1024
                 )));

@@ -19,15 +19,15 @@ pub(crate) struct Keeper {
 
 /// The number of keepers whose pipeline has not stopped yet.
 #[derive(Clone, Default)]
-pub(crate) struct Alive(Arc<AtomicUsize>);
+pub(crate) struct KeeperCount(Arc<AtomicUsize>);
 
-impl Alive {
+impl KeeperCount {
     pub fn count(&self) -> usize {
         self.0.load(Ordering::Acquire)
     }
 }
 
-struct Counted(Alive);
+struct Counted(KeeperCount);
 
 impl Drop for Counted {
     fn drop(&mut self) {
@@ -40,11 +40,11 @@ impl Keeper {
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start(pipeline: gst::Pipeline, link: Option<Box<dyn Send>>, alive: &Alive) -> Result<Self> {
+    pub fn start(pipeline: gst::Pipeline, link: Option<Box<dyn Send>>, keepers: &KeeperCount) -> Result<Self> {
         let (stop, stopped) = bounded::<()>(0);
         let (finished, done) = bounded::<()>(0);
-        alive.0.fetch_add(1, Ordering::AcqRel);
-        let counted = Counted(alive.clone());
+        keepers.0.fetch_add(1, Ordering::AcqRel);
+        let counted = Counted(keepers.clone());
         let work = move || {
             let (_counted, _finished) = (counted, finished);
             // A failure also posts an error, which has the details.

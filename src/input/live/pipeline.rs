@@ -41,7 +41,7 @@ pub(crate) const CAMERA: &str = "camera";
 const ARRIVALS: usize = 16;
 
 /// The state of a connection, kept by the streaming threads.
-pub(crate) struct Life {
+pub(crate) struct Activity {
     started: Instant,
     /// Milliseconds from `started` to the last packet, plus one; 0 before the first.
     data: AtomicU64,
@@ -59,7 +59,7 @@ pub(crate) struct Life {
     finding: Mutex<Option<Finding>>,
 }
 
-impl Life {
+impl Activity {
     fn new(counters: &Arc<Counters>) -> Self {
         Self {
             started: Instant::now(),
@@ -134,7 +134,7 @@ pub(crate) struct Assembly {
     pub sink: gst_app::AppSink,
     /// The pad where decoded pictures enter the last part, in their original size and format.
     pub entry: gst::Pad,
-    pub life: Arc<Life>,
+    pub activity: Arc<Activity>,
     /// Findings about the server; none for local sources.
     pub report: Option<Arc<Report>>,
     /// The client of the server, to be dropped after the pipeline.
@@ -219,63 +219,63 @@ impl ConnectionSettings {
         let chain = picture_chain(&sink)?;
         link(&pipeline, &chain)?;
         let entry = pad(&chain[0], "sink")?;
-        let life = Arc::new(Life::new(&self.counters));
+        let activity = Arc::new(Activity::new(&self.counters));
         let choice = self.options.decoders();
-        let seen = Arc::clone(&life);
+        let seen = Arc::clone(&activity);
         pad(sink.upcast_ref(), "sink")?.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
             seen.picture(info.buffer().and_then(|buffer| buffer.pts()));
             gst::PadProbeReturn::Ok
         });
         let (mut report, mut link) = (None, None::<Box<dyn Send>>);
         match &self.input.source {
-            LiveSource::Test(spec) => test(&pipeline, spec, &chain[0], &life)?,
+            LiveSource::Test(spec) => test(&pipeline, spec, &chain[0], &activity)?,
             LiveSource::Rtsp(server) => {
-                let decoder = decoder(&pipeline, &entry, &life, &choice)?;
-                pictures::filter(&entry, Arc::clone(&life.pictures), self.options.damaged);
-                let relay = self.rtsp(&pipeline, self.moved.as_ref().unwrap_or(server), &decoder, &life)?;
+                let decoder = decoder(&pipeline, &entry, &activity, &choice)?;
+                pictures::filter(&entry, Arc::clone(&activity.pictures), self.options.damaged);
+                let relay = self.rtsp(&pipeline, self.moved.as_ref().unwrap_or(server), &decoder, &activity)?;
                 report = Some(Arc::clone(&relay.report));
                 link = Some(Box::new(relay));
             }
             LiveSource::Http(server) => {
-                let decoder = decoder(&pipeline, &entry, &life, &choice)?;
+                let decoder = decoder(&pipeline, &entry, &activity, &choice)?;
                 let known = Arc::<Report>::default();
-                let fetcher = self.http(&pipeline, server, &decoder, &sink, &life, &known)?;
+                let fetcher = self.http(&pipeline, server, &decoder, &sink, &activity, &known)?;
                 (report, link) = (Some(known), Some(Box::new(fetcher) as _));
             }
             LiveSource::Device(device) => {
-                let decoder = decoder(&pipeline, &entry, &life, &choice)?;
-                camera(&pipeline, device, &decoder, &life)?;
+                let decoder = decoder(&pipeline, &entry, &activity, &choice)?;
+                camera(&pipeline, device, &decoder, &activity)?;
             }
             LiveSource::File(path) => return Err(Error::failed(format!("{}: not a live input", path.display()))),
         }
-        Ok(Assembly { pipeline, sink, entry, life, report, link })
+        Ok(Assembly { pipeline, sink, entry, activity, report, link })
     }
 }
 
-fn test(pipeline: &gst::Pipeline, spec: &TestSpec, next: &gst::Element, life: &Arc<Life>) -> Result<()> {
+fn test(pipeline: &gst::Pipeline, spec: &TestSpec, next: &gst::Element, activity: &Arc<Activity>) -> Result<()> {
     let [source, filter] = spec.elements()?;
     link(pipeline, &[source, filter.clone()])?;
-    note_packets(&filter, life);
+    note_packets(&filter, activity);
     filter.link(next).map_err(gst_failed)
 }
 
-fn camera(pipeline: &gst::Pipeline, device: &Device, decoder: &gst::Element, life: &Arc<Life>) -> Result<()> {
+fn camera(pipeline: &gst::Pipeline, device: &Device, decoder: &gst::Element, activity: &Arc<Activity>) -> Result<()> {
     let source = element("v4l2src")?;
     source.set_property("name", CAMERA);
     source.set_property("device", &device.path);
     let filter = element("capsfilter")?;
     filter.set_property("caps", device.caps());
     link(pipeline, &[source, filter.clone()])?;
-    note_packets(&filter, life);
+    note_packets(&filter, activity);
     filter.link(decoder).map_err(gst_failed)
 }
 
 /// Notes the packets that leave `element`.
-pub(crate) fn note_packets(element: &gst::Element, life: &Arc<Life>) {
+pub(crate) fn note_packets(element: &gst::Element, activity: &Arc<Activity>) {
     let Some(pad) = element.static_pad("src") else { return };
-    let life = Arc::clone(life);
+    let activity = Arc::clone(activity);
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-        life.packet();
+        activity.packet();
         gst::PadProbeReturn::Ok
     });
 }
@@ -284,7 +284,7 @@ pub(crate) fn note_packets(element: &gst::Element, life: &Arc<Life>) {
 fn decoder(
     pipeline: &gst::Pipeline,
     entry: &gst::Pad,
-    life: &Arc<Life>,
+    activity: &Arc<Activity>,
     choice: &DecoderChoice,
 ) -> Result<gst::Element> {
     let decoder = element("decodebin")?;
@@ -302,7 +302,7 @@ fn decoder(
             ignore(&pipeline, pad);
         }
     });
-    let shown = Arc::clone(&life.pictures);
+    let shown = Arc::clone(&activity.pictures);
     pipeline.connect_deep_element_added(move |_, _, element| {
         if factory(element).starts_with("avdec_") {
             // Grey pictures before the first key frame and smeared ones after a loss are marked as corrupt, see
@@ -359,8 +359,8 @@ mod tests {
         crate::gst::init().unwrap();
         for address in ["rtsp://127.0.0.1:9/x", "http://127.0.0.1:9/x", "v4l2:///dev/video97", "test://ball?live=1"] {
             let input = LiveInput::parse(address).unwrap().unwrap();
-            let recipe = ConnectionSettings::new(&input, &SourceOptions::default()).unwrap();
-            let assembly = recipe.assemble().unwrap();
+            let settings = ConnectionSettings::new(&input, &SourceOptions::default()).unwrap();
+            let assembly = settings.assemble().unwrap();
             let weak = assembly.pipeline.downgrade();
             // Most of them cannot play, which does not matter here.
             let _ = assembly.pipeline.set_state(gst::State::Playing);

@@ -11,8 +11,8 @@ use crate::gst::Frame;
 use crate::gst::frame::FramePool;
 use crate::input::describe::{describe, video_info_of};
 use crate::input::live::address::{LiveInput, LiveSource};
-use crate::input::live::connection::{Connection, Patience, State};
-use crate::input::live::keeper::Alive;
+use crate::input::live::connection::{Connection, State, TimeLimits};
+use crate::input::live::keeper::KeeperCount;
 use crate::input::live::pipeline::ConnectionSettings;
 use crate::input::live::reason::Reason;
 use crate::input::live::timeline::Timeline;
@@ -43,7 +43,7 @@ const QUICK_CONNECT: Duration = Duration::from_millis(1500);
 /// Longer than the source waits for UDP before it changes to TCP.
 const UDP_PATIENCE: Duration = Duration::from_millis(3500);
 /// Limit of connections that are still being closed.
-const MOST_ALIVE: usize = 4;
+const MOST_KEEPERS: usize = 4;
 /// Limit of reasons logged per outage.
 const MOST_REASONS: usize = 8;
 /// Longest uninterrupted wait, and so the delay in noticing what is overdue.
@@ -71,10 +71,10 @@ struct Last {
 }
 
 pub(crate) struct LiveReader {
-    recipe: ConnectionSettings,
+    settings: ConnectionSettings,
     stream: u32,
     phase: Phase,
-    alive: Alive,
+    keepers: KeeperCount,
     /// Failed attempts since the last steady connection.
     failures: u32,
     /// Time from the last connection's start to its first data.
@@ -96,13 +96,13 @@ pub(crate) struct LiveReader {
 }
 
 impl LiveReader {
-    pub fn new(recipe: ConnectionSettings, stream: u32) -> Self {
+    pub fn new(settings: ConnectionSettings, stream: u32) -> Self {
         let now = Instant::now();
         Self {
-            recipe,
+            settings,
             stream,
             phase: Phase::Waiting(now),
-            alive: Alive::default(),
+            keepers: KeeperCount::default(),
             failures: 0,
             usual: None,
             opened: now,
@@ -123,7 +123,7 @@ impl LiveReader {
     fn advance(&mut self) {
         match &mut self.phase {
             Phase::Waiting(until) if Instant::now() >= *until => self.connect(),
-            Phase::Connected(connection) => match connection.look(&self.recipe) {
+            Phase::Connected(connection) => match connection.look(&self.settings) {
                 State::Picture(sample, now) => {
                     if let Err(e) = self.picture(sample, now) {
                         self.lose(Reason::new(e.to_string()));
@@ -137,12 +137,12 @@ impl LiveReader {
         }
     }
 
-    fn patience(&self) -> Patience {
-        let SourceOptions { stall_s, transport, .. } = self.recipe.options;
+    fn limits(&self) -> TimeLimits {
+        let SourceOptions { stall_s, transport, .. } = self.settings.options;
         let quick = self.usual.filter(|_| self.failures % 4 != 3).map(|usual| (usual * 3).clamp(QUICK, PATIENT));
         let answer = quick.unwrap_or(PATIENT);
-        let fallback = transport == Transport::Auto && !self.recipe.tcp_only;
-        Patience {
+        let fallback = transport == Transport::Auto && !self.settings.tcp_only;
+        TimeLimits {
             connect: if quick.is_some() { QUICK_CONNECT } else { PATIENT_CONNECT },
             answer: if fallback { answer.max(UDP_PATIENCE) } else { answer },
             stall: Duration::try_from_secs_f64(stall_s).unwrap_or(PATIENT),
@@ -152,13 +152,13 @@ impl LiveReader {
     fn connect(&mut self) {
         self.connected = false;
         self.timeline.connect();
-        if self.alive.count() >= MOST_ALIVE {
+        if self.keepers.count() >= MOST_KEEPERS {
             self.lose(Reason::new("abandoned connections do not close"));
             return;
         }
-        match Connection::start(&self.recipe, self.patience(), &self.alive) {
+        match Connection::start(&self.settings, self.limits(), &self.keepers) {
             Ok(connection) => self.phase = Phase::Connected(Box::new(connection)),
-            Err(e) => self.lose(Reason::new(self.recipe.input.hide(&e.to_string()))),
+            Err(e) => self.lose(Reason::new(self.settings.input.hide(&e.to_string()))),
         }
     }
 
@@ -169,21 +169,22 @@ impl LiveReader {
             if connection.steady() >= STEADY {
                 self.failures = 0;
             }
-            if self.recipe.tcp_only {
+            if self.settings.tcp_only {
                 // Some cameras serve UDP alone: TCP without data is not kept.
-                if connection.delay().is_none() && self.recipe.options.transport == Transport::Auto && !reason.refused {
-                    (self.recipe.tcp_only, self.recipe.tcp_failed) = (false, true);
+                if connection.delay().is_none() && self.settings.options.transport == Transport::Auto && !reason.refused
+                {
+                    (self.settings.tcp_only, self.settings.tcp_failed) = (false, true);
                 }
-            } else if connection.no_udp && self.recipe.options.transport == Transport::Auto {
-                tracing::info!("{}: changing from UDP to TCP", self.recipe.input);
-                self.recipe.tcp_only = true;
-                at_once = !self.recipe.tcp_failed;
+            } else if connection.no_udp && self.settings.options.transport == Transport::Auto {
+                tracing::info!("{}: changing from UDP to TCP", self.settings.input);
+                self.settings.tcp_only = true;
+                at_once = !self.settings.tcp_failed;
             }
         }
         match self.follow(reason.moved.as_deref()) {
             Some(true) => at_once = true,
             Some(false) => {}
-            None => (self.recipe.moved, self.hops) = (None, 0),
+            None => (self.settings.moved, self.hops) = (None, 0),
         }
         let longest = match &reason {
             Reason { refused: true, .. } => LONGEST_REFUSED,
@@ -208,7 +209,7 @@ impl LiveReader {
                 self.outage = Some(Outage { since, reasons: vec![words], next_repeat: now });
             }
             Some(outage) if outage.reasons.len() < MOST_REASONS && !outage.reasons.contains(&reason.words) => {
-                tracing::warn!("{}: still no pictures: {}", self.recipe.input, reason.words);
+                tracing::warn!("{}: still no pictures: {}", self.settings.input, reason.words);
                 outage.reasons.push(reason.words);
             }
             Some(_) => {}
@@ -218,24 +219,24 @@ impl LiveReader {
     /// Follows a redirection; false if it cannot be followed, none without one.
     fn follow(&mut self, address: Option<&str>) -> Option<bool> {
         let address = address?;
-        let input = self.recipe.input.to_string();
+        let input = self.settings.input.to_string();
         let to = match LiveInput::parse(address) {
             Ok(Some(to)) if self.hops < MOST_HOPS => to,
             _ => {
                 tracing::warn!("{input}: the server redirects to an address that is not followed");
-                (self.recipe.moved, self.hops) = (None, 0);
+                (self.settings.moved, self.hops) = (None, 0);
                 return Some(false);
             }
         };
-        let (LiveSource::Rtsp(server), LiveSource::Rtsp(_)) = (&to.source, &self.recipe.input.source) else {
+        let (LiveSource::Rtsp(server), LiveSource::Rtsp(_)) = (&to.source, &self.settings.input.source) else {
             tracing::warn!("{input}: the server redirects to {to}, which is not RTSP");
-            (self.recipe.moved, self.hops) = (None, 0);
+            (self.settings.moved, self.hops) = (None, 0);
             return Some(false);
         };
-        let keeps = self.recipe.login_for(server).is_some() || self.recipe.input.login.is_none();
+        let keeps = self.settings.login_for(server).is_some() || self.settings.input.login.is_none();
         let without = if keeps { "" } else { ", without the login: it is another server" };
         tracing::info!("{input}: the server redirects to {to}{without}");
-        self.recipe.moved = Some(server.clone());
+        self.settings.moved = Some(server.clone());
         self.hops += 1;
         Some(true)
     }
@@ -244,13 +245,13 @@ impl LiveReader {
     fn picture(&mut self, sample: gst::Sample, now: Instant) -> Result<()> {
         let Some(caps) = sample.caps() else { return Ok(()) };
         if self.shape.as_ref().is_none_or(|(known, _)| known.as_ref() != caps) {
-            self.shape = Some((caps.to_owned(), video_info_of(&sample, &self.recipe.input)?));
+            self.shape = Some((caps.to_owned(), video_info_of(&sample, &self.settings.input)?));
         }
         let Some((_, shape)) = &self.shape else { return Ok(()) };
         let shape = shape.clone();
         let Phase::Connected(connection) = &self.phase else { return Ok(()) };
         let (arrival, age) = connection.timing(&sample, now);
-        if self.recipe.size.is_none() {
+        if self.settings.size.is_none() {
             // Later sizes are scaled to the first one: an encoder has one size.
             let size = gst::Caps::builder("video/x-raw")
                 .field("format", "I420")
@@ -259,7 +260,7 @@ impl LiveReader {
                 .field("pixel-aspect-ratio", shape.par())
                 .build();
             connection.fix(&size);
-            self.recipe.size = Some(size);
+            self.settings.size = Some(size);
             let probe = Probe::default();
             if let Ok(mut codec) = probe.codec.lock() {
                 *codec = connection.codec();
@@ -317,7 +318,7 @@ impl LiveReader {
     }
 
     fn container(&self) -> &'static str {
-        match &self.recipe.input.source {
+        match &self.settings.input.source {
             LiveSource::Rtsp(_) => "RTSP",
             LiveSource::Http(_) => "HTTP",
             LiveSource::Device(_) => "V4L2",
@@ -357,7 +358,7 @@ impl FrameReader for LiveReader {
     }
 
     fn packets(&self) -> Option<PacketCounts> {
-        matches!(self.recipe.input.source, LiveSource::Rtsp(_)).then(|| self.recipe.counters.read())
+        matches!(self.settings.input.source, LiveSource::Rtsp(_)).then(|| self.settings.counters.read())
     }
 }
 

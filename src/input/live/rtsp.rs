@@ -13,7 +13,7 @@ use crate::gst::doctor::package_for_description;
 use crate::gst::{element, gst_failed};
 use crate::input::live::Transport;
 use crate::input::live::address::Server;
-use crate::input::live::pipeline::{ConnectionSettings, Life, factory, ignore, pad, switch};
+use crate::input::live::pipeline::{Activity, ConnectionSettings, factory, ignore, pad, switch};
 use crate::input::live::relay::{Relay, Route};
 use crate::lock::lock;
 
@@ -27,7 +27,7 @@ impl ConnectionSettings {
         pipeline: &gst::Pipeline,
         server: &Server,
         decoder: &gst::Element,
-        life: &Arc<Life>,
+        activity: &Arc<Activity>,
     ) -> Result<Relay> {
         let transport = if self.tcp_only || server.tls() { Transport::Tcp } else { self.options.transport };
         let relay = Relay::start(Route {
@@ -57,8 +57,8 @@ impl ConnectionSettings {
         source.set_property("timeout", if transport == Transport::Auto { UDP_PATIENCE } else { 0 });
         // The relay sends keep-alives, over TCP as well.
         source.set_property("do-rtsp-keep-alive", false);
-        choose(&source, life);
-        let packets = Arc::clone(life);
+        choose(&source, activity);
+        let packets = Arc::clone(activity);
         source.connect("new-manager", false, move |values| {
             if let Some(manager) = values.get(1).and_then(|value| value.get::<gst::Element>().ok()) {
                 count(&manager, &packets);
@@ -66,13 +66,13 @@ impl ConnectionSettings {
             None
         });
         let entry = pad(decoder, "sink")?;
-        let life = Arc::clone(life);
+        let activity = Arc::clone(activity);
         let weak = pipeline.downgrade();
         source.connect_pad_added(move |_, pad| {
             let Some(pipeline) = weak.upgrade() else { return };
-            let life = Arc::clone(&life);
+            let activity = Arc::clone(&activity);
             pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, move |_, _| {
-                life.packet();
+                activity.packet();
                 gst::PadProbeReturn::Ok
             });
             if entry.is_linked() || pad.link(&entry).is_err() {
@@ -93,9 +93,9 @@ impl ConnectionSettings {
 }
 
 /// Selects the first video track that can be decoded, and no other.
-fn choose(source: &gst::Element, life: &Arc<Life>) {
+fn choose(source: &gst::Element, activity: &Arc<Activity>) {
     let chosen: Mutex<Option<u32>> = Mutex::new(None);
-    let life = Arc::clone(life);
+    let activity = Arc::clone(activity);
     source.connect("select-stream", false, move |values| {
         let number = values.get(1).and_then(|value| value.get::<u32>().ok());
         let caps = values.get(2).and_then(|value| value.get::<gst::Caps>().ok());
@@ -106,11 +106,11 @@ fn choose(source: &gst::Element, life: &Arc<Life>) {
                 if is_decodable(&caps) {
                     let first = *chosen.get_or_insert(number) == number;
                     if first {
-                        life.packets.slices.store(matches!(codec.as_str(), "H264" | "H265"), Ordering::Relaxed);
+                        activity.packets.slices.store(matches!(codec.as_str(), "H264" | "H265"), Ordering::Relaxed);
                     }
                     first
                 } else {
-                    life.pass_over(&missing(&caps, &codec));
+                    activity.pass_over(&missing(&caps, &codec));
                     false
                 }
             }
@@ -172,20 +172,20 @@ fn missing(caps: &gst::Caps, codec: &str) -> String {
 }
 
 /// Passes everything that enters the RTP session through [`Packets`](crate::input::live::rtp::Packets).
-fn count(manager: &gst::Element, life: &Arc<Life>) {
-    let life = Arc::clone(life);
+fn count(manager: &gst::Element, activity: &Arc<Activity>) {
+    let activity = Arc::clone(activity);
     manager.connect_pad_added(move |_, pad| {
         let name = pad.name();
         if name.starts_with("recv_rtp_sink") {
-            let life = Arc::clone(&life);
+            let activity = Arc::clone(&activity);
             change(pad, move |packet| {
-                if life.packets.rtp(packet) {
-                    life.pictures.lose();
+                if activity.packets.rtp(packet) {
+                    activity.pictures.lose();
                 }
             });
         } else if name.starts_with("recv_rtcp_sink") {
-            let life = Arc::clone(&life);
-            change(pad, move |packet| life.packets.rtcp(packet));
+            let activity = Arc::clone(&activity);
+            change(pad, move |packet| activity.packets.rtcp(packet));
         }
     });
 }

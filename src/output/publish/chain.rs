@@ -7,10 +7,10 @@ use gstreamer as gst;
 use gstreamer_app as gst_app;
 
 use crate::gst::{bounded_source, gst_failed, link};
-use crate::output::publish::lane::Order;
+use crate::output::publish::sink_queue::AbortFlag;
 use crate::{Error, Result};
 
-/// Capacity between a lane and its pipeline, in packets.
+/// Capacity between a queue and its pipeline, in packets.
 const ROOM: u64 = 32;
 /// Time without progress after which a pipeline counts as stalled.
 const STALL: Duration = Duration::from_secs(8);
@@ -54,11 +54,11 @@ impl Chain {
     }
 
     /// Pushes a packet; waits while the pipeline is busy.
-    pub fn push(&self, buffer: gst::Buffer, order: &Order) -> Result<()> {
+    pub fn push(&self, buffer: gst::Buffer, abort: &AbortFlag) -> Result<()> {
         let start = Instant::now();
         while self.source.current_level_buffers() >= self.source.max_buffers() {
             self.check(&mut |_| {})?;
-            if order.is_abort() {
+            if abort.is_raised() {
                 return Ok(());
             }
             if start.elapsed() > STALL {
@@ -86,7 +86,7 @@ impl Chain {
     }
 
     /// Ends the stream and waits until everything is written.
-    pub fn end(&self, order: &Order) -> Result<()> {
+    pub fn end(&self, abort: &AbortFlag) -> Result<()> {
         let _ = self.source.end_of_stream();
         let until = Instant::now() + END;
         let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
@@ -96,7 +96,7 @@ impl Chain {
                     gst::MessageView::Error(error) => return Err(error_of(error)),
                     _ => break,
                 },
-                None if order.is_abort() => return Err(Error::failed("stopped before it was finished")),
+                None if abort.is_raised() => return Err(Error::failed("stopped before it was finished")),
                 None if Instant::now() >= until => return Err(Error::failed("it was not finished in time")),
                 None => {}
             }

@@ -8,7 +8,7 @@ use crate::Result;
 use crate::lock::lock;
 use crate::output::clip::{LiveCutter, Windows};
 use crate::output::publish::OutputStatus;
-use crate::output::publish::lane::{Order, Packet, Sink};
+use crate::output::publish::sink_queue::{AbortFlag, Packet, Sink};
 
 /// Which clips a live stream gets; its events are noted in `windows`.
 #[derive(Clone)]
@@ -75,7 +75,7 @@ impl Sink for ClipSink {
         Ok(true)
     }
 
-    fn finish(&mut self, _: &Order) -> Result<()> {
+    fn finish(&mut self, _: &AbortFlag) -> Result<()> {
         self.cutter.update(&mut self.feed.windows(), 0);
         self.cutter.finish()
     }

@@ -7,7 +7,7 @@ use gstreamer as gst;
 
 use crate::gst::element;
 use crate::output::publish::chain::Chain;
-use crate::output::publish::lane::{After, Order, Packet, Sink};
+use crate::output::publish::sink_queue::{AbortFlag, After, Packet, Sink};
 use crate::output::publish::xlib;
 use crate::{Error, Result};
 
@@ -15,11 +15,11 @@ use crate::{Error, Result};
 /// some of those crash the process.
 const SINKS: [&str; 6] = ["xvimagesink", "glimagesink", "ximagesink", "waylandsink", "osxvideosink", "d3d11videosink"];
 
-/// Capacity in front of the window, in pictures, in addition to that of its lane.
+/// Capacity in front of the window, in pictures, in addition to that of its queue.
 const ROOM: u64 = 2;
 
 pub(crate) struct Display {
-    order: Arc<Order>,
+    abort: Arc<AbortFlag>,
     sink: &'static str,
     chain: Option<Chain>,
     /// Number of protocol errors when the window was opened.
@@ -29,7 +29,7 @@ pub(crate) struct Display {
 impl Display {
     /// # Errors
     /// There is no display, or nothing opens a window on it.
-    pub fn open(order: &Arc<Order>) -> Result<Self> {
+    pub fn open(abort: &Arc<AbortFlag>) -> Result<Self> {
         let named = |name| Some(format!("{name}={}", std::env::var(name).ok().filter(|value| !value.is_empty())?));
         let displays: Vec<_> = ["DISPLAY", "WAYLAND_DISPLAY"].into_iter().filter_map(named).collect();
         let failed = |what: &str| {
@@ -46,7 +46,7 @@ impl Display {
         let sink = sinks.into_iter().find(|name| opens(name));
         let sink = sink.ok_or_else(|| failed(&format!("no window can be opened on {}", displays.join(", "))))?;
         xlib::outlive();
-        Ok(Self { order: Arc::clone(order), sink, chain: None, refused: 0 })
+        Ok(Self { abort: Arc::clone(abort), sink, chain: None, refused: 0 })
     }
 }
 
@@ -91,7 +91,7 @@ impl Sink for Display {
             self.start(&packet)?;
         }
         let Some(chain) = &self.chain else { return Err(Error::failed("there is no window")) };
-        chain.push(packet.buffer, &self.order)
+        chain.push(packet.buffer, &self.abort)
     }
 
     fn check(&mut self) -> Result<bool> {
@@ -101,7 +101,7 @@ impl Sink for Display {
         Ok(true)
     }
 
-    fn finish(&mut self, _: &Order) -> Result<()> {
+    fn finish(&mut self, _: &AbortFlag) -> Result<()> {
         self.abandon();
         Ok(())
     }

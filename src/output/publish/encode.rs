@@ -12,7 +12,7 @@ use gstreamer_video as gst_video;
 use crate::gst::element;
 use crate::gst::{bounded_source, gst_failed, link};
 use crate::output::file::writer;
-use crate::output::publish::lane::Packet;
+use crate::output::publish::sink_queue::Packet;
 use crate::output::{Encoding, encoder};
 use crate::{Error, Result};
 

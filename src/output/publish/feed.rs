@@ -12,7 +12,7 @@ use rtsp::prelude::*;
 use crate::lock::lock;
 use crate::output::publish::OutputStatus;
 use crate::output::publish::anchor::anchor;
-use crate::output::publish::lane::Packet;
+use crate::output::publish::sink_queue::Packet;
 
 /// Capacity in packets: a few seconds.
 const ROOM: u64 = 64;

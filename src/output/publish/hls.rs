@@ -19,8 +19,8 @@ use crate::gst::element;
 use crate::output::file::target::location_of;
 use crate::output::publish::HlsOptions;
 use crate::output::publish::chain::Chain;
-use crate::output::publish::lane::{Order, Packet, Sink};
 use crate::output::publish::recording::parser_of;
+use crate::output::publish::sink_queue::{AbortFlag, Packet, Sink};
 use crate::{Error, Result};
 
 /// The playlist's name.
@@ -54,7 +54,7 @@ struct Open {
 pub(crate) struct Hls {
     folder: PathBuf,
     options: HlsOptions,
-    order: Arc<Order>,
+    abort: Arc<AbortFlag>,
     next: u64,
     open: Option<Open>,
     listed: VecDeque<Listed>,
@@ -70,7 +70,7 @@ impl Hls {
     ///
     /// # Errors
     /// The folder cannot be created or written.
-    pub fn open(folder: &Path, options: &HlsOptions, order: &Arc<Order>) -> Result<Self> {
+    pub fn open(folder: &Path, options: &HlsOptions, abort: &Arc<AbortFlag>) -> Result<Self> {
         if options.segment_s == 0 || options.segments < 2 {
             return Err(Error::usage("hls: segment_s is at least 1 and segments at least 2"));
         }
@@ -95,7 +95,7 @@ impl Hls {
         Ok(Self {
             folder: folder.to_path_buf(),
             options: options.clone(),
-            order: Arc::clone(order),
+            abort: Arc::clone(abort),
             next,
             open: None,
             listed: VecDeque::new(),
@@ -124,7 +124,7 @@ impl Hls {
     /// Ends the segment at running time `until` and adds it to the playlist.
     fn end(&mut self, until: u64) -> Result<()> {
         let Some(open) = self.open.take() else { return Ok(()) };
-        open.chain.end(&self.order)?;
+        open.chain.end(&self.abort)?;
         let number = self.next;
         open.file.persist(self.folder.join(name_of(number))).map_err(|e| self.failed(&e.error))?;
         self.next += 1;
@@ -204,7 +204,7 @@ impl Sink for Hls {
         }
         let Some(open) = &mut self.open else { return Err(Error::failed("no segment is open")) };
         open.last = packet.time;
-        open.chain.push(packet.buffer, &self.order)
+        open.chain.push(packet.buffer, &self.abort)
     }
 
     fn check(&mut self) -> Result<bool> {
@@ -213,7 +213,7 @@ impl Sink for Hls {
         Ok(true)
     }
 
-    fn finish(&mut self, _: &Order) -> Result<()> {
+    fn finish(&mut self, _: &AbortFlag) -> Result<()> {
         self.ended = true;
         let last = self.open.as_ref().map_or(0, |open| open.last);
         self.end(last)

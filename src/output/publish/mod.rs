@@ -2,11 +2,11 @@
 //! server, HLS, another server, recordings. A slow or broken sink never holds up the others or the pipeline.
 //!
 //! ```text
-//! frame -> appsrc ! encoder ! parser ! appsink -+-> lane -> appsrc ! parser ! muxer ! filesink   recording, HLS
-//!                                               +-> lane -> appsrc ! rtspclientsink             push
+//! frame -> appsrc ! encoder ! parser ! appsink -+-> queue -> appsrc ! parser ! muxer ! filesink   recording, HLS
+//!                                               +-> queue -> appsrc ! rtspclientsink             push
 //!                                               +-> feed -> appsrc ! payloader of an RTSP server's media
 //! ```
-//! A lane is a bounded queue with its own thread; a feed is a bounded queue in a media that exists while it has
+//! A queue is bounded and has its own thread; a feed is a bounded queue in a media that exists while it has
 //! viewers. Nothing waits for either: when a queue is full, packets up to the next key frame are dropped and counted.
 
 mod anchor;
@@ -18,13 +18,13 @@ mod encode;
 mod feed;
 mod gate;
 mod hls;
-mod lane;
 mod mounts;
 mod push;
 mod recording;
 mod recordings;
 mod secure;
 mod server;
+mod sink_queue;
 mod target;
 mod template;
 mod writer;
@@ -46,12 +46,12 @@ use crate::gst::init;
 use crate::output::{Encoding, FrameWriter, encoder};
 use crate::{Error, Result};
 use feed::Feed;
-use lane::{Lane, Order, Sink};
+use sink_queue::{AbortFlag, Sink, SinkQueue};
 use writer::{LiveWriter, Parts, Sinks};
 
-/// Capacity of a lane, in packets: a few seconds, so that finishing a file or a slow disk costs none.
-const LANE_ROOM: usize = 256;
-/// Capacity of a display's lane, in frames.
+/// Capacity of a queue, in packets: a few seconds, so that finishing a file or a slow disk costs none.
+const QUEUE_ROOM: usize = 256;
+/// Capacity of a display's queue, in frames.
 const DISPLAY_ROOM: usize = 2;
 
 /// `[serve]`: the RTSP server.
@@ -187,7 +187,7 @@ pub fn open(targets: &[Target], servers: &Servers, options: &PublishOptions) -> 
     encoder::configure(&encode, &options.encoding, 0.0, encoder::Purpose::Live)?;
     let parser = encoder::parser_of(&encode);
 
-    let order = Arc::new(Order::default());
+    let abort = Arc::new(AbortFlag::default());
     let key = Arc::new(AtomicBool::new(false));
     let statuses: Vec<_> = targets.iter().map(OutputStatus::new).collect();
     let mut key_every = crate::output::file::writer::KEY_FRAMES;
@@ -202,21 +202,21 @@ pub fn open(targets: &[Target], servers: &Servers, options: &PublishOptions) -> 
                 continue;
             }
             Target::Display => {
-                let sink = Box::new(display::Display::open(&order)?);
-                display = Some(Lane::start(sink, DISPLAY_ROOM, status, &order, "display")?);
+                let sink = Box::new(display::Display::open(&abort)?);
+                display = Some(SinkQueue::start(sink, DISPLAY_ROOM, status, &abort, "display")?);
                 continue;
             }
-            Target::Push(server, login) => Box::new(push::Push::open(server, login.as_ref(), options, &order)?),
+            Target::Push(server, login) => Box::new(push::Push::open(server, login.as_ref(), options, &abort)?),
             Target::Hls(folder) => {
                 // Segments end at key frames.
                 key_every = key_every.min(u64::from(options.hls.segment_s.max(1)) * 1_000_000_000);
-                Box::new(hls::Hls::open(folder, &options.hls, &order)?)
+                Box::new(hls::Hls::open(folder, &options.hls, &abort)?)
             }
-            Target::Record(path) => Box::new(recording::Recorder::open(path, options, status, &order)?),
+            Target::Record(path) => Box::new(recording::Recorder::open(path, options, status, &abort)?),
             Target::Clips(feed) => Box::new(clips::ClipSink::new(feed, status)),
         };
         let thread = target.kind();
-        sinks.lanes.push(Lane::start(sink, LANE_ROOM, status, &order, thread)?);
+        sinks.queues.push(SinkQueue::start(sink, QUEUE_ROOM, status, &abort, thread)?);
     }
     let encoded = targets.iter().zip(&statuses).filter(|(target, _)| **target != Target::Display);
     let writer = LiveWriter::new(Parts {
@@ -226,7 +226,7 @@ pub fn open(targets: &[Target], servers: &Servers, options: &PublishOptions) -> 
         display,
         mounts,
         encoded: encoded.map(|(_, status)| Arc::clone(status)).collect(),
-        order,
+        abort,
         name: targets.iter().map(Target::to_string).collect::<Vec<_>>().join(", "),
         key,
         key_every,

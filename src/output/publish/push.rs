@@ -15,8 +15,8 @@ use crate::gst::trust::authorities;
 use crate::output::publish::PublishOptions;
 use crate::output::publish::anchor::anchor;
 use crate::output::publish::chain::Chain;
-use crate::output::publish::lane::{Order, Packet, Sink};
 use crate::output::publish::recording::parser_of;
+use crate::output::publish::sink_queue::{AbortFlag, Packet, Sink};
 use crate::{Error, Result};
 
 /// Time after which a stalled TCP connection counts as lost, in microseconds.
@@ -32,7 +32,7 @@ pub(crate) struct Push {
     login: Option<Login>,
     /// File with certificate authorities, instead of the system's.
     trust: Option<LocatedPath>,
-    order: Arc<Order>,
+    abort: Arc<AbortFlag>,
     chain: Option<Chain>,
     /// Requests sent so far.
     asked: u32,
@@ -43,7 +43,12 @@ pub(crate) struct Push {
 impl Push {
     /// # Errors
     /// The file with the credentials or the one with the authorities cannot be read or is malformed.
-    pub fn open(server: &Server, login: Option<&Login>, options: &PublishOptions, order: &Arc<Order>) -> Result<Self> {
+    pub fn open(
+        server: &Server,
+        login: Option<&Login>,
+        options: &PublishOptions,
+        abort: &Arc<AbortFlag>,
+    ) -> Result<Self> {
         let login = match (login, &options.push_credentials) {
             (None, Some(path)) => Some(read_credentials(path)?),
             (login, _) => login.cloned(),
@@ -51,7 +56,7 @@ impl Push {
         let server = server.clone();
         let trust = options.push_tls_ca.clone().filter(|_| server.tls());
         trust.as_deref().map(authorities).transpose()?;
-        Ok(Self { server, login, trust, order: Arc::clone(order), chain: None, asked: 0, passed: Arc::default() })
+        Ok(Self { server, login, trust, abort: Arc::clone(abort), chain: None, asked: 0, passed: Arc::default() })
     }
 }
 
@@ -94,7 +99,7 @@ impl Sink for Push {
             self.start(&packet)?;
         }
         let Some(chain) = &self.chain else { return Err(Error::failed("there is no connection")) };
-        chain.push(packet.buffer, &self.order)
+        chain.push(packet.buffer, &self.abort)
     }
 
     fn check(&mut self) -> Result<bool> {
@@ -113,7 +118,7 @@ impl Sink for Push {
         Ok(self.passed.load(Ordering::Relaxed) > FLOWS)
     }
 
-    fn finish(&mut self, _: &Order) -> Result<()> {
+    fn finish(&mut self, _: &AbortFlag) -> Result<()> {
         self.abandon();
         Ok(())
     }

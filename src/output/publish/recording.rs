@@ -13,7 +13,7 @@ use crate::output::Encoding;
 use crate::output::file::mux;
 use crate::output::file::target::Target;
 use crate::output::publish::chain::Chain;
-use crate::output::publish::lane::{Order, Packet, Sink};
+use crate::output::publish::sink_queue::{AbortFlag, Packet, Sink};
 use crate::output::publish::template::Template;
 use crate::output::publish::{OutputStatus, PublishOptions, RecordOptions};
 use crate::{Error, Result};
@@ -61,7 +61,7 @@ pub(crate) struct Recorder {
     options: RecordOptions,
     encoding: Encoding,
     status: Arc<OutputStatus>,
-    order: Arc<Order>,
+    abort: Arc<AbortFlag>,
     /// The first file, created when the output was opened.
     claimed: Option<Target>,
     segment: Option<Segment>,
@@ -74,7 +74,12 @@ impl Recorder {
     ///
     /// # Errors
     /// An existing file, or a folder that cannot be created or, for a single file, does not exist.
-    pub fn open(path: &Path, options: &PublishOptions, status: &Arc<OutputStatus>, order: &Arc<Order>) -> Result<Self> {
+    pub fn open(
+        path: &Path,
+        options: &PublishOptions,
+        status: &Arc<OutputStatus>,
+        abort: &Arc<AbortFlag>,
+    ) -> Result<Self> {
         let record = options.record.clone();
         if record.segment_s == 0 || record.segment_mb == Some(0) || record.budget_mb == Some(0) {
             return Err(Error::usage("record: segment_s, segment_mb and budget_mb are at least 1"));
@@ -100,7 +105,7 @@ impl Recorder {
             options: record,
             encoding,
             status: Arc::clone(status),
-            order: Arc::clone(order),
+            abort: Arc::clone(abort),
             claimed,
             segment: None,
             finished: 0,
@@ -158,7 +163,7 @@ impl Recorder {
         let Some(mut segment) = self.segment.take() else { return Ok(()) };
         self.status.recordings.end(segment.last);
         segment.target.keep(true);
-        let ended = segment.chain.end(&self.order);
+        let ended = segment.chain.end(&self.abort);
         drop(segment.chain);
         let path = segment.target.path.clone();
         // An unfinished file is playable up to its end.
@@ -205,7 +210,7 @@ impl Sink for Recorder {
         let written = segment.bytes;
         let mut buffer = packet.buffer;
         shift(buffer.make_mut(), segment.start);
-        segment.chain.push(buffer, &self.order)?;
+        segment.chain.push(buffer, &self.abort)?;
         let limit = self.options.budget_mb.map(|budget| budget.saturating_mul(MB));
         if packet.key && limit.is_some_and(|limit| self.finished.saturating_add(written) > limit) {
             self.keep_budget(written);
@@ -222,7 +227,7 @@ impl Sink for Recorder {
         Ok(true)
     }
 
-    fn finish(&mut self, _: &Order) -> Result<()> {
+    fn finish(&mut self, _: &AbortFlag) -> Result<()> {
         self.end()
     }
 
@@ -234,7 +239,7 @@ impl Sink for Recorder {
         let Some(mut segment) = self.segment.take() else { return };
         self.status.recordings.end(segment.last);
         // On abort a single file is discarded; segments are kept.
-        let wanted = matches!(self.names, Names::Segments(_)) || !self.order.is_abort();
+        let wanted = matches!(self.names, Names::Segments(_)) || !self.abort.is_raised();
         drop(segment.chain);
         if wanted && segment.last.saturating_sub(segment.start) >= WORTH_KEEPING {
             segment.target.keep(true);

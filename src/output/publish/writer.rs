@@ -10,8 +10,8 @@ use crate::lock::lock;
 use crate::output::publish::OutputStatus;
 use crate::output::publish::encode::{Encoder, Receive};
 use crate::output::publish::feed::Feed;
-use crate::output::publish::lane::{Lane, Order, Packet};
 use crate::output::publish::server::Mount;
+use crate::output::publish::sink_queue::{AbortFlag, Packet, SinkQueue};
 use crate::output::{Encoding, FrameWriter, Written};
 use crate::{Error, Result};
 
@@ -24,7 +24,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The destinations of packets.
 #[derive(Default)]
 pub(crate) struct Sinks {
-    pub lanes: Vec<Lane>,
+    pub queues: Vec<SinkQueue>,
     pub feeds: Vec<Arc<Feed>>,
 }
 
@@ -35,12 +35,12 @@ pub(crate) struct LiveWriter {
     encoder_name: String,
     sinks: Arc<Mutex<Sinks>>,
     /// Takes raw frames.
-    display: Option<Lane>,
+    display: Option<SinkQueue>,
     /// Dropped last.
     mounts: Vec<Mount>,
     /// Of all outputs that take packets.
     encoded: Vec<Arc<OutputStatus>>,
-    order: Arc<Order>,
+    abort: Arc<AbortFlag>,
     /// Name of all outputs together, for the report.
     name: String,
     /// A new viewer waits for a key frame.
@@ -58,10 +58,10 @@ pub(crate) struct Parts {
     pub encoding: Encoding,
     pub encoder_name: String,
     pub sinks: Sinks,
-    pub display: Option<Lane>,
+    pub display: Option<SinkQueue>,
     pub mounts: Vec<Mount>,
     pub encoded: Vec<Arc<OutputStatus>>,
-    pub order: Arc<Order>,
+    pub abort: Arc<AbortFlag>,
     pub name: String,
     pub key: Arc<AtomicBool>,
     pub key_every: u64,
@@ -77,7 +77,7 @@ impl LiveWriter {
             display: parts.display,
             mounts: parts.mounts,
             encoded: parts.encoded,
-            order: parts.order,
+            abort: parts.abort,
             name: parts.name,
             key: parts.key,
             key_every: parts.key_every,
@@ -107,8 +107,8 @@ impl LiveWriter {
             for feed in &sinks.feeds {
                 feed.offer(&packet);
             }
-            for lane in &mut sinks.lanes {
-                lane.offer(&packet);
+            for queue in &mut sinks.queues {
+                queue.offer(&packet);
             }
         });
         match Encoder::start(info, &self.encoding, receive) {
@@ -179,20 +179,20 @@ impl LiveWriter {
     fn end(&mut self) -> Result<()> {
         let until = Instant::now() + END;
         if let Some(encoder) = self.encoder.take() {
-            if !self.order.is_abort() {
+            if !self.abort.is_raised() {
                 encoder.end(ENCODER_END);
             }
             tracing::debug!("{}: {} frames in, {} packets out", self.name, self.frames, encoder.packets());
         }
         let sinks = std::mem::take(&mut *lock(&self.sinks));
-        let (mut lanes, mut display) = (sinks.lanes, self.display.take());
+        let (mut queues, mut display) = (sinks.queues, self.display.take());
         // All of them end at the same time.
-        lanes.iter_mut().chain(&mut display).for_each(Lane::close);
+        queues.iter_mut().chain(&mut display).for_each(SinkQueue::close);
         self.mounts.clear();
         sinks.feeds.iter().for_each(|feed| feed.release());
         let mut result = Ok(());
-        for lane in lanes {
-            if let Err(e) = lane.join(until) {
+        for queue in queues {
+            if let Err(e) = queue.join(until) {
                 tracing::warn!("{e}");
                 result = result.and(Err(e));
             }
@@ -237,7 +237,7 @@ impl FrameWriter for LiveWriter {
 
     /// True once the window is closed, where it is the only output.
     fn is_over(&self) -> bool {
-        self.encoded.is_empty() && self.display.as_ref().is_some_and(Lane::is_over)
+        self.encoded.is_empty() && self.display.as_ref().is_some_and(SinkQueue::is_over)
     }
 
     fn finish(mut self: Box<Self>, _stop: &dyn Fn() -> bool) -> Result<Written> {
@@ -247,7 +247,7 @@ impl FrameWriter for LiveWriter {
     }
 
     fn abort(mut self: Box<Self>) {
-        self.order.abort();
+        self.abort.raise();
         // The outputs are discarded anyway.
         let _ = self.end();
     }
@@ -255,7 +255,7 @@ impl FrameWriter for LiveWriter {
 
 impl Drop for LiveWriter {
     fn drop(&mut self) {
-        self.order.abort();
+        self.abort.raise();
         let _ = self.end();
     }
 }

@@ -1,7 +1,7 @@
 //! A sink with its own thread and bounded queue, so that nothing else waits for it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ pub(crate) struct Packet {
     pub key: bool,
 }
 
-/// Takes packets from a lane. Every method is called on the lane's thread and may block.
+/// Takes packets from a queue. Every method is called on the queue's thread and may block.
 pub(crate) trait Sink: Send {
     /// Starts; the first packet will be `first`, a key frame.
     fn start(&mut self, first: &Packet) -> Result<()>;
@@ -39,7 +39,7 @@ pub(crate) trait Sink: Send {
     fn check(&mut self) -> Result<bool>;
 
     /// Finishes what was started, if anything.
-    fn finish(&mut self, order: &Order) -> Result<()>;
+    fn finish(&mut self, abort: &AbortFlag) -> Result<()>;
 
     /// Stops without finishing, after an error or an abort.
     fn abandon(&mut self);
@@ -62,27 +62,26 @@ pub(crate) enum After {
     Restart,
     /// It has ended, as the user wanted.
     Over,
-    /// It has ended, with the error as the lane's result.
+    /// It has ended, with the error as the queue's result.
     Lost,
 }
 
-/// Orders to the lanes of a stream.
+/// Tells the queues of a stream to drop what they hold and to stop at once.
 #[derive(Default)]
-pub(crate) struct Order(AtomicU8);
+pub(crate) struct AbortFlag(AtomicBool);
 
-impl Order {
-    /// Drop what is queued and stop at once.
-    pub fn abort(&self) {
-        self.0.store(1, Ordering::Release);
+impl AbortFlag {
+    pub fn raise(&self) {
+        self.0.store(true, Ordering::Release);
     }
 
-    pub fn is_abort(&self) -> bool {
-        self.0.load(Ordering::Acquire) == 1
+    pub fn is_raised(&self) -> bool {
+        self.0.load(Ordering::Acquire)
     }
 }
 
 /// The queue in front of a sink.
-pub(crate) struct Lane {
+pub(crate) struct SinkQueue {
     packets: Option<Sender<Packet>>,
     thread: Option<JoinHandle<Result<()>>>,
     status: Arc<OutputStatus>,
@@ -90,28 +89,28 @@ pub(crate) struct Lane {
     broken: bool,
 }
 
-impl Lane {
+impl SinkQueue {
     /// Starts the thread; the queue holds `room` packets.
     pub fn start(
         sink: Box<dyn Sink>,
         room: usize,
         status: &Arc<OutputStatus>,
-        order: &Arc<Order>,
+        abort: &Arc<AbortFlag>,
         thread: &str,
     ) -> Result<Self> {
         let (sender, receiver) = bounded(room);
-        let lane = Driver {
+        let driver = Driver {
             sink,
             packets: receiver,
             status: Arc::clone(status),
-            order: Arc::clone(order),
+            abort: Arc::clone(abort),
             state: State::Waiting { until: None },
             back_off: BACK_OFF[0],
             last_error: None,
         };
         let thread = std::thread::Builder::new()
             .name(thread.to_owned())
-            .spawn(move || lane.run())
+            .spawn(move || driver.run())
             .map_err(|e| Error::failed(format!("{}: its thread cannot be started: {e}", status.name)))?;
         Ok(Self { packets: Some(sender), thread: Some(thread), status: Arc::clone(status), broken: true })
     }
@@ -177,7 +176,7 @@ struct Driver {
     sink: Box<dyn Sink>,
     packets: Receiver<Packet>,
     status: Arc<OutputStatus>,
-    order: Arc<Order>,
+    abort: Arc<AbortFlag>,
     state: State,
     back_off: Duration,
     /// The last error logged, until it works again.
@@ -189,7 +188,7 @@ impl Driver {
         let mut looked = Instant::now();
         loop {
             match self.packets.recv_timeout(TICK) {
-                _ if self.order.is_abort() => break,
+                _ if self.abort.is_raised() => break,
                 Ok(packet) => self.packet(packet),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -204,15 +203,15 @@ impl Driver {
         }
         let running = matches!(self.state, State::Running { .. });
         self.status.set_up(false);
-        if running && !self.order.is_abort() {
-            let ended = self.sink.finish(&self.order);
+        if running && !self.abort.is_raised() {
+            let ended = self.sink.finish(&self.abort);
             if ended.is_err() {
                 self.sink.abandon();
             }
             return ended.and_then(|()| self.complete()).map_err(|e| e.at(&self.status.name));
         }
         self.sink.abandon();
-        if self.order.is_abort() { Ok(()) } else { self.complete().map_err(|e| e.at(&self.status.name)) }
+        if self.abort.is_raised() { Ok(()) } else { self.complete().map_err(|e| e.at(&self.status.name)) }
     }
 
     /// # Errors
@@ -326,7 +325,7 @@ mod tests {
         fn check(&mut self) -> Result<bool> {
             Ok(true)
         }
-        fn finish(&mut self, _: &Order) -> Result<()> {
+        fn finish(&mut self, _: &AbortFlag) -> Result<()> {
             self.0.finished.store(true, Ordering::SeqCst);
             Ok(())
         }
@@ -348,26 +347,26 @@ mod tests {
     #[test]
     fn a_held_up_sink_loses_packets_up_to_the_next_key_frame_and_nobody_waits() {
         gst::init().unwrap();
-        let (seen, status, order) = (Arc::new(Seen::default()), Arc::default(), Arc::default());
-        let mut lane = Lane::start(Box::new(Fake(Arc::clone(&seen))), 3, &status, &order, "lane").unwrap();
-        lane.offer(&packet(0, false));
+        let (seen, status, abort) = (Arc::new(Seen::default()), Arc::default(), Arc::default());
+        let mut queue = SinkQueue::start(Box::new(Fake(Arc::clone(&seen))), 3, &status, &abort, "queue").unwrap();
+        queue.offer(&packet(0, false));
         assert_eq!(status.dropped.load(Ordering::SeqCst), 1, "nothing starts in the middle");
         seen.hold.store(true, Ordering::SeqCst);
-        lane.offer(&packet(1, true));
+        queue.offer(&packet(1, true));
         until("started", || seen.starts.load(Ordering::SeqCst) == 1);
         for time in 2..=4 {
-            lane.offer(&packet(time, false));
+            queue.offer(&packet(time, false));
         }
         for time in 5..=7 {
-            lane.offer(&packet(time, false));
+            queue.offer(&packet(time, false));
         }
         assert_eq!(status.dropped.load(Ordering::SeqCst), 4);
         seen.hold.store(false, Ordering::SeqCst);
         until("taken", || seen.times.lock().unwrap().len() == 4);
-        lane.offer(&packet(8, false));
-        lane.offer(&packet(9, true));
-        lane.offer(&packet(10, false));
-        lane.join(Instant::now() + Duration::from_secs(20)).unwrap();
+        queue.offer(&packet(8, false));
+        queue.offer(&packet(9, true));
+        queue.offer(&packet(10, false));
+        queue.join(Instant::now() + Duration::from_secs(20)).unwrap();
         assert_eq!(*seen.times.lock().unwrap(), [1, 2, 3, 4, 9, 10]);
         assert!(seen.finished.load(Ordering::SeqCst));
     }
@@ -375,23 +374,23 @@ mod tests {
     #[test]
     fn a_failed_sink_starts_again_with_a_key_frame_after_its_back_off() {
         gst::init().unwrap();
-        let (seen, status, order) = (Arc::new(Seen::default()), Arc::<OutputStatus>::default(), Arc::default());
-        let mut lane = Lane::start(Box::new(Fake(Arc::clone(&seen))), 3, &status, &order, "lane").unwrap();
+        let (seen, status, abort) = (Arc::new(Seen::default()), Arc::<OutputStatus>::default(), Arc::default());
+        let mut queue = SinkQueue::start(Box::new(Fake(Arc::clone(&seen))), 3, &status, &abort, "queue").unwrap();
         seen.fail.store(true, Ordering::SeqCst);
-        lane.offer(&packet(1, true));
+        queue.offer(&packet(1, true));
         until("failed", || status.restarts.load(Ordering::SeqCst) == 1);
         let start = Instant::now();
         let mut time = 1;
         while seen.starts.load(Ordering::SeqCst) < 2 {
             assert!(start.elapsed() < Duration::from_secs(20));
             time += 1;
-            lane.offer(&packet(time, true));
+            queue.offer(&packet(time, true));
             std::thread::sleep(Duration::from_millis(5));
         }
         assert!(start.elapsed() >= BACK_OFF[0] - Duration::from_millis(100), "{:?}", start.elapsed());
         until("up", || status.is_up());
-        order.abort();
-        lane.join(Instant::now() + Duration::from_secs(20)).unwrap();
+        abort.raise();
+        queue.join(Instant::now() + Duration::from_secs(20)).unwrap();
         assert!(!seen.finished.load(Ordering::SeqCst) && !status.is_up());
     }
 }

@@ -349,6 +349,11 @@ impl InputTracks {
         });
     }
 
+    /// Whether every sound track has had its first packet.
+    pub fn has_sound_begun(&self) -> bool {
+        self.tracks().iter().all(|track| track.kind != Kind::Audio || track.lock().first.is_some())
+    }
+
     /// Nanoseconds to add to the times of all streams, so that audio before the demuxer's zero is not lost. Fixed by
     /// the first call, for the first frame.
     pub fn fix_lead(&self) -> i64 {

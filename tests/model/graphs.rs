@@ -303,6 +303,59 @@ fn products_with_weights_are_tapped_and_tokens_become_a_grid() {
     place.run("model inspect odd.onnx").code(1).says(&["`out`", "77 tokens", "no grid over the picture of 24x16"]);
 }
 
+/// Tokens without a batch axis, as exporters flatten them for a Gemm.
+#[test]
+fn a_gemm_is_tapped_and_its_rows_become_a_grid() {
+    let (width, height) = (24u64, 16u64);
+    let weights: Vec<f32> = (0..8 * CLASSES).map(|n| ((n / CLASSES + n % CLASSES * 8) * 7 % 11) as f32 / 5.0).collect();
+    let tensor = picture(width, height);
+    let (_, _, relu) = maps(start(width, height).output("raw", &[1, 6, 8, 12]), "", &tensor);
+    let rows = |front: u64| {
+        let graph = start(width, height)
+            .constant("w", &[8, CLASSES], &weights)
+            .constant("bias", &[CLASSES], &[0.0; CLASSES as usize])
+            .reshape("relu", "flat", &[8, 96])
+            .transpose("flat", "patches", &[1, 0]);
+        let (graph, rows) = match front {
+            0 => (graph, "patches"),
+            _ => {
+                let class = graph.constant("class", &[front, 8], &vec![9.0; front as usize * 8]);
+                (class.node_with("Concat", &["class", "patches"], "rows", &[("axis", 0)]), "rows")
+            }
+        };
+        graph.node("Gemm", &[rows, "w", "bias"], "product", &[])
+    };
+    let map = rows(0).transpose("product", "channels", &[1, 0]).reshape("channels", "out", &[1, CLASSES as i64, 8, 12]);
+    let (shape, expected, features) = maps(map.output("out", &[1, CLASSES, 8, 12]), "", &tensor);
+    assert_eq!(shape, [6, 8, 12]);
+    same(&features, &relu, 0.0);
+    for front in [0, 1] {
+        let flat = rows(front).output("product", &[96 + front, CLASSES]);
+        let manifest = "[outputs]\nlogits = \"product\"\n";
+        let (shape, logits, features) = maps(flat, manifest, &tensor);
+        assert_eq!(shape, [6, 8, 12]);
+        same(&logits, &expected, 1e-5);
+        same(&features, &relu, 0.0);
+    }
+    let place = Place::new();
+    rows(3).output("product", &[99, CLASSES]).save(&place.path("rows.onnx"));
+    std::fs::write(place.path("rows.toml"), "[outputs]\nlogits = \"product\"\n").unwrap();
+    assert!(assumed(&inspect(&place, "rows.onnx"), "99 tokens of `product` after the first 3"));
+}
+
+/// Convolutions as ONNX Runtime's optimiser writes them into a graph that it saves.
+#[test]
+fn fused_convolutions_are_tapped() {
+    let (width, height) = (24u64, 16u64);
+    let tensor = picture(width, height);
+    let (shape, expected, relu) = maps(start(width, height).output("raw", &[1, 6, 8, 12]), "", &tensor);
+    let fused = start(width, height).own_node("FusedConv", &["relu", "raw.weight"], "logits");
+    let (found, logits, features) = maps(fused.output("logits", &[1, 6, 8, 12]), "", &tensor);
+    assert_eq!(found, shape);
+    same(&logits, &expected, 1e-5);
+    same(&features, &relu, 0.0);
+}
+
 #[test]
 fn the_picture_itself_is_no_feature() {
     let place = Place::new();

@@ -1,7 +1,8 @@
 //! The start of a pipeline, up to its first frame.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
@@ -59,6 +60,7 @@ pub(super) fn start(
     probe: &Probe,
 ) -> Result<Started> {
     let mut trouble = Trouble::default();
+    let arrived = watch(sink);
     // No limit until the pipeline plays: a first frame between PAUSED and PLAYING lets the source continue at once
     // (`gst_base_sink_commit_state`), and a full queue would then hold the lock that the change to PLAYING needs.
     sink.set_max_buffers(0);
@@ -110,7 +112,40 @@ pub(super) fn start(
             return Err(Error::failed(format!("{}: no frame within {} seconds", name.display(), OPENING.as_secs())));
         }
     };
+    // The time of the first frame depends on sound that starts before it.
+    let deadline = Instant::now() + STALLED;
+    let full = 1 + u64::from(QUEUED_FRAMES);
+    while !shared.has_sound_begun() && arrived.load(Ordering::Acquire) <= full && !over && Instant::now() < deadline {
+        let Some(message) = bus.timed_pop(gst::ClockTime::from_mseconds(1)) else { continue };
+        match message.view() {
+            gst::MessageView::Tag(tag) => gather_tags(&tag.tags(), shared, &mut containers),
+            gst::MessageView::Eos(_) => over = true,
+            _ => {
+                if trouble.note(&message) {
+                    break;
+                }
+            }
+        }
+    }
     Ok(Started { first, containers, trouble, over })
+}
+
+/// The number of frames that have arrived at `sink`, beyond all bounds after the last one. The sink holds up the demuxer
+/// in the frame after the queued ones.
+fn watch(sink: &gst_app::AppSink) -> Arc<AtomicU64> {
+    let arrived = Arc::new(AtomicU64::new(0));
+    if let Some(pad) = sink.static_pad("sink") {
+        let arrived = Arc::clone(&arrived);
+        pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+            match info.event() {
+                None => drop(arrived.fetch_add(1, Ordering::AcqRel)),
+                Some(event) if event.type_() == gst::EventType::Eos => arrived.store(u64::MAX, Ordering::Release),
+                Some(_) => {}
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+    arrived
 }
 
 /// Stops a pipeline on an early return.

@@ -48,8 +48,13 @@ pub struct Graph {
     graph: Message,
     /// 17 where none is set.
     opset: Option<u64>,
+    /// There are operators of ONNX Runtime's own.
+    has_own: bool,
     model: Message,
 }
+
+/// The domain of ONNX Runtime's own operators.
+const OWN_DOMAIN: &[u8] = b"com.microsoft";
 
 impl Graph {
     fn value(name: &str, element: u64, shape: &[u64]) -> Message {
@@ -145,6 +150,15 @@ impl Graph {
         self
     }
 
+    /// An operator of ONNX Runtime's own.
+    pub fn own_node(mut self, operator: &str, inputs: &[&str], output: &str) -> Self {
+        let node = inputs.iter().fold(Message::default(), |node, input| node.bytes(1, input.as_bytes()));
+        let node = node.bytes(2, output.as_bytes()).bytes(4, operator.as_bytes()).bytes(7, OWN_DOMAIN);
+        self.graph = self.graph.message(1, node);
+        self.has_own = true;
+        self
+    }
+
     /// An operator with attributes that are one integer each.
     pub fn node_with(mut self, operator: &str, inputs: &[&str], output: &str, integers: &[(&str, u64)]) -> Self {
         let mut node = inputs.iter().fold(Message::default(), |node, input| node.bytes(1, input.as_bytes()));
@@ -190,7 +204,11 @@ impl Graph {
     pub fn encoded(self) -> Vec<u8> {
         let graph = self.graph.bytes(2, b"test");
         let opset = Message::default().bytes(1, b"").varint(2, self.opset.unwrap_or(17));
-        let mut file = Message::default().varint(1, 8).message(7, graph).message(8, opset).0;
+        let mut file = Message::default().varint(1, 8).message(7, graph).message(8, opset);
+        if self.has_own {
+            file = file.message(8, Message::default().bytes(1, OWN_DOMAIN).varint(2, 1));
+        }
+        let mut file = file.0;
         file.extend(self.model.0);
         file
     }

@@ -19,8 +19,16 @@ const PATCHES: std::ops::RangeInclusive<usize> = 1..=64;
 pub(super) enum Form {
     /// A map, with this order of axes where it is another one.
     Map(Option<Vec<i64>>),
-    /// `[N, tokens, D]`; the first tokens are no patches of the picture, the others are its rows.
-    Tokens { first: usize, rows: usize, columns: usize },
+    /// `[N, tokens, D]`, or `[N tokens, D]` where `flat` is D.
+    Tokens { grid: Grid, flat: Option<usize> },
+}
+
+/// Tokens as a grid over the picture: the first ones are no patches of it, the others are its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Grid {
+    pub first: usize,
+    pub rows: usize,
+    pub columns: usize,
 }
 
 impl Form {
@@ -77,6 +85,9 @@ impl<'a> Planner<'_, 'a> {
         match shape.as_slice() {
             [_, _, _, _] => self.four_axes(tensor, &shape, question),
             [_, _, _] => self.three_axes(tensor, &shape, question),
+            &[Some(tokens), Some(channels)] => {
+                Ok(Form::Tokens { grid: self.tokens(tensor, tokens, &shape, question.what)?, flat: Some(channels) })
+            }
             _ => Err(Error::failed(format!(
                 "the {} `{tensor}` have shape {}, expected a map [1, C, h, w]",
                 question.what,
@@ -144,35 +155,14 @@ impl<'a> Planner<'_, 'a> {
         }
         if a == Some(1) {
             let Some(tokens) = b else { return Ok(Form::IN_ORDER) };
-            let one_per_pixel = self.is_exact(b, c);
-            if !one_per_pixel && let Some((first, rows, columns)) = grid(tokens, self.size) {
-                let front = if first > 0 { format!(" after the first {first}") } else { String::new() };
-                let (width, height) = self.size;
-                let patch = (width / columns).min(height / rows);
-                let (right, bottom) = (width - columns * patch, height - rows * patch);
-                let missed = if right + bottom > 0 {
-                    format!(
-                        ", which misses the last {right} columns and {bottom} rows of the picture of {width}x{height}: set \
-                         input.width and input.height in the manifest to multiples of {patch} where the graph leaves them free"
-                    )
-                } else {
-                    String::new()
-                };
-                self.assume(format!(
-                    "the {tokens} tokens of `{tensor}`{front} are taken as a grid of {rows} rows and {columns} columns{missed}"
-                ));
-                return Ok(Form::Tokens { first, rows, columns });
-            }
-            let (width, height) = self.size;
-            return Err(if one_per_pixel {
-                Error::failed(format!("the {what} `{tensor}` have shape {}: one value per pixel, not several classes", text(shape)))
-            } else {
-                Error::failed(format!(
-                    "the {what} `{tensor}` have shape {}, {tokens} tokens, which are no grid over the picture of {width}x{height}",
+            if self.is_exact(b, c) {
+                let message = format!(
+                    "the {what} `{tensor}` have shape {}: one value per pixel, not several classes",
                     text(shape)
-                ))
+                );
+                return Err(Error::failed(message).hint(ANOTHER_PLACE));
             }
-            .hint(ANOTHER_PLACE));
+            return Ok(Form::Tokens { grid: self.tokens(tensor, tokens, shape, what)?, flat: None });
         }
         match (self.fits(b, c), self.fits(a, b)) {
             (true, false) => Ok(Form::IN_ORDER),
@@ -189,6 +179,35 @@ impl<'a> Planner<'_, 'a> {
                 Err(open(tensor, what, &format!("it has shape {}, {reason}", text(shape))))
             }
         }
+    }
+
+    /// The grid that `tokens` tokens are.
+    fn tokens(&mut self, tensor: &str, tokens: usize, shape: &[Option<usize>], what: &str) -> Result<Grid> {
+        let (width, height) = self.size;
+        let Some(grid) = grid(tokens, self.size) else {
+            let message = format!(
+                "the {what} `{tensor}` have shape {}, {tokens} tokens, which are no grid over the picture of \
+                 {width}x{height}",
+                text(shape)
+            );
+            return Err(Error::failed(message).hint(ANOTHER_PLACE));
+        };
+        let Grid { first, rows, columns } = grid;
+        let front = if first > 0 { format!(" after the first {first}") } else { String::new() };
+        let patch = (width / columns).min(height / rows);
+        let (right, bottom) = (width - columns * patch, height - rows * patch);
+        let missed = if right + bottom > 0 {
+            format!(
+                ", which misses the last {right} columns and {bottom} rows of the picture of {width}x{height}: set \
+                 input.width and input.height in the manifest to multiples of {patch} where the graph leaves them free"
+            )
+        } else {
+            String::new()
+        };
+        self.assume(format!(
+            "the {tokens} tokens of `{tensor}`{front} are taken as a grid of {rows} rows and {columns} columns{missed}"
+        ));
+        Ok(grid)
     }
 
     /// Whether a map of `rows` and `columns` has the picture's proportions, within a cell; what is not known fits.
@@ -233,13 +252,13 @@ fn text(shape: &[Option<usize>]) -> String {
     format!("[{}]", axes.collect::<Vec<_>>().join(", "))
 }
 
-/// Tokens in front, rows and columns of `tokens` patches of a picture of `size`.
-fn grid(tokens: usize, (width, height): (usize, usize)) -> Option<(usize, usize, usize)> {
+/// The grid of `tokens` tokens of a picture of `size`.
+fn grid(tokens: usize, (width, height): (usize, usize)) -> Option<Grid> {
     let fits = |first: usize, patch: usize, exact: bool| {
         let (rows, columns) = (height / patch, width / patch);
         let whole = height.is_multiple_of(patch) && width.is_multiple_of(patch);
         let wanted = rows * columns + first == tokens && rows * columns > 1;
-        (wanted && (whole || !exact)).then_some((first, rows, columns))
+        (wanted && (whole || !exact)).then_some(Grid { first, rows, columns })
     };
     let all =
         |exact| PREFIXES.into_iter().find_map(|first| PATCHES.into_iter().find_map(|patch| fits(first, patch, exact)));
@@ -248,13 +267,14 @@ fn grid(tokens: usize, (width, height): (usize, usize)) -> Option<(usize, usize,
 
 #[cfg(test)]
 mod tests {
-    use super::grid;
+    use super::{Grid, grid};
 
     #[test]
     fn tokens_are_the_patches_of_the_picture() {
-        assert_eq!(grid(1024, (512, 512)), Some((0, 32, 32)));
-        assert_eq!(grid(28 * 46 + 5, (644, 392)), Some((5, 28, 46)));
-        assert_eq!(grid(197, (224, 224)), Some((1, 14, 14)));
+        let some = |first, rows, columns| Some(Grid { first, rows, columns });
+        assert_eq!(grid(1024, (512, 512)), some(0, 32, 32));
+        assert_eq!(grid(28 * 46 + 5, (644, 392)), some(5, 28, 46));
+        assert_eq!(grid(197, (224, 224)), some(1, 14, 14));
         assert_eq!(grid(77, (512, 512)), None);
     }
 }

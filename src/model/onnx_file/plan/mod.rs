@@ -17,7 +17,7 @@ use crate::model::onnx_file::noted::Noted;
 use crate::model::onnx_file::tap;
 use crate::model::prepare::InputSpec;
 use crate::{Error, Result};
-use form::Form;
+use form::{Form, Grid};
 pub use input::FREE_SIZES;
 
 /// The input as the graph has it.
@@ -224,14 +224,19 @@ impl<'m, 'a> Planner<'m, 'a> {
             Form::Map(Some(order)) => {
                 from = self.append("Transpose", &[&from], &format!("{name}.nchw"), Some(Attribute::Perm(order)));
             }
-            Form::Tokens { first, rows, columns } => {
-                if *first > 0 {
-                    let [start, end, axis] = [(".start", *first as i64), (".end", i64::MAX), (".axis", 1)]
+            &Form::Tokens { grid: Grid { first, rows, columns }, flat } => {
+                if let Some(channels) = flat {
+                    let shape = [-1, (first + rows * columns) as i64, channels as i64];
+                    let shape = self.integers(&format!("{name}.batched"), &shape);
+                    from = self.append("Reshape", &[&from, &shape], &format!("{name}.tokens"), None);
+                }
+                if first > 0 {
+                    let [start, end, axis] = [(".start", first as i64), (".end", i64::MAX), (".axis", 1)]
                         .map(|(part, value)| self.integers(&format!("{name}{part}"), &[value]));
                     from = self.append("Slice", &[&from, &start, &end, &axis], &format!("{name}.patches"), None);
                 }
                 from = self.append("Transpose", &[&from], &format!("{name}.ndt"), Some(Attribute::Perm(&[0, 2, 1])));
-                let grid = self.integers(&format!("{name}.grid"), &[0, 0, *rows as i64, *columns as i64]);
+                let grid = self.integers(&format!("{name}.grid"), &[0, 0, rows as i64, columns as i64]);
                 from = self.append("Reshape", &[&from, &grid], &format!("{name}.nchw"), None);
             }
         }

@@ -210,3 +210,22 @@ fn a_file_that_is_no_library_is_named() {
     command.env("ORT_DYLIB_PATH", place.path("libonnxruntime.so"));
     run(command, "run a.mp4 -o none").code(1).says(&["libonnxruntime.so", "make deps"]);
 }
+
+/// A library that answers as ONNX Runtime 1.10 does: it has no table of functions of a newer version.
+#[test]
+fn a_library_of_another_version_is_refused_with_both_versions() {
+    let place = Place::new();
+    place.moving("a.mp4", 2);
+    let source = "struct base { const void *(*api)(unsigned); const char *(*version)(void); };\n\
+        static const void *api(unsigned v) { (void)v; return 0; }\n\
+        static const char *version(void) { return \"1.10.0\"; }\n\
+        static const struct base BASE = { api, version };\n\
+        const struct base *OrtGetApiBase(void) { return &BASE; }\n";
+    std::fs::write(place.path("old.c"), source).unwrap();
+    let library = place.path("libonnxruntime.so.1.10.0");
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(place.path("old.c")).status();
+    assert!(compiled.unwrap().success());
+    let mut command = place.program();
+    command.env("ORT_DYLIB_PATH", &library);
+    run(command, "run a.mp4 -o none").code(1).says(&["libonnxruntime.so.1.10.0", "1.10", "make deps"]);
+}

@@ -286,4 +286,16 @@ mod tests {
         let error = check_half(wgpu::Features::all() - wgpu::Features::SHADER_F16, "that one").unwrap_err().to_string();
         assert!(error.contains("that one") && error.contains("SHADER_F16"), "{error}");
     }
+
+    #[test]
+    fn an_adapter_with_smaller_limits_is_refused_with_both_numbers() {
+        let wanted = wgpu::Limits::default();
+        assert!(check_limits(&wanted, &wanted, "this one").is_ok());
+        let offered = wgpu::Limits { max_compute_workgroup_storage_size: 8_192, ..wanted.clone() };
+        let error = check_limits(&wanted, &offered, "that one").unwrap_err().to_string();
+        assert!(error.contains("that one offers 8192 bytes of workgroup memory, but 16384 are needed"), "{error}");
+        let offered = wgpu::Limits { max_storage_buffers_per_shader_stage: 4, ..wanted.clone() };
+        let error = check_limits(&wanted, &offered, "that one").unwrap_err().to_string();
+        assert!(error.contains("4 storage buffers per pass, but 8 are needed"), "{error}");
+    }
 }

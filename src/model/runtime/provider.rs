@@ -178,7 +178,7 @@ impl Provider {
     /// # Errors
     /// The provider, or this CPU, cannot compute in that precision, or has no such device.
     pub(super) fn dispatch(self, options: &SessionOptions) -> Result<Option<ep::ExecutionProviderDispatch>> {
-        self.check_precision(options)?;
+        self.check_precision(options, has_bf16())?;
         Ok(match self {
             Self::Auto | Self::Cpu => None,
             Self::Cuda => Some(ep::CUDA::default().with_device_id(self.number(options)?).build()),
@@ -214,12 +214,13 @@ impl Provider {
         }
     }
 
-    fn check_precision(self, options: &SessionOptions) -> Result<()> {
+    /// `bf16` says whether the CPU multiplies it in hardware.
+    fn check_precision(self, options: &SessionOptions, bf16: bool) -> Result<()> {
         let precision = options.precision;
         let can = match (self, precision) {
             (_, Precision::Auto | Precision::F32) | (Self::Auto, _) => true,
             (Self::Tensorrt | Self::Openvino, Precision::F16) => true,
-            (Self::Openvino, Precision::Bf16) => !on_cpu(options) || has_bf16(),
+            (Self::Openvino, Precision::Bf16) => !on_cpu(options) || bf16,
             _ => false,
         };
         if can {
@@ -326,6 +327,19 @@ mod tests {
             assert_eq!(error.kind(), crate::ErrorKind::Usage, "{provider:?}");
             assert!(error.to_string().contains(precision.name()), "{error}");
         }
+    }
+
+    #[test]
+    fn bf16_is_refused_on_a_cpu_without_it() {
+        let options = SessionOptions { precision: Precision::Bf16, ..SessionOptions::default() };
+        let error = Provider::Openvino.check_precision(&options, false).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Usage);
+        assert!(error.to_string().contains("AVX512_BF16"), "{error}");
+        assert!(Provider::Openvino.check_precision(&options, true).is_ok());
+        // A GPU or NPU has its own rules, and `auto` takes f32 here.
+        let elsewhere = SessionOptions { device: Some(Device::Name("GPU".into())), ..options.clone() };
+        assert!(Provider::Openvino.check_precision(&elsewhere, false).is_ok());
+        assert!(Provider::Auto.check_precision(&options, false).is_ok());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fs::File;
 
 use gstreamer as gst;
 
-use super::{matroska, mp4};
+use super::{asf, matroska, mp4};
 
 /// The metadata of a file.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -107,9 +107,9 @@ impl TrackMetadata {
 }
 
 impl Metadata {
-    /// Reads an MP4, MOV or Matroska file; none for other formats, which are limited to GStreamer's tags.
+    /// Reads an MP4, MOV, Matroska or ASF file; none for other formats, which are limited to GStreamer's tags.
     pub fn read(file: &mut File) -> Option<Self> {
-        matroska::metadata::read(file).or_else(|| mp4::metadata::read(file).ok())
+        matroska::metadata::read(file).or_else(|| asf::read(file)).or_else(|| mp4::metadata::read(file).ok())
     }
 
     /// The metadata in a demuxer's tags.

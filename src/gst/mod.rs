@@ -1,6 +1,7 @@
 //! The parts shared by all rooms that use GStreamer: initialisation, frames in its memory, bus messages as errors,
-//! packets of audio and subtitles between a reader and a writer, the structure of MP4 and Matroska files.
+//! packets of audio and subtitles between a reader and a writer, the structure of MP4, Matroska and ASF files.
 
+pub(crate) mod asf;
 pub(crate) mod clock;
 pub(crate) mod decoder;
 pub(crate) mod doctor;

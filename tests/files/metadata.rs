@@ -86,6 +86,32 @@ fn titles_places_dates_and_names_go_along() {
 }
 
 #[test]
+fn tags_of_asf_go_along() {
+    let place = Place::new();
+    let tags = [
+        "title=\u{9053}\u{8def}",
+        "artist=Me",
+        "comment=Dashcam 7",
+        "copyright=Us",
+        "genre=roads",
+        "make=Maker",
+        "gps_log=52.5,13.4",
+        "creation_time=2021-03-04T05:06:07Z",
+    ];
+    let more: Vec<&str> = tags.iter().flat_map(|tag| ["-metadata", tag]).collect();
+    clip(&place, "in.wmv", &format!("{VIDEO} {SOUND} -c:v wmv2 -c:a wmav2"), &more);
+    for output in ["a.mkv", "b.mov"] {
+        pass(&place, "in.wmv", output).code(0);
+        for tag_value in tags {
+            let (key, value) = tag_value.split_once('=').unwrap();
+            let got =
+                [key, &format!("com.apple.quicktime.{key}")].map(|key| tag(&place.path(output), "", key)).concat();
+            assert!(got.starts_with(value.trim_end_matches('Z')), "{output} {key}: {got}");
+        }
+    }
+}
+
+#[test]
 fn default_names_of_tracks_stay_in_mp4_and_are_no_titles() {
     let place = Place::new();
     let names = ["-metadata:s:v:0", "handler_name=Core Media Video", "-metadata:s:a:0", "handler_name=SoundHandler"];
@@ -128,7 +154,13 @@ fn keys_of_phones_go_along() {
 #[test]
 fn a_file_without_a_date_gets_none() {
     let place = Place::new();
-    for (input, output) in [("in.mp4", "out.mp4"), ("in.mkv", "out.mkv"), ("in.ts", "ts.mp4"), ("in.avi", "avi.mkv")] {
+    for (input, output) in [
+        ("in.mp4", "out.mp4"),
+        ("in.mkv", "out.mkv"),
+        ("in.ts", "ts.mp4"),
+        ("in.avi", "avi.mkv"),
+        ("in.wmv", "wmv.mp4"),
+    ] {
         place.clip(input, &format!("{VIDEO} {ENCODE}"));
         pass(&place, input, output).code(0);
         assert_eq!(tag(&place.path(output), "", "creation_time"), "", "{output}");

@@ -46,6 +46,9 @@ lint: deps ## rustfmt, clippy and the documents; warnings are errors
 	scripts/check_docs.sh
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+	# The fuzz targets with the versions of the program; their library is only needed to link them.
+	cp Cargo.lock fuzz/Cargo.lock
+	CUSTOM_LIBFUZZER_PATH=$(CURDIR)/none $(CARGO) clippy --release --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings
 
 deny: ## licences, sources and duplicate versions of all dependencies
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny --version 0.20.2

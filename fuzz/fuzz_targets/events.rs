@@ -12,7 +12,8 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use oodstream::archive::export::{Format, export};
-use oodstream::archive::review::{merge, report};
+use oodstream::archive::merge::merge;
+use oodstream::archive::review::report;
 use oodstream::archive::status::Records;
 
 /// A record of a file whose events are read. It names them, so that no input leads out of the folder.
@@ -36,7 +37,7 @@ fuzz_target!(|bytes: &[u8]| {
     let write = |name: &str, bytes: &[u8]| fs::write(place(name), bytes).expect("a file");
     write("a.regions.jsonl", lines);
     for (format, name) in [(Format::Coco, "a.json"), (Format::Cvat, "a.xml"), (Format::Csv, "a.csv")] {
-        let exported = export(&[place("a.regions.jsonl")], format, &place(name), true);
+        let exported = export(&[place("a.regions.jsonl")], format, &place(name), &FOLDER, true);
         if exported.is_ok() && format == Format::Coco {
             let text = fs::read(place(name)).expect("what was written");
             serde_json::from_slice::<serde_json::Value>(&text).expect("JSON");

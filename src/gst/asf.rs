@@ -25,7 +25,7 @@ const FROM_1601_TO_1970: i64 = 11_644_473_600;
 /// The names of the content description, in its order.
 const DESCRIPTION: [&str; 5] = ["title", "artist", "copyright", "comment", "rating"];
 /// Names of the format by the names that other formats use; those of its writer's settings have none.
-const NAMES: [(&str, Option<&str>); 14] = [
+const NAMES: [(&str, Option<&str>); 20] = [
     ("Title", Some("title")),
     ("Author", Some("artist")),
     ("Copyright", Some("copyright")),
@@ -40,6 +40,12 @@ const NAMES: [(&str, Option<&str>); 14] = [
     ("WM/EncodingSettings", None),
     ("WM/EncodingTime", None),
     ("WMFSDKVersion", None),
+    ("WMFSDKNeeded", None),
+    ("IsVBR", None),
+    ("VBR Peak", None),
+    ("Buffer Average", None),
+    ("ASFLeakyBucketPairs", None),
+    ("DeviceConformanceTemplate", None),
 ];
 
 const fn guid(front: [u8; 8], end: u64) -> Guid {
@@ -132,8 +138,12 @@ fn extended(mut data: &[u8], found: &mut Metadata) -> Option<()> {
             2 | 3 => number::<4>(&mut value)?.to_string(),
             4 => number::<8>(&mut value)?.to_string(),
             5 => number::<2>(&mut value)?.to_string(),
-            // Pictures and data of programs.
-            _ => continue,
+            _ => {
+                if !NAMES.iter().any(|(known, _)| *known == name) {
+                    found.left_out.push(name);
+                }
+                continue;
+            }
         };
         match NAMES.iter().find(|(known, _)| *known == name) {
             Some((_, Some(common))) => add(found, common, value),
@@ -150,4 +160,62 @@ fn properties(mut data: &[u8], found: &mut Metadata) -> Option<()> {
     // Writers that do not know the date put 1601 or 1970.
     found.created = Some(created).filter(|created| *created > 0);
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    fn wide(text: &str) -> Vec<u8> {
+        text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect()
+    }
+
+    fn object_of(kind: Guid, data: &[u8]) -> Vec<u8> {
+        [&kind[..], &((FRONT + data.len()) as u64).to_le_bytes(), data].concat()
+    }
+
+    /// A header with one attribute of each kind.
+    fn header() -> Vec<u8> {
+        let attribute = |name: &str, kind: u16, value: &[u8]| {
+            let (name, length) = (wide(name), u16::try_from(value.len()).unwrap());
+            let front = u16::try_from(name.len()).unwrap().to_le_bytes();
+            [&front[..], &name, &kind.to_le_bytes(), &length.to_le_bytes(), value].concat()
+        };
+        let attributes = [
+            attribute("WM/AlbumTitle", 0, &wide("Drives")),
+            attribute("WM/Picture", 1, &[0xff, 0xd8]),
+            attribute("IsVBR", 2, &[1, 0, 0, 0]),
+            attribute("Lane", 5, &[3, 0]),
+        ];
+        let count = u16::try_from(attributes.len()).unwrap().to_le_bytes();
+        let created = (1_614_834_367 + FROM_1601_TO_1970) as u64 * UNITS_PER_SECOND;
+        let objects = [
+            object_of(PROPERTIES, &[&[0; 24][..], &created.to_le_bytes()].concat()),
+            object_of(EXTENDED, &[&count[..], &attributes.concat()].concat()),
+        ]
+        .concat();
+        [&HEADER[..], &((FRONT + 6 + objects.len()) as u64).to_le_bytes(), &[2, 0, 0, 0, 1, 2], &objects].concat()
+    }
+
+    #[test]
+    fn attributes_are_tags_and_pictures_are_named_as_left_out() {
+        let found = read(&mut Cursor::new(header())).unwrap();
+        assert_eq!(found.tags, [("album", "Drives"), ("lane", "3")].map(|(name, value)| (name.into(), value.into())));
+        assert_eq!(found.left_out, ["WM/Picture"]);
+        assert_eq!(found.created, Some(1_614_834_367));
+    }
+
+    #[test]
+    fn a_damaged_header_gives_what_can_be_read() {
+        let whole = header();
+        for length in 0..whole.len() {
+            let _ = read(&mut Cursor::new(&whole[..length]));
+            let mut damaged = whole.clone();
+            damaged[length] ^= 0xff;
+            let _ = read(&mut Cursor::new(damaged));
+        }
+        assert_eq!(read(&mut Cursor::new(b"RIFF")), None);
+    }
 }

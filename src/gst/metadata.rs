@@ -20,6 +20,8 @@ pub(crate) struct Metadata {
     /// Time of the recording, in seconds since 1970.
     pub created: Option<i64>,
     pub tracks: Vec<TrackMetadata>,
+    /// Names of attributes that are no text or number, which no output takes.
+    pub left_out: Vec<String>,
     /// The file does not state its duration, and a demuxer can only estimate it.
     pub endless: bool,
     /// Metadata in the form of the input, copied unchanged to a file of the same format.

@@ -205,6 +205,9 @@ fn open(path: &Path, stream: u32, options: FileOptions, pace: Pace, only_keys: b
 
     let shared = Arc::new(InputTracks::default());
     if let Some(metadata) = file.as_mut().and_then(Metadata::read) {
+        for name in &metadata.left_out {
+            shared.note(format!("`{name}` in the header of the file is left out"));
+        }
         let _ = shared.metadata.set(metadata);
     }
     if let Some(Early::LeftOut(bytes)) = early {

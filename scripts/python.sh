@@ -11,7 +11,7 @@ install() {
   "target/python/$name/bin/pip" install --quiet --prefer-binary "$@"
 }
 
-install labels numpy==2.4.6 pillow==13.0.0 pycocotools==2.0.11 datumaro==1.13.12 kubernetes==37.0.2
+install labels numpy==2.4.6 pillow==12.3.0 pycocotools==2.0.11 datumaro==1.13.12 kubernetes==37.0.2
 install ray -r deploy/ray/requirements.txt
 install fiftyone fiftyone==1.22.1
 # A database that runs with OpenSSL 3, in place of the one that FiftyOne brings.

@@ -133,23 +133,23 @@ fn extended(mut data: &[u8], found: &mut Metadata) -> Option<()> {
         let name = text(part(&mut data, length)?);
         let (kind, length) = (number::<2>(&mut data)?, number::<2>(&mut data)?);
         let mut value = part(&mut data, length)?;
+        let name = match NAMES.iter().find(|(known, _)| *known == name) {
+            Some((_, None)) => continue,
+            Some((_, Some(common))) => (*common).to_owned(),
+            None if kind == 1 || kind > 5 => {
+                found.left_out.push(name);
+                continue;
+            }
+            None => name.trim_start_matches("WM/").to_lowercase(),
+        };
         let value = match kind {
             0 => text(value),
             2 | 3 => number::<4>(&mut value)?.to_string(),
             4 => number::<8>(&mut value)?.to_string(),
             5 => number::<2>(&mut value)?.to_string(),
-            _ => {
-                if !NAMES.iter().any(|(known, _)| *known == name) {
-                    found.left_out.push(name);
-                }
-                continue;
-            }
+            _ => continue,
         };
-        match NAMES.iter().find(|(known, _)| *known == name) {
-            Some((_, Some(common))) => add(found, common, value),
-            Some((_, None)) => {}
-            None => add(found, &name.trim_start_matches("WM/").to_lowercase(), value),
-        }
+        add(found, &name, value);
     }
     Some(())
 }

@@ -59,7 +59,7 @@ pub(super) fn start(
     shared: &InputTracks,
     probe: &Probe,
 ) -> Result<Started> {
-    let mut trouble = Trouble::default();
+    let mut heard = Heard::default();
     let arrived = watch(sink);
     // No limit until the pipeline plays: a first frame between PAUSED and PLAYING lets the source continue at once
     // (`gst_base_sink_commit_state`), and a full queue would then hold the lock that the change to PLAYING needs.
@@ -69,17 +69,10 @@ pub(super) fn start(
     sink.set_max_buffers(QUEUED_FRAMES);
     let deadline = Instant::now() + OPENING;
     let (mut steps, mut last_step) = (0, Instant::now());
-    let mut containers = Vec::new();
-    let mut over = false;
-    let mut failed = false;
     let first = loop {
         let sample = sink.try_pull_sample(gst::ClockTime::from_mseconds(20));
         while let Some(message) = bus.pop() {
-            match message.view() {
-                gst::MessageView::Tag(tag) => gather_tags(&tag.tags(), shared, &mut containers),
-                gst::MessageView::Eos(_) => over = true,
-                _ => failed |= trouble.note(&message),
-            }
+            heard.take(&message, shared);
         }
         if let Some(sample) = sample {
             break sample;
@@ -90,15 +83,15 @@ pub(super) fn start(
             return Err(Error::usage(format!("{}: it has {videos} video tracks", name.display()))
                 .hint("choose one of them with --video-track, from 1, or all"));
         }
-        if complete && !probe.video.load(Ordering::Acquire) && trouble.missing.is_none() {
+        if complete && !probe.video.load(Ordering::Acquire) && heard.trouble.missing.is_none() {
             return Err(no_video(name, probe));
         }
-        if over || failed || (sink.is_eos() && complete) {
+        if heard.over || heard.failed || (sink.is_eos() && complete) {
             // Frames decoded before the error.
             if let Some(sample) = sink.try_pull_sample(gst::ClockTime::from_mseconds(100)) {
                 break sample;
             }
-            return Err(trouble.input_error(name));
+            return Err(heard.trouble.input_error(name));
         }
         let now = probe.steps.load(Ordering::Acquire);
         if now != steps {
@@ -115,19 +108,33 @@ pub(super) fn start(
     // The time of the first frame depends on sound that starts before it.
     let deadline = Instant::now() + STALLED;
     let full = 1 + u64::from(QUEUED_FRAMES);
-    while !shared.has_sound_begun() && arrived.load(Ordering::Acquire) <= full && !over && Instant::now() < deadline {
-        let Some(message) = bus.timed_pop(gst::ClockTime::from_mseconds(1)) else { continue };
-        match message.view() {
-            gst::MessageView::Tag(tag) => gather_tags(&tag.tags(), shared, &mut containers),
-            gst::MessageView::Eos(_) => over = true,
-            _ => {
-                if trouble.note(&message) {
-                    break;
-                }
-            }
+    let sound_may_begin = || !shared.has_sound_begun() && arrived.load(Ordering::Acquire) <= full;
+    while sound_may_begin() && !heard.over && !heard.failed && Instant::now() < deadline {
+        if let Some(message) = bus.timed_pop(gst::ClockTime::from_mseconds(1)) {
+            heard.take(&message, shared);
         }
     }
+    let Heard { containers, trouble, over, .. } = heard;
     Ok(Started { first, containers, trouble, over })
+}
+
+/// What the messages of a starting pipeline say.
+#[derive(Default)]
+struct Heard {
+    containers: Vec<String>,
+    trouble: Trouble,
+    over: bool,
+    failed: bool,
+}
+
+impl Heard {
+    fn take(&mut self, message: &gst::Message, shared: &InputTracks) {
+        match message.view() {
+            gst::MessageView::Tag(tag) => gather_tags(&tag.tags(), shared, &mut self.containers),
+            gst::MessageView::Eos(_) => self.over = true,
+            _ => self.failed |= self.trouble.note(message),
+        }
+    }
 }
 
 /// The number of frames that have arrived at `sink`, beyond all bounds after the last one. The sink holds up the demuxer

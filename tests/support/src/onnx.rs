@@ -56,6 +56,12 @@ pub struct Graph {
 /// The domain of ONNX Runtime's own operators.
 const OWN_DOMAIN: &[u8] = b"com.microsoft";
 
+/// An operator without attributes.
+fn bare_node(operator: &str, inputs: &[&str], output: &str) -> Message {
+    let node = inputs.iter().fold(Message::default(), |node, input| node.bytes(1, input.as_bytes()));
+    node.bytes(2, output.as_bytes()).bytes(4, operator.as_bytes())
+}
+
 impl Graph {
     fn value(name: &str, element: u64, shape: &[u64]) -> Message {
         let dims = shape.iter().enumerate().fold(Message::default(), |dims, (axis, &size)| {
@@ -139,8 +145,7 @@ impl Graph {
 
     /// An operator; `ints` are attributes that are lists of integers.
     pub fn node(mut self, operator: &str, inputs: &[&str], output: &str, ints: &[(&str, &[u64])]) -> Self {
-        let mut node = inputs.iter().fold(Message::default(), |node, input| node.bytes(1, input.as_bytes()));
-        node = node.bytes(2, output.as_bytes()).bytes(4, operator.as_bytes());
+        let mut node = bare_node(operator, inputs, output);
         for (name, values) in ints {
             let attribute =
                 values.iter().fold(Message::default().bytes(1, name.as_bytes()), |all, &value| all.varint(8, value));
@@ -152,17 +157,14 @@ impl Graph {
 
     /// An operator of ONNX Runtime's own.
     pub fn own_node(mut self, operator: &str, inputs: &[&str], output: &str) -> Self {
-        let node = inputs.iter().fold(Message::default(), |node, input| node.bytes(1, input.as_bytes()));
-        let node = node.bytes(2, output.as_bytes()).bytes(4, operator.as_bytes()).bytes(7, OWN_DOMAIN);
-        self.graph = self.graph.message(1, node);
+        self.graph = self.graph.message(1, bare_node(operator, inputs, output).bytes(7, OWN_DOMAIN));
         self.has_own = true;
         self
     }
 
     /// An operator with attributes that are one integer each.
     pub fn node_with(mut self, operator: &str, inputs: &[&str], output: &str, integers: &[(&str, u64)]) -> Self {
-        let mut node = inputs.iter().fold(Message::default(), |node, input| node.bytes(1, input.as_bytes()));
-        node = node.bytes(2, output.as_bytes()).bytes(4, operator.as_bytes());
+        let mut node = bare_node(operator, inputs, output);
         for &(name, value) in integers {
             node = node.message(5, Message::default().bytes(1, name.as_bytes()).varint(3, value).varint(20, 2));
         }
@@ -208,9 +210,8 @@ impl Graph {
         if self.has_own {
             file = file.message(8, Message::default().bytes(1, OWN_DOMAIN).varint(2, 1));
         }
-        let mut file = file.0;
-        file.extend(self.model.0);
-        file
+        file.0.extend(self.model.0);
+        file.0
     }
 
     /// Writes the model file.

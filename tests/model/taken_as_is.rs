@@ -88,6 +88,35 @@ fn deeplab_of_torchvision() {
 }
 
 #[test]
+fn padding_as_in_tensorflow_is_part_of_the_convolution() {
+    let place = Place::new();
+    // PyTorch's exporter writes an empty name in place of the value 0, with which ONNX Runtime keeps the two apart.
+    let padded = |value: &str| {
+        Graph::default()
+            .input("input", &[1, 3, 64, 96])
+            .integers("pads", &[0, 0, 4, 4, 0, 0, 4, 4])
+            .constant("zero", &[], &[0.0])
+            .node("Pad", &["input", "pads", value], "padded", &[])
+            .conv("padded", "backbone", 3, 8, 4)
+            .node("Relu", &["backbone"], "features", &[])
+            .conv("features", "logits", 8, 12, 1)
+            .output("logits", &[1, 12, 18, 26])
+    };
+    place.moving("a.mp4", 1);
+    for (name, value) in [("empty", ""), ("zero", "zero")] {
+        padded(value).save(&place.path(&format!("{name}.onnx")));
+        let found = inspect(&place, &format!("{name}.onnx"));
+        assert!(!found["placement"].to_string().contains("Pad"), "{name}: {found}");
+        assert_eq!(shape(&found["features"][0]), [8, 18, 26]);
+        place
+            .run(&format!("run a.mp4 -o none -o scores:{name} --model {name}.onnx --method max-logit --threshold 0 -q"))
+            .code(0);
+    }
+    let map = |name: &str| std::fs::read(place.path(&format!("{name}/a_000000.npy"))).unwrap();
+    assert!(map("empty") == map("zero"), "the scores differ");
+}
+
+#[test]
 fn mmseg_with_argmax_at_its_end() {
     let place = Place::new();
     Graph::default()

@@ -2,13 +2,19 @@
 
 use std::ops::Range;
 
+use crate::Result;
 use crate::model::onnx_file::graph::{Dim, INT64, Model, Node, Port};
 use crate::model::onnx_file::wire::{Message, push_length};
+
+/// Numbers of fields: an operator of a graph, an input of an operator.
+const GRAPH_NODE: u32 = 1;
+const NODE_INPUT: u32 = 1;
 
 /// Changes to a graph, applied to a copy of the file's bytes.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Edit {
-    dropped: Vec<Range<usize>>,
+    /// Parts of the file, and what takes the place of each.
+    replaced: Vec<(Range<usize>, Vec<u8>)>,
     first: Vec<u8>,
     last: Vec<u8>,
     outputs: Vec<(String, Message)>,
@@ -22,12 +28,33 @@ impl Edit {
 
     /// Takes an operator out.
     pub fn drop_node(&mut self, node: &Node<'_>) {
-        self.dropped.push(node.field.clone());
+        self.replaced.push((node.field.clone(), Vec::new()));
+    }
+
+    /// Takes the empty names at the end of an operator's inputs out, which stand for inputs that are left out.
+    ///
+    /// # Errors
+    /// The operator cannot be read.
+    pub fn trim_inputs(&mut self, model: &Model<'_>, node: &Node<'_>) -> Result<()> {
+        let kept = node.inputs.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1);
+        let (mut fields, mut inputs) = (Vec::new(), 0);
+        let mut reader = model.message(&node.field)?;
+        while let Some(field) = reader.field()? {
+            inputs += usize::from(field.number == NODE_INPUT);
+            if field.number != NODE_INPUT || inputs <= kept {
+                fields.extend_from_slice(&model.bytes[field.range]);
+            }
+        }
+        let mut operator = Vec::new();
+        push_length(&mut operator, GRAPH_NODE, fields.len());
+        operator.extend(fields);
+        self.replaced.push((node.field.clone(), operator));
+        Ok(())
     }
 
     /// Takes an input or output out of the graph's list.
     pub fn drop_port(&mut self, port: &Port<'_>) {
-        self.dropped.push(port.field.clone());
+        self.replaced.push((port.field.clone(), Vec::new()));
     }
 
     /// Adds an input.
@@ -80,21 +107,23 @@ impl Edit {
 
     /// The file with the changes in it.
     pub fn apply(&self, model: &Model<'_>) -> Vec<u8> {
-        let mut dropped = self.dropped.clone();
-        dropped.sort_by_key(|range| range.start);
-        let gone: usize = dropped.iter().map(ExactSizeIterator::len).sum();
+        let mut replaced: Vec<_> = self.replaced.iter().collect();
+        replaced.sort_by_key(|(range, _)| range.start);
+        let gone: usize = replaced.iter().map(|(range, _)| range.len()).sum();
+        let come: usize = replaced.iter().map(|(_, other)| other.len()).sum();
         let mut last = self.last.clone();
         for (_, info) in &self.outputs {
             append(&mut last, 12, info);
         }
-        let length = self.first.len() + model.graph.len() - gone + last.len();
+        let length = self.first.len() + model.graph.len() - gone + come + last.len();
         let mut out = Vec::with_capacity(model.bytes.len() + self.first.len() + last.len() + 16);
         out.extend_from_slice(&model.bytes[..model.graph_field.start]);
         push_length(&mut out, 7, length);
         out.extend_from_slice(&self.first);
         let mut at = model.graph.start;
-        for range in dropped {
+        for (range, other) in replaced {
             out.extend_from_slice(&model.bytes[at..range.start]);
+            out.extend_from_slice(other);
             at = range.end;
         }
         out.extend_from_slice(&model.bytes[at..model.graph.end]);

@@ -128,11 +128,6 @@ impl Prepare {
         Ok(Self { spec, level: Level::best(), plans: Vec::new(), rows: Rows::default() })
     }
 
-    /// The form of the input it writes.
-    pub fn spec(&self) -> &InputSpec {
-        &self.spec
-    }
-
     /// Floats in one input: `3 * height * width`.
     pub fn input_len(&self) -> usize {
         3 * self.spec.width * self.spec.height

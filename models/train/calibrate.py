@@ -79,6 +79,24 @@ def scoring_text(scoring, source):
     return "\n".join(lines) + "\n"
 
 
+def calibrate_file(model, data, source, teacher=None, threads=2):
+    """Write mean and deviation of the recipe's terms and its threshold into the manifest beside an ONNX file."""
+    path = model.with_suffix(".toml")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    text = path.read_text()
+    run = onnxruntime.InferenceSession(model.read_bytes(), options, providers=["CPUExecutionProvider"])
+    prepare = preparation(tomllib.loads(text)["input"])
+    train, val = (sources.load(source, data, split, teacher) for split in ("train", "val"))
+    scoring = calibrate(run, prepare, tomllib.loads(RECIPE.read_text()), train, val)
+    # `[scoring]` with the comment above it and its terms, up to the next other section.
+    others = re.sub(r"(?ms)^(#[^\n]*\n)*\[scoring\].*?(?=^\[(?!\[?scoring)|\Z)", "", text).rstrip("\n")
+    path.write_text(others + "\n\n" + scoring_text(scoring, source))
+    print(f"{path}: threshold {scoring['threshold']:.5f}, " + ", ".join(
+        f"{t['statistic']}/{t['unit']} mean {t['mean']:.6f} std {t['std']:.6f}" for t in scoring["terms"]))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, type=Path, help="ONNX file; its manifest lies beside it")
@@ -87,24 +105,11 @@ def main():
     parser.add_argument("--teacher", help="for idd_lite, as in train.py")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    path = args.model.with_suffix(".toml")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = args.threads
-    options.log_severity_level = 3
     try:
-        text = path.read_text()
-        run = onnxruntime.InferenceSession(args.model.read_bytes(), options, providers=["CPUExecutionProvider"])
-        prepare = preparation(tomllib.loads(text)["input"])
         teacher = Teacher(args.teacher, None, args.threads) if args.teacher else None
-        train, val = (sources.load(args.source, args.data, split, teacher) for split in ("train", "val"))
-        scoring = calibrate(run, prepare, tomllib.loads(RECIPE.read_text()), train, val)
+        calibrate_file(args.model, args.data, args.source, teacher, args.threads)
     except (DataError, OSError, KeyError, tomllib.TOMLDecodeError) as error:
         sys.exit(f"calibrate: {error}")
-    # `[scoring]` with the comment above it and its terms, up to the next other section.
-    others = re.sub(r"(?ms)^(#[^\n]*\n)*\[scoring\].*?(?=^\[(?!\[?scoring)|\Z)", "", text).rstrip("\n")
-    path.write_text(others + "\n\n" + scoring_text(scoring, args.source))
-    print(f"{path}: threshold {scoring['threshold']:.5f}, " + ", ".join(
-        f"{t['statistic']}/{t['unit']} mean {t['mean']:.6f} std {t['std']:.6f}" for t in scoring["terms"]))
 
 
 if __name__ == "__main__":

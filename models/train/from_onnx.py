@@ -41,6 +41,19 @@ def read(path):
     return model
 
 
+def in_floats(model):
+    """A copy that leaves tensors in floats which a quantised file brings to 8 bits and back; weights stay rounded."""
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    makers = {node.output[0]: node for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in makers:
+            tensor = makers[node.input[0]].input[0]
+            node.op_type = "Identity"
+            del node.input[:]
+            node.input.append(tensor)
+    return model
+
+
 def module_name(node):
     """Path of the module that a traced node came from: `/net/stem/stem.0/Conv` is `net.stem.0`."""
     parts = node.split("/")[1:-1]
@@ -54,6 +67,9 @@ def convolutions(model):
     for node in model.graph.node:
         if node.op_type == "Cast" and node.input[0] in values:
             values[node.output[0]] = values[node.input[0]]
+        if node.op_type == "DequantizeLinear" and node.input[0] in values:
+            codes, scale = (values[name] for name in node.input[:2])
+            values[node.output[0]] = codes * scale.reshape(-1, *[1] * (codes.ndim - 1))
     found = {}
     for node in model.graph.node:
         if node.op_type == "Conv":
@@ -139,7 +155,7 @@ def recover(model, variant, images):
         raise ExportError(f"convolution {sorted(found)[0]}: not part of this network; another --variant?")
     give_statistics(net, images)
     check = images[:: max(len(images) // 4, 1)][:4]
-    return net, max(largest_difference(Outputs(net, distance), model, check).values())
+    return net, max(largest_difference(Outputs(net, distance), in_floats(model), check).values())
 
 
 def main():

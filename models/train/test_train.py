@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from onnx import helper
 from PIL import Image
 
 import checkpoint
@@ -15,6 +16,7 @@ import export
 import footage
 import from_onnx
 import metrics
+import quantise
 import scoring
 import sources
 from data import CLASSES, VOID, Batches, Crops, DataError, Frames, augment, label_id
@@ -301,9 +303,45 @@ class FromOnnx(unittest.TestCase):
             still, moving = (net.backbone.train(mode)(images)[3] for mode in (False, True))
         torch.testing.assert_close(still, moving, rtol=1e-2, atol=1e-2)
 
+    def test_a_quantised_network_computes_nearly_the_same_and_comes_back(self):
+        small = quantise.quantise(self.model, self.images)
+        integers = [n for n in small.graph.node if n.op_type == "QuantizeLinear"]
+        self.assertGreater(len(integers), 30)
+        self.assertFalse(any("blocks.0/" in n.name for n in integers), "strides 2 and 4 stay in floats")
+        outputs = [export.session(m.SerializeToString()).run(export.OUTPUTS, {"input": self.images})
+                   for m in (self.model, small)]
+        for name, a, b in zip(export.OUTPUTS, *outputs):
+            self.assertLess(np.std(a - b), 0.15 * np.std(a), name)
+        _, difference = from_onnx.recover(small, "lite0", self.images)
+        self.assertLess(difference, export.TOLERANCE)
+
     def test_another_network_is_refused(self):
         with self.assertRaisesRegex(export.ExportError, "another --variant|missing in the file or of another shape"):
             from_onnx.recover(self.model, "lite1", self.images)
+
+
+class Rounding(unittest.TestCase):
+    def test_errors_are_made_up_for(self):
+        rng = np.random.default_rng(7)
+        x = rng.normal(size=(12, 3)) @ rng.normal(size=(3, 400)) + 0.1 * rng.normal(size=(12, 400))
+        weight = rng.normal(size=(8, 12, 1, 1))
+        scale = np.abs(weight).max((1, 2, 3)) / 7
+        nearest = np.round(weight / scale[:, None, None, None])
+        better = quantise.rounded(weight, scale, (x @ x.T)[None])
+
+        def error(whole):
+            return np.std(((whole * scale[:, None, None, None]) - weight)[:, :, 0, 0] @ x)
+
+        self.assertLess(error(better), 0.6 * error(nearest))
+
+    def test_a_depthwise_weight_meets_its_window(self):
+        rng = np.random.default_rng(8)
+        x, weight = (rng.normal(size=size).astype(np.float32) for size in ((4, 7, 9), (4, 1, 3, 3)))
+        conv = helper.make_node("Conv", ["x", "w"], ["y"], group=4, pads=[0, 0, 1, 1], strides=[2, 2])
+        padded = torch.nn.functional.pad(torch.from_numpy(x), (0, 1, 0, 1))[None]
+        want = torch.nn.functional.conv2d(padded, torch.from_numpy(weight), stride=2 * quantise.SPARSE, groups=4)[0]
+        got = np.einsum("gk,gkn->gn", weight.reshape(4, 9), quantise.windows(x, conv, (3, 3)))
+        np.testing.assert_allclose(got, want.reshape(4, -1), rtol=1e-5)
 
 
 class Scores(unittest.TestCase):

@@ -4,6 +4,7 @@ mod features_alone;
 mod graphs;
 mod hostile;
 mod providers;
+mod quantised;
 mod queries;
 mod taken_as_is;
 mod values;

@@ -225,7 +225,7 @@ fn after(model: &Model<'_>, node: &Node<'_>, axes: Vec<Axis>) -> Option<Vec<Axis
 
 /// The axes that a Squeeze or Unsqueeze names: an attribute up to operator set 12, a constant since.
 fn listed_axes(model: &Model<'_>, node: &Node<'_>) -> Option<Vec<i64>> {
-    let constant = || Some(model.values.get(node.input(1)?)?.iter().map(|&axis| axis as i64).collect());
+    let constant = || Some(model.values(node.input(1)?)?.iter().map(|&axis| axis as i64).collect());
     node.list("axes").map(<[i64]>::to_vec).or_else(constant)
 }
 

@@ -24,7 +24,7 @@ pub fn taken(model: &Model<'_>, picture: &str) -> Option<Taken> {
     for _ in 0..LONGEST {
         let mut takers = model.nodes.iter().filter(|node| node.operator != "Shape" && node.inputs.contains(&at));
         let (Some(node), None) = (takers.next(), takers.next()) else { break };
-        let constant = node.inputs.iter().find(|input| **input != at).and_then(|input| model.values.get(input));
+        let constant = node.inputs.iter().find(|input| **input != at).and_then(|input| model.values(input));
         match (node.operator, constant) {
             ("Sub", Some(values)) if node.inputs[0] == at => shift -= mean(values),
             ("Add", Some(values)) => shift += mean(values),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::model::onnx_file::parts::{Dim, External, Node, Port};
+use crate::model::onnx_file::parts::{Dim, External, INT8, Node, Port, UINT8, Values};
 use crate::model::onnx_file::wire::Field;
 use crate::{Error, Result};
 
@@ -25,7 +25,7 @@ pub(super) struct Collector<'a> {
     pub(super) inputs: Vec<Port<'a>>,
     pub(super) outputs: Vec<Port<'a>>,
     pub(super) constants: HashSet<&'a str>,
-    pub(super) values: HashMap<&'a str, Vec<f64>>,
+    pub(super) values: HashMap<&'a str, Values>,
     pub(super) parameters: u64,
     pub(super) external: BTreeSet<External<'a>>,
     pub(super) has_inner_graphs: bool,
@@ -92,7 +92,7 @@ impl<'a> Collector<'a> {
     }
 
     /// An operator, and the values of the constant that it is where it is one with few.
-    fn node(&mut self, field: &Field<'a>, depth: usize) -> Result<(Node<'a>, Option<Vec<f64>>)> {
+    fn node(&mut self, field: &Field<'a>, depth: usize) -> Result<(Node<'a>, Option<Values>)> {
         self.count()?;
         let mut constant = None;
         let mut node = Node {
@@ -171,7 +171,7 @@ impl<'a> Collector<'a> {
     }
 
     /// Counts the elements of a tensor, notes the file they are in, and gives its name, and its values if they are few.
-    fn tensor(&mut self, field: &Field<'a>) -> Result<(&'a str, Option<Vec<f64>>)> {
+    fn tensor(&mut self, field: &Field<'a>) -> Result<(&'a str, Option<Values>)> {
         self.count()?;
         let mut data = None;
         let (mut name, mut shape, mut element) = ("", Vec::new(), 0);
@@ -222,7 +222,12 @@ impl<'a> Collector<'a> {
         }
         self.parameters = self.parameters.saturating_add(count);
         let few = count as usize <= MAX_VALUES && !is_external;
-        Ok((name, data.filter(|_| few).and_then(|data| values(&data, element, count as usize))))
+        Ok((
+            name,
+            data.filter(|_| few)
+                .and_then(|data| values(&data, element, count as usize))
+                .map(|list| Values { element, list }),
+        ))
     }
 }
 
@@ -231,7 +236,7 @@ enum Attribute {
     Integer(i64),
     List(Vec<i64>),
     /// A tensor of few values.
-    Constant(Vec<f64>),
+    Constant(Values),
     Other,
 }
 
@@ -249,6 +254,8 @@ fn values(data: &Field<'_>, element: i64, count: usize) -> Option<Vec<f64>> {
     let found = match (data.number, element) {
         (4, _) | (9, 1) => read(bytes, |chunk| f64::from(f32::from_le_bytes(chunk))),
         (10, _) | (9, 11) => read(bytes, f64::from_le_bytes),
+        (9, UINT8) => bytes.iter().map(|&code| f64::from(code)).collect(),
+        (9, INT8) => bytes.iter().map(|&code| f64::from(code as i8)).collect(),
         (9, 6) => read(bytes, |chunk| f64::from(i32::from_le_bytes(chunk))),
         (9, 7) => read(bytes, |chunk| i64::from_le_bytes(chunk) as f64),
         (9, 10) => read(bytes, |chunk| half(u16::from_le_bytes(chunk))),

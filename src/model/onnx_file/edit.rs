@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::Result;
-use crate::model::onnx_file::graph::{Dim, INT64, Model, Node, Port};
+use crate::model::onnx_file::graph::{Dim, FLOAT, INT64, Model, Node, Port};
 use crate::model::onnx_file::wire::{Message, push_length};
 
 /// Numbers of fields: an operator of a graph, an input of an operator.
@@ -91,18 +91,24 @@ impl Edit {
         append(&mut self.last, 5, &tensor);
     }
 
+    /// Adds a constant number.
+    pub fn number(&mut self, name: &str, value: f32) {
+        let tensor = Message::default().integer(2, FLOAT).bytes(8, name.as_bytes()).bytes(9, &value.to_le_bytes());
+        append(&mut self.last, 5, &tensor);
+    }
+
+    /// Puts another operator with the same output in the place of one that has one output.
+    pub fn replace_node(&mut self, node: &Node<'_>, operator: &str, inputs: &[&str]) {
+        let output = node.outputs.first().copied().unwrap_or_default();
+        let mut other = Vec::new();
+        append(&mut other, GRAPH_NODE, &encoded(operator, inputs, output, None));
+        self.replaced.push((node.field.clone(), other));
+    }
+
     /// Adds an operator with one output, before all others or after them.
     pub fn node(&mut self, at: Place, operator: &str, inputs: &[&str], output: &str, attribute: Option<Attribute<'_>>) {
-        let mut node = inputs
-            .iter()
-            .fold(Message::default(), |node, input| node.bytes(1, input.as_bytes()))
-            .bytes(2, output.as_bytes())
-            .bytes(3, format!("oodstream/{output}").as_bytes())
-            .bytes(4, operator.as_bytes());
-        if let Some(attribute) = attribute {
-            node = node.message(5, &attribute.encode());
-        }
-        append(if at == Place::First { &mut self.first } else { &mut self.last }, 1, &node);
+        let node = encoded(operator, inputs, output, attribute);
+        append(if at == Place::First { &mut self.first } else { &mut self.last }, GRAPH_NODE, &node);
     }
 
     /// The file with the changes in it.
@@ -162,6 +168,20 @@ impl Attribute<'_> {
                 axes.iter().fold(Message::default().bytes(1, b"perm"), |all, &axis| all.integer(8, axis)).integer(20, 7)
             }
         }
+    }
+}
+
+/// An operator with one output.
+fn encoded(operator: &str, inputs: &[&str], output: &str, attribute: Option<Attribute<'_>>) -> Message {
+    let node = inputs
+        .iter()
+        .fold(Message::default(), |node, input| node.bytes(1, input.as_bytes()))
+        .bytes(2, output.as_bytes())
+        .bytes(3, format!("oodstream/{output}").as_bytes())
+        .bytes(4, operator.as_bytes());
+    match attribute {
+        Some(attribute) => node.message(5, &attribute.encode()),
+        None => node,
     }
 }
 

@@ -6,7 +6,9 @@ use std::ops::Range;
 use std::path::{Component, Path};
 
 use crate::model::onnx_file::collect::{Collector, text_pair};
-pub use crate::model::onnx_file::parts::{BFLOAT16, DOUBLE, Dim, External, FLOAT, FLOAT16, INT64, Node, Port, UINT8};
+pub use crate::model::onnx_file::parts::{
+    BFLOAT16, DOUBLE, Dim, External, FLOAT, FLOAT16, INT8, INT64, Node, Port, UINT8, Values,
+};
 use crate::model::onnx_file::wire::{Field, Reader};
 use crate::{Error, Result};
 
@@ -33,7 +35,7 @@ pub struct Model<'a> {
     /// Names of weights and other constants.
     pub constants: HashSet<&'a str>,
     /// Values of the constants that have few.
-    pub values: HashMap<&'a str, Vec<f64>>,
+    pub(super) values: HashMap<&'a str, Values>,
     /// Elements in the weights.
     pub parameters: u64,
     /// Files that hold weights.
@@ -104,6 +106,11 @@ impl<'a> Model<'a> {
             has_inner_graphs: found.has_inner_graphs,
             producers,
         })
+    }
+
+    /// The values of the constant `name`, where it has few.
+    pub fn values(&self, name: &str) -> Option<&[f64]> {
+        self.values.get(name).map(|values| values.list.as_slice())
     }
 
     /// The operator that makes `tensor`.

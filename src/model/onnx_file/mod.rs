@@ -9,5 +9,6 @@ pub mod graph;
 pub mod noted;
 mod parts;
 pub mod plan;
+pub mod quantised;
 pub mod tap;
 pub mod wire;

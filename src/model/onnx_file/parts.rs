@@ -6,6 +6,8 @@ use std::ops::Range;
 pub const FLOAT: i64 = 1;
 /// 8-bit unsigned integer.
 pub const UINT8: i64 = 2;
+/// 8-bit signed integer.
+pub const INT8: i64 = 3;
 /// 64-bit signed integer.
 pub const INT64: i64 = 7;
 /// 16-bit float.
@@ -88,6 +90,15 @@ impl<'a> Node<'a> {
     pub fn is(&self, name: &str) -> bool {
         self.domain.is_empty() && self.operator == name
     }
+}
+
+/// The content of a constant that has few values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Values {
+    /// `TensorProto.DataType`.
+    pub element: i64,
+    /// In the order of the file.
+    pub list: Vec<f64>,
 }
 
 /// A file next to the model that holds weights.

@@ -1,17 +1,24 @@
 //! A session of ONNX Runtime: the choice of a library and a provider for it, and its options.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 
 use crate::compute;
+use crate::model::onnx_file::graph::Model;
+use crate::model::onnx_file::quantised;
 use crate::model::runtime::library::{self, Build};
 use crate::model::runtime::provider::{Precision, Provider, SessionOptions, openvino_precision};
 use crate::{Error, Result};
 
 /// Where ONNX Runtime looks for weights in other files when the graph comes from memory.
 const EXTERNAL_FOLDER: &str = "session.model_external_initializers_file_folder_path";
+/// Whether quantised weights are left to become floats when the graph is loaded.
+const IN_FLOATS: &str = "session.disable_quant_qdq";
+/// Whether weights are made unsigned on CPUs where sums of signed 8-bit products overflow (x86 without VNNI).
+const NO_OVERFLOW: &str = "session.x64quantprecision";
 
 /// A session, and how it came to its provider.
 #[derive(Debug)]
@@ -43,12 +50,19 @@ pub fn open(graph: &[u8], folder: &Path, options: &SessionOptions) -> Result<Ope
             (vec![one], Vec::new())
         }
     };
+    let quantised = quantised::is_quantised(&Model::read(graph)?);
+    if options.precision == Precision::Int8 && !quantised {
+        return Err(Error::usage("precision int8: the graph is not quantised")
+            .hint("models/train/quantise.py, or ONNX Runtime's quantize_static, makes a quantised graph"));
+    }
     let mut last = None;
     for provider in wanted {
         let profiled = options.profile || provider != Provider::Cpu;
         match build(graph, folder, provider, options, profiled) {
             Ok((session, unoptimised)) => {
                 let precision = match provider {
+                    _ if quantised && provider.takes_integers(options.precision) => Precision::Int8,
+                    _ if quantised && options.precision == Precision::Auto => Precision::F32,
                     Provider::Openvino => openvino_precision(options),
                     _ => options.precision,
                 };
@@ -206,7 +220,14 @@ fn build_at(
         let prefix = std::env::temp_dir().join(format!("oodstream-profile-{}", std::process::id()));
         builder = builder.with_profiling(prefix).map_err(|error| failed(error.to_string()))?;
     }
-    builder.commit_from_memory(graph).map_err(|error| {
+    let graph = if provider.takes_integers(options.precision) {
+        builder = builder.with_config_entry(NO_OVERFLOW, "1").map_err(|error| failed(error.to_string()))?;
+        Cow::Borrowed(graph)
+    } else {
+        builder = builder.with_config_entry(IN_FLOATS, "1").map_err(|error| failed(error.to_string()))?;
+        quantised::in_floats(graph)?
+    };
+    builder.commit_from_memory(&graph).map_err(|error| {
         if provider == Provider::Cpu {
             let text = error.to_string();
             return Error::failed(format!("ONNX Runtime cannot load it: {text}")).hint(advice(&text));

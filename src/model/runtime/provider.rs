@@ -82,10 +82,13 @@ pub enum Provider {
 #[strum(serialize_all = "lowercase", parse_err_ty = Error, parse_err_fn = crate::error::unknown_name)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// OpenVINO: f32 on a CPU, the device's own choice elsewhere. All other providers: as the graph has it.
+    /// CPU: as the graph has it. OpenVINO: as the graph has it, its floats in f32 on a CPU and as the device chooses
+    /// elsewhere. All other providers: a quantised graph in floats.
     #[default]
     Auto,
-    /// 32-bit floating point.
+    /// 8-bit integers in the quantised parts of a graph, `auto`'s choice for such a graph (CPU, OpenVINO, TensorRT).
+    Int8,
+    /// 32-bit floating point, also in the quantised parts of a graph.
     F32,
     /// 16-bit floating point with the exponent of f32 (OpenVINO, on CPUs with instructions for it); never chosen by
     /// `auto`, as it changes scores (`docs/models.md`).
@@ -202,6 +205,14 @@ impl Provider {
         })
     }
 
+    /// Whether it computes the quantised parts of a graph in integers.
+    pub(super) fn takes_integers(self, precision: Precision) -> bool {
+        match precision {
+            Precision::Auto => matches!(self, Self::Cpu | Self::Openvino),
+            precision => precision == Precision::Int8,
+        }
+    }
+
     /// The number of the device that is requested.
     pub(super) fn number(self, options: &SessionOptions) -> Result<i32> {
         match &options.device {
@@ -219,6 +230,7 @@ impl Provider {
         let precision = options.precision;
         let can = match (self, precision) {
             (_, Precision::Auto | Precision::F32) | (Self::Auto, _) => true,
+            (Self::Cpu | Self::Openvino | Self::Tensorrt, Precision::Int8) => true,
             (Self::Tensorrt | Self::Openvino, Precision::F16) => true,
             (Self::Openvino, Precision::Bf16) => !on_cpu(options) || bf16,
             _ => false,
@@ -231,7 +243,7 @@ impl Provider {
                 .hint("--precision f32 works on every CPU"));
         }
         Err(Error::usage(format!("provider {} has no {} mode of its own", self.name(), precision.name())).hint(
-            "f16 is for tensorrt and openvino, bf16 for openvino; elsewhere export the network itself in f16 \
+            "f16 is for tensorrt and openvino, bf16 for openvino, int8 for cpu, openvino and tensorrt; elsewhere export the network itself in f16 \
              (models/export/internimage.py --fp16)",
         ))
     }
@@ -261,10 +273,11 @@ fn openvino(options: &SessionOptions) -> ep::ExecutionProviderDispatch {
     provider.build()
 }
 
-/// What `auto` stands for on the device of `options`.
+/// The precision of what is not quantised, on the device of `options`.
 pub(super) fn openvino_precision(options: &SessionOptions) -> Precision {
     match options.precision {
-        Precision::Auto if on_cpu(options) => Precision::F32,
+        Precision::Auto | Precision::Int8 if on_cpu(options) => Precision::F32,
+        Precision::Int8 => Precision::Auto,
         precision => precision,
     }
 }
@@ -320,6 +333,7 @@ mod tests {
         for (provider, precision) in [
             (Provider::Cpu, Precision::F16),
             (Provider::Cuda, Precision::F16),
+            (Provider::Cuda, Precision::Int8),
             (Provider::Webgpu, Precision::Bf16),
             (Provider::Tensorrt, Precision::Bf16),
         ] {

@@ -87,6 +87,24 @@ fn openvino_gives_the_scores_of_the_cpu_in_f32() {
 }
 
 #[test]
+fn a_quantised_graph_computes_in_floats_on_webgpu_and_in_integers_with_openvino() {
+    for (build, provider, precision) in
+        [("onnxruntime-webgpu", "webgpu", "f32"), ("onnxruntime-openvino", "openvino", "int8")]
+    {
+        let Some(library) = library(build) else { continue };
+        for relu in [true, false] {
+            let place = Place::new();
+            place.moving("a.mp4", 6);
+            onnx::quantised(relu).save(&place.path("model.onnx"));
+            let given = format!("model inspect model.onnx --provider {provider} --json -");
+            let found = run(program(&place, &library), &given).code(0).json();
+            assert_eq!(found["precision"], precision, "{found}");
+            same_scores(&place, &library, provider, "--precision f32 --threads 1");
+        }
+    }
+}
+
+#[test]
 fn streams_share_a_network_on_webgpu() {
     let Some(library) = library("onnxruntime-webgpu") else { return };
     let place = Place::new();

@@ -1,28 +1,7 @@
 //! Quantised graphs: in integers where the provider has them, in floats where `--precision f32` asks for it.
 
 use support::common::{Place, score_maps};
-use support::onnx::{Graph, INT8, UINT8};
-
-/// A network whose features are quantised: a pair of operators behind the first convolution, and weights of 8 bits. With
-/// `relu` the activation stands in front of the pair; without it the range, which begins at 0, does its work.
-fn quantised(relu: bool) -> Graph {
-    let codes: Vec<u8> = (0..8 * 6).map(|n| ((n * 7 + 3) % 11) as u8).collect();
-    let graph = Graph::default()
-        .input("input", &[1, 3, 64, 64])
-        .constant("scale", &[], &[0.05])
-        .bytes("zero", UINT8, &[], &[0])
-        .bytes("none", INT8, &[], &[0])
-        .bytes("codes", INT8, &[6, 8, 1, 1], &codes)
-        .conv("input", "first", 3, 8, 4);
-    let (graph, last) = if relu { (graph.node("Relu", &["first"], "relu", &[]), "relu") } else { (graph, "first") };
-    graph
-        .node("QuantizeLinear", &[last, "scale", "zero"], "small", &[])
-        .node("DequantizeLinear", &["small", "scale", "zero"], "features", &[])
-        .node("DequantizeLinear", &["codes", "scale", "none"], "weights", &[])
-        .node("Conv", &["features", "weights"], "logits", &[])
-        .output("features", &[1, 8, 16, 16])
-        .output("logits", &[1, 6, 16, 16])
-}
+use support::onnx::quantised;
 
 #[test]
 fn precision_f32_computes_a_quantised_graph_in_floats() {

@@ -9,13 +9,15 @@ use libfuzzer_sys::fuzz_target;
 use oodstream::model::onnx_file::graph::Model;
 use oodstream::model::manifest::Manifest;
 use oodstream::model::onnx_file::plan::{Keep, Shapes, plan};
-use oodstream::model::onnx_file::tap;
+use oodstream::model::onnx_file::{quantised, tap};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(model) = Model::read(bytes) else { return };
     for output in &model.outputs {
         let _ = tap::taps(&model, tap::head(&model, output.name).logits);
     }
+    let floats = quantised::in_floats(bytes).unwrap();
+    assert!(Model::read(&floats).map_or_else(|error| error.to_string().contains("announces"), |_| true));
     if let Ok(plan) = plan(&model, &Manifest::default(), &[], Keep::Needed, &Shapes::default()) {
         let edited = plan.edit.apply(&model);
         // Without operators that nobody needs the file is shorter, and a tensor that lies about its size is found out.

@@ -6,7 +6,7 @@ use std::path::Path;
 use oodstream::model::manifest::Manifest;
 use oodstream::model::onnx_file::graph::Model;
 use oodstream::model::onnx_file::plan::{Keep, Shapes, plan};
-use oodstream::model::onnx_file::tap;
+use oodstream::model::onnx_file::{quantised, tap};
 use support::common::Place;
 use support::onnx;
 use support::onnx::Graph;
@@ -18,6 +18,8 @@ fn work(bytes: &[u8]) {
         let _ = tap::taps(&model, tap::head(&model, output.name).logits);
     }
     let _ = model.check_external(Path::new("/nonexistent"));
+    let floats = quantised::in_floats(bytes).unwrap();
+    assert!(Model::read(&floats).map_or_else(|error| error.to_string().contains("announces"), |_| true));
     for keep in [Keep::All, Keep::Needed] {
         if let Ok(plan) = plan(&model, &Manifest::default(), &[], keep, &Shapes::default()) {
             let edited = plan.edit.apply(&model);
@@ -45,6 +47,8 @@ fn seeds() -> Vec<Vec<u8>> {
     };
     vec![
         onnx::tiny(64, 32).encoded(),
+        onnx::quantised(true).encoded(),
+        onnx::quantised(false).encoded(),
         body()
             .node_with("ArgMax", &["raw"], "labels", &[("axis", 1)])
             .typed_output("labels", onnx::INT64, &[1, 1, 8, 8])

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use crate::Result;
 use crate::model::onnx_file::edit::Edit;
-use crate::model::onnx_file::graph::{INT8, Model, Node, UINT8};
+use crate::model::onnx_file::graph::{FLOAT, INT8, Model, Node, UINT8};
 
 /// The first operator set whose `Clip` takes its bounds as inputs.
 const CLIP_BY_INPUTS: i64 = 11;
@@ -67,7 +67,8 @@ fn pair<'a>(model: &Model<'a>, node: &Node<'a>) -> Option<Pair<'a>> {
     if !before.is("QuantizeLinear") || before.inputs.get(1..) != node.inputs.get(1..) {
         return None;
     }
-    let scale = only(model.values(node.input(1)?)?)?;
+    let scale = model.values.get(node.input(1)?).filter(|scale| scale.element == FLOAT)?;
+    let scale = only(&scale.list)?;
     let (element, zero) = match node.input(2).map(|name| model.values.get(name)) {
         None => (UINT8, 0.0),
         Some(zero) => (zero?.element, only(&zero?.list)?),

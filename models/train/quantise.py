@@ -2,11 +2,12 @@
 
     python models/train/quantise.py --model OUT/default.onnx --data DIR --teacher NAME.onnx --out OUT/int8
 
-Convolutions and residual sums are computed in 8-bit integers: a QuantizeLinear and DequantizeLinear pair stands behind
-each of their outputs (activations u8 per tensor, weights i8 per output channel, biases i32), from which ONNX Runtime
-and OpenVINO make integer operators. Ranges are the smallest and largest values over frames of the sources. In floats
-stay what costs little and is coarse in 8 bits: the stem and the first block, whose 16 channels carry the whole picture;
-the context module, the classifier and the distance. Nothing is trained.
+The convolutions of the backbone from stride 8 on are computed in 8-bit integers: pairs of QuantizeLinear and
+DequantizeLinear stand in front of them and behind them (activations u8 per tensor, weights i8 per output channel,
+biases i32), from which ONNX Runtime and OpenVINO make integer operators. Ranges are the smallest and largest values
+over frames of the sources. In floats stay the sums of blocks, which would carry their rounding on from block to block;
+strides 2 and 4, where few channels hold the whole picture; context module, decoder, classifier and distance. Nothing
+is trained.
 """
 
 import argparse
@@ -122,6 +123,8 @@ def quantise(model, images):
     graph = model.graph
     values = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     chosen = integer_convolutions(graph)
+    if not chosen or any(conv.input[1] not in values for conv in chosen):
+        raise ExportError("not a network in floats that export.py wrote")
     results = [result(graph, conv) for conv in chosen]
     names = list(dict.fromkeys([conv.input[0] for conv in chosen] + results))
     ranges, products = statistics(model, chosen, values, names, images)

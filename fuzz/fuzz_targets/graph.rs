@@ -16,11 +16,10 @@ fuzz_target!(|bytes: &[u8]| {
     for output in &model.outputs {
         let _ = tap::taps(&model, tap::head(&model, output.name).logits);
     }
-    let floats = quantised::in_floats(bytes).unwrap();
-    assert!(Model::read(&floats).map_or_else(|error| error.to_string().contains("announces"), |_| true));
+    // Without operators that nobody needs a file is shorter, and a tensor that lies about its size is found out.
+    let is_whole = |edited: &[u8]| Model::read(edited).map_or_else(|error| error.to_string().contains("announces"), |_| true);
+    assert!(is_whole(&quantised::in_floats(&model)));
     if let Ok(plan) = plan(&model, &Manifest::default(), &[], Keep::Needed, &Shapes::default()) {
-        let edited = plan.edit.apply(&model);
-        // Without operators that nobody needs the file is shorter, and a tensor that lies about its size is found out.
-        assert!(Model::read(&edited).map_or_else(|error| error.to_string().contains("announces"), |_| true));
+        assert!(is_whole(&plan.edit.apply(&model)));
     }
 });

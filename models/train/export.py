@@ -110,6 +110,14 @@ def half_weights(model):
     return model
 
 
+def trim_pads(model):
+    """Leave the value of each Pad out where the exporter wrote an empty name: ONNX Runtime then fuses the Pad into the
+    convolution behind it."""
+    for node in model.graph.node:
+        while node.op_type == "Pad" and node.input[-1] == "":
+            del node.input[-1]
+
+
 def to_onnx(outputs):
     """Trace `Outputs`; the spatial size is fixed, the batch is not."""
     path = Path(os.environ.get("TMPDIR", "/tmp")) / f"oodstream-export-{os.getpid()}.onnx"
@@ -123,6 +131,7 @@ def to_onnx(outputs):
         model = onnx.load(str(path))
     finally:
         path.unlink(missing_ok=True)
+    trim_pads(model)
     for value in model.graph.output:
         size = {"logits": (HEIGHT // 4, WIDTH // 4), "features_2": (-(-HEIGHT // 16), WIDTH // 16)}.get(
             value.name, (HEIGHT // 8, WIDTH // 8))
@@ -229,7 +238,7 @@ def main():
     parser.add_argument("--name", default="default")
     args = parser.parse_args()
     try:
-        names = list(sources.parse(",".join(f"{name}=1" for name in args.sources.split(","))))
+        names = sources.names(args.sources)
         teacher = Teacher(args.teacher, args.out) if args.teacher else None
         export(args.checkpoint, args.data, names, args.out, args.name, teacher, args.footage)
     except (ExportError, DataError, checkpoint.CheckpointError) as error:

@@ -6,7 +6,8 @@ An export folds each norm into the convolution before it. Here the convolution k
 the mean and variance that ordinary frames (DATA/SOURCE) give in front of it, with the gain and bias that undo both: the
 network computes what the file computes, and can be trained on. The loss weights are already out of an exported
 classifier, and the distance from the training data is left out (`export.py` fits it anew). The result is compared with
-the file on real frames, distance included, and refused if any output differs by 1e-3 or more.
+the file on real frames, distance included, and refused if any output differs by 1e-3 or more; a quantised file counts
+without the rounding of its activations.
 """
 
 import argparse

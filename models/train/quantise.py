@@ -25,13 +25,13 @@ from onnx import helper, numpy_helper
 import sources
 from calibrate import calibrate_file
 from data import DataError, normalise, resize_to_input
-from export import ExportError, session, write_atomically
+from export import ExportError, session, trim_pads, write_atomically
 from from_onnx import read
 from people import Teacher
 
 # Frames per source that give the ranges.
 FRAMES = 16
-# The blocks of the backbone from stride 8 on; what is before and behind them stays in floats.
+# The blocks of Lite1's backbone from stride 8 on (Lite0's first one of them stays in floats); what is before and behind them stays in floats.
 IN_INTEGERS = re.compile(r"/backbone/blocks\.([4-9]|1\d|2\d)/")
 # Every so many rows and columns of a depthwise convolution's input are looked at for its rounding.
 SPARSE = 3
@@ -42,10 +42,7 @@ ACTIVATIONS = ("Clip", "Relu")
 def simplified(model):
     """The same computation without what is constant: weights in 32 bits, each Pad a part of its convolution."""
     model = onnx.ModelProto.FromString(model.SerializeToString())
-    for node in model.graph.node:
-        # ONNX Runtime fuses a Pad whose value is left out, but not one with an empty name in its place.
-        while node.op_type == "Pad" and node.input[-1] == "":
-            del node.input[-1]
+    trim_pads(model)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "simplified.onnx"
         options = onnxruntime.SessionOptions()
@@ -191,7 +188,7 @@ def main():
     try:
         model = read(args.model)
         teacher = Teacher(args.teacher, None) if args.teacher else None
-        names = list(sources.parse(",".join(f"{name}=1" for name in args.sources.split(","))))
+        names = sources.names(args.sources)
         images = []
         for name in names:
             frames = sources.load(name, args.data, "train", teacher).images

@@ -102,6 +102,11 @@ def parse(text):
     return {name: share / sum(shares.values()) for name, share in shares.items()}
 
 
+def names(text):
+    """The sources of `camvid,own`, in this order."""
+    return list(parse(",".join(f"{name}=1" for name in text.split(","))))
+
+
 def load(name, data, split="train", teacher=None):
     """The frames of a split of a set in DATA/NAME."""
     folder = Path(data) / name

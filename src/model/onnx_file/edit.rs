@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::Result;
 use crate::model::onnx_file::graph::{Dim, FLOAT, INT64, Model, Node, Port};
-use crate::model::onnx_file::wire::{Message, push_length};
+use crate::model::onnx_file::wire::{Message, Reader, push_length};
 
 /// Numbers of fields: an operator of a graph, an input of an operator.
 const GRAPH_NODE: u32 = 1;
@@ -37,12 +37,15 @@ impl Edit {
     /// The operator cannot be read.
     pub fn trim_inputs(&mut self, model: &Model<'_>, node: &Node<'_>) -> Result<()> {
         let kept = node.inputs.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1);
+        let bytes = &model.bytes[node.field.clone()];
         let (mut fields, mut inputs) = (Vec::new(), 0);
-        let mut reader = model.message(&node.field)?;
-        while let Some(field) = reader.field()? {
-            inputs += usize::from(field.number == NODE_INPUT);
-            if field.number != NODE_INPUT || inputs <= kept {
-                fields.extend_from_slice(&model.bytes[field.range]);
+        if let Some(whole) = Reader::new(bytes).field()? {
+            let mut reader = whole.message()?;
+            while let Some(field) = reader.field()? {
+                inputs += usize::from(field.number == NODE_INPUT);
+                if field.number != NODE_INPUT || inputs <= kept {
+                    fields.extend_from_slice(&bytes[field.range]);
+                }
             }
         }
         let mut operator = Vec::new();

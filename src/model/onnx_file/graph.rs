@@ -118,12 +118,6 @@ impl<'a> Model<'a> {
         self.producers.get(tensor).map(|&index| &self.nodes[index])
     }
 
-    /// The fields of the message in a field of the graph.
-    pub(super) fn message(&self, field: &Range<usize>) -> Result<Reader<'a>> {
-        let mut reader = Reader::new(&self.bytes[field.clone()]).placed_at(field.start);
-        reader.field()?.map_or_else(|| Ok(Reader::new(&[])), |field| field.message())
-    }
-
     /// What the program that wrote it noted under one of `keys`, in this order.
     pub fn noted(&self, keys: &[&str]) -> Option<&'a str> {
         keys.iter().find_map(|key| self.metadata.iter().find(|(known, _)| known == key)).map(|(_, value)| *value)

@@ -1,9 +1,7 @@
 //! Graphs that are quantised to 8 bits by pairs of `QuantizeLinear` and `DequantizeLinear`, and the same graphs in floats.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 
-use crate::Result;
 use crate::model::onnx_file::edit::Edit;
 use crate::model::onnx_file::graph::{FLOAT, INT8, Model, Node, UINT8};
 
@@ -20,15 +18,11 @@ pub fn is_quantised(model: &Model<'_>) -> bool {
 
 /// The graph with all such tensors left in floats; weights stay rounded. A range that begins at 0 may stand for an
 /// activation that the exporter left out: there the tensor keeps to its range.
-///
-/// # Errors
-/// The graph cannot be read.
-pub fn in_floats(graph: &[u8]) -> Result<Cow<'_, [u8]>> {
-    let model = Model::read(graph)?;
+pub fn in_floats(model: &Model<'_>) -> Vec<u8> {
     let mut edit = Edit::default();
     let mut taken: HashSet<&str> = model.outputs.iter().map(|port| port.name).collect();
     for node in &model.nodes {
-        let Some(Pair { tensor, low, high }) = pair(&model, node) else {
+        let Some(Pair { tensor, low, high }) = pair(model, node) else {
             taken.extend(&node.inputs);
             continue;
         };
@@ -51,7 +45,7 @@ pub fn in_floats(graph: &[u8]) -> Result<Cow<'_, [u8]>> {
     if !model.has_inner_graphs {
         model.nodes.iter().filter(unneeded).for_each(|node| edit.drop_node(node));
     }
-    Ok(if edit.is_empty() { Cow::Borrowed(graph) } else { Cow::Owned(edit.apply(&model)) })
+    edit.apply(model)
 }
 
 /// A tensor that is brought to 8 bits and back, and the range that it keeps to.

@@ -116,11 +116,6 @@ impl<'a> Reader<'a> {
         Self { bytes, at: 0, origin: 0 }
     }
 
-    /// The same reader for bytes that begin at `origin` of the file.
-    pub fn placed_at(self, origin: usize) -> Self {
-        Self { origin, ..self }
-    }
-
     fn is_empty(&self) -> bool {
         self.at >= self.bytes.len()
     }

@@ -50,7 +50,8 @@ pub fn open(graph: &[u8], folder: &Path, options: &SessionOptions) -> Result<Ope
             (vec![one], Vec::new())
         }
     };
-    let quantised = quantised::is_quantised(&Model::read(graph)?);
+    let model = Model::read(graph)?;
+    let quantised = quantised::is_quantised(&model);
     if options.precision == Precision::Int8 && !quantised {
         return Err(Error::usage("precision int8: the graph is not quantised")
             .hint("models/train/quantise.py, or ONNX Runtime's quantize_static, makes a quantised graph"));
@@ -58,7 +59,9 @@ pub fn open(graph: &[u8], folder: &Path, options: &SessionOptions) -> Result<Ope
     let mut last = None;
     for provider in wanted {
         let profiled = options.profile || provider != Provider::Cpu;
-        match build(graph, folder, provider, options, profiled) {
+        let floats = quantised && !provider.takes_integers(options.precision);
+        let graph = if floats { Cow::Owned(quantised::in_floats(&model)) } else { Cow::Borrowed(graph) };
+        match build(&graph, folder, provider, options, profiled) {
             Ok((session, unoptimised)) => {
                 let precision = match provider {
                     _ if quantised && provider.takes_integers(options.precision) => Precision::Int8,
@@ -220,14 +223,9 @@ fn build_at(
         let prefix = std::env::temp_dir().join(format!("oodstream-profile-{}", std::process::id()));
         builder = builder.with_profiling(prefix).map_err(|error| failed(error.to_string()))?;
     }
-    let graph = if provider.takes_integers(options.precision) {
-        builder = builder.with_config_entry(NO_OVERFLOW, "1").map_err(|error| failed(error.to_string()))?;
-        Cow::Borrowed(graph)
-    } else {
-        builder = builder.with_config_entry(IN_FLOATS, "1").map_err(|error| failed(error.to_string()))?;
-        quantised::in_floats(graph)?
-    };
-    builder.commit_from_memory(&graph).map_err(|error| {
+    let entry = if provider.takes_integers(options.precision) { NO_OVERFLOW } else { IN_FLOATS };
+    builder = builder.with_config_entry(entry, "1").map_err(|error| failed(error.to_string()))?;
+    builder.commit_from_memory(graph).map_err(|error| {
         if provider == Provider::Cpu {
             let text = error.to_string();
             return Error::failed(format!("ONNX Runtime cannot load it: {text}")).hint(advice(&text));

@@ -86,7 +86,7 @@ pub enum Precision {
     /// elsewhere. All other providers: a quantised graph in floats.
     #[default]
     Auto,
-    /// 8-bit integers in the quantised parts of a graph, `auto`'s choice for such a graph (CPU, OpenVINO, TensorRT).
+    /// 8-bit integers in the quantised parts of a graph (CPU, OpenVINO, TensorRT); `auto` takes them on the first two.
     Int8,
     /// 32-bit floating point, also in the quantised parts of a graph.
     F32,
@@ -243,8 +243,8 @@ impl Provider {
                 .hint("--precision f32 works on every CPU"));
         }
         Err(Error::usage(format!("provider {} has no {} mode of its own", self.name(), precision.name())).hint(
-            "f16 is for tensorrt and openvino, bf16 for openvino, int8 for cpu, openvino and tensorrt; elsewhere export the network itself in f16 \
-             (models/export/internimage.py --fp16)",
+            "f16 is for tensorrt and openvino, bf16 for openvino, int8 for cpu, openvino and tensorrt; elsewhere export the \
+             network itself in f16 (models/export/internimage.py --fp16)",
         ))
     }
 }

@@ -23,7 +23,7 @@ from scoring import cluster_labels, fused, term_map, to_grid
 
 # One frame in three: neighbours in a sequence say the same.
 STRIDE = 3
-MARKED_SHARE = 0.01
+MARKED_SHARE = 0.005
 RECIPE = Path(__file__).parent / "scoring.toml"
 
 
@@ -45,10 +45,10 @@ def scored_frames(run, prepare, recipe, frames):
         yield to_grid(maps[0][0], grid), labels, known_on_grid(label, grid)
 
 
-def calibrate(run, prepare, recipe, train, val):
+def calibrate(run, prepare, recipe, train, val, share=MARKED_SHARE):
     """The recipe (features, k, seed, upsampling, terms with statistic, unit, weight) with mean, deviation and threshold filled in.
 
-    Mean and deviation come from the frames `train`, the threshold from `val`; void pixels are left out.
+    Mean and deviation come from the frames `train`, the threshold from `val`, of whose pixels `share` are marked; void pixels are left out.
     """
     samples = [[] for _ in recipe["terms"]]
     for logits, labels, known in scored_frames(run, prepare, recipe, train):
@@ -60,15 +60,15 @@ def calibrate(run, prepare, recipe, train, val):
         terms.append({**term, "mean": float(values.mean()), "std": float(values.std())})
     scores = [fused(terms, logits, labels, recipe["k"])[known]
               for logits, labels, known in scored_frames(run, prepare, recipe, val)]
-    threshold = float(np.quantile(np.concatenate(scores), 1 - MARKED_SHARE))
+    threshold = float(np.quantile(np.concatenate(scores), 1 - share))
     return {**recipe, "terms": terms, "threshold": threshold}
 
 
-def scoring_text(scoring, source):
+def scoring_text(scoring, source, share=MARKED_SHARE):
     """The `[scoring]` section of a manifest."""
     lines = [
         f"# score = sum of weight * (statistic - mean) / std; mean and std over {source} train,",
-        f"# threshold: marks {100 * MARKED_SHARE:g} % of the pixels of {source} val (void left out in both).",
+        f"# threshold: marks {100 * share:g} % of the pixels of {source} val (void left out in both).",
         "[scoring]", f"k = {scoring['k']}", f"seed = {scoring['seed']}", "unit_length = true",
         f'upsampling = "{scoring["upsampling"]}"',
         f"threshold = {scoring['threshold']:.5f}",
@@ -79,7 +79,7 @@ def scoring_text(scoring, source):
     return "\n".join(lines) + "\n"
 
 
-def calibrate_file(model, data, source, teacher=None, threads=2):
+def calibrate_file(model, data, source, teacher=None, threads=2, share=MARKED_SHARE):
     """Write mean and deviation of the recipe's terms and its threshold into the manifest beside an ONNX file."""
     path = model.with_suffix(".toml")
     options = onnxruntime.SessionOptions()
@@ -89,10 +89,10 @@ def calibrate_file(model, data, source, teacher=None, threads=2):
     run = onnxruntime.InferenceSession(model.read_bytes(), options, providers=["CPUExecutionProvider"])
     prepare = preparation(tomllib.loads(text)["input"])
     train, val = (sources.load(source, data, split, teacher) for split in ("train", "val"))
-    scoring = calibrate(run, prepare, tomllib.loads(RECIPE.read_text()), train, val)
+    scoring = calibrate(run, prepare, tomllib.loads(RECIPE.read_text()), train, val, share)
     # `[scoring]` with the comment above it and its terms, up to the next other section.
     others = re.sub(r"(?ms)^(#[^\n]*\n)*\[scoring\].*?(?=^\[(?!\[?scoring)|\Z)", "", text).rstrip("\n")
-    path.write_text(others + "\n\n" + scoring_text(scoring, source))
+    path.write_text(others + "\n\n" + scoring_text(scoring, source, share))
     print(f"{path}: threshold {scoring['threshold']:.5f}, " + ", ".join(
         f"{t['statistic']}/{t['unit']} mean {t['mean']:.6f} std {t['std']:.6f}" for t in scoring["terms"]))
 
@@ -103,11 +103,13 @@ def main():
     parser.add_argument("--data", required=True, type=Path, help="folder with a folder per source")
     parser.add_argument("--source", choices=sorted(sources.SOURCES), default="camvid", help="one with train and val")
     parser.add_argument("--teacher", help="for idd_lite, as in train.py")
+    parser.add_argument("--marked-share", type=float, default=MARKED_SHARE, metavar="SHARE",
+                        help="of the ordinary pixels of val, which the threshold marks [default: %(default)s]")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     try:
         teacher = Teacher(args.teacher, None, args.threads) if args.teacher else None
-        calibrate_file(args.model, args.data, args.source, teacher, args.threads)
+        calibrate_file(args.model, args.data, args.source, teacher, args.threads, args.marked_share)
     except (DataError, OSError, KeyError, tomllib.TOMLDecodeError) as error:
         sys.exit(f"calibrate: {error}")
 

@@ -1,9 +1,10 @@
-"""How far a pixel's backbone features lie from everything seen in training: the class-conditional Mahalanobis distance.
+"""How far a pixel's ImageNet features lie from everything seen in training: the class-conditional Mahalanobis distance.
 
 Several Gaussians per label (and per source of frames) with one covariance for all, fitted without gradients to the
-stride-16 features of ordinary labelled pixels (Lee et al. 2018, who take one per class). The distance to the nearest
-mean, times `WEIGHT`, is taken off all logits of a pixel alike: softmax, and so the segmentation, stays as it is, while
-max-logit and energy come to know how ordinary a pixel looks. No outliers.
+features of ordinary labelled pixels (Lee et al. 2018, who take one per class), at two strides: the finer one sees small
+things, the coarser one what kind of thing it is. The weighted distances to the nearest means are taken off all logits of
+a pixel alike: softmax, and so the segmentation, stays as it is, while max-logit and energy come to know how ordinary a
+pixel looks. No outliers.
 """
 
 import numpy as np
@@ -15,28 +16,28 @@ from torch import nn
 from data import VOID, normalise, resize_to_input
 from scoring import k_means
 
-FEATURE = "features_2"
+# {feature map: (weight of its distance, means per label and source)}.
+LEVELS = {"features_2": (4.0, 32), "features_3": (0.5, 8)}
 # One frame in three at most: neighbours in a sequence say the same.
 STRIDE = 3
 FRAMES_PER_SOURCE = 200
 SHRINKAGE = 0.01
 FEWEST_PIXELS = 50
-MEANS_PER_CLASS = 32
-WEIGHT = 1.5
 SEED = 1
 
 
 def labelled_features(run, frames):
-    """Features [n, D] and label ids [n] of the known pixels of some frames, on the features' own grid."""
-    features, labels = [], []
+    """{feature map: (features [n, D], label ids [n])} of the known pixels of some frames, on the map's own grid."""
+    found = {level: ([], []) for level in LEVELS}
     stride = max(STRIDE, -(-len(frames) // FRAMES_PER_SOURCE))
     for image, label in zip(frames.images[::stride], frames.labels[::stride]):
-        maps = run.run([FEATURE], {"input": normalise(resize_to_input(image))[None]})[0][0]
-        small = np.asarray(Image.fromarray(label).resize((maps.shape[2], maps.shape[1]), Image.NEAREST)).ravel()
-        known = small != VOID
-        features.append(maps.reshape(len(maps), -1).T[known])
-        labels.append(small[known])
-    return np.concatenate(features).astype(np.float64), np.concatenate(labels)
+        for (features, labels), maps in zip(found.values(), run.run(list(LEVELS), {"input": normalise(resize_to_input(image))[None]})):
+            small = np.asarray(Image.fromarray(label).resize(maps.shape[:1:-1], Image.NEAREST)).ravel()
+            known = small != VOID
+            features.append(maps[0].reshape(maps.shape[1], -1).T[known])
+            labels.append(small[known])
+    return {level: (np.concatenate(features).astype(np.float64), np.concatenate(labels))
+            for level, (features, labels) in found.items()}
 
 
 def gaussians(groups):
@@ -66,10 +67,26 @@ def grouped(sources, means_per_class):
     return [part for part in parts if len(part)]
 
 
-def fit(run, sources, means_per_class=MEANS_PER_CLASS):
-    """What `Distance` is made of, from one or more sets of frames."""
-    centre, whitening, means = gaussians(grouped([labelled_features(run, frames) for frames in sources], means_per_class))
-    return centre, WEIGHT * whitening, WEIGHT * means
+def fit(run, sources):
+    """The `Distances` from one or more sets of frames, whose features the session `run` gives."""
+    found = [labelled_features(run, frames) for frames in sources]
+    levels = {}
+    for level, (weight, means) in LEVELS.items():
+        centre, whitening, means = gaussians(grouped([source[level] for source in found], means))
+        levels[level] = Distance(centre, weight * whitening, weight * means)
+    return Distances(levels)
+
+
+class Distances(nn.Module):
+    """{feature map: [N, D, h, w]} to [N, 1, *size]: the sum of the distances of all levels, brought to one size."""
+
+    def __init__(self, levels):
+        super().__init__()
+        self.levels = nn.ModuleDict(levels)
+
+    def forward(self, maps, size):
+        return sum(F.interpolate(distance(maps[level]), size=size, mode="bilinear", align_corners=False)
+                   for level, distance in self.levels.items())
 
 
 class Distance(nn.Module):

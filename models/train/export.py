@@ -24,12 +24,12 @@ import footage
 import sources
 from calibrate import RECIPE, calibrate, scoring_text
 from data import CLASSES, HEIGHT, MEAN, PALETTE, STD, WIDTH, DataError, normalise, resize_to_input
-from distance import Distance, fit
+from distance import fit
 from network import SegmentationNet
 from people import Teacher
 
 OPSET = 17
-OUTPUTS = ["logits", "features", "features_1", "features_2"]
+OUTPUTS = ["logits", "features", "features_1", "features_2", "features_3"]
 TOLERANCE = 1e-3
 
 
@@ -38,23 +38,23 @@ class ExportError(Exception):
 
 
 class Outputs(nn.Module):
-    """What the ONNX file gives: logits at stride 4; decoder map at stride 8; backbone maps at strides 8 and 16.
+    """What the ONNX file gives: logits at stride 4; decoder map at stride 8; ImageNet maps at strides 8, 16 and 32.
 
-    With a `Distance` the logits of a pixel are all lowered by its distance from the training data.
+    With `Distances` the logits of a pixel are all lowered by its distance from the training data.
     """
 
-    def __init__(self, net, distance=None):
+    def __init__(self, net, distances=None):
         super().__init__()
-        self.net, self.distance = net, distance
+        self.net, self.distances = net, distances
         # The exporter puts back the mode it finds: a wrapper left in training mode would switch the network's norms.
         self.eval()
 
     def forward(self, image):
         logits, decoder, maps = self.net(image)
-        if self.distance is not None:
-            size = (int(logits.shape[-2]), int(logits.shape[-1]))
-            logits = logits - F.interpolate(self.distance(maps[2]), size=size, mode="bilinear", align_corners=False)
-        return logits, F.avg_pool2d(decoder, 2), maps[1], maps[2]
+        if self.distances is not None:
+            named = dict(zip(OUTPUTS[2:], maps[1:]))
+            logits = logits - self.distances(named, (int(logits.shape[-2]), int(logits.shape[-1])))
+        return logits, F.avg_pool2d(decoder, 2), *maps[1:]
 
 
 def load_net(path):
@@ -95,7 +95,7 @@ def half_weights(model):
     graph, casts = model.graph, []
     for tensor in graph.initializer:
         # The distance is a difference of large numbers and stays in 32 bits.
-        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) != 4 or tensor.name.startswith("distance."):
+        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) != 4 or tensor.name.startswith("distances."):
             continue
         full = numpy_helper.to_array(tensor)
         if np.abs(full).max() > np.finfo(np.float16).max:
@@ -133,7 +133,8 @@ def to_onnx(outputs):
         path.unlink(missing_ok=True)
     trim_pads(model)
     for value in model.graph.output:
-        size = {"logits": (HEIGHT // 4, WIDTH // 4), "features_2": (-(-HEIGHT // 16), WIDTH // 16)}.get(
+        size = {"logits": (HEIGHT // 4, WIDTH // 4), "features_2": (-(-HEIGHT // 16), WIDTH // 16),
+                "features_3": (-(-HEIGHT // 32), WIDTH // 32)}.get(
             value.name, (HEIGHT // 8, WIDTH // 8))
         for dim, n in zip(value.type.tensor_type.shape.dim[2:], size):
             dim.Clear()
@@ -191,11 +192,11 @@ def manifest(variant, classes, names, digest, scoring):
     return "\n".join(lines) + "\n\n" + scoring_text(scoring, names[0])
 
 
-def export(path, data, names, out, name="default", teacher=None, videos=()):
+def export(path, data, names, out, name="default", teacher=None, ordinary=()):
     """Write OUT/NAME.onnx and OUT/NAME.toml from a checkpoint, or raise `ExportError`.
 
     The distance is fitted to the sources `names` in DATA; the first of them, which needs a val split, calibrates the score.
-    With ordinary `videos` the distance takes in their frames, labelled by the network.
+    With files of `ordinary` footage the distance takes in their frames, labelled by the network.
     """
     out = Path(out)
     net, variant = load_net(path)
@@ -203,8 +204,8 @@ def export(path, data, names, out, name="default", teacher=None, videos=()):
     val = sources.load(names[0], data, "val", teacher)
     # The distance is fitted to the features that the stored weights give, rounding included.
     features = session(half_weights(to_onnx(Outputs(net))).SerializeToString())
-    fitted = [*train.values(), *([footage.labelled(features, videos)] if videos else [])]
-    outputs = Outputs(net, Distance(*fit(features, fitted)))
+    fitted = [*train.values(), *([footage.labelled(features, ordinary)] if ordinary else [])]
+    outputs = Outputs(net, fit(features, fitted))
     model = to_onnx(outputs)
     images = np.stack([normalise(resize_to_input(image)) for image in val.images[:: max(len(val) // 4, 1)][:4]])
     full = largest_difference(outputs, model, images)
@@ -232,8 +233,8 @@ def main():
     parser.add_argument("--data", required=True, help="folder with a folder per source")
     parser.add_argument("--sources", default=",".join(sources.DEFAULT), help="for the distance; the first calibrates")
     parser.add_argument("--teacher", help="for idd_lite, as in train.py")
-    parser.add_argument("--footage", nargs="+", metavar="VIDEO", default=[],
-                        help="ordinary video without labels that the distance is fitted to as well")
+    parser.add_argument("--footage", nargs="+", metavar="FILE", default=[],
+                        help="ordinary videos and pictures without labels that the distance is fitted to as well")
     parser.add_argument("--out", required=True)
     parser.add_argument("--name", default="default")
     args = parser.parse_args()

@@ -5,8 +5,8 @@
 An export folds each norm into the convolution before it. Here the convolution keeps the folded weights and the norm gets
 the mean and variance that ordinary frames (DATA/SOURCE) give in front of it, with the gain and bias that undo both: the
 network computes what the file computes, and can be trained on. The loss weights are already out of an exported
-classifier, and the distance from the training data is left out (`export.py` fits it anew). The result is compared with
-the file on real frames, distance included, and refused if any output differs by 1e-3 or more; a quantised file counts
+classifier, and the distances from the training data are left out (`export.py` fits them anew). The result is compared with
+the file on real frames, distances included, and refused if any output differs by 1e-3 or more; a quantised file counts
 without the rounding of its activations.
 """
 
@@ -22,9 +22,9 @@ from torch import nn
 import checkpoint
 import sources
 from data import CLASSES, DataError, normalise, resize_to_input
-from distance import Distance
+from distance import LEVELS, Distance, Distances
 from export import TOLERANCE, ExportError, Outputs, largest_difference
-from network import REPEATS, SegmentationNet
+from network import VARIANTS, SegmentationNet
 
 # Frames that the norm statistics are taken from, evenly spread.
 STATISTICS_FRAMES = 48
@@ -131,17 +131,19 @@ def give_statistics(net, images):
         norm.bias += mean
 
 
-def distance_of(found):
-    """The file's distance module, or None."""
-    parts = [found.pop(f"distance.{name}", None) for name in ("whiten", "cross")]
-    if None in parts:
-        return None
-    (whiten, _), (cross, _) = parts
-    distance = Distance(np.zeros(len(whiten)), np.zeros(whiten.shape[:2]), np.zeros(cross.shape[:2]))
-    for module, (weight, bias) in zip((distance.whiten, distance.cross), parts):
-        module.weight.copy_(weight)
-        module.bias.copy_(bias)
-    return distance
+def distances_of(found):
+    """The file's distances, or None."""
+    levels = {}
+    for level in LEVELS:
+        parts = [found.pop(f"distances.{level}.{name}", None) for name in ("whiten", "cross")]
+        if None in parts:
+            continue
+        (whiten, _), (cross, _) = parts
+        levels[level] = Distance(np.zeros(len(whiten)), np.zeros(whiten.shape[:2]), np.zeros(cross.shape[:2]))
+        for module, (weight, bias) in zip((levels[level].whiten, levels[level].cross), parts):
+            module.weight.copy_(weight)
+            module.bias.copy_(bias)
+    return Distances(levels) if levels else None
 
 
 @torch.no_grad()
@@ -151,12 +153,12 @@ def recover(model, variant, images):
     classes = found["net.classifier"][0].shape[0] if "net.classifier" in found else len(CLASSES)
     net = SegmentationNet(classes, variant).eval()
     load_folded(net, found)
-    distance = distance_of(found)
+    distances = distances_of(found)
     if found:
         raise ExportError(f"convolution {sorted(found)[0]}: not part of this network; another --variant?")
     give_statistics(net, images)
     check = images[:: max(len(images) // 4, 1)][:4]
-    return net, max(largest_difference(Outputs(net, distance), in_floats(model), check).values())
+    return net, max(largest_difference(Outputs(net, distances), in_floats(model), check).values())
 
 
 def main():
@@ -166,7 +168,7 @@ def main():
     parser.add_argument("--source", choices=sorted(sources.SOURCES), default="camvid",
                         help="whose frames give the norm statistics and check the result")
     parser.add_argument("--out", required=True, help="the checkpoint")
-    parser.add_argument("--variant", choices=sorted(REPEATS), default="lite1")
+    parser.add_argument("--variant", choices=sorted(VARIANTS), default="lite1")
     args = parser.parse_args()
     try:
         model = read(args.model)

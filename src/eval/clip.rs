@@ -16,6 +16,9 @@ use crate::record::{FrameResults, Recorder};
 
 /// Share of the picture from which a thing should be reported.
 pub const REACHED: f32 = 0.005;
+/// An alarm is on each thing that is at least this share of all labelled things under it. A sliver of a thing that stands
+/// behind another does not make the other's alarm its own.
+const OWN_SHARE: f64 = 0.25;
 /// Stride of the pixels used for the pixel figures, across and down.
 const STRIDE: usize = 2;
 
@@ -263,6 +266,7 @@ impl Tally {
         let mut areas: BTreeMap<u16, u64> = BTreeMap::new();
         let mut covers: BTreeMap<u64, u64> = BTreeMap::new();
         let mut common: BTreeMap<(u16, u64), u64> = BTreeMap::new();
+        let mut labelled: BTreeMap<u64, u64> = BTreeMap::new();
         let scores = seen.detection.score.dim() == (labels.height, labels.width);
         for y in (0..labels.height).step_by(STRIDE) {
             for x in (0..labels.width).step_by(STRIDE) {
@@ -278,12 +282,13 @@ impl Tally {
                 *covers.entry(track).or_default() += 1;
                 if thing != 0 {
                     *common.entry((thing, track)).or_default() += 1;
+                    *labelled.entry(track).or_default() += u64::from(thing != VOID_THING);
                 }
             }
         }
         self.tracks.extend(covers.keys());
         self.justified.extend(common.keys().map(|(_, track)| track));
-        // The best track of each thing, by intersection over union.
+        // MOTA counts the best track of each thing, by intersection over union.
         let mut matched: BTreeSet<u64> = BTreeSet::new();
         let pixels = (labels.width.div_ceil(STRIDE) * labels.height.div_ceil(STRIDE)) as f32;
         let frame = self.truth.labelled_frames as i64;
@@ -297,6 +302,9 @@ impl Tally {
                 .max_by(|a, b| overlap(a).total_cmp(&overlap(b)))
                 .map(|((_, track), _)| *track);
             matched.extend(best);
+            let own =
+                |(&(_, track), &common): (&(u16, u64), &u64)| common as f64 >= OWN_SHARE * labelled[&track] as f64;
+            let alarmed = common.iter().filter(|((thing, _), _)| *thing == id).any(own);
             let share = area as f32 / pixels;
             let thing = self.things.entry(id).or_insert_with(|| Thing {
                 report: ThingReport { id, first_s: time_s, ..ThingReport::default() },
@@ -311,25 +319,21 @@ impl Tally {
             match best {
                 Some(track) => {
                     self.matches += 1;
-                    thing.report.alarm_frames += 1;
-                    thing.alarm_seconds += step;
-                    if thing.alarm_frame.is_none() {
-                        (thing.alarm_frame, thing.report.alarm_s) = (Some(frame), Some(time_s));
-                    }
-                    if thing.last_track.is_some_and(|last| last != track) {
-                        self.truth.switches += 1;
-                    }
+                    self.truth.switches += u64::from(thing.last_track.is_some_and(|last| last != track));
                     thing.last_track = Some(track);
-                    thing.alarmed = true;
                 }
-                None => {
-                    self.truth.missed += 1;
-                    if thing.alarmed && share >= REACHED {
-                        thing.report.interruptions += 1;
-                    }
-                    thing.alarmed = false;
-                }
+                None => self.truth.missed += 1,
             }
+            if alarmed {
+                thing.report.alarm_frames += 1;
+                thing.alarm_seconds += step;
+                if thing.alarm_frame.is_none() {
+                    (thing.alarm_frame, thing.report.alarm_s) = (Some(frame), Some(time_s));
+                }
+            } else if thing.alarmed && share >= REACHED {
+                thing.report.interruptions += 1;
+            }
+            thing.alarmed = alarmed;
         }
         let on_void = |track: &u64| common.contains_key(&(VOID_THING, *track));
         self.truth.false_alarms +=

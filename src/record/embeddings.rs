@@ -243,6 +243,7 @@ mod tests {
             area_share: 0.0,
             level: 0.0,
             peak_level: 0.0,
+            needed_level: 0.0,
             peak_score: 0.0,
             mean_confidence: 0.0,
             nearest_class: 0,

@@ -83,6 +83,29 @@ fn the_layout_is_read_and_the_scorers_files_are_written() {
 }
 
 #[test]
+fn an_alarm_that_covers_a_sliver_of_a_thing_behind_does_not_find_it() {
+    let place = set();
+    // 36 of the 400 pixels under the alarm belong to another thing, which is large enough to be reported.
+    let sliver = |x: u32, y: u32| (54..60).contains(&x) && (24..30).contains(&y);
+    let thing = |x, y| if sliver(x, y) { 5 } else { 3 * u8::from(inside(x, y)) };
+    let mask = GrayImage::from_fn(WIDTH, HEIGHT, |x, y| Luma([thing(x, y)]));
+    for number in FIRST + 10..FIRST + 12 {
+        mask.save(place.path(&format!("set/instance_ood/sequence_001/{number:06}_instance_ood.png"))).unwrap();
+    }
+    let ended = place.run(&format!("-q eval set --sequences --json - {AT_ONCE}"));
+    let truth = ended.code(0).json()["clips"][0]["truth"].clone();
+    assert_eq!(
+        (&truth["things"], &truth["found"], &truth["false_events"]),
+        (&2.into(), &1.into(), &0.into()),
+        "{truth}"
+    );
+    let alarms =
+        |thing: usize| (truth["per_thing"][thing]["id"].clone(), truth["per_thing"][thing]["alarm_frames"].clone());
+    assert_eq!((alarms(0), alarms(1)), ((3.into(), 2.into()), (5.into(), 0.into())), "{truth}");
+    assert!(truth["per_thing"][1]["alarm_s"].is_null() && truth["per_thing"][1]["delay_s"].is_null(), "{truth}");
+}
+
+#[test]
 fn a_folder_of_another_layout_is_refused() {
     let place = set();
     place.run("eval . --sequences").code(2).says(&["raw_data", "instance_ood/SEQ"]);

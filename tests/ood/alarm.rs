@@ -32,10 +32,18 @@ struct Shot {
 
 impl Shot {
     fn new(boxes: &[[usize; 4]], shift: f64) -> Self {
-        let inside = |x: usize, y: usize| {
-            boxes.iter().any(|&[left, top, w, h]| (left..left + w).contains(&x) && (top..top + h).contains(&y))
+        let boxes: Vec<_> = boxes.iter().map(|&place| (place, 4.0)).collect();
+        Self::scored(&boxes, shift)
+    }
+
+    /// The same with a score for each box.
+    fn scored(boxes: &[([usize; 4], f32)], shift: f64) -> Self {
+        let inside = |x: usize, y: usize, [left, top, w, h]: [usize; 4]| {
+            (left..left + w).contains(&x) && (top..top + h).contains(&y)
         };
-        let score = Array2::from_shape_fn((HEIGHT, WIDTH), |(y, x)| if inside(x, y) { 4.0 } else { 0.0 });
+        let score = Array2::from_shape_fn((HEIGHT, WIDTH), |(y, x)| {
+            boxes.iter().find(|(place, _)| inside(x, y, *place)).map_or(0.0, |(_, score)| *score)
+        });
         let mask = score.mapv(|score| u8::from(score >= 1.0));
         let logits =
             Array3::from_shape_fn((3, 45, 80), |(class, y, _)| if class == usize::from(y >= 20) { 8.0 } else { 0.0 });
@@ -62,8 +70,12 @@ fn watcher(classes: &[&str], settings: EventsConfig, ignore: &[&str]) -> Watcher
 }
 
 /// Two seconds of the same frame; when the first alarm came, in milliseconds.
-fn first_alarm(mut watcher: Watcher, boxes: &[[usize; 4]]) -> Option<u64> {
-    let (shot, mut scene) = (Shot::new(boxes, 0.0), Scene::default());
+fn first_alarm(watcher: Watcher, boxes: &[[usize; 4]]) -> Option<u64> {
+    first_alarm_in(watcher, &Shot::new(boxes, 0.0))
+}
+
+fn first_alarm_in(mut watcher: Watcher, shot: &Shot) -> Option<u64> {
+    let mut scene = Scene::default();
     (0..50).map(|i| 40 * i).find(|&time| {
         watcher.observe(&shot.frame(time), &mut scene).unwrap();
         scene.sightings.iter().any(|sighting| sighting.standing == Standing::Alarm)
@@ -80,6 +92,25 @@ fn an_unknown_thing_on_the_road_is_an_alarm_after_the_start_up() {
     let least = rules.settle_s + rules.min_seconds;
     assert!((least - 0.09..=least + 0.09).contains(&alarm), "{alarm}");
     assert_eq!(first_alarm(watcher(&CLASSES, rules, &[]), &[]), None);
+}
+
+#[test]
+fn an_alarm_stands_out_from_the_rest_of_the_picture() {
+    // A wall below the threshold takes up 15 % of the picture.
+    let wall = [0, 0, WIDTH, 27];
+    let alarm = |rules: EventsConfig, ignore: &[&str], thing: f32, wall_score: f32| {
+        let shot = Shot::scored(&[(ON_ROAD, thing), (wall, wall_score)], 0.0);
+        first_alarm_in(watcher(&CLASSES, rules, ignore), &shot).is_some()
+    };
+    let (rules, off) = (EventsConfig::default, EventsConfig { rest_level: 100.0, ..EventsConfig::default() });
+    assert!(alarm(rules(), &[], 1.8, 0.0), "the rest is ordinary");
+    assert!(!alarm(rules(), &[], 1.8, 0.85), "the rest is nearly as unusual");
+    assert!(alarm(rules(), &[], 2.8, 0.85), "the thing stands out all the same");
+    assert!(alarm(off, &[], 1.8, 0.85), "the rule is off");
+    assert!(alarm(rules(), &["poly:0,0 1,0 1,0.2 0,0.2"], 1.8, 0.85), "what is ignored is no part of the rest");
+    // Two unknown things do not hide one another.
+    let both = Shot::scored(&[(ON_ROAD, 1.8), ([20, 110, 80, 60], 1.8)], 0.0);
+    assert!(first_alarm_in(watcher(&CLASSES, rules(), &[]), &both).is_some());
 }
 
 #[test]
@@ -251,6 +282,7 @@ fn rules_are_checked() {
         (EventsConfig { min_area: 2.0, ..EventsConfig::default() }, "events.min_area"),
         (EventsConfig { min_seconds: -1.0, ..EventsConfig::default() }, "events.min_seconds"),
         (EventsConfig { window_s: 0.1, min_seconds: 0.2, ..EventsConfig::default() }, "events.window_s"),
+        (EventsConfig { rest_level: -2.0, ..EventsConfig::default() }, "events.rest_level"),
         (EventsConfig { grow_level: 0.5, start_level: 0.2, ..EventsConfig::default() }, "events.grow_level"),
         (EventsConfig { max_per_minute: Some(0), ..EventsConfig::default() }, "events.max_per_minute"),
     ] {

@@ -80,6 +80,7 @@ fn region(left: f32, level: f32) -> Region {
         certainty: 0.6,
         on_road: true,
         peak_level: 1.0,
+        needed_level: 0.0,
     }
 }
 
@@ -289,6 +290,16 @@ fn parts_of_a_thing_are_one_event() {
     let lower = Region { rect: Rect { left: 0.35, top: 0.5, right: 0.6, bottom: 0.7 }, ..whole };
     (1..=8).for_each(|i| drop(show(&mut tracker, 40 * i, 40, &[whole])));
     (9..=16).for_each(|i| assert!(show(&mut tracker, 40 * i, 40, &[upper, lower]).iter().all(|(id, _)| *id == 1)));
+}
+
+#[test]
+fn a_region_below_the_level_that_it_needs_is_no_alarm() {
+    let mut tracker = tracker(rules());
+    let low = Region { needed_level: 1.1, ..region(0.1, 1.0) };
+    let high = Region { needed_level: 1.0, ..region(0.7, 1.0) };
+    (1..=10).for_each(|i| drop(show(&mut tracker, 40 * i, 40, &[low, high])));
+    assert_eq!(events(&mut tracker).len(), 1);
+    assert_eq!(tracker.counts(), AlarmCounts { raised: 1, ..AlarmCounts::default() });
 }
 
 #[test]

@@ -232,7 +232,7 @@ impl Watcher {
         }
         let rules = self.settings.region_rules();
         let road = gated.then_some(&self.road);
-        let regions = self.finder.find(&self.field, &self.evidence.level, logits, road, &rules);
+        let regions = self.finder.find(&self.field, &self.evidence.level, &self.left_out, logits, road, &rules);
         let (width, height) = (self.field.width as f32, self.field.height as f32);
         let shift = |x: f32, y: f32| {
             let (dx, dy) = motion.at((x - 0.5) * width, (y - 0.5) * height);

@@ -12,6 +12,15 @@ const LEVEL_QUANTILE: f32 = 0.75;
 const FOOT: f32 = 0.2;
 /// Share of the foot's cells that must be over the road.
 const FOOT_ON_ROAD: f32 = 0.5;
+/// From this certainty on the level that a region needs rises, by `CERTAIN_LEVEL` per unit: what the network names with
+/// certainty is unusual rather than unknown.
+const DOUBT: f32 = 0.75;
+/// See [`DOUBT`].
+const CERTAIN_LEVEL: f32 = 2.5;
+/// The quantile of the levels in the rest of the picture that a region is compared with.
+const REST_QUANTILE: f32 = 0.97;
+/// Rise of the level that a region needs, per unit by which the rest of the picture exceeds `RegionRules::rest_level`.
+const REST_LEVEL: f32 = 3.0;
 
 /// A rectangle in shares of the picture.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -86,6 +95,16 @@ pub struct Region {
     pub on_road: bool,
     /// Its highest level.
     pub peak_level: f32,
+    /// The level that it needs to count: more where the network is certain of its class, and where the rest of the
+    /// picture is unusual as well.
+    pub needed_level: f32,
+}
+
+impl Region {
+    /// Whether its level is high enough to count.
+    pub fn counts(&self) -> bool {
+        self.level >= self.needed_level
+    }
 }
 
 /// The conditions for a region.
@@ -97,6 +116,8 @@ pub struct RegionRules {
     pub grow_level: f32,
     /// Smallest share of the picture.
     pub min_area: f32,
+    /// Level up to which the rest of the picture may reach before a region needs a higher one.
+    pub rest_level: f32,
     /// Distance from the road's hull within which a region stands on it, as a share of the picture's width.
     pub road_margin: f32,
 }
@@ -118,11 +139,13 @@ pub struct RegionFinder {
 }
 
 impl RegionFinder {
-    /// The regions of a frame. `road` is none where regions may be anywhere.
+    /// The regions of a frame. `road` is none where regions may be anywhere; `left_out` cells are no part of the rest of
+    /// the picture.
     pub fn find(
         &mut self,
         field: &Field,
         level: &[f32],
+        left_out: &[bool],
         logits: ArrayView3<'_, f32>,
         road: Option<&Road>,
         rules: &RegionRules,
@@ -152,7 +175,29 @@ impl RegionFinder {
                 self.regions.push(region);
             }
         }
+        if !self.regions.is_empty() {
+            let excess = (self.rest(level, left_out) - rules.rest_level).max(0.0);
+            self.regions.iter_mut().for_each(|region| region.needed_level += REST_LEVEL * excess);
+        }
         &self.regions
+    }
+
+    /// The level that the highest cells outside of the regions on the road reach. Regions that do not count by
+    /// themselves are a part of the rest.
+    fn rest(&mut self, level: &[f32], left_out: &[bool]) -> f32 {
+        self.levels.clear();
+        for (index, (&level, &label)) in level.iter().zip(&self.labels).enumerate() {
+            let region = usize::from(label).checked_sub(1).map(|index| &self.regions[index]);
+            let apart = region.is_some_and(|region| region.on_road && region.counts());
+            if !apart && left_out.get(index).is_none_or(|left_out| !left_out) {
+                self.levels.push(level);
+            }
+        }
+        if self.levels.is_empty() {
+            return f32::NEG_INFINITY;
+        }
+        let place = ((self.levels.len() - 1) as f32 * REST_QUANTILE) as usize;
+        *self.levels.select_nth_unstable_by(place, f32::total_cmp).1
     }
 
     /// Per cell the number of its region plus 1, or 0.
@@ -214,6 +259,7 @@ impl RegionFinder {
             certainty,
             on_road: road.is_none() || foot_on_road >= FOOT_ON_ROAD * foot_cells,
             peak_level,
+            needed_level: CERTAIN_LEVEL * (certainty - DOUBT),
         }
     }
 

@@ -35,6 +35,9 @@ pub struct EventsConfig {
     pub start_level: f32,
     /// A region extends as far as the level stays at or above this one.
     pub grow_level: f32,
+    /// Level up to which the rest of the picture may reach, but for its highest 3 %, before a region needs a higher level
+    /// to count: in a scene that is unusual all over, an alarm must stand out. 100 is off.
+    pub rest_level: f32,
     /// Whether a region must touch the road to be an alarm. Without effect where the model has no road class.
     pub road_gate: bool,
     /// How far from the road's hull a region may stand, as a share of the picture's width.
@@ -60,8 +63,9 @@ impl Default for EventsConfig {
             max_per_minute: None,
             settle_s: 0.6,
             smoothing_s: 0.1,
-            start_level: 0.1,
+            start_level: 0.05,
             grow_level: -0.1,
+            rest_level: -0.3,
             road_gate: true,
             road_margin: 0.01,
             update_s: 2.0,
@@ -77,6 +81,7 @@ impl EventsConfig {
         RegionRules {
             start_level: self.start_level,
             grow_level: self.grow_level,
+            rest_level: self.rest_level,
             // Candidates are followed before they are large enough to count.
             min_area: self.min_area / 2.0,
             road_margin: self.road_margin,
@@ -103,6 +108,7 @@ impl EventsConfig {
         within("start_level", self.start_level.into(), -1.0, 100.0)?;
         within("grow_level", self.grow_level.into(), -1.0, 100.0)?;
         within("road_margin", self.road_margin.into(), 0.0, 1.0)?;
+        within("rest_level", self.rest_level.into(), -1.0, 100.0)?;
         within("update_s", self.update_s, 0.0, 3600.0)?;
         if self.grow_level > self.start_level {
             return Err(Error::usage(format!(

@@ -7,7 +7,6 @@ use super::field::Field;
 use super::region::{Region, RegionFinder};
 use super::road::{Road, is_drivable};
 use super::settings::EventsConfig;
-use super::tracker::is_doubtful;
 use crate::Result;
 
 /// Rounds of the search: levels are clipped, so that a score far above the threshold takes several.
@@ -61,9 +60,9 @@ impl StillWatcher {
         let mut evidence = Evidence::default();
         evidence.update(&self.field, threshold, &[], None, 0.0, 0.0);
         let rules = self.settings.region_rules();
-        let regions = self.finder.find(&self.field, &evidence.level, logits, road, &rules);
+        let regions = self.finder.find(&self.field, &evidence.level, &[], logits, road, &rules);
         let counts =
-            |region: &&Region| region.on_road && region.area_share >= self.settings.min_area && is_doubtful(region);
+            |region: &&Region| region.on_road && region.area_share >= self.settings.min_area && region.counts();
         let highest = regions.iter().filter(counts).map(|region| region.peak_level).max_by(f32::total_cmp)?;
         // Levels are affine in the score.
         let usual = evidence.usual()?;

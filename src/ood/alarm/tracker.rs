@@ -18,11 +18,6 @@ const MAX_DISTANCE: f32 = 0.5;
 const PART: f32 = 0.6;
 /// A region that the network names with at least this probability is of that class with certainty.
 const CERTAIN: f32 = 0.6;
-/// From this certainty on the level that a region needs rises, by `CERTAIN_LEVEL` per unit: what the network names with
-/// certainty is unusual rather than unknown.
-const DOUBT: f32 = 0.75;
-/// See [`DOUBT`].
-const CERTAIN_LEVEL: f32 = 2.5;
 /// A track that is raised beside an alarm, nearer than this share of the picture, is a part of it.
 const BESIDE: f32 = 0.03;
 /// Growth of the search radius of a missed track, in its own sizes per second.
@@ -241,7 +236,7 @@ impl Tracker {
     }
 
     fn see(&mut self, index: usize, step: &Step<'_>, region: &Region) {
-        let counts = step.settled && is_doubtful(region) && region.area_share >= self.settings.min_area;
+        let counts = step.settled && region.counts() && region.area_share >= self.settings.min_area;
         let is_known = self.known.get(region.nearest_class).copied().unwrap_or(false) && region.certainty >= CERTAIN;
         let seen = match (counts, region.on_road, is_known) {
             (false, ..) => Seen::No,
@@ -402,11 +397,6 @@ impl Tracker {
             }
         }
     }
-}
-
-/// Whether a region's level is high enough for the certainty with which the network names it.
-pub(super) fn is_doubtful(region: &Region) -> bool {
-    region.level >= CERTAIN_LEVEL * (region.certainty - DOUBT)
 }
 
 /// The similarity of an expected and a found box, above 0; none where they cannot be the same thing.

@@ -333,7 +333,8 @@ mod tests {
             })
             .collect();
         let mut client = TcpStream::connect(server.address).unwrap();
-        client.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        // Less than what a silent client is given.
+        client.set_read_timeout(Some(STALLED * 4 / 5)).unwrap();
         write!(client, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
         client.read_to_string(&mut text).unwrap();

@@ -139,9 +139,10 @@ fn a_file_on_which_the_network_fails_takes_no_others_with_it() {
         let black = "-f lavfi -i color=black:size=160x90:rate=10:duration=2 -c:v libx264 -pix_fmt yuv420p";
         place.clip(&format!("tree/{name}.mp4"), black);
     }
+    // Other providers give up elsewhere, or not at all.
     support::onnx::fails_on_white(64, 32).save(&place.path("model.onnx"));
     for jobs in [1, 2, 3] {
-        let arguments = format!("run -r tree -o none -o events:e{jobs}/ {RULES} --jobs {jobs} --json -");
+        let arguments = format!("run -r tree -o none -o events:e{jobs}/ --provider cpu {RULES} --jobs {jobs} --json -");
         let report = place.run(&arguments).code(0).says(&["error: c.mp4"]).json();
         let archive = &report["archive"];
         assert_eq!((&archive["ok"], &archive["failed"], &archive["left"]), (&4.into(), &1.into(), &0.into()), "{jobs}");
@@ -151,7 +152,7 @@ fn a_file_on_which_the_network_fails_takes_no_others_with_it() {
     for name in ["a", "b", "d", "e"] {
         fs::copy(place.path("tree/c.mp4"), place.path(&format!("tree/{name}.mp4"))).unwrap();
     }
-    let report = place.run(&format!("run -r tree -o none -o events:f/ {RULES} --json -")).code(1).json();
+    let report = place.run(&format!("run -r tree -o none -o events:f/ --provider cpu {RULES} --json -")).code(1).json();
     assert_eq!((&report["archive"]["failed"], &report["archive"]["left"]), (&1.into(), &4.into()));
 }
 

@@ -555,3 +555,18 @@ fn the_values_of_the_first_picture_are_looked_at() {
         .save(&place.path("dead.onnx"));
     place.run(&run.replace("shares", "dead")).code(0).says(&["`logits` are the same all over", "input.range"]);
 }
+
+#[test]
+fn networks_opened_at_once_read_their_own_profiles() {
+    let place = Place::new();
+    let path = place.path("network.onnx");
+    support::onnx::tiny(64, 32).save(&path);
+    std::thread::scope(|scope| {
+        let open = || {
+            let options = SessionOptions { threads: Some(1), profile: true, ..SessionOptions::default() };
+            (0..4).try_for_each(|_| Network::load(Some(&path), &options).map(drop))
+        };
+        let opened: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
+        opened.into_iter().for_each(|opened| opened.join().unwrap().unwrap());
+    });
+}

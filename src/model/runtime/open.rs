@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
@@ -19,6 +20,9 @@ const EXTERNAL_FOLDER: &str = "session.model_external_initializers_file_folder_p
 const IN_FLOATS: &str = "session.disable_quant_qdq";
 /// Whether weights are made unsigned on CPUs where sums of signed 8-bit products overflow (x86 without VNNI).
 const NO_OVERFLOW: &str = "session.x64quantprecision";
+
+/// Profiles that this process has begun.
+static PROFILES: AtomicU64 = AtomicU64::new(0);
 
 /// A session, and how it came to its provider.
 #[derive(Debug)]
@@ -220,7 +224,9 @@ fn build_at(
         })?;
     }
     if profile {
-        let prefix = std::env::temp_dir().join(format!("oodstream-profile-{}", std::process::id()));
+        // ONNX Runtime adds the time in whole seconds, which sessions may share.
+        let number = PROFILES.fetch_add(1, Ordering::Relaxed);
+        let prefix = std::env::temp_dir().join(format!("oodstream-profile-{}-{number}", std::process::id()));
         builder = builder.with_profiling(prefix).map_err(|error| failed(error.to_string()))?;
     }
     let entry = if provider.takes_integers(options.precision) { NO_OVERFLOW } else { IN_FLOATS };

@@ -266,7 +266,6 @@ impl Tally {
         let mut areas: BTreeMap<u16, u64> = BTreeMap::new();
         let mut covers: BTreeMap<u64, u64> = BTreeMap::new();
         let mut common: BTreeMap<(u16, u64), u64> = BTreeMap::new();
-        let mut labelled: BTreeMap<u64, u64> = BTreeMap::new();
         let scores = seen.detection.score.dim() == (labels.height, labels.width);
         for y in (0..labels.height).step_by(STRIDE) {
             for x in (0..labels.width).step_by(STRIDE) {
@@ -282,9 +281,12 @@ impl Tally {
                 *covers.entry(track).or_default() += 1;
                 if thing != 0 {
                     *common.entry((thing, track)).or_default() += 1;
-                    *labelled.entry(track).or_default() += u64::from(thing != VOID_THING);
                 }
             }
+        }
+        let mut labelled: BTreeMap<u64, u64> = BTreeMap::new();
+        for (&(_, track), pixels) in common.iter().filter(|((thing, _), _)| *thing != VOID_THING) {
+            *labelled.entry(track).or_default() += pixels;
         }
         self.tracks.extend(covers.keys());
         self.justified.extend(common.keys().map(|(_, track)| track));

@@ -28,7 +28,6 @@ use self::exec::Exec;
 use self::mqtt::{Board, Mqtt};
 use self::outbox::{Message, Outbox};
 use self::webhook::Webhook;
-use crate::input::Signal;
 use crate::lock::lock;
 use crate::ood::alarm::{Event, EventType};
 use crate::record::events::SignalLine;
@@ -96,10 +95,9 @@ impl Notifier {
         (!self.outputs.is_empty()).then(|| Box::new(MessageRecorder(Arc::clone(self))) as _)
     }
 
-    /// Sends that the input of `stream` was lost or came back.
-    pub fn signal(&self, stream: &str, signal: &Signal) {
-        let line = SignalLine::new(stream, signal);
-        if let (false, Some(body)) = (self.outputs.is_empty(), body(&line)) {
+    /// Sends that an input was lost or came back.
+    pub fn signal(&self, line: &SignalLine<'_>) {
+        if let (false, Some(body)) = (self.outputs.is_empty(), body(line)) {
             let message = Message { kind: line.kind(), body, since: Instant::now() };
             self.outputs.iter().for_each(|output| output.outbox.push(message.clone()));
         }

@@ -66,12 +66,12 @@ impl EventLog {
         Lines::open("events", path, existing).map(Self)
     }
 
-    /// Records that the input of `stream` was lost or came back.
+    /// Records that an input was lost or came back.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn signal(&self, stream: &str, signal: &Signal) -> Result<()> {
-        self.0.write(&SignalLine::new(stream, signal))
+    pub fn signal(&self, line: &SignalLine<'_>) -> Result<()> {
+        self.0.write(line)
     }
 }
 

@@ -20,6 +20,7 @@ use crate::notify::Notifier;
 use crate::output::FrameWriter;
 use crate::output::publish::{self, OutputStatus, PublishOptions, Servers, Target};
 use crate::pipeline::{self, Control, Flow, Meter, Policy, Stream};
+use crate::record::events::SignalLine;
 use crate::record::{BestEffortRecorder, Clips, EventLog, Existing, RecordedStream, Recorder, Records};
 use crate::{Error, Result};
 
@@ -212,8 +213,10 @@ impl pipeline::Observer for Forwarder {
 
     fn signal(&self, signal: &Signal) {
         self.observer.signal(&self.meter, signal);
-        self.notifier.signal(self.meter.name(), signal);
-        if let Some(Err(error)) = self.events.as_ref().map(|events| events.signal(self.meter.name(), signal)) {
+        // The file and the messages say the same, the time included.
+        let line = SignalLine::new(self.meter.name(), signal);
+        self.notifier.signal(&line);
+        if let Some(Err(error)) = self.events.as_ref().map(|events| events.signal(&line)) {
             tracing::error!("{error}");
         }
     }

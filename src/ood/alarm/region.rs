@@ -175,7 +175,7 @@ impl RegionFinder {
                 self.regions.push(region);
             }
         }
-        if !self.regions.is_empty() {
+        if self.regions.iter().any(Region::counts) {
             let excess = (self.rest(level, left_out) - rules.rest_level).max(0.0);
             self.regions.iter_mut().for_each(|region| region.needed_level += REST_LEVEL * excess);
         }
@@ -193,11 +193,7 @@ impl RegionFinder {
                 self.levels.push(level);
             }
         }
-        if self.levels.is_empty() {
-            return f32::NEG_INFINITY;
-        }
-        let place = ((self.levels.len() - 1) as f32 * REST_QUANTILE) as usize;
-        *self.levels.select_nth_unstable_by(place, f32::total_cmp).1
+        if self.levels.is_empty() { f32::NEG_INFINITY } else { quantile(&mut self.levels, REST_QUANTILE) }
     }
 
     /// Per cell the number of its region plus 1, or 0.
@@ -240,9 +236,7 @@ impl RegionFinder {
             }
         }
         let cells = self.levels.len();
-        let place = ((cells - 1) as f32 * LEVEL_QUANTILE) as usize;
         let peak_level = self.levels.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let (_, &mut quartile, _) = self.levels.select_nth_unstable_by(place, f32::total_cmp);
         let (mean_confidence, nearest_class, certainty) = self.read_logits(component, field, logits);
         Region {
             rect: Rect {
@@ -252,7 +246,7 @@ impl RegionFinder {
                 bottom: bottom as f32 / height as f32,
             },
             area_share: cells as f32 / field.len() as f32,
-            level: quartile,
+            level: quantile(&mut self.levels, LEVEL_QUANTILE),
             peak_score,
             mean_confidence,
             nearest_class,
@@ -295,4 +289,10 @@ impl RegionFinder {
         let cells = cells.max(1) as f32;
         (confidence / cells, nearest, shares.get(nearest).map_or(0.0, |share| share / cells))
     }
+}
+
+/// A quantile of some levels, of which there is at least one; reorders them.
+fn quantile(levels: &mut [f32], share: f32) -> f32 {
+    let place = ((levels.len() - 1) as f32 * share) as usize;
+    *levels.select_nth_unstable_by(place, f32::total_cmp).1
 }

@@ -107,8 +107,8 @@ impl EventsConfig {
         within("smoothing_s", self.smoothing_s, 0.0, 10.0)?;
         within("start_level", self.start_level.into(), -1.0, 100.0)?;
         within("grow_level", self.grow_level.into(), -1.0, 100.0)?;
-        within("road_margin", self.road_margin.into(), 0.0, 1.0)?;
         within("rest_level", self.rest_level.into(), -1.0, 100.0)?;
+        within("road_margin", self.road_margin.into(), 0.0, 1.0)?;
         within("update_s", self.update_s, 0.0, 3600.0)?;
         if self.grow_level > self.start_level {
             return Err(Error::usage(format!(

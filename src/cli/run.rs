@@ -164,7 +164,7 @@ fn alarm_line(report: &InputReport) -> Option<String> {
     let AlarmCounts { raised, known, off_road, over_limit, .. } = report.alarms;
     let withheld: Vec<String> = [
         (known, "as unusual members of known classes"),
-        (off_road, "off the road (events.road_gate)"),
+        (off_road, "not seen to stand on the road (events.road_gate)"),
         (over_limit, "over events.max_per_minute"),
     ]
     .iter()

@@ -107,7 +107,7 @@ pub struct ClipReport {
     pub events_per_minute: Option<f64>,
     /// Unusual members of classes that `--known` names.
     pub unusual: u64,
-    /// Things off the road, withheld by `events.road_gate`.
+    /// Things not seen to stand on the road, withheld by `events.road_gate`.
     pub off_road: u64,
     /// Alarms withheld by `events.max_per_minute`.
     pub over_limit: u64,

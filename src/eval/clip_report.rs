@@ -79,7 +79,7 @@ impl ClipsReport {
             if clip.unusual + clip.off_road + clip.over_limit > 0 {
                 let _ = writeln!(
                     text,
-                    "{}: withheld: {} unusual members of known classes, {} off the road, {} over the limit",
+                    "{}: withheld: {} unusual members of known classes, {} not seen to stand on the road, {} over the limit",
                     clip.path, clip.unusual, clip.off_road, clip.over_limit
                 );
             }

@@ -249,6 +249,7 @@ mod tests {
             nearest_class: 0,
             certainty: 0.0,
             on_road: true,
+            cut_off: false,
         }
     }
 

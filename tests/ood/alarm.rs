@@ -148,6 +148,17 @@ fn the_road_gate_is_off_by_switch_and_without_a_road_class() {
 }
 
 #[test]
+fn what_the_lower_edge_of_the_picture_cuts_off_raises_no_alarm() {
+    let bonnet = [100, HEIGHT - 30, 120, 30];
+    let above = [100, HEIGHT - 34, 120, 30];
+    let alarm = |rules: EventsConfig, boxes: &[[usize; 4]]| first_alarm(watcher(&CLASSES, rules, &[]), boxes).is_some();
+    assert!(!alarm(EventsConfig::default(), &[bonnet]));
+    assert!(alarm(EventsConfig::default(), &[above]), "its foot is seen");
+    assert!(alarm(EventsConfig::default(), &[bonnet, ON_ROAD]), "it says nothing about others");
+    assert!(alarm(EventsConfig { road_gate: false, ..EventsConfig::default() }, &[bonnet]));
+}
+
+#[test]
 fn ignored_parts_raise_no_alarm() {
     let ignored = watcher(&CLASSES, EventsConfig::default(), &["poly:0.3,0.5 0.7,0.5 0.7,0.9 0.3,0.9"]);
     assert_eq!(first_alarm(ignored, &[ON_ROAD]), None);

@@ -79,6 +79,7 @@ fn region(left: f32, level: f32) -> Region {
         nearest_class: 1,
         certainty: 0.6,
         on_road: true,
+        cut_off: false,
         peak_level: 1.0,
         needed_level: 0.0,
     }
@@ -232,7 +233,8 @@ fn flicker_makes_no_event_and_gaps_end_no_event() {
 fn small_off_road_or_early_regions_raise_no_alarm() {
     let small = Region { area_share: 0.0005, ..region(0.4, 1.0) };
     let aside = Region { on_road: false, ..region(0.4, 1.0) };
-    for never in [small, aside] {
+    let own = Region { cut_off: true, ..region(0.4, 1.0) };
+    for never in [small, aside, own] {
         let mut tracker = tracker(rules());
         for i in 1..=50 {
             assert_eq!(show(&mut tracker, 40 * i, 40, &[never])[0].1, Standing::Candidate);
@@ -253,6 +255,20 @@ fn small_off_road_or_early_regions_raise_no_alarm() {
         let standing = tracker.update(&step, &[region(0.4, 1.0)])[0].standing;
         assert_eq!(standing == Standing::Alarm, i >= 15, "{i}");
     }
+}
+
+#[test]
+fn an_alarm_goes_on_where_the_lower_edge_of_the_picture_cuts_its_thing_off() {
+    let mut tracker = tracker(rules());
+    (1..=8).for_each(|i| drop(show(&mut tracker, 40 * i, 40, &[region(0.4, 1.0)])));
+    let leaving = Region { cut_off: true, ..region(0.4, 1.0) };
+    for i in 9..=40 {
+        assert_eq!(show(&mut tracker, 40 * i, 40, &[leaving]), [(1, Standing::Alarm)]);
+    }
+    tracker.finish((1000, 500));
+    let kinds: Vec<_> = events(&mut tracker).iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, [EventType::Start, EventType::End]);
+    assert_eq!(tracker.counts(), AlarmCounts { raised: 1, ..AlarmCounts::default() });
 }
 
 #[test]

@@ -91,8 +91,11 @@ pub struct Region {
     pub nearest_class: usize,
     /// Mean probability of that class over the region, 0..1.
     pub certainty: f32,
-    /// Whether it stands on the road. True where no road is looked for.
+    /// Whether its foot is over the road. True where no road is looked for.
     pub on_road: bool,
+    /// Whether the lower edge of the picture cuts it off, so that its foot is not seen: bonnet, handlebar, dashboard.
+    /// False where no road is looked for.
+    pub cut_off: bool,
     /// Its highest level.
     pub peak_level: f32,
     /// The level that it needs to count: more where the network is certain of its class, and where the rest of the
@@ -104,6 +107,11 @@ impl Region {
     /// Whether its level is high enough to count.
     pub fn counts(&self) -> bool {
         self.level >= self.needed_level
+    }
+
+    /// Whether it is seen to stand on the road.
+    pub fn stands_on_road(&self) -> bool {
+        self.on_road && !self.cut_off
     }
 }
 
@@ -252,6 +260,7 @@ impl RegionFinder {
             nearest_class,
             certainty,
             on_road: road.is_none() || foot_on_road >= FOOT_ON_ROAD * foot_cells,
+            cut_off: road.is_some() && bottom as usize == height,
             peak_level,
             needed_level: CERTAIN_LEVEL * (certainty - DOUBT),
         }

@@ -38,7 +38,8 @@ pub struct EventsConfig {
     /// Level up to which the rest of the picture may reach, but for its highest 3 %, before a region needs a higher level
     /// to count: in a scene that is unusual all over, an alarm must stand out. 100 is off.
     pub rest_level: f32,
-    /// Whether a region must touch the road to be an alarm. Without effect where the model has no road class.
+    /// Whether a region must be seen to stand on the road to be an alarm: its foot is over the road, and the lower edge
+    /// of the picture does not cut it off. Without effect where the model has no road class.
     pub road_gate: bool,
     /// How far from the road's hull a region may stand, as a share of the picture's width.
     pub road_margin: f32,

@@ -61,8 +61,9 @@ impl StillWatcher {
         evidence.update(&self.field, threshold, &[], None, 0.0, 0.0);
         let rules = self.settings.region_rules();
         let regions = self.finder.find(&self.field, &evidence.level, &[], logits, road, &rules);
-        let counts =
-            |region: &&Region| region.on_road && region.area_share >= self.settings.min_area && region.counts();
+        let counts = |region: &&Region| {
+            region.stands_on_road() && region.area_share >= self.settings.min_area && region.counts()
+        };
         let highest = regions.iter().filter(counts).map(|region| region.peak_level).max_by(f32::total_cmp)?;
         // Levels are affine in the score.
         let usual = evidence.usual()?;

@@ -34,7 +34,7 @@ pub struct AlarmCounts {
     pub raised: u64,
     /// Unusual members of the classes of `events.known`.
     pub known: u64,
-    /// Things off the road, withheld by `events.road_gate`.
+    /// Things off the road or cut off by the lower edge of the picture, which `events.road_gate` withholds.
     pub off_road: u64,
     /// Alarms withheld by `events.max_per_minute`.
     pub over_limit: u64,
@@ -238,7 +238,7 @@ impl Tracker {
     fn see(&mut self, index: usize, step: &Step<'_>, region: &Region) {
         let counts = step.settled && region.counts() && region.area_share >= self.settings.min_area;
         let is_known = self.known.get(region.nearest_class).copied().unwrap_or(false) && region.certainty >= CERTAIN;
-        let seen = match (counts, region.on_road, is_known) {
+        let seen = match (counts, region.stands_on_road(), is_known) {
             (false, ..) => Seen::No,
             (true, false, _) => Seen::OffRoad,
             (true, true, true) => Seen::Unusual,

@@ -1,10 +1,13 @@
-"""How far a pixel's ImageNet features lie from everything seen in training: the class-conditional Mahalanobis distance.
+"""How far a pixel's ImageNet features lie from everything seen in training: the class-conditional Mahalanobis distance,
+relative to that from all ordinary pixels.
 
 Several Gaussians per label (and per source of frames) with one covariance for all, fitted without gradients to the
 features of ordinary labelled pixels (Lee et al. 2018, who take one per class), at two strides: the finer one sees small
-things, the coarser one what kind of thing it is. The weighted distances to the nearest means are taken off all logits of
-a pixel alike: softmax, and so the segmentation, stays as it is, while max-logit and energy come to know how ordinary a
-pixel looks. No outliers.
+things, the coarser one what kind of thing it is. From the squared distance to the nearest mean a share of the squared
+distance to one Gaussian of all pixels is taken off (Ren et al. 2021, who take all of it): directions of the features in
+which classes do not differ, such as light and camera, then count for less. The weighted distances are taken off all
+logits of a pixel alike: softmax, and so the segmentation, stays as it is, while max-logit and energy come to know how
+ordinary a pixel looks. No outliers.
 """
 
 import numpy as np
@@ -17,9 +20,9 @@ from data import VOID, normalise, resize_to_input
 from scoring import k_means
 
 # {feature map: (weight of its distance, means per label and source)}.
-LEVELS = {"features_2": (4.0, 32), "features_3": (0.5, 8)}
-# One frame in three at most: neighbours in a sequence say the same.
-STRIDE = 3
+LEVELS = {"features_2": (7.0, 32), "features_3": (0.8, 8)}
+# Share of the squared distance to all ordinary pixels that is taken off, 0..1.
+RELATIVE = 0.6
 FRAMES_PER_SOURCE = 200
 SHRINKAGE = 0.01
 FEWEST_PIXELS = 50
@@ -29,7 +32,7 @@ SEED = 1
 def labelled_features(run, frames):
     """{feature map: (features [n, D], label ids [n])} of the known pixels of some frames, on the map's own grid."""
     found = {level: ([], []) for level in LEVELS}
-    stride = max(STRIDE, -(-len(frames) // FRAMES_PER_SOURCE))
+    stride = -(-len(frames) // FRAMES_PER_SOURCE)
     for image, label in zip(frames.images[::stride], frames.labels[::stride]):
         outputs = run.run(list(LEVELS), {"input": normalise(resize_to_input(image))[None]})
         for (features, labels), maps in zip(found.values(), outputs):
@@ -41,15 +44,31 @@ def labelled_features(run, frames):
             for level, (features, labels) in found.items()}
 
 
+def shrunk(covariance):
+    """A covariance with a share of its mean variance added to each direction, so that it can be inverted."""
+    return covariance + SHRINKAGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+
+
 def gaussians(groups):
     """(centre [D], whitening [D, D], means [M, D] in the whitened space) of groups of features, with their common covariance."""
     count = sum(len(group) for group in groups)
     means = np.stack([group.mean(0) for group in groups])
-    covariance = sum((group - mean).T @ (group - mean) for group, mean in zip(groups, means)) / count
-    covariance += SHRINKAGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    covariance = shrunk(sum((group - mean).T @ (group - mean) for group, mean in zip(groups, means)) / count)
     whitening = np.linalg.cholesky(np.linalg.inv(covariance)).T
     centre = sum(group.sum(0) for group in groups) / count
     return centre, whitening, (means - centre) @ whitening.T
+
+
+def relative(groups, share):
+    """(centre, whitening, means) as `gaussians` gives them, turned so that the features of all groups together are
+    uncorrelated, and the weight [D] of each direction: |z - m|^2 - share * (squared distance to one Gaussian of all) is
+    the sum of weight * z^2 - 2 m z + m^2 over the directions. Needs the groups' common centre to be that of all."""
+    centre, whitening, means = gaussians(groups)
+    count = sum(len(group) for group in groups)
+    spread = shrunk(sum((group - centre).T @ (group - centre) for group in groups) / count)
+    # In a direction of variance v a group's own is 1, and one Gaussian of all gives z^2 / v.
+    variances, directions = np.linalg.eigh(whitening @ spread @ whitening.T)
+    return centre, directions.T @ whitening, means @ directions, 1 - share / variances
 
 
 def grouped(sources, means_per_class):
@@ -73,8 +92,8 @@ def fit(run, sources):
     found = [labelled_features(run, frames) for frames in sources]
     levels = {}
     for level, (weight, means) in LEVELS.items():
-        centre, whitening, means = gaussians(grouped([source[level] for source in found], means))
-        levels[level] = Distance(centre, weight * whitening, weight * means)
+        centre, whitening, means, weights = relative(grouped([source[level] for source in found], means), RELATIVE)
+        levels[level] = Distance(centre, weight * whitening, weight * means, weights)
     return Distances(levels)
 
 
@@ -91,18 +110,20 @@ class Distances(nn.Module):
 
 
 class Distance(nn.Module):
-    """[N, D, h, w] features to [N, 1, h, w]: Mahalanobis distance to the nearest mean."""
+    """[N, D, h, w] features to [N, 1, h, w]: Mahalanobis distance to the nearest mean, with `weights` as `relative` has
+    them; all of 1 without them."""
 
-    def __init__(self, centre, whitening, means):
+    def __init__(self, centre, whitening, means, weights=1.0):
         super().__init__()
         size = len(centre)
         self.whiten = nn.Conv2d(size, size, 1)
         self.cross = nn.Conv2d(size, len(means), 1)
+        scale = np.sqrt(np.broadcast_to(weights, size))
         with torch.no_grad():
-            self.whiten.weight.copy_(torch.from_numpy(whitening)[..., None, None])
-            self.whiten.bias.copy_(torch.from_numpy(-whitening @ centre))
-            # |z - m|^2 = |z|^2 - 2 m.z + |m|^2
-            self.cross.weight.copy_(torch.from_numpy(-2 * means)[..., None, None])
+            self.whiten.weight.copy_(torch.from_numpy(scale[:, None] * whitening)[..., None, None])
+            self.whiten.bias.copy_(torch.from_numpy(-scale * (whitening @ centre)))
+            # With z the scaled features: |z|^2 - 2 m.z + |m|^2, which is |z - m|^2 where all weights are 1.
+            self.cross.weight.copy_(torch.from_numpy(-2 * means / scale)[..., None, None])
             self.cross.bias.copy_(torch.from_numpy((means ** 2).sum(1)))
 
     def forward(self, features):

@@ -107,6 +107,12 @@ def names(text):
     return list(parse(",".join(f"{name}=1" for name in text.split(","))))
 
 
+def photographs(names):
+    """Those of some sources that are photographs; all of them where none is. How a rendering looks is no kind of the
+    ordinary in front of a camera."""
+    return [name for name in names if name != "rendered"] or list(names)
+
+
 def load(name, data, split="train", teacher=None):
     """The frames of a split of a set in DATA/NAME."""
     folder = Path(data) / name

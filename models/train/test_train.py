@@ -20,7 +20,7 @@ import quantise
 import scoring
 import sources
 from data import CLASSES, VOID, Batches, Crops, DataError, Frames, augment, label_id
-from distance import Distance, Distances, gaussians, grouped
+from distance import SHRINKAGE, Distance, Distances, gaussians, grouped, relative
 from network import STAGES, SegmentationNet, pyramid, stages_of
 from people import people_masks
 from train import Loss, TrainError, backbone_file, freeze, parameter_groups, rate, stretches, with_all_classes
@@ -88,6 +88,10 @@ class Sources(unittest.TestCase):
             write_pair(Path(data) / "offroad", np.zeros((1, 3), np.uint8))
             with self.assertRaisesRegex(DataError, "offroad: has no val split"):
                 sources.load("offroad", data, "val")
+
+    def test_renderings_are_ordinary_only_where_there_are_no_photographs(self):
+        self.assertEqual(sources.photographs(["camvid", "rendered", "own"]), ["camvid", "own"])
+        self.assertEqual(sources.photographs(["rendered"]), ["rendered"])
 
     def test_shares(self):
         self.assertEqual(sources.parse("camvid=3,own=1"), {"camvid": 0.75, "own": 0.25})
@@ -176,6 +180,25 @@ class Groups(unittest.TestCase):
             self.assertLess(float(one(between)), 1)
             self.assertGreater(float(two(between)), 8)
             self.assertLess(float(two(torch.full((1, 3, 1, 1), 9.0))), 1)
+
+    def test_the_relative_distance_is_that_to_the_nearest_mean_less_a_share_of_that_to_all(self):
+        rng = np.random.default_rng(4)
+        groups = [rng.normal(c, (1, 2, 3), (300, 3)) for c in ((5, 0, 0), (-5, 1, 0), (0, 9, 1))]
+        pixels = rng.normal(0, 6, (3, 4, 5))
+
+        def squares(covariance, mean):
+            inverse = np.linalg.inv(covariance + SHRINKAGE * np.trace(covariance) / 3 * np.eye(3))
+            x = pixels.reshape(3, -1).T - mean
+            return np.einsum("ni,ij,nj->n", x, inverse, x)
+
+        every = np.concatenate(groups)
+        within = np.concatenate([group - group.mean(0) for group in groups])
+        nearest = np.min([squares(within.T @ within / 900, group.mean(0)) for group in groups], 0)
+        want = np.sqrt(np.maximum(nearest - 0.6 * squares(np.cov(every.T, bias=True), every.mean(0)), 0))
+        self.assertTrue((want > 0).any() and (want == 0).any())
+        with torch.no_grad():
+            got = Distance(*relative(groups, 0.6))(torch.from_numpy(pixels[None]).float())
+        np.testing.assert_allclose(got.numpy().ravel(), want, atol=2e-2)
 
     def test_a_class_of_few_pixels_is_not_split_into_single_ones(self):
         features = np.random.default_rng(4).normal(size=(1100, 3))

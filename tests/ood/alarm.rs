@@ -108,9 +108,13 @@ fn an_alarm_stands_out_from_the_rest_of_the_picture() {
     assert!(alarm(rules(), &[], 2.8, 0.85), "the thing stands out all the same");
     assert!(alarm(off, &[], 1.8, 0.85), "the rule is off");
     assert!(alarm(rules(), &["poly:0,0 1,0 1,0.2 0,0.2"], 1.8, 0.85), "what is ignored is no part of the rest");
-    // Two unknown things do not hide one another.
-    let both = Shot::scored(&[(ON_ROAD, 1.8), ([20, 110, 80, 60], 1.8)], 0.0);
-    assert!(first_alarm_in(watcher(&CLASSES, rules(), &[]), &both).is_some());
+    // Two unknown things do not hide one another; where there are more, the picture is unusual.
+    let things = [ON_ROAD, [20, 100, 80, 30], [200, 100, 80, 30], [20, 145, 80, 30]];
+    let among = |count: usize| {
+        let shot = Shot::scored(&things[..count].iter().map(|&place| (place, 1.8)).collect::<Vec<_>>(), 0.0);
+        first_alarm_in(watcher(&CLASSES, rules(), &[]), &shot).is_some()
+    };
+    assert_eq!([1, 2, 4].map(among), [true, true, false]);
 }
 
 #[test]

@@ -19,6 +19,8 @@ const DOUBT: f32 = 0.75;
 const CERTAIN_LEVEL: f32 = 2.5;
 /// The quantile of the levels in the rest of the picture that a region is compared with.
 const REST_QUANTILE: f32 = 0.97;
+/// Regions that are no part of the rest of the picture: where more stand out, it is the picture that is unusual.
+const APART: usize = 2;
 /// Rise of the level that a region needs, per unit by which the rest of the picture exceeds `RegionRules::rest_level`.
 const REST_LEVEL: f32 = 3.0;
 
@@ -140,6 +142,8 @@ pub struct RegionFinder {
     /// The region of each component, or none.
     region_of: Vec<Option<u16>>,
     regions: Vec<Region>,
+    /// The regions that are compared with the rest of the picture.
+    apart: Vec<usize>,
     /// Per cell the number of its region plus 1, or 0.
     labels: Vec<u16>,
     levels: Vec<f32>,
@@ -183,6 +187,7 @@ impl RegionFinder {
                 self.regions.push(region);
             }
         }
+        self.set_apart();
         if self.regions.iter().any(Region::counts) {
             let excess = (self.rest(level, left_out) - rules.rest_level).max(0.0);
             self.regions.iter_mut().for_each(|region| region.needed_level += REST_LEVEL * excess);
@@ -190,13 +195,21 @@ impl RegionFinder {
         &self.regions
     }
 
-    /// The level that the highest cells outside of the regions on the road reach. Regions that do not count by
-    /// themselves are a part of the rest.
+    /// Chooses the regions on the road that exceed the level they need by most.
+    fn set_apart(&mut self) {
+        let regions = &self.regions;
+        let excess = |index: &usize| regions[*index].level - regions[*index].needed_level;
+        self.apart.clear();
+        self.apart.extend((0..regions.len()).filter(|&index| regions[index].on_road && regions[index].counts()));
+        self.apart.sort_unstable_by(|a, b| excess(b).total_cmp(&excess(a)));
+        self.apart.truncate(APART);
+    }
+
+    /// The level that the highest cells of the picture reach outside of the regions that are set apart.
     fn rest(&mut self, level: &[f32], left_out: &[bool]) -> f32 {
         self.levels.clear();
         for (index, (&level, &label)) in level.iter().zip(&self.labels).enumerate() {
-            let region = usize::from(label).checked_sub(1).map(|index| &self.regions[index]);
-            let apart = region.is_some_and(|region| region.on_road && region.counts());
+            let apart = usize::from(label).checked_sub(1).is_some_and(|region| self.apart.contains(&region));
             if !apart && left_out.get(index).is_none_or(|left_out| !left_out) {
                 self.levels.push(level);
             }

@@ -57,16 +57,16 @@ pub struct EventsConfig {
 impl Default for EventsConfig {
     fn default() -> Self {
         Self {
-            min_area: 0.002,
+            min_area: 0.003,
             min_seconds: 0.3,
             window_s: 0.8,
             end_after_s: 1.0,
             max_per_minute: None,
             settle_s: 0.6,
             smoothing_s: 0.1,
-            start_level: 0.05,
+            start_level: 0.03,
             grow_level: -0.1,
-            rest_level: -0.3,
+            rest_level: -0.33,
             road_gate: true,
             road_margin: 0.01,
             update_s: 2.0,

@@ -19,8 +19,8 @@ from torch import nn
 from data import VOID, normalise, resize_to_input
 from scoring import k_means
 
-# {feature map: (weight of its distance, means per label and source)}.
-LEVELS = {"features_2": (7.0, 32), "features_3": (0.8, 8)}
+# {feature map: (weight of its distance, that of a plain one, means per label and source)}.
+LEVELS = {"features_2": (7.0, 4.0, 32), "features_3": (0.8, 0.5, 8)}
 # Share of the squared distance to all ordinary pixels that is taken off, 0..1.
 RELATIVE = 0.6
 FRAMES_PER_SOURCE = 200
@@ -87,12 +87,14 @@ def grouped(sources, means_per_class):
     return [part for part in parts if len(part)]
 
 
-def fit(run, sources):
-    """The `Distances` from one or more sets of frames, whose features the session `run` gives."""
+def fit(run, sources, is_relative=True):
+    """The `Distances` from one or more sets of frames, whose features the session `run` gives; plain ones, without a
+    share taken off, where `is_relative` is false."""
     found = [labelled_features(run, frames) for frames in sources]
     levels = {}
-    for level, (weight, means) in LEVELS.items():
-        centre, whitening, means, weights = relative(grouped([source[level] for source in found], means), RELATIVE)
+    for level, (of_relative, of_plain, means) in LEVELS.items():
+        weight, share = (of_relative, RELATIVE) if is_relative else (of_plain, 0.0)
+        centre, whitening, means, weights = relative(grouped([source[level] for source in found], means), share)
         levels[level] = Distance(centre, weight * whitening, weight * means, weights)
     return Distances(levels)
 

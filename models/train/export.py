@@ -195,8 +195,8 @@ def manifest(variant, classes, names, digest, scoring):
 def export(path, data, names, out, name="default", teacher=None, ordinary=()):
     """Write OUT/NAME.onnx and OUT/NAME.toml from a checkpoint, or raise `ExportError`.
 
-    The distance is fitted to the sources `names` in DATA, to photographs alone where there are any; the first of them,
-    which needs a val split, calibrates the score.
+    The distance is fitted to the sources `names` in DATA, to photographs alone where there are any, and a plain one
+    where there are none; the first source, which needs a val split, calibrates the score.
     With files of `ordinary` footage the distance takes in their frames, labelled by the network.
     """
     out = Path(out)
@@ -206,7 +206,8 @@ def export(path, data, names, out, name="default", teacher=None, ordinary=()):
     # The distance is fitted to the features that the stored weights give, rounding included.
     features = session(half_weights(to_onnx(Outputs(net))).SerializeToString())
     fitted = [*(train[source] for source in sources.photographs(names)), *([footage.labelled(features, ordinary)] if ordinary else [])]
-    outputs = Outputs(net, fit(features, fitted))
+    # Renderings do not vary as photographs do in light and camera, which a relative distance discounts.
+    outputs = Outputs(net, fit(features, fitted, is_relative=set(names) != {"rendered"}))
     model = to_onnx(outputs)
     images = np.stack([normalise(resize_to_input(image)) for image in val.images[:: max(len(val) // 4, 1)][:4]])
     full = largest_difference(outputs, model, images)

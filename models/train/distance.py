@@ -44,28 +44,28 @@ def labelled_features(run, frames):
             for level, (features, labels) in found.items()}
 
 
-def shrunk(covariance):
-    """A covariance with a share of its mean variance added to each direction, so that it can be inverted."""
+def common_covariance(groups, means):
+    """The covariance [D, D] of groups of features, each around its mean, with a share of its mean variance added to each
+    direction, so that it can be inverted."""
+    count = sum(len(group) for group in groups)
+    covariance = sum((group - mean).T @ (group - mean) for group, mean in zip(groups, means)) / count
     return covariance + SHRINKAGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
 
 
 def gaussians(groups):
     """(centre [D], whitening [D, D], means [M, D] in the whitened space) of groups of features, with their common covariance."""
-    count = sum(len(group) for group in groups)
     means = np.stack([group.mean(0) for group in groups])
-    covariance = shrunk(sum((group - mean).T @ (group - mean) for group, mean in zip(groups, means)) / count)
-    whitening = np.linalg.cholesky(np.linalg.inv(covariance)).T
-    centre = sum(group.sum(0) for group in groups) / count
+    whitening = np.linalg.cholesky(np.linalg.inv(common_covariance(groups, means))).T
+    centre = sum(group.sum(0) for group in groups) / sum(len(group) for group in groups)
     return centre, whitening, (means - centre) @ whitening.T
 
 
 def relative(groups, share):
     """(centre, whitening, means) as `gaussians` gives them, turned so that the features of all groups together are
     uncorrelated, and the weight [D] of each direction: |z - m|^2 - share * (squared distance to one Gaussian of all) is
-    the sum of weight * z^2 - 2 m z + m^2 over the directions. Needs the groups' common centre to be that of all."""
+    the sum of weight * z^2 - 2 m z + m^2 over the directions."""
     centre, whitening, means = gaussians(groups)
-    count = sum(len(group) for group in groups)
-    spread = shrunk(sum((group - centre).T @ (group - centre) for group in groups) / count)
+    spread = common_covariance(groups, [centre] * len(groups))
     # In a direction of variance v a group's own is 1, and one Gaussian of all gives z^2 / v.
     variances, directions = np.linalg.eigh(whitening @ spread @ whitening.T)
     return centre, directions.T @ whitening, means @ directions, 1 - share / variances

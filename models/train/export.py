@@ -205,9 +205,12 @@ def export(path, data, names, out, name="default", teacher=None, ordinary=()):
     val = sources.load(names[0], data, "val", teacher)
     # The distance is fitted to the features that the stored weights give, rounding included.
     features = session(half_weights(to_onnx(Outputs(net))).SerializeToString())
-    fitted = [*(train[source] for source in sources.photographs(names)), *([footage.labelled(features, ordinary)] if ordinary else [])]
+    ordinary_sources = sources.photographs(names)
+    fitted = [train[source] for source in ordinary_sources]
+    if ordinary:
+        fitted.append(footage.labelled(features, ordinary))
     # Renderings do not vary as photographs do in light and camera, which a relative distance discounts.
-    outputs = Outputs(net, fit(features, fitted, is_relative=set(names) != {"rendered"}))
+    outputs = Outputs(net, fit(features, fitted, is_relative="rendered" not in ordinary_sources))
     model = to_onnx(outputs)
     images = np.stack([normalise(resize_to_input(image)) for image in val.images[:: max(len(val) // 4, 1)][:4]])
     full = largest_difference(outputs, model, images)

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, Weak, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use glib::translate::{IntoGlib, ToGlibPtr};
 use gst::glib;
 use gstreamer as gst;
 use gstreamer_rtsp_server as rtsp;
@@ -182,13 +183,7 @@ impl Server {
         cleanup.attach(Some(&thread.context));
         let mut sources = vec![cleanup];
         let acceptor = if address.tls() {
-            // GStreamer's server encrypts only connections it has accepted itself.
-            drop(listener);
-            server.set_address(&address.host);
-            server.set_service(&address.port.to_string());
-            let failed = || Error::failed(format!("{address}: the server does not start"));
-            let id = server.attach(Some(&thread.context)).map_err(|_| failed())?;
-            sources.push(thread.context.find_source_by_id(&id).ok_or_else(failed)?);
+            sources.push(accept_encrypted(listener, &server, &thread.context).map_err(|e| e.at(address))?);
             None
         } else {
             let (context, to) = (thread.context.clone(), server.clone());
@@ -265,6 +260,40 @@ impl Drop for Server {
             drop(sources);
         });
     }
+}
+
+/// Has GStreamer's server accept the connections of `listener`: it encrypts only those it has accepted itself.
+fn accept_encrypted(
+    listener: TcpListener,
+    server: &rtsp::RTSPServer,
+    context: &glib::MainContext,
+) -> Result<glib::Source> {
+    let socket = gio::Socket::from_fd(OwnedFd::from(listener))
+        .map_err(|e| Error::failed(format!("the server does not start: {e}")))?;
+    // A client that is gone again must not hold up the thread.
+    socket.set_blocking(false);
+    let (server, cancellable) = (server.clone(), None::<&gio::Cancellable>);
+    let source = SocketExtManual::create_source(
+        &socket,
+        glib::IOCondition::IN,
+        cancellable,
+        Some("rtsp-accept"),
+        glib::Priority::DEFAULT,
+        move |socket, condition| {
+            // SAFETY: the function to attach to a listening socket of this server, called as a source calls it, with
+            // both objects alive.
+            let goes_on = unsafe {
+                rtsp::ffi::gst_rtsp_server_io_func(
+                    socket.to_glib_none().0,
+                    condition.into_glib(),
+                    server.to_glib_none().0,
+                )
+            };
+            if goes_on == glib::ffi::GFALSE { glib::ControlFlow::Break } else { glib::ControlFlow::Continue }
+        },
+    );
+    source.attach(Some(context));
+    Ok(source)
 }
 
 /// Hands a connection to GStreamer's server; runs on the server's thread.

@@ -177,8 +177,9 @@ fn alarm_thresholds(
             Ok(())
         })?;
     }
-    // An alarm needs a region in `min_seconds / window_s` of the frames: half of that is left.
+    // An alarm needs a region in `min_seconds / window_s` of the frames: a quarter of that is left, for a minute of
+    // footage does not show all that the camera will see.
     let EventsConfig { min_seconds, window_s, .. } = options.events;
-    let loud = (0.5 * min_seconds / window_s.max(1e-3)).clamp(0.02, 0.5);
+    let loud = (0.25 * min_seconds / window_s.max(1e-3)).clamp(0.02, 0.5);
     Ok(quiet.iter_mut().map(|frames| threshold(frames, loud)).collect())
 }

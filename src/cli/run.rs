@@ -161,10 +161,11 @@ impl Printer {
 
 /// The alarms of an input and what was withheld; none where no frame was analysed.
 fn alarm_line(report: &InputReport) -> Option<String> {
-    let AlarmCounts { raised, known, off_road, over_limit, .. } = report.alarms;
+    let AlarmCounts { raised, known, off_road, below_level, over_limit, .. } = report.alarms;
     let withheld: Vec<String> = [
         (known, "as unusual members of known classes"),
         (off_road, "not seen to stand on the road (events.road_gate)"),
+        (below_level, "below the level that they need"),
         (over_limit, "over events.max_per_minute"),
     ]
     .iter()

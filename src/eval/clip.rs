@@ -109,6 +109,8 @@ pub struct ClipReport {
     pub unusual: u64,
     /// Things not seen to stand on the road, withheld by `events.road_gate`.
     pub off_road: u64,
+    /// Things below the level that they need: see [`AlarmCounts::below_level`].
+    pub below_level: u64,
     /// Alarms withheld by `events.max_per_minute`.
     pub over_limit: u64,
     /// Share of the time with at least one alarm, 0..1; none for pictures.
@@ -185,6 +187,7 @@ impl ClipFigures {
     pub fn add_withheld(&self, counts: AlarmCounts) {
         let mut tally = lock(&self.0);
         tally.report.off_road += counts.off_road;
+        tally.report.below_level += counts.below_level;
         tally.report.over_limit += counts.over_limit;
     }
 

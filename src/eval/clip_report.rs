@@ -76,11 +76,12 @@ impl ClipsReport {
         }
         let _ = writeln!(text, "all: {}", self.total());
         for clip in &self.clips {
-            if clip.unusual + clip.off_road + clip.over_limit > 0 {
+            if clip.unusual + clip.off_road + clip.below_level + clip.over_limit > 0 {
                 let _ = writeln!(
                     text,
-                    "{}: withheld: {} unusual members of known classes, {} not seen to stand on the road, {} over the limit",
-                    clip.path, clip.unusual, clip.off_road, clip.over_limit
+                    "{}: withheld: {} unusual members of known classes, {} not seen to stand on the road, \
+                     {} below the level that they need, {} over the limit",
+                    clip.path, clip.unusual, clip.off_road, clip.below_level, clip.over_limit
                 );
             }
             for (class, alarms) in &clip.classes {

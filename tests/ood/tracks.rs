@@ -315,7 +315,10 @@ fn a_region_below_the_level_that_it_needs_is_no_alarm() {
     let high = Region { needed_level: 1.0, ..region(0.7, 1.0) };
     (1..=10).for_each(|i| drop(show(&mut tracker, 40 * i, 40, &[low, high])));
     assert_eq!(events(&mut tracker).len(), 1);
-    assert_eq!(tracker.counts(), AlarmCounts { raised: 1, ..AlarmCounts::default() });
+    assert_eq!(tracker.counts(), AlarmCounts { raised: 1, below_level: 1, ..AlarmCounts::default() });
+    // Counted no more once it reaches the level.
+    (11..=20).for_each(|i| drop(show(&mut tracker, 40 * i, 40, &[Region { needed_level: 0.9, ..low }, high])));
+    assert_eq!(tracker.counts(), AlarmCounts { raised: 2, ..AlarmCounts::default() });
 }
 
 #[test]

@@ -11,6 +11,7 @@
 //! Pixel scores and masks stay as they are: the rules decide about alarms alone.
 
 pub mod assign;
+pub mod counts;
 pub mod event;
 pub mod evidence;
 pub mod field;
@@ -27,13 +28,14 @@ use std::sync::Arc;
 
 use ndarray::ArrayView3;
 
+pub use self::counts::AlarmCounts;
 pub use self::event::{Event, EventType, Moment, rfc3339};
 pub use self::ignore::{Filler, IgnoreMap, Ignored};
 pub use self::region::{Rect, Region};
 pub use self::road::has_road;
 pub use self::settings::EventsConfig;
 pub use self::track::Standing;
-pub use self::tracker::{AlarmCounts, Sighting};
+pub use self::tracker::Sighting;
 
 use self::evidence::Evidence;
 use self::field::Field;

@@ -25,6 +25,7 @@ pub enum Standing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Seen {
     No,
+    BelowLevel,
     OffRoad,
     Unusual,
     Alarm,
@@ -45,6 +46,7 @@ pub(super) struct Times {
     pub(super) alarm: Option<f64>,
     pub(super) unusual: Option<f64>,
     pub(super) off_road: Option<f64>,
+    pub(super) below_level: Option<f64>,
 }
 
 /// One track, from its first region to its end.
@@ -62,8 +64,8 @@ pub(super) struct Track {
     pub(super) standing: Standing,
     pub(super) raised: Option<Moment>,
     pub(super) withheld: bool,
-    /// Whether the road gate alone keeps it from being raised.
-    pub(super) gated: bool,
+    /// What keeps it from being raised, although it was seen for long enough; `No` where nothing does.
+    pub(super) kept_back: Seen,
     /// The track that this one is a part of.
     pub(super) whole: Option<u64>,
     pub(super) reported_s: f64,
@@ -90,7 +92,7 @@ impl Track {
             standing: Standing::Candidate,
             raised: None,
             withheld: false,
-            gated: false,
+            kept_back: Seen::No,
             whole: None,
             reported_s: 0.0,
             peak: *region,
@@ -111,7 +113,7 @@ impl Track {
         (self.id, self.rect, self.speed) = (id, region.rect, [0.0; 4]);
         (self.first, self.last, self.missed_s) = (moment, moment, seconds);
         (self.standing, self.raised, self.whole) = (Standing::Candidate, None, None);
-        (self.withheld, self.gated) = (false, false);
+        (self.withheld, self.kept_back) = (false, Seen::No);
         (self.peak, self.peak_score, self.gravity) = (*region, region.peak_score, Gravity::default());
         (self.sightings, self.confidence_sum) = (0, 0.0);
         self.window.push_back(Observation { seconds, seen: Seen::No });
@@ -140,7 +142,12 @@ impl Track {
             let frames = self.window.iter().filter(|frame| frame.seen == seen);
             frames.map(|frame| frame.seconds).reduce(|a, b| a + b)
         };
-        Times { alarm: of(Seen::Alarm), unusual: of(Seen::Unusual), off_road: of(Seen::OffRoad) }
+        Times {
+            alarm: of(Seen::Alarm),
+            unusual: of(Seen::Unusual),
+            off_road: of(Seen::OffRoad),
+            below_level: of(Seen::BelowLevel),
+        }
     }
 
     /// Adds a region of the frame at `moment`, which counts as `now`; `expected` is the place that was predicted.

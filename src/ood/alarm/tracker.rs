@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 
-use serde::Serialize;
-
 use super::assign::{Assignment, Pair};
+use super::counts::AlarmCounts;
 use super::event::{Event, EventType, Moment};
 use super::region::{Rect, Region};
 use super::settings::EventsConfig;
@@ -26,19 +25,6 @@ const SEARCH: f32 = 1.5;
 const TRAIL_S: f64 = 1.5;
 /// The span over which `max_per_minute` counts.
 const MINUTE_S: f64 = 60.0;
-
-/// The alarms of a stream so far, and what was seen for as long and raised none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct AlarmCounts {
-    /// Alarms raised.
-    pub raised: u64,
-    /// Unusual members of the classes of `events.known`.
-    pub known: u64,
-    /// Things off the road or cut off by the lower edge of the picture, which `events.road_gate` withholds.
-    pub off_road: u64,
-    /// Alarms withheld by `events.max_per_minute`.
-    pub over_limit: u64,
-}
 
 /// A region of the frame and the track that it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -236,13 +222,14 @@ impl Tracker {
     }
 
     fn see(&mut self, index: usize, step: &Step<'_>, region: &Region) {
-        let counts = step.settled && region.counts() && region.area_share >= self.settings.min_area;
+        let fits = step.settled && region.area_share >= self.settings.min_area;
         let is_known = self.known.get(region.nearest_class).copied().unwrap_or(false) && region.certainty >= CERTAIN;
-        let seen = match (counts, region.stands_on_road(), is_known) {
-            (false, ..) => Seen::No,
-            (true, false, _) => Seen::OffRoad,
-            (true, true, true) => Seen::Unusual,
-            (true, true, false) => Seen::Alarm,
+        let seen = match (fits, region.counts(), region.stands_on_road()) {
+            (false, ..) | (true, false, false) => Seen::No,
+            (true, false, true) => Seen::BelowLevel,
+            (true, true, false) => Seen::OffRoad,
+            (true, true, true) if is_known => Seen::Unusual,
+            (true, true, true) => Seen::Alarm,
         };
         let now = Observation { seconds: step.seconds, seen };
         self.tracks[index].see(step.moment, region, now, self.predicted.get(index));
@@ -271,17 +258,23 @@ impl Tracker {
             let beside = self.beside(index);
             let track = &mut self.tracks[index];
             track.trim(window_s);
-            let Times { alarm, unusual, off_road } = track.times();
+            let Times { alarm, unusual, off_road, below_level } = track.times();
             let lasts = |times: &[Option<f64>]| {
                 times.iter().any(Option::is_some)
                     && times.iter().flatten().sum::<f64>() >= min_seconds
                     && track.missed_s == 0.0
             };
             let enough = lasts(&[alarm, unusual]);
-            let gated = !enough && off_road.is_some() && lasts(&[alarm, unusual, off_road]);
-            if gated && !track.gated && track.raised.is_none() && track.whole.is_none() {
-                track.gated = true;
-                self.counts.off_road += 1;
+            let kept_back = if off_road.is_some() && lasts(&[alarm, unusual, off_road]) {
+                Seen::OffRoad
+            } else if below_level.is_some() && lasts(&[alarm, unusual, off_road, below_level]) {
+                Seen::BelowLevel
+            } else {
+                Seen::No
+            };
+            let is_free = !enough && track.raised.is_none() && track.whole.is_none();
+            if is_free && kept_back > track.kept_back {
+                self.counts.keep_back(&mut track.kept_back, kept_back);
             }
             let standing = match (enough, alarm >= unusual) {
                 (false, _) => continue,
@@ -291,12 +284,10 @@ impl Tracker {
             if track.whole.is_some() || track.standing == Standing::Alarm || track.standing == standing {
                 continue;
             }
+            self.counts.keep_back(&mut track.kept_back, Seen::No);
             if let Some(whole) = beside.filter(|_| track.raised.is_none()) {
                 (track.whole, track.standing) = (Some(whole), standing);
                 continue;
-            }
-            if std::mem::take(&mut track.gated) {
-                self.counts.off_road -= 1;
             }
             if track.standing == Standing::Unusual {
                 self.counts.known -= 1;

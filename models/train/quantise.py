@@ -206,7 +206,8 @@ def main():
     parser.add_argument("--out", required=True, help="folder for the file and its manifest")
     args = parser.parse_args()
     try:
-        teacher = Teacher(args.teacher, None) if args.teacher else None
+        # Where export.py has kept what it found.
+        teacher = Teacher(args.teacher, Path(args.model).parent) if args.teacher else None
         quantise_file(args.model, args.data, sources.names(args.sources), args.out, teacher)
     except (ExportError, DataError, OSError) as error:
         sys.exit(f"quantise: {error}")

@@ -1,7 +1,7 @@
 //! Networks without classes: image encoders whose features alone are scored by their distance to ordinary ones.
 
 use image::RgbImage;
-use oodstream::model::runtime::{Network, SessionOptions};
+use oodstream::model::runtime::Network;
 use oodstream::model::views::Views;
 use oodstream::model::views::inference::FrameInference;
 use oodstream::model::views::rgb::RgbPicture;
@@ -57,7 +57,7 @@ fn maps(graph: Graph) -> ([usize; 3], [usize; 3], Vec<f32>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("n.onnx");
     graph.save(&path);
-    let mut network = Network::load(Some(&path), &SessionOptions::default()).unwrap();
+    let mut network = Network::load(Some(&path), &crate::on_cpu()).unwrap();
     let outputs = network.infer(&tensor()).unwrap();
     let shape = |map: &ndarray::ArrayView3<'_, f32>| <[usize; 3]>::from(map.dim());
     let found = |maps: &oodstream::compute::Maps<'_>| {
@@ -207,7 +207,7 @@ fn the_features_are_verified_where_there_are_no_logits() {
         image::Rgb([0, 1, 2].map(|channel| value(3 * (y * WIDTH as u32 + x) + channel)))
     });
     picture.save(place.path("p.png")).unwrap();
-    let mut network = Network::load(Some(&place.path("n.onnx")), &SessionOptions::default()).unwrap();
+    let mut network = Network::load(Some(&place.path("n.onnx")), &crate::on_cpu()).unwrap();
     let rgb = RgbPicture::new(picture.as_raw(), picture.width(), picture.height()).unwrap();
     let mut inference = FrameInference::new(&network, Views::default()).unwrap();
     let reference = inference.run_rgb(&mut network, &rgb, |maps| Ok(maps.features[0].to_owned())).unwrap();

@@ -43,7 +43,7 @@ fn maps(graph: Graph, manifest: &str, tensor: &[f32]) -> ([usize; 3], Vec<f32>, 
 }
 
 fn load(path: &Path) -> Network {
-    Network::load(Some(path), &SessionOptions { threads: Some(1), ..SessionOptions::default() }).unwrap()
+    Network::load(Some(path), &SessionOptions { threads: Some(1), ..crate::on_cpu() }).unwrap()
 }
 
 #[track_caller]
@@ -563,7 +563,7 @@ fn networks_opened_at_once_read_their_own_profiles() {
     support::onnx::tiny(64, 32).save(&path);
     std::thread::scope(|scope| {
         let open = || {
-            let options = SessionOptions { threads: Some(1), profile: true, ..SessionOptions::default() };
+            let options = SessionOptions { threads: Some(1), profile: true, ..crate::on_cpu() };
             (0..4).try_for_each(|_| Network::load(Some(&path), &options).map(drop))
         };
         let opened: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();

@@ -1,6 +1,6 @@
 //! Query-mask networks: queries and masks become one value per class and pixel.
 
-use oodstream::model::runtime::{Network, SessionOptions};
+use oodstream::model::runtime::Network;
 use serde_json::Value;
 use support::common::Place;
 use support::onnx::Graph;
@@ -44,7 +44,7 @@ fn maps(place: &Place, manifest: &str) -> [(usize, Vec<f32>); 2] {
     let path = place.path("n.onnx");
     graph("class_queries_logits", "masks_queries_logits").save(&path);
     std::fs::write(path.with_extension("toml"), manifest).unwrap();
-    let mut network = Network::load(Some(&path), &SessionOptions::default()).unwrap();
+    let mut network = Network::load(Some(&path), &crate::on_cpu()).unwrap();
     let outputs = network.infer(&tensor()).unwrap();
     outputs
         .with_maps(|maps| {

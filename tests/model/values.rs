@@ -40,8 +40,7 @@ fn maps(folder: &Path, graph: Graph, tensor: &[f32], features: &[&str]) -> [Vec<
     graph.save(&path);
     let features = features.iter().map(|name| (*name).to_owned()).collect();
     let mut network =
-        Network::load(Some(&path), &SessionOptions { features, threads: Some(1), ..SessionOptions::default() })
-            .unwrap();
+        Network::load(Some(&path), &SessionOptions { features, threads: Some(1), ..crate::on_cpu() }).unwrap();
     let outputs = network.infer(tensor).unwrap();
     outputs
         .with_maps(|maps| {
@@ -120,7 +119,7 @@ fn several_pictures_at_once_give_what_each_gives_alone() {
         .output("relu", &[0, 8, HEIGHT as u64 / 2, WIDTH as u64 / 2]);
     let path = folder.path().join("network.onnx");
     free.save(&path);
-    let options = SessionOptions { features: vec!["relu".into()], threads: Some(1), ..SessionOptions::default() };
+    let options = SessionOptions { features: vec!["relu".into()], threads: Some(1), ..crate::on_cpu() };
     let mut network = Network::load(Some(&path), &options).unwrap();
     assert_eq!(network.max_batch(), None);
     let pictures: Vec<Vec<f32>> =
@@ -148,7 +147,7 @@ fn bound_outputs_are_those_of_a_plain_run() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("network.onnx");
     onnx::pass_through(WIDTH as u64, HEIGHT as u64, 4, 0).save(&path);
-    let mut network = Network::load(Some(&path), &SessionOptions::default()).unwrap();
+    let mut network = Network::load(Some(&path), &crate::on_cpu()).unwrap();
     let pictures: Vec<f32> = (0..3).flat_map(|n| picture().into_iter().map(move |v| v + 1000.0 * n as f32)).collect();
     let length = 3 * WIDTH * HEIGHT;
     let mut run = |bound: bool| -> Vec<Vec<f32>> {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use image::RgbImage;
 use ndarray::{Array3, Axis};
-use oodstream::model::runtime::{Network, SessionOptions};
+use oodstream::model::runtime::Network;
 use oodstream::model::views::Views;
 use oodstream::model::views::inference::FrameInference;
 use oodstream::model::views::rgb::RgbPicture;
@@ -41,7 +41,7 @@ fn logits(place: &Place, manifest: &str, picture: &RgbImage) -> Array3<f32> {
     let path = place.path("other.onnx");
     graph().save(&path);
     std::fs::write(path.with_extension("toml"), manifest).unwrap();
-    let mut network = Network::load(Some(&path), &SessionOptions::default()).unwrap();
+    let mut network = Network::load(Some(&path), &crate::on_cpu()).unwrap();
     let views = Views { resize: network.manifest().input.resize.unwrap_or_default(), ..Views::default() };
     let layout = oodstream::model::views::layout::Layout::new(
         &views,

@@ -9,7 +9,7 @@ use ndarray::{Array3, ArrayView3};
 use oodstream::compute::Maps;
 use oodstream::frame::{Colour, I420, Matrix, Plane, Range};
 use oodstream::model::prepare::{InputSpec, Prepare, Window};
-use oodstream::model::runtime::{Network, SessionOptions};
+use oodstream::model::runtime::Network;
 use oodstream::model::views::inference::FrameInference;
 use oodstream::model::views::layout::{Layout, MOST_VIEWS};
 use oodstream::model::views::merge::{Merge, MergedMaps};
@@ -84,7 +84,7 @@ fn network(batch: u64) -> Network {
     let path = folder.path().join("pass.onnx");
     onnx::pass_through(64, 32, 4, batch).save(&path);
     fs::write(path.with_extension("toml"), "[input]\nmean = [0.0, 0.0, 0.0]\nstd = [1.0, 1.0, 1.0]\n").unwrap();
-    Network::load(Some(&path), &SessionOptions::default()).unwrap()
+    Network::load(Some(&path), &crate::on_cpu()).unwrap()
 }
 
 /// The canvases of logits and features.

@@ -271,6 +271,6 @@ fn wrong_batch_and_a_missing_provider() {
     }
     place.run("model inspect model.onnx --provider cuda").code(1).says(&["provider cuda", "--provider cpu"]);
     let found = place.run("model inspect model.onnx --provider auto --json -").code(0).json();
-    let found = format!("auto selects {}", found["provider"].as_str().unwrap());
-    assert!(doctor.contains(&found), "{found}: {doctor}");
+    let has_openvino = doctor.contains("auto selects openvino");
+    assert_eq!(found["provider"], if has_openvino { "openvino" } else { "cpu" });
 }
